@@ -1,0 +1,64 @@
+"""Reading a published `config.json` into the frozen config dataclass of a network.
+
+Published files miss fields that were added later and carry fields that no network needs
+(`_class_name`, `architectures`): what is missing takes the dataclass's default, which is the published
+library's default, and what is unknown is ignored. A known field of the wrong kind, or one that asks for
+a variant this project does not have, is refused by name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from types import NoneType, UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+C = TypeVar("C")
+
+_KIND_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a name", NoneType: "null"}
+
+
+def read_config(cls: type[C], json: Mapping[str, Any]) -> C:
+    """Return `cls` filled from `json`.
+
+    Raises:
+        ValueError: a field has the wrong kind of value, or `cls` refuses the combination.
+    """
+    hints = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for field in fields(cls):  # type: ignore[arg-type]  # every config is a dataclass
+        if field.name in json:
+            values[field.name] = _checked(field.name, json[field.name], hints[field.name])
+    try:
+        return cls(**values)
+    except TypeError as error:
+        missing = str(error).rsplit(":", 1)[-1].strip()
+        raise ValueError(f"missing {missing}") from None
+
+
+def require(name: str, value: object, *allowed: object) -> None:
+    """Refuse a config value that asks for a variant which the networks here do not have.
+
+    Raises:
+        ValueError: `value` is none of `allowed`.
+    """
+    if value not in allowed:
+        choices = " or ".join(repr(choice) for choice in allowed)
+        raise ValueError(f"{name} is {value!r}, supported is {choices}")
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    if isinstance(value, list):
+        value = tuple(value)
+    alternatives = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    if not any(_fits(value, kind) for kind in alternatives):
+        wanted = " or ".join(_KIND_NAMES.get(kind, "a list") for kind in alternatives)
+        raise ValueError(f"{name} is {value!r}, expected {wanted}")
+    return value
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(item, get_args(kind)[0]) for item in value)
+    if kind in (int, float):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return (whole or (kind is float and isinstance(value, float))) and value >= 0
+    return isinstance(value, kind)

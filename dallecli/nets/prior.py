@@ -1,0 +1,156 @@
+"""The diffusion prior: from a text to a CLIP image embedding (Ramesh et al. 2022, section 2.2).
+
+Keys and arithmetic are those of diffusers' `PriorTransformer`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dallecli.nets.attention import MASKED, SelfAttention
+from dallecli.nets.config import read_config, require
+from dallecli.nets.resnet import TimestepEmbedding, sinusoid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorConfig:
+    """`prior/config.json`; the defaults are the published library's, which are Karlo's."""
+
+    num_attention_heads: int = 32
+    attention_head_dim: int = 64
+    num_layers: int = 20
+    embedding_dim: int = 768
+    num_embeddings: int = 77
+    additional_embeddings: int = 4
+    time_embed_act_fn: str = "silu"
+    norm_in_type: str | None = None
+    embedding_proj_norm_type: str | None = None
+    encoder_hid_proj_type: str | None = "linear"
+    added_emb_type: str | None = "prd"
+    time_embed_dim: int | None = None
+    embedding_proj_dim: int | None = None
+    clip_embed_dim: int | None = None
+
+    def __post_init__(self) -> None:
+        require("additional_embeddings", self.additional_embeddings, 4)
+        require("time_embed_act_fn", self.time_embed_act_fn, "silu")
+        require("norm_in_type", self.norm_in_type, None)
+        require("embedding_proj_norm_type", self.embedding_proj_norm_type, None)
+        require("encoder_hid_proj_type", self.encoder_hid_proj_type, "linear")
+        require("added_emb_type", self.added_emb_type, "prd")
+        require("embedding_proj_dim", self.embedding_proj_dim, None, self.embedding_dim)
+        require("clip_embed_dim", self.clip_embed_dim, None, self.embedding_dim)
+
+    @property
+    def width(self) -> int:
+        """The width of a token inside the transformer."""
+        return self.num_attention_heads * self.attention_head_dim
+
+    @classmethod
+    def from_config(cls, json: Mapping[str, Any]) -> Self:
+        """Read the published JSON (see `read_config`)."""
+        return read_config(cls, json)
+
+
+class GeluProjection(nn.Module):
+    """A linear layer and an exact GELU (`ff.net.0` on disk)."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(width, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [b n hidden] from [b n width]."""
+        return F.gelu(self.proj(x))
+
+
+class FeedForward(nn.Module):
+    """The perceptron of a block; `net.1` is a dropout that has no weights and does nothing here."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.net = nn.Sequential(GeluProjection(width, 4 * width), nn.Identity(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return [b n d] from [b n d]."""
+        out: Tensor = self.net(x)
+        return out
+
+
+class PriorBlock(nn.Module):
+    """A pre-norm transformer block (there is no `norm2` on disk: it belongs to cross-attention)."""
+
+    def __init__(self, config: PriorConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.width)
+        self.attn1 = SelfAttention(config.width, config.num_attention_heads, config.attention_head_dim)
+        self.norm3 = nn.LayerNorm(config.width)
+        self.ff = FeedForward(config.width)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Return [b n d] from [b n d] and an additive attention bias [b 1 n n]."""
+        x = x + self.attn1(self.norm1(x), bias)
+        out: Tensor = x + self.ff(self.norm3(x))
+        return out
+
+
+class PriorTransformer(nn.Module):
+    """A causal transformer over [text states, text embedding, time, noised image embedding, answer token].
+
+    The last token's state is projected to the prediction. `clip_mean` and `clip_std` [1 d] belong to it:
+    it works on normalised image embeddings, and the finished sample is `x * clip_std + clip_mean`.
+    """
+
+    def __init__(self, config: PriorConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, d = config.width, config.embedding_dim
+        tokens = config.num_embeddings + config.additional_embeddings
+        time_out = width if config.time_embed_dim is None else config.time_embed_dim
+        self.time_embedding = TimestepEmbedding(width, time_out, width)
+        self.proj_in = nn.Linear(d, width)
+        self.embedding_proj = nn.Linear(d, width)
+        self.encoder_hidden_states_proj = nn.Linear(d, width)
+        self.positional_embedding = nn.Parameter(torch.zeros(1, tokens, width))
+        self.prd_embedding = nn.Parameter(torch.zeros(1, 1, width))
+        self.transformer_blocks = nn.ModuleList([PriorBlock(config) for _ in range(config.num_layers)])
+        self.norm_out = nn.LayerNorm(width)
+        self.proj_to_clip_embeddings = nn.Linear(width, d)
+        self.clip_mean = nn.Parameter(torch.zeros(1, d))
+        self.clip_std = nn.Parameter(torch.zeros(1, d))
+
+    def forward(self, x: Tensor, t: Tensor, text_embedding: Tensor, text_hidden: Tensor, text_mask: Tensor) -> Tensor:
+        """Return the network's prediction [b d] (of x0, in every published prior).
+
+        Args:
+            x: noised, normalised image embeddings [b d].
+            t: timesteps of the trained schedule, [b] or a scalar.
+            text_embedding: CLIP text embeddings [b d].
+            text_hidden: the text tower's states [b n d].
+            text_mask: bool [b n], True where a token belongs to the prompt.
+        """
+        b, n = text_mask.shape
+        features = sinusoid(t.expand(b), self.config.width).to(x.dtype)
+        tokens = torch.cat(
+            [
+                self.encoder_hidden_states_proj(text_hidden),
+                self.embedding_proj(text_embedding)[:, None],
+                self.time_embedding(features)[:, None],
+                self.proj_in(x)[:, None],
+                self.prd_embedding.expand(b, -1, -1),
+            ],
+            dim=1,
+        )
+        tokens = tokens + self.positional_embedding
+        length = n + self.config.additional_embeddings
+        future = torch.full((length, length), MASKED, dtype=x.dtype, device=x.device).triu(1)
+        padding = F.pad((~text_mask).to(x.dtype) * MASKED, (0, self.config.additional_embeddings))
+        bias = padding[:, None, None, :] + future
+        for block in self.transformer_blocks:
+            tokens = block(tokens, bias)
+        out: Tensor = self.proj_to_clip_embeddings(self.norm_out(tokens[:, -1]))
+        return out

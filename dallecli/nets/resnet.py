@@ -1,0 +1,85 @@
+"""Residual blocks with a time embedding, and the sinusoidal time embedding itself."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def sinusoid(t: Tensor, width: int) -> Tensor:
+    """Return [b width] of [cos | sin] features of timesteps `t` [b], in float32.
+
+    Cosines first (`flip_sin_to_cos`) and frequencies 10000^(-k / (width / 2)) (`freq_shift` 0), as every
+    published unCLIP network has it.
+    """
+    half = width // 2
+    frequencies = torch.exp(-math.log(10000.0) / half * torch.arange(half, dtype=torch.float32, device=t.device))
+    angles = t.float()[:, None] * frequencies[None, :]
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class TimestepEmbedding(nn.Module):
+    """The two-layer perceptron on top of `sinusoid`."""
+
+    def __init__(self, width_in: int, hidden: int, width_out: int) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(width_in, hidden)
+        self.linear_2 = nn.Linear(hidden, width_out)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return [b width_out] from [b width_in]."""
+        out: Tensor = self.linear_2(F.silu(self.linear_1(features)))
+        return out
+
+
+class ResnetBlock(nn.Module):
+    """Group norm, SiLU, convolution, twice, with the time embedding in between and a shortcut around.
+
+    With `scale_shift` the time embedding scales and shifts the second norm (Karlo's decoder, Kandinsky);
+    otherwise it is added before it (Karlo's super-resolution). `resample` of "down" or "up" makes the
+    block a down- or upsampler: both branches are resampled after the first norm, without a convolution.
+    Matches diffusers' `ResnetBlock2D`.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        channels_out: int,
+        time_dim: int,
+        groups: int,
+        eps: float,
+        scale_shift: bool,
+        resample: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.scale_shift = scale_shift
+        self.resample = resample
+        self.norm1 = nn.GroupNorm(groups, channels_in, eps=eps)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
+        self.time_emb_proj = nn.Linear(time_dim, 2 * channels_out if scale_shift else channels_out)
+        self.norm2 = nn.GroupNorm(groups, channels_out, eps=eps)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
+        self.conv_shortcut = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else None
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        """Return [b c_out h' w'] from `x` [b c_in h w] and the SiLU-activated time embedding `time` [b d].
+
+        Every block of a network applies the same SiLU to the same embedding, so the network does it once.
+        """
+        h = F.silu(self.norm1(x))
+        if self.resample == "down":
+            x, h = F.avg_pool2d(x, 2), F.avg_pool2d(h, 2)
+        elif self.resample == "up":
+            x, h = F.interpolate(x, scale_factor=2.0), F.interpolate(h, scale_factor=2.0)
+        h = self.conv1(h)
+        moved = self.time_emb_proj(time)[:, :, None, None]
+        if self.scale_shift:
+            scale, shift = moved.chunk(2, dim=1)
+            h = torch.addcmul(shift, self.norm2(h), 1 + scale)
+        else:
+            h = self.norm2(h + moved)
+        out: Tensor = self.conv2(F.silu(h))
+        if self.conv_shortcut is not None:
+            x = self.conv_shortcut(x)
+        return out + x

@@ -1,0 +1,284 @@
+"""The UNet of unCLIP: Karlo's decoder (text and image conditioned) and its super-resolution networks.
+
+One class serves both published layouts, diffusers' `UNet2DConditionModel` with "SimpleCrossAttn" blocks and
+its `UNet2DModel` with "Resnet" blocks: the config lists the blocks, and the keys on disk follow from them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dallecli.nets.attention import MASKED, AddedKVAttention
+from dallecli.nets.config import read_config, require
+from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, sinusoid
+
+DOWN_BLOCKS = {"ResnetDownsampleBlock2D": False, "SimpleCrossAttnDownBlock2D": True}
+"""Published names of the down blocks, and whether they attend."""
+UP_BLOCKS = {"ResnetUpsampleBlock2D": False, "SimpleCrossAttnUpBlock2D": True}
+"""Published names of the up blocks, and whether they attend."""
+MID_BLOCKS = {"UNetMidBlock2D": False, "UNetMidBlock2DSimpleCrossAttn": True}
+"""Published names of the middle block, and whether it attends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UNetConfig:
+    """`decoder/config.json` or `super_res_first/config.json`; the defaults are the published library's."""
+
+    sample_size: int
+    in_channels: int = 3
+    out_channels: int = 3
+    down_block_types: tuple[str, ...]
+    mid_block_type: str = "UNetMidBlock2D"
+    up_block_types: tuple[str, ...]
+    block_out_channels: tuple[int, ...]
+    layers_per_block: int = 2
+    cross_attention_dim: int | None = None
+    attention_head_dim: int | tuple[int, ...] | None = 8
+    norm_num_groups: int = 32
+    norm_eps: float = 1e-5
+    time_embedding_dim: int | None = None
+    resnet_time_scale_shift: str = "default"
+    class_embed_type: str | None = None
+    act_fn: str = "silu"
+    flip_sin_to_cos: bool = True
+    freq_shift: int = 0
+    time_embedding_type: str = "positional"
+    mid_block_scale_factor: float = 1
+    add_attention: bool = True
+    center_input_sample: bool = False
+    only_cross_attention: bool = False
+    addition_embed_type: str | None = None
+    encoder_hid_dim_type: str | None = None
+    cross_attention_norm: str | None = None
+    resnet_skip_time_act: bool = False
+    resnet_out_scale_factor: float = 1.0
+    conv_in_kernel: int = 3
+    conv_out_kernel: int = 3
+
+    def __post_init__(self) -> None:
+        for name in self.down_block_types:
+            require("down_block_types", name, *DOWN_BLOCKS)
+        for name in self.up_block_types:
+            require("up_block_types", name, *UP_BLOCKS)
+        require("mid_block_type", self.mid_block_type, *MID_BLOCKS)
+        levels = len(self.block_out_channels)
+        require("the number of down_block_types", len(self.down_block_types), levels)
+        require("the number of up_block_types", len(self.up_block_types), levels)
+        require("resnet_time_scale_shift", self.resnet_time_scale_shift, "default", "scale_shift")
+        require("class_embed_type", self.class_embed_type, None, "identity")
+        require("act_fn", self.act_fn, "silu")
+        require("flip_sin_to_cos", self.flip_sin_to_cos, True)
+        require("freq_shift", self.freq_shift, 0)
+        require("time_embedding_type", self.time_embedding_type, "positional")
+        require("mid_block_scale_factor", self.mid_block_scale_factor, 1)
+        if not self.attends:
+            require("add_attention", self.add_attention, False)
+        elif self.cross_attention_dim is None:
+            raise ValueError("cross_attention_dim is missing, and the blocks attend")
+        require("center_input_sample", self.center_input_sample, False)
+        require("only_cross_attention", self.only_cross_attention, False)
+        require("addition_embed_type", self.addition_embed_type, None)
+        require("encoder_hid_dim_type", self.encoder_hid_dim_type, None)
+        require("cross_attention_norm", self.cross_attention_norm, None)
+        require("resnet_skip_time_act", self.resnet_skip_time_act, False)
+        require("resnet_out_scale_factor", self.resnet_out_scale_factor, 1)
+        require("conv_in_kernel", self.conv_in_kernel, 3)
+        require("conv_out_kernel", self.conv_out_kernel, 3)
+        for channels in self.block_out_channels:
+            require(
+                f"the rest of {channels} channels in {self.norm_num_groups} groups", channels % self.norm_num_groups, 0
+            )
+
+    @property
+    def attends(self) -> bool:
+        """Whether any block attends to a context."""
+        kinds = [DOWN_BLOCKS[n] for n in self.down_block_types] + [UP_BLOCKS[n] for n in self.up_block_types]
+        return any(kinds) or MID_BLOCKS[self.mid_block_type]
+
+    @property
+    def time_dim(self) -> int:
+        """The width of the time embedding, which is also that of the time condition."""
+        return 4 * self.block_out_channels[0] if self.time_embedding_dim is None else self.time_embedding_dim
+
+    def head_dim(self, level: int) -> int:
+        """The width of an attention head at a level (0 is the full resolution)."""
+        if self.attention_head_dim is None:
+            return 8
+        return self.attention_head_dim if isinstance(self.attention_head_dim, int) else self.attention_head_dim[level]
+
+    @classmethod
+    def from_config(cls, json: Mapping[str, Any]) -> Self:
+        """Read the published JSON (see `read_config`)."""
+        return read_config(cls, json)
+
+
+class Block(nn.Module):
+    """One level of the UNet: residual blocks, attention after each where the level attends, then a resampler."""
+
+    def __init__(self, resnets: list[ResnetBlock], attentions: list[AddedKVAttention]) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(resnets)
+        # An empty list would leave no trace on disk either, but diffusers has no such attribute there.
+        self.attentions = nn.ModuleList(attentions) if attentions else None
+
+    def layer(self, index: int, x: Tensor, time: Tensor, context: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Return [b c h w] after residual block `index` and its attention."""
+        x = self.resnets[index](x, time)
+        if self.attentions is not None:
+            x = self.attentions[index](x, context, bias)
+        return x
+
+
+class DownBlock(Block):
+    """A level on the way down; leaves every layer's output behind for the way up."""
+
+    def __init__(
+        self, resnets: list[ResnetBlock], attentions: list[AddedKVAttention], downsampler: ResnetBlock | None
+    ) -> None:
+        super().__init__(resnets, attentions)
+        self.downsamplers = nn.ModuleList([downsampler]) if downsampler is not None else None
+
+    def forward(self, x: Tensor, time: Tensor, context: Tensor | None, bias: Tensor | None) -> list[Tensor]:
+        """Return the outputs of all layers, the last of which is the block's."""
+        outputs = []
+        for index in range(len(self.resnets)):
+            x = self.layer(index, x, time, context, bias)
+            outputs.append(x)
+        if self.downsamplers is not None:
+            outputs.append(self.downsamplers[0](x, time))
+        return outputs
+
+
+class MidBlock(nn.Module):
+    """Two residual blocks at the lowest level, with attention between them where the network attends."""
+
+    def __init__(self, resnets: list[ResnetBlock], attentions: list[AddedKVAttention]) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(resnets)
+        self.attentions = nn.ModuleList(attentions) if attentions else None
+
+    def forward(self, x: Tensor, time: Tensor, context: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Return [b c h w] from [b c h w]."""
+        x = self.resnets[0](x, time)
+        if self.attentions is not None:
+            x = self.attentions[0](x, context, bias)
+        out: Tensor = self.resnets[1](x, time)
+        return out
+
+
+class UpBlock(Block):
+    """A level on the way up; each layer takes one skip from the way down."""
+
+    def __init__(
+        self, resnets: list[ResnetBlock], attentions: list[AddedKVAttention], upsampler: ResnetBlock | None
+    ) -> None:
+        super().__init__(resnets, attentions)
+        self.upsamplers = nn.ModuleList([upsampler]) if upsampler is not None else None
+
+    def forward(
+        self, x: Tensor, skips: list[Tensor], time: Tensor, context: Tensor | None, bias: Tensor | None
+    ) -> Tensor:
+        """Return [b c h w]; pops its skips from the end of `skips`."""
+        for index in range(len(self.resnets)):
+            x = self.layer(index, torch.cat([x, skips.pop()], dim=1), time, context, bias)
+        if self.upsamplers is not None:
+            x = self.upsamplers[0](x, time)
+        return x
+
+
+class UNet(nn.Module):
+    """Predicts what the schedule's prediction type names (noise, in the published models) from a noised image."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels, layers = config.block_out_channels, config.layers_per_block
+        last = len(channels) - 1
+        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
+        self.time_embedding = TimestepEmbedding(channels[0], config.time_dim, config.time_dim)
+
+        down: list[DownBlock] = []
+        for level, name in enumerate(config.down_block_types):
+            first_in = channels[max(level - 1, 0)]
+            resnets = [self._resnet(first_in if i == 0 else channels[level], channels[level]) for i in range(layers)]
+            sampler = self._resnet(channels[level], channels[level], "down") if level < last else None
+            down.append(DownBlock(resnets, self._attentions(DOWN_BLOCKS[name], level, layers), sampler))
+        self.down_blocks = nn.ModuleList(down)
+
+        middle = [self._resnet(channels[last], channels[last]) for _ in range(2)]
+        self.mid_block = MidBlock(middle, self._attentions(MID_BLOCKS[config.mid_block_type], last, 1))
+
+        up: list[UpBlock] = []
+        for position, name in enumerate(config.up_block_types):
+            level = last - position
+            below, above = channels[min(level + 1, last)], channels[max(level - 1, 0)]
+            resnets = []
+            for i in range(layers + 1):
+                from_below = below if i == 0 else channels[level]
+                from_skip = above if i == layers else channels[level]
+                resnets.append(self._resnet(from_below + from_skip, channels[level]))
+            sampler = self._resnet(channels[level], channels[level], "up") if level > 0 else None
+            up.append(UpBlock(resnets, self._attentions(UP_BLOCKS[name], level, layers + 1), sampler))
+        self.up_blocks = nn.ModuleList(up)
+
+        self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, channels[0], eps=config.norm_eps)
+        self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
+
+    def _resnet(self, channels_in: int, channels_out: int, resample: str | None = None) -> ResnetBlock:
+        config = self.config
+        scale_shift = config.resnet_time_scale_shift == "scale_shift"
+        groups, eps = config.norm_num_groups, config.norm_eps
+        return ResnetBlock(channels_in, channels_out, config.time_dim, groups, eps, scale_shift, resample)
+
+    def _attentions(self, attends: bool, level: int, count: int) -> list[AddedKVAttention]:
+        config = self.config
+        if not attends or config.cross_attention_dim is None:
+            return []
+        channels, context_dim, groups = (
+            config.block_out_channels[level],
+            config.cross_attention_dim,
+            config.norm_num_groups,
+        )
+        # The published attention keeps its norm's eps at 1e-5 whatever norm_eps says.
+        return [AddedKVAttention(channels, config.head_dim(level), context_dim, groups, 1e-5) for _ in range(count)]
+
+    def forward(
+        self,
+        x: Tensor,
+        t: Tensor,
+        context: Tensor | None = None,
+        time_condition: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """Return the prediction [b out h w].
+
+        Args:
+            x: noised image [b c h w]; the super-resolution networks take it with the low-resolution
+                image behind it in the channels.
+            t: timesteps of the trained schedule, [b] or a scalar.
+            context: [b n d], where the blocks attend.
+            time_condition: [b time_dim], added to the time embedding (class_embed_type "identity").
+            mask: bool [b n], True where a context token counts; None when all do.
+        """
+        time: Tensor = self.time_embedding(
+            sinusoid(t.expand(x.shape[0]), self.config.block_out_channels[0]).to(x.dtype)
+        )
+        if time_condition is not None:
+            time = time + time_condition
+        time = F.silu(time)
+        bias = None if mask is None else ((~mask).to(x.dtype) * MASKED)[:, None, None, :]
+
+        x = self.conv_in(x)
+        skips = [x]
+        for down in self.down_blocks:
+            skips.extend(down(x, time, context, bias))
+            x = skips[-1]
+        x = self.mid_block(x, time, context, bias)
+        for up in self.up_blocks:
+            x = up(x, skips, time, context, bias)
+        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
+        return out
