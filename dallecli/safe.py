@@ -1,0 +1,32 @@
+"""Outside text made harmless for a terminal: prompts, file names, metadata, messages of other programs.
+
+A terminal obeys what it is sent. Every string that this program did not write goes through `safe` before it is shown.
+"""
+
+import unicodedata
+
+# C0 controls and DEL get the caret notation that terminals themselves use (ESC is ^[); the rest a visible \u form.
+_CARET = {code: f"^{chr(code ^ 0x40)}" for code in (*range(0x20), 0x7F)}
+
+# Cf: bidi marks and overrides, zero-width characters, tags. Cc: C1 (0x9b alone starts a control sequence). Cs: lone
+# surrogates, which cannot even be encoded. Co, Cn: no agreed look. Zl, Zp: they break the line in some terminals.
+_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def safe(text: str, limit: int | None = 400) -> str:
+    """The text as one line that no terminal interprets, cut after `limit` characters (None: not cut).
+
+    Idempotent on text without controls. A line break becomes `^J`, so the result never spans lines.
+    """
+    cut = limit is not None and len(text) > limit
+    shown = "".join(_visible(char) for char in (text[:limit] if cut else text))
+    return f"{shown}… ({len(text)} characters)" if cut else shown
+
+
+def _visible(char: str) -> str:
+    code = ord(char)
+    if code in _CARET:
+        return _CARET[code]
+    if unicodedata.category(char) in _HIDDEN:
+        return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+    return char
