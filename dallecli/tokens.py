@@ -1,0 +1,214 @@
+"""A prompt becomes the token ids that a CLIP text tower reads.
+
+CLIP's byte-pair encoding (Radford et al. 2021, section 2.4), run by the `tokenizers` library from the `vocab.json` and
+`merges.txt` of the published folders. The ids equal those of `transformers.CLIPTokenizer` 5.23, its oddities included:
+with Karlo's padding token "!" an exclamation mark in a prompt is the padding id too, and a special token that is
+spelled out in a prompt is that token.
+"""
+
+import json
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+from dallecli.errors import BadFile, BadFolder
+
+CONTEXT: Final = 77  # tokens that CLIP's published text towers read; used when a folder does not say
+LONGEST_CONTEXT: Final = 4096  # "no limit" is stored as 1e30, and no CLIP reads more than this
+
+# Words, contractions, single digits, runs of anything else: the expression of OpenAI's CLIP.
+WORDS: Final = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+SPECIAL: Final = {
+    "bos_token": "<|startoftext|>",
+    "eos_token": "<|endoftext|>",
+    "unk_token": "<|endoftext|>",
+    "pad_token": "<|endoftext|>",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """One prompt as the text tower reads it.
+
+    `ids` and `mask` have the length of the context; the mask is True from the start token to the end token. `dropped`
+    quotes the end of the prompt that did not fit, from the first word that is not read whole; "" when all of it fits.
+    """
+
+    ids: list[int]
+    mask: list[bool]
+    dropped: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipTokenizer:
+    """CLIP's byte-pair encoding with the special tokens and the context length of one model folder."""
+
+    encoder: Tokenizer
+    context: int
+    start: int
+    end: int
+    pad: int
+
+    @classmethod
+    def open(cls, folder: Path) -> "ClipTokenizer":
+        """Read `vocab.json` and `merges.txt` (or `tokenizer.json`, where only that was saved) and the special tokens.
+
+        Raises:
+            BadFolder: the vocabulary is missing.
+            BadFile: a file is not what its name says, or a special token is not in the vocabulary.
+        """
+        vocab, merges, rules = _vocabulary(folder)
+        config = _object(folder / "tokenizer_config.json", missing={})
+        # The order of transformers: the older map wins over the newer config, and both over CLIP's own tokens.
+        stated = SPECIAL | config | _object(folder / "special_tokens_map.json", missing={})
+        special = {role: _added_token(stated[role], rules, role, folder) for role in SPECIAL}
+        for role, token in special.items():
+            if token.content not in vocab:
+                raise BadFile(f"the {role} {token.content!r} is not in the vocabulary", str(folder))
+        return cls(
+            encoder=_encoder(vocab, merges, special["unk_token"].content, list(special.values())),
+            context=_context(config, folder),
+            start=vocab[special["bos_token"].content],
+            end=vocab[special["eos_token"].content],
+            pad=vocab[special["pad_token"].content],
+        )
+
+    def encode(self, prompt: str) -> Tokens:
+        """The ids of `prompt` between the start and the end token, cut or padded to the context.
+
+        Of a prompt that is too long the end is cut; the end token stays, as the last id.
+        """
+        encoding = self.encoder.encode(prompt, add_special_tokens=False)
+        room = self.context - 2
+        cut = encoding.offsets[room:]
+        read = [self.start, *encoding.ids[:room], self.end]
+        padding = self.context - len(read)
+        return Tokens(
+            ids=read + [self.pad] * padding,
+            mask=[True] * len(read) + [False] * padding,
+            dropped=prompt[_word_start(prompt, cut[0][0]) :].strip() if cut else "",
+        )
+
+
+def _word_start(prompt: str, at: int) -> int:
+    """Where the word around character `at` begins; `at` itself in a script that is written without spaces."""
+    start = at
+    while start > 0 and _joins_words(prompt[start - 1]) and _joins_words(prompt[start]):
+        start -= 1
+    return start
+
+
+def _joins_words(char: str) -> bool:
+    # Lo, letters without case, are the scripts that may go without spaces: there, every character is a word
+    return char in "'-" or unicodedata.category(char) in {"Lu", "Ll", "Lt", "Lm", "Mn", "Mc", "Nd"}
+
+
+def _encoder(
+    vocab: dict[str, int], merges: list[tuple[str, str]], unknown: str, special: list[AddedToken]
+) -> Tokenizer:
+    encoder = Tokenizer(
+        models.BPE(
+            vocab=vocab, merges=merges, continuing_subword_prefix="", end_of_word_suffix="</w>", unk_token=unknown
+        )
+    )
+    encoder.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    encoder.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    encoder.add_special_tokens(special)
+    return encoder
+
+
+def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]], dict[str, object]]:
+    """The ids of all tokens, the merges by rank, checked to fit together, and the rules for special tokens, if any."""
+    rules: dict[str, object] = {}
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        source = folder / "merges.txt"
+        vocab: object = _object(folder / "vocab.json")
+        merges: object = [
+            line.split() for line in _text(source).split("\n") if line and not line.startswith("#version")
+        ]
+    elif (folder / "tokenizer.json").is_file():  # all that transformers 5 saves
+        source = folder / "tokenizer.json"
+        saved = _object(source)
+        model, added = saved.get("model"), saved.get("added_tokens")
+        if not isinstance(model, dict):
+            raise BadFile("this is not a saved byte-pair tokenizer", str(source))
+        vocab, merges = model.get("vocab"), model.get("merges")
+        if isinstance(added, list):
+            rules = {str(token.get("content")): token for token in added if isinstance(token, dict)}
+        if isinstance(merges, list):  # older files write "a b" where newer ones write ["a", "b"]
+            merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in merges]
+    else:
+        raise BadFolder("the tokenizer's vocab.json and merges.txt are missing", str(folder))
+    ids = _token_ids(vocab, source)
+    return ids, _merges(merges, ids, source), rules
+
+
+def _token_ids(vocab: object, source: Path) -> dict[str, int]:
+    if not isinstance(vocab, dict) or not vocab:
+        raise BadFile("the vocabulary is empty or not a table of tokens", str(source))
+    if not all(type(index) is int and 0 <= index < 2**31 for index in vocab.values()):
+        raise BadFile("the vocabulary has an id that is not a whole number from 0 on", str(source))
+    if len(set(vocab.values())) != len(vocab):
+        raise BadFile("the vocabulary gives one id to two tokens", str(source))
+    return vocab
+
+
+def _merges(merges: object, vocab: dict[str, int], source: Path) -> list[tuple[str, str]]:
+    """The merges as pairs, each of known tokens that join to a known token: the library panics over any other."""
+    if not isinstance(merges, list):
+        raise BadFile("the merges are missing", str(source))
+    pairs = []
+    for rank, pair in enumerate(merges, start=1):
+        match pair:
+            case [str(first), str(second)] if first in vocab and second in vocab and first + second in vocab:
+                pairs.append((first, second))
+            case _:
+                raise BadFile(f"merge {rank} does not fit the vocabulary", str(source))
+    return pairs
+
+
+def _added_token(stated: object, known: dict[str, object], role: str, folder: Path) -> AddedToken:
+    """A special token as the JSON files write it: a string, or an object with the rules for finding it in a text."""
+    rules = known.get(stated, {"content": stated}) if isinstance(stated, str) else stated
+    if not isinstance(rules, dict) or not isinstance(rules.get("content"), str) or not rules["content"]:
+        raise BadFile(f"the {role} is not a token", str(folder))
+    flags = {name: rules.get(name) is True for name in ("single_word", "lstrip", "rstrip", "normalized")}
+    return AddedToken(rules["content"], special=True, **flags)
+
+
+def _context(config: dict[str, Any], folder: Path) -> int:
+    stated = config.get("model_max_length", CONTEXT)
+    if not isinstance(stated, int | float) or isinstance(stated, bool) or stated < 3 or stated % 1:
+        raise BadFile(f"model_max_length is {stated!r}, not a number of tokens", str(folder / "tokenizer_config.json"))
+    return int(stated) if stated <= LONGEST_CONTEXT else CONTEXT
+
+
+def _object(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The JSON object in `path`; `missing`, if given, where there is no such file."""
+    if missing is not None and not path.is_file():
+        return missing
+    try:
+        content = json.loads(_text(path))
+    except (ValueError, RecursionError) as problem:
+        raise BadFile(f"this file is not valid JSON: {problem}", str(path)) from problem
+    if not isinstance(content, dict):
+        raise BadFile("this file is not a JSON object", str(path))
+    return content
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as problem:
+        raise BadFile(f"this file cannot be read: {problem}", str(path)) from problem
