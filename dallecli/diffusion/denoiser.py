@@ -1,0 +1,87 @@
+"""From a net to a Denoiser, the only thing a sampler sees.
+
+The order is law, because clipping is not linear: net, then guidance on its raw outputs, then the prediction type's
+formula for the clean sample, then clipping. Letters are those of schedule.py; `v = sqrt(alpha_bar) eps -
+sqrt(1 - alpha_bar) x0` (Salimans & Ho 2022).
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dallecli.diffusion.guidance import OFF, Predict, guided
+from dallecli.diffusion.schedule import Schedule, Step
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What a denoiser sees behind a noisy sample.
+
+    `x0` is the clean sample and `eps` the noise, so that `sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps` is the noisy
+    sample again, clipped or not. `variance` places the log-variance of the next step between its two bounds, -1 for
+    the smaller and 1 for the larger (Nichol & Dhariwal 2021, eq. 15); None where the net doesn't predict it.
+    """
+
+    x0: Tensor
+    eps: Tensor
+    variance: Tensor | None
+
+
+Denoiser = Callable[[Tensor, Step], Guess]
+
+
+def make_denoiser(predict: Predict, schedule: Schedule, guidance: float = OFF) -> Denoiser:
+    """Make a Denoiser of a net with its conditions bound (paired, unless guidance is 1; see guidance.py).
+
+    Raises ValueError at the first step if the net's channels are neither those of the sample nor twice as many, or if
+    the schedule learns its variance and the net doesn't predict one.
+    """
+    predict = guided(predict, guidance)
+    to_x0 = _TO_X0[schedule.prediction_type]
+    learned = schedule.variance_type == "learned_range"
+    clip_range = schedule.clip_range
+
+    def denoise(x: Tensor, step: Step) -> Guess:
+        # torch.full fills on the device; torch.tensor would copy from the host and wait for it.
+        output = predict(x, torch.full((), step.t, device=x.device)).to(x.dtype)
+        prediction, variance = _split(output, x.shape[1])
+        if learned and variance is None:
+            raise ValueError("the schedule learns its variance, but the net predicts none")
+        x0 = to_x0(x, prediction, step)
+        if clip_range is not None:
+            x0 = x0.clamp(-clip_range, clip_range)
+        eps = (x - math.sqrt(step.alpha_bar) * x0) / math.sqrt(1 - step.alpha_bar)
+        return Guess(x0, eps, variance if learned else None)
+
+    return denoise
+
+
+def _split(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
+    if output.shape[1] == channels:
+        return output, None
+    if output.shape[1] == 2 * channels:
+        prediction, variance = output.chunk(2, dim=1)
+        return prediction, variance
+    raise ValueError(f"the net returned {output.shape[1]} channels for a sample of {channels}")
+
+
+def _from_epsilon(x: Tensor, eps: Tensor, step: Step) -> Tensor:
+    return (x - math.sqrt(1 - step.alpha_bar) * eps) / math.sqrt(step.alpha_bar)
+
+
+def _from_sample(x: Tensor, x0: Tensor, step: Step) -> Tensor:
+    return x0
+
+
+def _from_v(x: Tensor, v: Tensor, step: Step) -> Tensor:
+    return math.sqrt(step.alpha_bar) * x - math.sqrt(1 - step.alpha_bar) * v
+
+
+_TO_X0: dict[str, Callable[[Tensor, Tensor, Step], Tensor]] = {
+    "epsilon": _from_epsilon,
+    "sample": _from_sample,
+    "v_prediction": _from_v,
+}

@@ -1,0 +1,159 @@
+"""How a run goes from noise to a sample, as functions of one signature in one table.
+
+A sampler knows neither nets nor guidance: it sees a Denoiser, the steps, the noise. Letters are those of schedule.py,
+and `lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar))` is half the log signal-to-noise ratio (Lu et al. 2022).
+All coefficients are computed before the loop, so a step costs the net and a few elementwise operations and never
+waits for the device.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dallecli.diffusion.denoiser import Denoiser
+from dallecli.diffusion.noise import Noise
+from dallecli.diffusion.schedule import Step
+
+Constrain = Callable[[Tensor, Step], Tensor]
+"""Applied to every update: gets x at the noise level of `step.t_prev`, returns what the sampler goes on with."""
+
+
+def free(x: Tensor, step: Step) -> Tensor:
+    """No constraint."""
+    return x
+
+
+class Sampler(Protocol):
+    """Sample from the distribution that `denoise` knows, starting from the noise `x`.
+
+    Shapes: `x` and the result are [b, ...], float32. `steps` run from the noisiest to `t_prev == -1`. `progress` is
+    called with the number of finished steps after each.
+    """
+
+    def __call__(
+        self,
+        denoise: Denoiser,
+        x: Tensor,
+        steps: Sequence[Step],
+        noise: Noise,
+        progress: Callable[[int], None],
+        constrain: Constrain = free,
+    ) -> Tensor: ...
+
+
+def ancestral(
+    denoise: Denoiser,
+    x: Tensor,
+    steps: Sequence[Step],
+    noise: Noise,
+    progress: Callable[[int], None],
+    constrain: Constrain = free,
+) -> Tensor:
+    """Draw each step from the posterior q(x_prev | x, x0) of Ho et al. 2020, eq. 6-7, and end on its mean.
+
+    The spread is the learned one where the denoiser predicts it, else the posterior's own ("fixed small"). The
+    native sampler of the unCLIP models; equals diffusers' `UnCLIPScheduler.step`, draws included.
+    """
+    weights_x0, weights_x, log_small, log_large = _posterior(steps)
+    for i, step in enumerate(steps):
+        guess = denoise(x, step)
+        x = weights_x0[i] * guess.x0 + weights_x[i] * x
+        if step.t > 0:
+            if guess.variance is None:
+                x = x + math.exp(0.5 * log_small[i]) * noise.like(x)
+            else:
+                share = (guess.variance + 1) / 2
+                log_variance = share * log_large[i] + (1 - share) * log_small[i]
+                x = x + (0.5 * log_variance).exp() * noise.like(x)
+        x = constrain(x, step)
+        progress(i + 1)
+    return x
+
+
+def _posterior(steps: Sequence[Step]) -> list[list[float]]:
+    """The weights of x0 and of x in the mean, and the log of the smallest and the largest variance, step by step."""
+    # In float32 like the oracle, which makes the last weight of x0 0.99947 instead of 1.
+    alpha_bar = torch.tensor([step.alpha_bar for step in steps], dtype=torch.float32)
+    alpha_bar_prev = torch.tensor([step.alpha_bar_prev for step in steps], dtype=torch.float32)
+    beta = torch.tensor([step.beta for step in steps], dtype=torch.float32)
+    weight_x0 = alpha_bar_prev.sqrt() * beta / (1 - alpha_bar)
+    weight_x = (1 - beta).sqrt() * (1 - alpha_bar_prev) / (1 - alpha_bar)
+    variance = (1 - alpha_bar_prev) / (1 - alpha_bar) * beta
+    # The last variance is 0; its logarithm is never used, and the floor keeps it finite.
+    return [weight_x0.tolist(), weight_x.tolist(), variance.clamp(min=1e-20).log().tolist(), beta.log().tolist()]
+
+
+def ddim(
+    denoise: Denoiser,
+    x: Tensor,
+    steps: Sequence[Step],
+    noise: Noise,
+    progress: Callable[[int], None],
+    constrain: Constrain = free,
+    *,
+    eta: float = 0.0,
+) -> Tensor:
+    """Step along the probability flow (Song et al. 2021, eq. 12); `eta` from 0 (no new noise) to 1 (as ancestral).
+
+    A learned variance is ignored.
+    """
+    for i, step in enumerate(steps):
+        guess = denoise(x, step)
+        left = 1 - step.alpha_bar_prev
+        fresh = eta**2 * left / (1 - step.alpha_bar) * step.beta
+        x = math.sqrt(step.alpha_bar_prev) * guess.x0 + math.sqrt(left - fresh) * guess.eps
+        if fresh > 0:
+            x = x + math.sqrt(fresh) * noise.like(x)
+        x = constrain(x, step)
+        progress(i + 1)
+    return x
+
+
+def dpm_solver(
+    denoise: Denoiser,
+    x: Tensor,
+    steps: Sequence[Step],
+    noise: Noise,
+    progress: Callable[[int], None],
+    constrain: Constrain = free,
+) -> Tensor:
+    """DPM-Solver++(2M), Lu et al. 2022b, algorithm 2: second order from the last two guesses, no new noise.
+
+    The first step and the last one, at whose end lambda is infinite, are of first order. A learned variance is ignored.
+    """
+    # Evenly spread timesteps of a cosine schedule end in ever longer jumps of lambda, where extrapolating from a short
+    # jump over a long one overshoots. Bounded to what two equal jumps would give, the error of 25 steps on Gaussian
+    # data is a tenth of DDIM's; unbounded it is larger than DDIM's.
+    steepest = 0.5
+    before: Tensor | None = None
+    h_before = 0.0
+    for i, step in enumerate(steps):
+        x0 = denoise(x, step).x0
+        if step.t_prev < 0:
+            x = x0
+        else:
+            h = _half_log_snr(step.alpha_bar_prev) - _half_log_snr(step.alpha_bar)
+            slope = min(h / (2 * h_before), steepest) if before is not None else 0.0
+            direction = x0 if before is None else (1 + slope) * x0 - slope * before
+            shrink = math.sqrt((1 - step.alpha_bar_prev) / (1 - step.alpha_bar))
+            x = shrink * x - math.sqrt(step.alpha_bar_prev) * math.expm1(-h) * direction
+            before, h_before = x0, h
+        x = constrain(x, step)
+        progress(i + 1)
+    return x
+
+
+def _half_log_snr(alpha_bar: float) -> float:
+    return 0.5 * math.log(alpha_bar / (1 - alpha_bar))
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "ancestral": ancestral,
+    "ddim": partial(ddim, eta=0.0),
+    "dpm++": dpm_solver,
+}
+"""The samplers by the names a request uses; "ancestral" is the one the published models were made with."""

@@ -1,0 +1,116 @@
+"""How much of a sample is noise at each timestep, and which timesteps a run visits.
+
+Legend, as in Ho et al. 2020 and Nichol & Dhariwal 2021: `t` is a trained timestep, 0 (almost clean) to T-1 (noise);
+`beta` is the share of noise that one step adds; `alpha_bar` is the share of the clean sample's variance that is left,
+so that `x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps`. Numbers are those of diffusers' UnCLIPScheduler.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
+VARIANCE_TYPES = ("fixed_small_log", "learned_range")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One visit of a run: from timestep `t` to `t_prev`, which is -1 when the result is the clean sample.
+
+    `index` counts visits from 0. `alpha_bar` and `alpha_bar_prev` belong to `t` and `t_prev` (1.0 for -1), and `beta`
+    is the noise of the whole jump, `1 - alpha_bar / alpha_bar_prev`.
+    """
+
+    index: int
+    t: int
+    t_prev: int
+    alpha_bar: float
+    alpha_bar_prev: float
+    beta: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """The noise levels a net was trained with, and how its output is to be read.
+
+    `betas` and `alpha_bars` are float32 tables over the trained timesteps. `clip_range` bounds the predicted clean
+    sample, None means that it is left alone.
+    """
+
+    betas: Tensor
+    alpha_bars: Tensor
+    prediction_type: str
+    variance_type: str
+    clip_range: float | None
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "Schedule":
+        """Read a `scheduler_config.json`, filling what published files leave out with UnCLIPScheduler's defaults.
+
+        Raises ValueError for a schedule of another kind than UnCLIPScheduler's.
+        """
+        beta_schedule = config.get("beta_schedule", "squaredcos_cap_v2")
+        if beta_schedule != "squaredcos_cap_v2":
+            raise ValueError(f"beta_schedule is {beta_schedule!r}, only 'squaredcos_cap_v2' is known")
+        betas = _cosine_betas(int(config.get("num_train_timesteps", 1000)))
+        return cls(
+            betas=betas,
+            alpha_bars=torch.cumprod(1.0 - betas, dim=0),
+            prediction_type=_one_of(PREDICTION_TYPES, config, "prediction_type", "epsilon"),
+            variance_type=_one_of(VARIANCE_TYPES, config, "variance_type", "fixed_small_log"),
+            clip_range=float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample", True) else None,
+        )
+
+    @property
+    def num_train_timesteps(self) -> int:
+        return len(self.betas)
+
+    def steps(self, count: int) -> list[Step]:
+        """Spread `count` visits evenly from the last trained timestep down to 0, both ends included.
+
+        Rounding is half-to-even, as in UnCLIPScheduler. Raises ValueError unless 2 <= count <= the trained timesteps:
+        one visit can't be at both ends.
+        """
+        if not 2 <= count <= self.num_train_timesteps:
+            raise ValueError(f"{count} steps asked for, between 2 and {self.num_train_timesteps} are possible")
+        stride = (self.num_train_timesteps - 1) / (count - 1)
+        visited = [*(round(k * stride) for k in reversed(range(count))), -1]
+        return [self._step(index, t, t_prev) for index, (t, t_prev) in enumerate(pairwise(visited))]
+
+    def _step(self, index: int, t: int, t_prev: int) -> Step:
+        # In float32 like the oracle: 1 - alpha_bar / alpha_bar_prev loses digits, and must lose the same ones.
+        alpha_bar = self.alpha_bars[t]
+        alpha_bar_prev = self.alpha_bars[t_prev] if t_prev >= 0 else torch.ones(())
+        beta = self.betas[t] if t_prev == t - 1 else 1 - alpha_bar / alpha_bar_prev
+        return Step(
+            index=index,
+            t=t,
+            t_prev=t_prev,
+            alpha_bar=alpha_bar.item(),
+            alpha_bar_prev=alpha_bar_prev.item(),
+            beta=beta.item(),
+        )
+
+
+def _cosine_betas(count: int, largest: float = 0.999) -> Tensor:
+    """The squared-cosine betas of Nichol & Dhariwal 2021, eq. 17."""
+
+    def alpha_bar(u: float) -> float:
+        return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    return torch.tensor(
+        [min(1 - alpha_bar((i + 1) / count) / alpha_bar(i / count), largest) for i in range(count)],
+        dtype=torch.float32,
+    )
+
+
+def _one_of(known: tuple[str, ...], config: Mapping[str, Any], field: str, default: str) -> str:
+    value = config.get(field, default)
+    if value not in known:
+        raise ValueError(f"{field} is {value!r}, known are {', '.join(known)}")
+    return str(value)

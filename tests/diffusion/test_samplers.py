@@ -1,0 +1,209 @@
+"""Samplers against closed forms and, step by step, against diffusers' UnCLIPScheduler.
+
+Gaussian data has an exact denoiser: for x0 ~ N(m, s^2) and x = a x0 + b eps (a^2 = alpha_bar, b^2 = 1 - alpha_bar)
+
+    E[x0 | x]   = m + a s^2 / V (x - a m),     V = a^2 s^2 + b^2 = Var(x)
+    Var[x0 | x] = s^2 b^2 / V
+
+The probability flow keeps (x - a m) / sqrt(V) as it is, so where a noise ends up is known, and the true reverse
+transition is Gaussian, so an ancestral run with the true variance has exact moments at any number of steps.
+"""
+
+import inspect
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers import UnCLIPScheduler
+
+from dallecli.diffusion.denoiser import Guess, make_denoiser
+from dallecli.diffusion.noise import Noise
+from dallecli.diffusion.samplers import SAMPLERS, ancestral, ddim, dpm_solver
+from dallecli.diffusion.schedule import Schedule
+
+MEAN, SPREAD = 0.4, 0.25
+
+
+def ignore(done: int) -> None:
+    """No progress bar."""
+
+
+def marginal(alpha_bar: float) -> float:
+    """The variance of x at a noise level."""
+    return alpha_bar * SPREAD**2 + 1 - alpha_bar
+
+
+def exact_denoiser(true_variance: bool = False):
+    """The Denoiser of N(MEAN, SPREAD^2), in double; optionally with the true variance of the reverse transition."""
+
+    def denoise(x, step):
+        a = math.sqrt(step.alpha_bar)
+        x0 = MEAN + a * SPREAD**2 / marginal(step.alpha_bar) * (x - a * MEAN)
+        eps = (x - a * x0) / math.sqrt(1 - step.alpha_bar)
+        if not true_variance or step.t == 0:
+            return Guess(x0, eps, None)
+        left = (1 - step.alpha_bar_prev) / (1 - step.alpha_bar)
+        weight_x0 = math.sqrt(step.alpha_bar_prev) * step.beta / (1 - step.alpha_bar)
+        behind = SPREAD**2 * (1 - step.alpha_bar) / marginal(step.alpha_bar)
+        log_true = math.log(left * step.beta + weight_x0**2 * behind)
+        small, large = math.log(left * step.beta), math.log(step.beta)
+        return Guess(x0, eps, torch.full_like(x, 2 * (log_true - small) / (large - small) - 1))
+
+    return denoise
+
+
+def flow_end(x, alpha_bar: float):
+    """Where the probability flow takes the noise `x` at noise level `alpha_bar`."""
+    return MEAN + SPREAD * (x - math.sqrt(alpha_bar) * MEAN) / math.sqrt(marginal(alpha_bar))
+
+
+def flow_error(sampler, count: int) -> float:
+    steps = Schedule.from_config({}).steps(count)
+    x = torch.linspace(-2, 2, 9, dtype=torch.float64).reshape(9, 1)
+    end = sampler(exact_denoiser(), x, steps, Noise.from_seeds([0]), ignore)
+    return (end - flow_end(x, steps[0].alpha_bar)).abs().max().item()
+
+
+def test_every_sampler_has_the_one_signature():
+    named = ["denoise", "x", "steps", "noise", "progress", "constrain"]
+    for name, sampler in SAMPLERS.items():
+        parameters = list(inspect.signature(sampler).parameters.values())
+        assert [p.name for p in parameters[:6]] == named, name
+        assert all(p.default is not inspect.Parameter.empty for p in parameters[5:]), name
+
+
+def test_ddim_converges_to_the_flow_at_first_order():
+    errors = [flow_error(ddim, count) for count in (50, 100, 200, 400)]
+    # First order halves the error when the steps double; the span allows for the ends of the schedule.
+    assert all(1.6 < wide / narrow < 2.4 for wide, narrow in pairwise(errors)), errors
+    assert errors[-1] < 0.01
+
+
+def test_dpm_solver_beats_ddim_and_converges_faster():
+    errors = {count: flow_error(dpm_solver, count) for count in (10, 25, 100)}
+    assert all(error < flow_error(ddim, count) / 2 for count, error in errors.items()), errors
+    # Second order would be 16 from 25 to 100 steps.
+    assert errors[25] / errors[100] > 16
+    assert errors[25] < 0.01
+    assert errors[100] < 1e-4
+
+
+def test_ancestral_with_the_true_variance_has_exact_moments_at_every_step():
+    steps = Schedule.from_config({}).steps(12)
+    pictures = 64
+    noise = Noise.from_seeds(range(pictures))
+    x = noise.draw((4096,)).double()
+    seen = []
+
+    def look(x, step):
+        seen.append((step, x.mean().item(), x.var().item()))
+        return x
+
+    ancestral(exact_denoiser(true_variance=True), x, steps, noise, ignore, look)
+    deviation = 1 / math.sqrt(pictures * 4096)  # of a mean, in standard deviations; sqrt(2) of it for a variance
+    for step, mean, variance in seen[:-1]:
+        true_mean, true_variance = math.sqrt(step.alpha_bar_prev) * MEAN, marginal(step.alpha_bar_prev)
+        assert mean == pytest.approx(true_mean, abs=4 * deviation * math.sqrt(true_variance)), step
+        assert variance == pytest.approx(true_variance, rel=4 * math.sqrt(2) * deviation), step
+    # The last step ends on the mean without noise: the variance of E[x0 | x] at t = 0 is a little below the data's,
+    # and the float32 weight of x0 there is 0.99947.
+    assert seen[-1][1] == pytest.approx(MEAN, abs=1e-3)
+    assert seen[-1][2] == pytest.approx(SPREAD**2, rel=0.01)
+
+
+def test_full_ancestral_chain_reaches_the_data_with_its_fixed_variance():
+    steps = Schedule.from_config({}).steps(1000)
+    noise = Noise.from_seeds(range(8))
+    x = ancestral(exact_denoiser(), noise.draw((2048,)).double(), steps, noise, ignore)
+    # 16384 samples know a mean to 0.2 % and a variance to 1.1 %; "fixed small" makes the variance a little too small.
+    assert x.mean().item() == pytest.approx(MEAN, abs=0.01)
+    assert x.var().item() == pytest.approx(SPREAD**2, rel=0.05)
+
+
+def test_ddim_with_eta_one_keeps_the_moments():
+    steps = Schedule.from_config({}).steps(200)
+    noise = Noise.from_seeds(range(8))
+    x = ddim(exact_denoiser(), noise.draw((2048,)).double(), steps, noise, ignore, eta=1.0)
+    assert x.mean().item() == pytest.approx(MEAN, abs=0.01)
+    # eta 1 spreads like the fixed small variance, which at 200 steps is 3 % short for this data.
+    assert x.var().item() == pytest.approx(SPREAD**2, rel=0.08)
+
+
+def test_only_random_samplers_draw():
+    steps = Schedule.from_config({}).steps(5)
+    drawn = {}
+    for name, sampler in {**SAMPLERS, "ddim eta": lambda *a: ddim(*a, eta=0.5)}.items():
+        noise, fresh = Noise.from_seeds([3]), Noise.from_seeds([3])
+        sampler(exact_denoiser(), torch.zeros(1, 64, dtype=torch.float64), steps, noise, ignore)
+        after = noise.draw((64,))
+        draws = 0
+        while not torch.equal(fresh.draw((64,)), after):
+            draws += 1
+        drawn[name] = draws
+    # One draw a step except the last.
+    assert drawn == {"ancestral": 4, "ddim": 0, "dpm++": 0, "ddim eta": 4}
+
+
+def test_progress_counts_every_step_and_constraints_hold_after_each():
+    steps = Schedule.from_config({}).steps(4)
+    for name, sampler in SAMPLERS.items():
+        counted, levels = [], []
+
+        def pin(x, step, levels=levels):
+            levels.append(step.t_prev)
+            return torch.full_like(x, 0.125)
+
+        end = sampler(exact_denoiser(), torch.zeros(1, 4), steps, Noise.from_seeds([0]), counted.append, pin)
+        assert counted == [1, 2, 3, 4], name
+        assert levels == [666, 333, 0, -1], name
+        assert end.unique().tolist() == [0.125], name
+
+
+def test_samplers_end_on_the_clean_guess():
+    steps = Schedule.from_config({}).steps(3)
+    for name, sampler in SAMPLERS.items():
+        end = sampler(
+            lambda x, step: Guess(torch.full_like(x, 0.5), torch.zeros_like(x), None),
+            torch.zeros(1, 4),
+            steps,
+            Noise.from_seeds([0]),
+            ignore,
+        )
+        # ancestral's last float32 weight of x0 is 0.99947, as in the oracle.
+        torch.testing.assert_close(end, torch.full((1, 4), 0.5), rtol=1e-3, atol=0, msg=name)
+
+
+@pytest.mark.parametrize("count", [2, 7, 25, 1000])
+@pytest.mark.parametrize(
+    ("config", "channels"),
+    [
+        ({"variance_type": "fixed_small_log", "prediction_type": "sample", "clip_sample_range": 5.0}, 1),
+        ({"variance_type": "fixed_small_log", "prediction_type": "epsilon"}, 1),
+        ({"variance_type": "learned_range", "prediction_type": "epsilon"}, 2),
+        ({"variance_type": "learned_range", "prediction_type": "sample", "clip_sample": False}, 2),
+    ],
+)
+def test_ancestral_equals_the_oracle_step_by_step(config, channels, count):
+    schedule, oracle = Schedule.from_config(config), UnCLIPScheduler(**config)
+    oracle.set_timesteps(count)
+    outputs = torch.Generator().manual_seed(1)
+    raw = {t: torch.randn(2, 3 * channels, 4, 4, generator=outputs) for t in oracle.timesteps.tolist()}
+    x = torch.randn(2, 3, 4, 4, generator=outputs)
+    ours, theirs = [], []
+
+    def record(x, step):
+        ours.append(x)
+        return x
+
+    denoise = make_denoiser(lambda x, t: raw[t.item()], schedule)
+    ancestral(denoise, x, schedule.steps(count), Noise.from_seeds([5, 6]), ignore, record)
+
+    generators = [torch.Generator().manual_seed(seed) for seed in (5, 6)]
+    timesteps = [*oracle.timesteps.tolist(), None]
+    for t, t_prev in pairwise(timesteps):
+        x = oracle.step(raw[t], t, x, prev_timestep=t_prev, generator=generators).prev_sample
+        theirs.append(x)
+
+    # Same float32 formulas; only the order of a few multiplications differs.
+    torch.testing.assert_close(torch.stack(ours), torch.stack(theirs), rtol=1e-6, atol=1e-6)

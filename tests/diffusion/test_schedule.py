@@ -1,0 +1,104 @@
+"""The tables against published check values and against diffusers' UnCLIPScheduler."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers import UnCLIPScheduler
+
+from dallecli.diffusion.schedule import Schedule
+
+
+@pytest.fixture(scope="module")
+def schedule() -> Schedule:
+    return Schedule.from_config({})
+
+
+def test_tables_have_the_published_values(schedule):
+    assert schedule.betas[0].item() == pytest.approx(4.1284e-5, rel=1e-4)
+    assert schedule.betas[999].item() == pytest.approx(0.999)
+    assert schedule.alpha_bars[0].item() == pytest.approx(0.99995872, rel=1e-7)
+    assert schedule.alpha_bars[500].item() == pytest.approx(0.49228, rel=1e-4)
+    assert schedule.alpha_bars[998].item() == pytest.approx(2.4288e-6, rel=1e-4)
+    assert schedule.alpha_bars[999].item() == pytest.approx(2.4288e-9, rel=1e-4)
+
+
+def test_tables_equal_the_oracles_bit_for_bit(schedule):
+    oracle = UnCLIPScheduler()
+    assert torch.equal(schedule.betas, oracle.betas)
+    assert torch.equal(schedule.alpha_bars, oracle.alphas_cumprod)
+
+
+def test_timesteps_are_the_published_lists(schedule):
+    assert [step.t for step in schedule.steps(7)] == [999, 832, 666, 500, 333, 166, 0]
+    assert [step.t for step in schedule.steps(25)] == [
+        *(999, 957, 916, 874, 832, 791, 749, 708, 666, 624, 583, 541, 500),
+        *(458, 416, 375, 333, 291, 250, 208, 166, 125, 83, 42, 0),
+    ]
+    assert [step.t for step in schedule.steps(50)][:5] == [999, 979, 958, 938, 917]
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 25, 50, 333, 999, 1000])
+def test_timesteps_equal_the_oracles(schedule, count):
+    oracle = UnCLIPScheduler()
+    oracle.set_timesteps(count)
+    assert [step.t for step in schedule.steps(count)] == oracle.timesteps.tolist()
+
+
+def test_all_steps_are_the_trained_chain_itself(schedule):
+    steps = schedule.steps(1000)
+    assert [step.t for step in steps] == list(range(999, -1, -1))
+    assert [step.beta for step in steps] == schedule.betas.flip(0).tolist()
+    assert [step.index for step in steps] == list(range(1000))
+
+
+@pytest.mark.parametrize("count", [2, 7, 25, 300])
+def test_jumps_multiply_back_to_the_whole_noise(schedule, count):
+    steps = schedule.steps(count)
+    # Without the first jump, which keeps 2.4e-9: in float32 that is 1 - 1.
+    kept = torch.tensor([1 - step.beta for step in steps[1:]], dtype=torch.float64).prod().item()
+    assert kept == pytest.approx(steps[0].alpha_bar_prev, rel=1e-4)
+    assert all(step.alpha_bar_prev == after.alpha_bar for step, after in pairwise(steps))
+
+
+def test_a_run_ends_on_the_clean_sample(schedule):
+    last = schedule.steps(9)[-1]
+    assert (last.t, last.t_prev, last.alpha_bar_prev) == (0, -1, 1.0)
+
+
+@pytest.mark.parametrize("count", [-1, 0, 1, 1001])
+def test_impossible_step_counts_are_refused(schedule, count):
+    with pytest.raises(ValueError, match="between 2 and 1000"):
+        schedule.steps(count)
+
+
+def test_missing_fields_are_the_published_defaults(schedule):
+    assert schedule.prediction_type == "epsilon"
+    assert schedule.variance_type == "fixed_small_log"
+    assert schedule.clip_range == 1.0
+    assert schedule.num_train_timesteps == 1000
+
+
+def test_fields_are_read_from_the_file():
+    schedule = Schedule.from_config(
+        {
+            "_class_name": "UnCLIPScheduler",
+            "_diffusers_version": "0.10.0",
+            "clip_sample": True,
+            "clip_sample_range": 5.0,
+            "num_train_timesteps": 100,
+            "prediction_type": "sample",
+            "variance_type": "learned_range",
+        }
+    )
+    assert schedule.clip_range == 5.0
+    assert schedule.num_train_timesteps == 100
+    assert schedule.prediction_type == "sample"
+    assert schedule.variance_type == "learned_range"
+    assert Schedule.from_config({"clip_sample": False}).clip_range is None
+
+
+@pytest.mark.parametrize("field", ["beta_schedule", "prediction_type", "variance_type"])
+def test_an_unknown_kind_of_schedule_is_refused(field):
+    with pytest.raises(ValueError, match=f"{field} is 'linear'"):
+        Schedule.from_config({field: "linear"})
