@@ -1,0 +1,442 @@
+"""Captioned training scenes: things from the vocabulary laid out on a 16 x 16 grid, drawn at any size.
+
+The base decoder paints 16 px pictures, so every thing's place and size is a whole number of base pixels: a scene drawn
+at 16, 64 and 256 px is the same scene, and a thing looks the same wherever it stands.
+
+Scene ``n`` is drawn by its own generator, seeded by ``n``, so that any range of seeds is a reproducible pool of its own.
+Seeds below ``HELD_OUT_SEEDS`` train; the ones from there on are for evaluation only.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, TypeVar
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+from dallecli.training import captions
+from dallecli.training.backdrops import COLOURS, GRID, NAMES, PASTELS, PLACES, UNNAMED_WHITE, VARIANTS, backdrop
+from dallecli.training.captions import INKS, STYLES, article, determined
+from dallecli.training.sprites import LUMA, Colour, aspect, mean_colour, sprite
+from dallecli.training.vocabulary import thing_index, things
+
+SIZES = (16, 32, 64, 128, 256)
+HELD_OUT_SEEDS = 2**31
+
+Split = Literal["train", "held_out", "any"]
+T = TypeVar("T")
+Arrangement = Literal["single", "count", "riding", "on", "wearing", "under", "beside", "left of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mix:
+    """Shares of the kinds of scene. The seven arrangements are weights; the others are probabilities.
+
+    plain and place: share of scenes whose caption names a plain colour or a place (the rest is unnamed: white, or a
+    pastel); style: share in one of the styles; modified: share of single things that are small, large, aside or
+    re-inked. split: which pairs of things may meet (see ``is_held_out``).
+    """
+
+    single: float = 0.52
+    count: float = 0.08
+    riding: float = 0.14
+    on: float = 0.06
+    adorned: float = 0.06
+    beside: float = 0.09
+    left_of: float = 0.05
+    small: float = 0.05
+    large: float = 0.08
+    aside: float = 0.12
+    inked: float = 0.14
+    plain: float = 0.25
+    place: float = 0.16
+    white: float = 0.55
+    style: float = 0.15
+    split: Split = "train"
+
+
+SINGLES = Mix(single=1, count=0, riding=0, on=0, adorned=0, beside=0, left_of=0, place=0.08, style=0.06)
+"""The first lesson of a curriculum: one thing a picture, mostly on plain ground."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A thing on the grid: class index, left, top, width, height in base pixels, and the ink's name if re-inked."""
+
+    thing: int
+    x: int
+    y: int
+    width: int
+    height: int
+    ink: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scene:
+    """All there is to know about one picture; ``placed`` is in painting order.
+
+    ground: a name that ``backdrops.backdrop`` knows; background and style: what a judge should find (members of
+    ``backdrops.NAMES`` and ``captions.STYLES``).
+    """
+
+    caption: str
+    arrangement: Arrangement
+    placed: tuple[Placed, ...]
+    ground: str
+    variant: int
+    background: str
+    style: str
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of each thing, by name."""
+        names = [things()[placed.thing].name for placed in self.placed]
+        return {name: names.count(name) for name in dict.fromkeys(names)}
+
+
+# --- what may meet -----------------------------------------------------------------------------------------------
+
+
+def is_held_out(first: str, relation: Arrangement, second: str) -> bool:
+    """Whether this pair never occurs in training scenes: one pair in twenty, by a checksum of names and relation.
+
+    ``beside`` looks the same both ways and is filed in alphabetical order; "right of" is filed as ``left of``.
+    """
+    if relation == "beside":
+        first, second = sorted((first, second))
+    return crc32(f"{first}|{relation}|{second}".encode()) % 20 == 0
+
+
+Pair = tuple[int, Arrangement, int]
+
+
+@lru_cache(maxsize=16)
+def _pairs(relations: tuple[Arrangement, ...], split: Split) -> tuple[Pair, ...]:
+    """Every pair that the split allows; frequent mounts and seats are repeated by their weight."""
+    crown, umbrella = thing_index()["crown"], thing_index()["umbrella"]
+    found: list[Pair] = []
+    for relation in relations:
+        for first, thing in enumerate(things()):
+            for second, other in enumerate(things()):
+                times = {
+                    "riding": other.weight if thing.head else 0,
+                    "on": other.seat * (3 if thing.head else 1) if thing.head or thing.item else 0,
+                    "wearing": int(thing.head is not None and second == crown),
+                    "under": int(thing.head is not None and second == umbrella),
+                }.get(relation, 1)
+                kept = split == "any" or is_held_out(thing.name, relation, other.name) == (split == "held_out")
+                if kept and first != second:
+                    found += [(first, relation, second)] * times
+    return tuple(found)
+
+
+# --- layout ------------------------------------------------------------------------------------------------------
+
+
+def _fit(thing: int, width: int, height: int) -> tuple[int, int]:
+    """The largest whole-pixel size of the thing's own shape inside a box."""
+    shape = aspect(thing)
+    if shape * height >= width:
+        return width, min(height, max(1, round(width / shape)))
+    return min(width, max(1, round(height * shape))), height
+
+
+def _clamp(position: float, extent: int) -> int:
+    return min(max(math.floor(position + 0.5), 0), GRID - extent)
+
+
+def _centred(thing: int, size: int, shift: int = 0, ink: str | None = None) -> Placed:
+    width, height = _fit(thing, size, size)
+    x, y = _clamp((GRID - width) // 2 + shift, width), (GRID - height) // 2
+    return Placed(thing=thing, x=x, y=y, width=width, height=height, ink=ink)
+
+
+def _aside(thing: int, right: bool) -> Placed:
+    width, height = _fit(thing, 9, 12)
+    return Placed(thing=thing, x=GRID - width if right else 0, y=(GRID - height) // 2, width=width, height=height)
+
+
+def _group(thing: int, count: int) -> tuple[Placed, ...]:
+    """Two side by side, three in a triangle: a triangle leaves each of them seven pixels, a row only five."""
+    width, height = _fit(thing, 7, 10 if count == 2 else 7)
+    left, right = (GRID // 2 - width) // 2, GRID - width - (GRID // 2 - width) // 2
+    rows = [(left, (GRID - height) // 2), (right, (GRID - height) // 2)]
+    if count == 3:
+        rows = [((GRID - width) // 2, (8 - height) // 2), (left, 9), (right, 9)]
+    return tuple(Placed(thing=thing, x=x, y=y, width=width, height=height) for x, y in rows)
+
+
+def _stacked(top: int, below: int, top_size: int, below_box: tuple[int, int]) -> tuple[Placed, ...]:
+    """One thing upon another's saddle, the whole in the middle of the picture."""
+    saddle_x, saddle_y = things()[below].saddle
+    base_width, base_height = _fit(below, *below_box)
+    width, height = _fit(top, top_size, top_size)
+    sink = max(1, round(saddle_y * base_height))  # how far the upper thing's feet reach into the lower one
+    total = max(base_height, height + base_height - sink)
+    top_y = max(0, (GRID - total + 1) // 2)
+    base_y = top_y + total - base_height
+    base_x = (GRID - base_width) // 2
+    x = _clamp(base_x + saddle_x * base_width - width / 2, width)
+    return (
+        Placed(thing=below, x=base_x, y=min(base_y, GRID - base_height), width=base_width, height=base_height),
+        Placed(thing=top, x=x, y=top_y, width=width, height=height),
+    )
+
+
+def _ride(rider: int, mount: int) -> tuple[Placed, ...]:
+    low = _fit(mount, 12, 10)[1] <= 6
+    return _stacked(rider, mount, 10 if low else 9, (12, 10))
+
+
+def _seated(sitter: int, seat: int) -> tuple[Placed, ...]:
+    return _stacked(sitter, seat, 9 if things()[sitter].head else 7, (13, 9))
+
+
+def _crowned(wearer: int, crown: int) -> tuple[Placed, ...]:
+    head_x, head_y = things()[wearer].head or (0.5, 0.0)
+    width, height = _fit(wearer, 12, 11)
+    crown_width, crown_height = _fit(crown, 6, 6)
+    x, y = (GRID - width) // 2, GRID - height
+    foot = y + round(head_y * height)
+    body = Placed(thing=wearer, x=x, y=y, width=width, height=height)
+    crown_x = _clamp(x + head_x * width - crown_width / 2, crown_width)
+    return body, Placed(
+        thing=crown, x=crown_x, y=max(0, foot - crown_height), width=crown_width, height=crown_height
+    )
+
+
+def _sheltered(guest: int, umbrella: int) -> tuple[Placed, ...]:
+    width, height = _fit(umbrella, 14, 13)
+    roof = Placed(thing=umbrella, x=(GRID - width) // 2, y=0, width=width, height=height)
+    width, height = _fit(guest, 10, 10)
+    return roof, Placed(thing=guest, x=(GRID - width) // 2, y=GRID - height, width=width, height=height)
+
+
+def _side_by_side(left: int, right: int) -> tuple[Placed, ...]:
+    """Both in half the picture, standing on one line."""
+    sizes = [_fit(thing, 8, 10) for thing in (left, right)]
+    foot = (GRID + max(height for _, height in sizes) + 1) // 2
+    (w1, h1), (w2, h2) = sizes
+    return (
+        Placed(thing=left, x=(8 - w1) // 2, y=foot - h1, width=w1, height=h1),
+        Placed(thing=right, x=GRID - w2 - (8 - w2) // 2, y=foot - h2, width=w2, height=h2),
+    )
+
+
+_LAYOUTS: dict[Arrangement, Callable[[int, int], tuple[Placed, ...]]] = {
+    "riding": _ride,
+    "on": _seated,
+    "wearing": _crowned,
+    "under": _sheltered,
+    "beside": _side_by_side,
+    "left of": _side_by_side,
+}
+
+
+# --- sampling ----------------------------------------------------------------------------------------------------
+
+
+def _pick(rng: np.random.Generator, choices: Sequence[T]) -> T:
+    return choices[int(rng.integers(len(choices)))]
+
+
+def _name(rng: np.random.Generator, thing: int) -> str:
+    entry = things()[thing]
+    return _pick(rng, entry.aliases) if entry.aliases and rng.random() < 0.12 else entry.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Subject:
+    """What stands in front, before background and style: the phrase and the things."""
+
+    phrase: str
+    arrangement: Arrangement
+    placed: tuple[Placed, ...]
+
+
+def _single(rng: np.random.Generator, mix: Mix) -> _Subject:
+    thing = int(rng.integers(len(things())))
+    name = _name(rng, thing)
+    chance = rng.random()
+    determiner = _pick(rng, captions.DETERMINERS)
+    shift = _pick(rng, (-1, 0, 0, 1))
+    phrase, placed = determined(determiner, name), _centred(thing, 12, shift)
+    if (chance := chance - mix.small) < 0:
+        phrase, placed = article(f"{_pick(rng, captions.SMALL)} {name}"), _centred(thing, 7, shift)
+    elif (chance := chance - mix.large) < 0:
+        phrase, placed = article(f"{_pick(rng, captions.LARGE)} {name}"), _centred(thing, 15)
+    elif (chance := chance - mix.aside) < 0:
+        right = rng.random() < 0.5
+        phrase = f"{article(name)} {_pick(rng, captions.RIGHT if right else captions.LEFT)}"
+        placed = _aside(thing, right)
+    elif chance < mix.inked and things()[thing].tint is None:
+        ink = _pick(rng, INKS)
+        phrase, placed = determined(determiner, f"{ink} {name}"), _centred(thing, 12, shift, ink)
+    return _Subject(phrase=phrase, arrangement="single", placed=(placed,))
+
+
+def _several(rng: np.random.Generator) -> _Subject:
+    thing, count = int(rng.integers(len(things()))), 2 if rng.random() < 0.6 else 3
+    phrase = f"{_pick(rng, captions.COUNTS[count])} {things()[thing].plural}"
+    return _Subject(phrase=phrase, arrangement="count", placed=_group(thing, count))
+
+
+def _together(rng: np.random.Generator, relations: tuple[Arrangement, ...], split: Split) -> _Subject:
+    first, relation, second = _pick(rng, _pairs(relations, split))
+    placed = _LAYOUTS[relation](first, second)
+    words: Sequence[str]
+    if relation in ("wearing", "under"):
+        words = captions.WEARING if relation == "wearing" else captions.UNDER
+        return _Subject(phrase=f"{article(_name(rng, first))} {_pick(rng, words)}", arrangement=relation, placed=placed)
+    said_first, said_second = first, second
+    if relation == "riding":
+        words = things()[second].verbs
+    elif relation == "on":
+        words = captions.ON
+    elif relation == "beside":
+        words = captions.BESIDE
+    elif rng.random() < 0.5:
+        words = captions.LEFT_OF
+    else:
+        words, said_first, said_second = captions.RIGHT_OF, second, first
+    phrase = f"{article(_name(rng, said_first))} {_pick(rng, words)} {article(_name(rng, said_second))}"
+    return _Subject(phrase=phrase, arrangement=relation, placed=placed)
+
+
+def _subject(rng: np.random.Generator, mix: Mix) -> _Subject:
+    shares = (mix.single, mix.count, mix.riding, mix.on, mix.adorned, mix.beside, mix.left_of)
+    kind = int(np.searchsorted(np.cumsum(shares), rng.random() * sum(shares), side="right"))
+    if kind == 0:
+        return _single(rng, mix)
+    if kind == 1:
+        return _several(rng)
+    relations: tuple[tuple[Arrangement, ...], ...] = (
+        ("riding",), ("on",), ("wearing", "under"), ("beside",), ("left of",)
+    )
+    wanted = relations[min(kind - 2, len(relations) - 1)]
+    # The few pairs with a crown or an umbrella may all be on the other side of the split.
+    return _together(rng, wanted if _pairs(wanted, mix.split) else ("beside",), mix.split)
+
+
+def _ink(placed: Placed) -> Colour | None:
+    return None if placed.ink is None else COLOURS[placed.ink]
+
+
+def _clashes(placed: Sequence[Placed], colour: Colour) -> bool:
+    """Whether a thing would drown in a plain background of nearly its own average colour."""
+    return any(math.dist(mean_colour(one.thing, _ink(one)), colour) < 75 for one in placed)
+
+
+def _plain(rng: np.random.Generator, placed: Sequence[Placed], palette: dict[str, Colour]) -> str:
+    """A colour of the palette against which the things show; any colour if there is none."""
+    clear = [name for name, colour in palette.items() if not _clashes(placed, colour)]
+    return _pick(rng, clear if clear else list(palette))
+
+
+def sample_scene(rng: np.random.Generator, mix: Mix) -> Scene:
+    """Draw one scene; the generator decides everything."""
+    subject = _subject(rng, mix)
+    style = _pick(rng, STYLES[1:]) if rng.random() < mix.style else STYLES[0]
+    opening = _pick(rng, captions.OPENINGS) if style == "plain" and not subject.phrase.startswith(("the ", "one ")) else ""
+    chance, variant = rng.random(), 0
+    phrase, background = subject.phrase, NAMES[0]
+    # Sketches and grey photographs have no colours to name, on the ground or on a thing.
+    grey = style in ("pencil sketch", "black and white")
+    if grey and subject.placed[0].ink is not None:
+        style, grey = STYLES[0], False
+    if chance < mix.place:
+        ground = background = _pick(rng, PLACES)
+        variant = int(rng.integers(VARIANTS))
+        phrase += f" {_pick(rng, captions.PLACE_PHRASES[ground])}"
+    elif chance < mix.place + mix.plain and not grey:
+        ground = background = _plain(rng, subject.placed, COLOURS)
+        phrase += _pick(rng, captions.PLAIN_GROUND).format(ground, a=article(ground))
+    else:
+        ground = UNNAMED_WHITE if rng.random() < mix.white else _plain(rng, subject.placed, PASTELS)
+    caption = opening + phrase
+    if style != "plain":
+        caption = _pick(rng, captions.STYLE_PHRASES[style]).format(phrase)
+    if rng.random() < 0.03:
+        caption += "."
+    return Scene(
+        caption=caption,
+        arrangement=subject.arrangement,
+        placed=subject.placed,
+        ground=ground,
+        variant=variant,
+        background=background,
+        style=style,
+    )
+
+
+# --- drawing -----------------------------------------------------------------------------------------------------
+
+
+def _average(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Box average of a square picture down to ``size``, rounded half up."""
+    factor = pixels.shape[0] // size
+    cells = pixels.reshape(size, factor, size, factor, 3)
+    total = cells.sum(axis=(1, 3), dtype=np.uint32)
+    return ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)
+
+
+def _composite(scene: Scene, size: int) -> NDArray[np.uint8]:
+    unit = size // GRID
+    canvas = backdrop(scene.ground, scene.variant, size).copy()
+    for one in scene.placed:
+        drawn = sprite(one.thing, one.width * unit, one.height * unit, _ink(one))
+        rows = slice(one.y * unit, (one.y + one.height) * unit)
+        columns = slice(one.x * unit, (one.x + one.width) * unit)
+        canvas[rows, columns] = drawn.colour + (canvas[rows, columns] * drawn.clear + 127) // 255
+    return canvas
+
+
+def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    luma = (pixels @ LUMA + 0.5).astype(np.uint8)
+    return np.repeat(luma[..., None], 3, axis=-1)
+
+
+def _sketch(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Pencil lines by colour dodge: grey divided by its own blur is white where flat and dark along edges."""
+    luma = pixels @ LUMA
+    size = pixels.shape[0]
+    blur = Image.fromarray((255 - luma).astype(np.uint8)).filter(ImageFilter.GaussianBlur(size / 28))
+    flat = np.maximum(256 - np.asarray(blur, np.float32), 1)
+    lines = np.minimum(luma / flat, 1)
+    paper = np.asarray([252, 250, 244], np.float32)
+    shading = 0.8 + 0.2 * luma / 255
+    pencil = (0.1 + 0.9 * lines**3) * shading
+    return (paper * pencil[..., None]).astype(np.uint8)
+
+
+def _pixel_art(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Sixteen by sixteen blocks of six levels a channel: few colours are what tells pixel art from a small picture."""
+    small = _average(pixels, GRID).astype(np.uint16)
+    blocks = ((small + 25) // 51 * 51).astype(np.uint8)
+    factor = pixels.shape[0] // GRID
+    return blocks.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+_FILTERS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    "pencil sketch": _sketch,
+    "pixel art": _pixel_art,
+    "black and white": _grey,
+}
+
+
+def render(scene: Scene, size: int) -> NDArray[np.uint8]:
+    """Draw the scene as uint8 RGB [size, size, 3].
+
+    size: one of ``SIZES``. 64 px and more are drawn from the large sprites; 32 and 16 are box averages of the 64 px
+    picture, as an upsampler's training pairs must be. Raises ValueError on any other size.
+    """
+    if size not in SIZES:
+        raise ValueError(f"size must be one of {SIZES}, not {size}")
+    if size < 64:
+        return _average(render(scene, 64), size)
+    canvas = _composite(scene, size)
+    return canvas if scene.style == STYLES[0] else _FILTERS[scene.style](canvas)
