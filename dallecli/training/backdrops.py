@@ -77,13 +77,24 @@ class Brush:
 
     def wave(self, level: float, height: float, length: float, shift: float, colour: Colour) -> None:
         """Everything below a sine line."""
-        line = [(x / 8, level + height * float(np.sin((x / 8 + shift) * 2 * np.pi / length))) for x in range(GRID * 8 + 1)]
+        line = [
+            (x / 8, level + height * float(np.sin((x / 8 + shift) * 2 * np.pi / length))) for x in range(GRID * 8 + 1)
+        ]
         self.area([*line, (GRID, GRID), (0, GRID)], colour)
 
 
 def _space(variant: int) -> Brush:
     brush = Brush((8, 8, 34), (44, 22, 84))
-    stars: Points = [(1.5, 2.5), (4.5, 0.5), (8.5, 1.5), (0.5, 7.5), (15.5, 8.5), (14.5, 13.5), (1.5, 12.5), (6.5, 15.5)]
+    stars: Points = [
+        (1.5, 2.5),
+        (4.5, 0.5),
+        (8.5, 1.5),
+        (0.5, 7.5),
+        (15.5, 8.5),
+        (14.5, 13.5),
+        (1.5, 12.5),
+        (6.5, 15.5),
+    ]
     for place, (x, y) in enumerate(stars):
         brush.dot(x if variant == 0 else GRID - x, y, 0.48 if place % 2 else 0.36, (255, 250, 225))
     for x, y in [(3, 5), (11, 0.9), (13, 6.5), (2.5, 9.8), (12, 15), (9.5, 14.6), (15, 11), (0.8, 15)]:
@@ -139,7 +150,14 @@ def _beach(variant: int) -> Brush:
 def _times_square(variant: int) -> Brush:
     brush = Brush((16, 14, 48), (62, 40, 96))
     blocks = [(0, 3.0, 3.6), (3.6, 5.0, 2.4), (6, 6.6, 1.6), (8.8, 6.0, 1.7), (10.5, 4.2, 2.1), (12.6, 2.2, 3.4)]
-    boards: list[Colour] = [(255, 60, 150), (40, 220, 240), (255, 220, 60), (255, 90, 50), (90, 240, 130), (250, 250, 255)]
+    boards: list[Colour] = [
+        (255, 60, 150),
+        (40, 220, 240),
+        (255, 220, 60),
+        (255, 90, 50),
+        (90, 240, 130),
+        (250, 250, 255),
+    ]
     for place, (left, top, width) in enumerate(blocks):
         shade: Colour = (36, 32, 60) if place % 2 else (50, 44, 78)
         brush.box(left, top - variant * 0.6, left + width, 13, shade)
@@ -163,7 +181,17 @@ def _snow(variant: int) -> Brush:
     for x, height in [(1.4, 5.5), (14.4, 6.8)] if variant == 0 else [(1.0, 7.0), (12.8, 4.8), (15.2, 5.8)]:
         _pine(brush, x, 11.6, height, (70, 118, 116))
     brush.wave(12.0, 0.5, 13, 5.0 * variant, (246, 250, 255))
-    flakes: Points = [(1, 1.4), (4.4, 2.6), (7.4, 0.8), (10.6, 2.4), (13.6, 1.2), (2.6, 6.2), (15.2, 5.2), (12.4, 7.4), (0.6, 9.2)]
+    flakes: Points = [
+        (1, 1.4),
+        (4.4, 2.6),
+        (7.4, 0.8),
+        (10.6, 2.4),
+        (13.6, 1.2),
+        (2.6, 6.2),
+        (15.2, 5.2),
+        (12.4, 7.4),
+        (0.6, 9.2),
+    ]
     for place, (x, y) in enumerate([*flakes, (5.8, 8.4), (9.4, 6.0), (15.4, 9.6), (6.6, 4.8)]):
         brush.dot(x if variant == 0 else GRID - x, y, 0.42 if place % 3 else 0.3, (255, 255, 255))
     return brush
@@ -179,7 +207,14 @@ def _sea(variant: int) -> Brush:
         for level in range(int(height * 4)):
             sway = 0.35 * float(np.sin(level / 3))
             brush.dot(x + sway, 14.6 - level / 4, 0.36, (32, 138, 84))
-    bubbles = [(3.2, 3.4, 0.45), (2.2, 6.0, 0.3), (13.2, 2.4, 0.5), (14.2, 5.2, 0.35), (8.4, 1.4, 0.35), (12.8, 9.0, 0.3)]
+    bubbles = [
+        (3.2, 3.4, 0.45),
+        (2.2, 6.0, 0.3),
+        (13.2, 2.4, 0.5),
+        (14.2, 5.2, 0.35),
+        (8.4, 1.4, 0.35),
+        (12.8, 9.0, 0.3),
+    ]
     for x, y, radius in bubbles:
         brush.dot(x if variant == 0 else GRID - x, y, radius, (190, 240, 250))
         brush.dot(x if variant == 0 else GRID - x, y, radius * 0.6, (110, 206, 232))

@@ -9,6 +9,9 @@ from dallecli.training.vocabulary import things
 OPENINGS = ("", "", "", "", "", "", "a photo of ", "a photo of ", "a picture of ")
 """What may stand before a subject; neither changes the picture, so that "photo" asks for nothing."""
 
+OPENED = ("a ", "an ", "two ", "three ")
+"""How a phrase begins that may have an opening before it."""
+
 DETERMINERS = ("a", "a", "a", "a", "a", "a", "the", "one", "")
 
 SMALL = ("small", "tiny", "little")

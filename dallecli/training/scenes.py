@@ -188,6 +188,8 @@ def _stacked(top: int, below: int, top_size: int, below_box: tuple[int, int]) ->
 
 
 def _ride(rider: int, mount: int) -> tuple[Placed, ...]:
+    if things()[mount].saddle[1] > 0.5:  # aboard, not astride: a big rider would hide the sail or the wings
+        return _stacked(rider, mount, 7, (14, 13))
     low = _fit(mount, 12, 10)[1] <= 6
     return _stacked(rider, mount, 10 if low else 9, (12, 10))
 
@@ -204,9 +206,7 @@ def _crowned(wearer: int, crown: int) -> tuple[Placed, ...]:
     foot = y + round(head_y * height)
     body = Placed(thing=wearer, x=x, y=y, width=width, height=height)
     crown_x = _clamp(x + head_x * width - crown_width / 2, crown_width)
-    return body, Placed(
-        thing=crown, x=crown_x, y=max(0, foot - crown_height), width=crown_width, height=crown_height
-    )
+    return body, Placed(thing=crown, x=crown_x, y=max(0, foot - crown_height), width=crown_width, height=crown_height)
 
 
 def _sheltered(guest: int, umbrella: int) -> tuple[Placed, ...]:
@@ -315,7 +315,11 @@ def _subject(rng: np.random.Generator, mix: Mix) -> _Subject:
     if kind == 1:
         return _several(rng)
     relations: tuple[tuple[Arrangement, ...], ...] = (
-        ("riding",), ("on",), ("wearing", "under"), ("beside",), ("left of",)
+        ("riding",),
+        ("on",),
+        ("wearing", "under"),
+        ("beside",),
+        ("left of",),
     )
     wanted = relations[min(kind - 2, len(relations) - 1)]
     # The few pairs with a crown or an umbrella may all be on the other side of the split.
@@ -337,17 +341,21 @@ def _plain(rng: np.random.Generator, placed: Sequence[Placed], palette: dict[str
     return _pick(rng, clear if clear else list(palette))
 
 
+def _style(rng: np.random.Generator, mix: Mix, subject: _Subject) -> str:
+    if rng.random() >= mix.style:
+        return STYLES[0]
+    # Ink shows in pixel art only; the other styles have no colour.
+    return "pixel art" if subject.placed[0].ink is not None else _pick(rng, STYLES[1:])
+
+
 def sample_scene(rng: np.random.Generator, mix: Mix) -> Scene:
     """Draw one scene; the generator decides everything."""
     subject = _subject(rng, mix)
-    style = _pick(rng, STYLES[1:]) if rng.random() < mix.style else STYLES[0]
-    opening = _pick(rng, captions.OPENINGS) if style == "plain" and not subject.phrase.startswith(("the ", "one ")) else ""
-    chance, variant = rng.random(), 0
-    phrase, background = subject.phrase, NAMES[0]
-    # Sketches and grey photographs have no colours to name, on the ground or on a thing.
+    style = _style(rng, mix, subject)
+    # Sketches and grey photographs have no colours to name.
     grey = style in ("pencil sketch", "black and white")
-    if grey and subject.placed[0].ink is not None:
-        style, grey = STYLES[0], False
+    phrase, background, variant = subject.phrase, NAMES[0], 0
+    chance = rng.random()
     if chance < mix.place:
         ground = background = _pick(rng, PLACES)
         variant = int(rng.integers(VARIANTS))
@@ -357,9 +365,12 @@ def sample_scene(rng: np.random.Generator, mix: Mix) -> Scene:
         phrase += _pick(rng, captions.PLAIN_GROUND).format(ground, a=article(ground))
     else:
         ground = UNNAMED_WHITE if rng.random() < mix.white else _plain(rng, subject.placed, PASTELS)
-    caption = opening + phrase
-    if style != "plain":
+    if style != STYLES[0]:
         caption = _pick(rng, captions.STYLE_PHRASES[style]).format(phrase)
+    elif phrase.startswith(captions.OPENED):
+        caption = _pick(rng, captions.OPENINGS) + phrase
+    else:
+        caption = phrase
     if rng.random() < 0.03:
         caption += "."
     return Scene(
@@ -387,11 +398,17 @@ def _average(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 def _composite(scene: Scene, size: int) -> NDArray[np.uint8]:
     unit = size // GRID
     canvas = backdrop(scene.ground, scene.variant, size).copy()
+    ink = 255
+    if scene.style == "pencil sketch":
+        # Nights are dark lines on paper, too; the ground is drawn fainter than the things, and white things are not
+        # quite as white as the paper.
+        ground = 255 - canvas if canvas.mean() < 80 else canvas
+        canvas, ink = 255 - (255 - ground) // 3, 215
     for one in scene.placed:
         drawn = sprite(one.thing, one.width * unit, one.height * unit, _ink(one))
         rows = slice(one.y * unit, (one.y + one.height) * unit)
         columns = slice(one.x * unit, (one.x + one.width) * unit)
-        canvas[rows, columns] = drawn.colour + (canvas[rows, columns] * drawn.clear + 127) // 255
+        canvas[rows, columns] = drawn.colour * ink // 255 + (canvas[rows, columns] * drawn.clear + 127) // 255
     return canvas
 
 
