@@ -104,11 +104,14 @@ class UNetConfig:
         """The width of the time embedding, which is also that of the time condition."""
         return 4 * self.block_out_channels[0] if self.time_embedding_dim is None else self.time_embedding_dim
 
-    def head_dim(self, level: int) -> int:
-        """The width of an attention head at a level (0 is the full resolution)."""
+    def head_dim(self, block: int) -> int:
+        """The width of an attention head in the down or up block that runs `block`-th (from 0) on its way.
+
+        The published library reads a list of widths from its start on the way up as well, not reversed.
+        """
         if self.attention_head_dim is None:
             return 8
-        return self.attention_head_dim if isinstance(self.attention_head_dim, int) else self.attention_head_dim[level]
+        return self.attention_head_dim if isinstance(self.attention_head_dim, int) else self.attention_head_dim[block]
 
     @classmethod
     def from_config(cls, json: Mapping[str, Any]) -> Self:
@@ -206,11 +209,11 @@ class UNet(nn.Module):
             first_in = channels[max(level - 1, 0)]
             resnets = [self._resnet(first_in if i == 0 else channels[level], channels[level]) for i in range(layers)]
             sampler = self._resnet(channels[level], channels[level], "down") if level < last else None
-            down.append(DownBlock(resnets, self._attentions(DOWN_BLOCKS[name], level, layers), sampler))
+            down.append(DownBlock(resnets, self._attentions(DOWN_BLOCKS[name], level, level, layers), sampler))
         self.down_blocks = nn.ModuleList(down)
 
         middle = [self._resnet(channels[last], channels[last]) for _ in range(2)]
-        self.mid_block = MidBlock(middle, self._attentions(MID_BLOCKS[config.mid_block_type], last, 1))
+        self.mid_block = MidBlock(middle, self._attentions(MID_BLOCKS[config.mid_block_type], last, last, 1))
 
         up: list[UpBlock] = []
         for position, name in enumerate(config.up_block_types):
@@ -222,7 +225,7 @@ class UNet(nn.Module):
                 from_skip = above if i == layers else channels[level]
                 resnets.append(self._resnet(from_below + from_skip, channels[level]))
             sampler = self._resnet(channels[level], channels[level], "up") if level > 0 else None
-            up.append(UpBlock(resnets, self._attentions(UP_BLOCKS[name], level, layers + 1), sampler))
+            up.append(UpBlock(resnets, self._attentions(UP_BLOCKS[name], level, position, layers + 1), sampler))
         self.up_blocks = nn.ModuleList(up)
 
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, channels[0], eps=config.norm_eps)
@@ -234,7 +237,7 @@ class UNet(nn.Module):
         groups, eps = config.norm_num_groups, config.norm_eps
         return ResnetBlock(channels_in, channels_out, config.time_dim, groups, eps, scale_shift, resample)
 
-    def _attentions(self, attends: bool, level: int, count: int) -> list[AddedKVAttention]:
+    def _attentions(self, attends: bool, level: int, block: int, count: int) -> list[AddedKVAttention]:
         config = self.config
         if not attends or config.cross_attention_dim is None:
             return []
@@ -244,7 +247,7 @@ class UNet(nn.Module):
             config.norm_num_groups,
         )
         # The published attention keeps its norm's eps at 1e-5 whatever norm_eps says.
-        return [AddedKVAttention(channels, config.head_dim(level), context_dim, groups, 1e-5) for _ in range(count)]
+        return [AddedKVAttention(channels, config.head_dim(block), context_dim, groups, 1e-5) for _ in range(count)]
 
     def forward(
         self,
