@@ -48,18 +48,18 @@ STYLES = ("plain", *STYLE_PHRASES)
 """Style classes in label order."""
 
 EVERYDAY = """
-i you he she it we they his her their my your this that these those some many few several four five six seven eight nine
-ten first no not very really just only is are was be being has have had do does can will would should who what which
-where when to from by for into over above below behind between around through near inside outside front middle center
-corner bottom side up down off out as like make made draw drawing drawn painting paint painted image pictures photos
-photograph portrait art artwork style cartoon illustration render icon emoji sticker logo digital oil watercolor detailed
-beautiful cute happy sad funny cool nice pretty old new young baby long short tall round bright dark light colorful
-golden gold silver brown grey turquoise cyan violet magenta beige colored colour color white shiny wooden standing
-walking running jumping flying swimming eating holding playing looking sleeping smiling dancing reading cooking hat
-glasses sunglasses ball book man woman person people boy girl child animal animals food fruit sky moon cloud clouds rain
-water ocean river lake mountain mountains grass field garden park street road room table chair bed box fire ice night
-day morning evening sunset summer spring autumn city town world earth mars new york high low quality hd 4k close view
-background scene riding wearing
+i you he she it we they his her their my your this that these those some many few several four five six seven eight
+nine ten first no not very really just only is are was be being has have had do does can will would should who what
+which where when to from by for into over above below behind between around through near inside outside front middle
+center corner bottom side up down off out as like make made draw drawing drawn painting paint painted image pictures
+photos photograph portrait art artwork style cartoon illustration render icon emoji sticker logo digital oil
+watercolor detailed beautiful cute happy sad funny cool nice pretty old new young baby long short tall round bright
+dark light colorful golden gold silver brown grey turquoise cyan violet magenta beige colored colour color white shiny
+wooden standing walking running jumping flying swimming eating holding playing looking sleeping smiling dancing
+reading cooking hat glasses sunglasses ball book man woman person people boy girl child animal animals food fruit sky
+moon cloud clouds rain water ocean river lake mountain mountains grass field garden park street road room table chair
+bed box fire ice night day morning evening sunset summer spring autumn city town world earth mars new york high low
+quality hd 4k close view background scene riding wearing
 """
 """Words that people type though no caption has them: whole tokens that the text encoder meets untrained but short."""
 

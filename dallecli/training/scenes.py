@@ -3,7 +3,7 @@
 The base decoder paints 16 px pictures, so every thing's place and size is a whole number of base pixels: a scene drawn
 at 16, 64 and 256 px is the same scene, and a thing looks the same wherever it stands.
 
-Scene ``n`` is drawn by its own generator, seeded by ``n``, so that any range of seeds is a reproducible pool of its own.
+Scene ``n`` is drawn by its own generator, seeded by ``n``, so that any range of seeds is a reproducible pool.
 Seeds below ``HELD_OUT_SEEDS`` train; the ones from there on are for evaluation only.
 """
 
@@ -392,7 +392,8 @@ def _average(pixels: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     factor = pixels.shape[0] // size
     cells = pixels.reshape(size, factor, size, factor, 3)
     total = cells.sum(axis=(1, 3), dtype=np.uint32)
-    return ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)
+    average: NDArray[np.uint8] = ((total + factor * factor // 2) // (factor * factor)).astype(np.uint8)
+    return average
 
 
 def _composite(scene: Scene, size: int) -> NDArray[np.uint8]:

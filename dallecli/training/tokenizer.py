@@ -38,6 +38,9 @@ def _learn_merges(texts: Iterable[str]) -> list[tuple[str, str]]:
         vocab_size=1 << 20,  # no limit: learning ends when nothing is left to merge
         min_frequency=1,
         initial_alphabet=byte_characters(),
+        # Ties between equally frequent pairs go by number. Characters that end a word would get theirs in the random
+        # order of a hash map; as special tokens they are numbered beforehand, and learning is deterministic.
+        special_tokens=[character + WORD_END for character in byte_characters()],
         end_of_word_suffix=WORD_END,
         show_progress=False,
     )

@@ -4,6 +4,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 
 Fraction2 = tuple[float, float]
 
@@ -31,10 +32,12 @@ class Thing:
 def things() -> tuple[Thing, ...]:
     """Every thing, in label order: the index in this tuple is the class index everywhere."""
     text = files("dallecli.training").joinpath("vocabulary.toml").read_text(encoding="utf-8")
-    rows = tomllib.loads(text)["thing"]
-    return tuple(
-        Thing(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}) for row in rows
-    )
+    rows: list[dict[str, Any]] = tomllib.loads(text)["thing"]
+    return tuple(Thing(**{key: _frozen(value) for key, value in row.items()}) for row in rows)
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 @lru_cache(maxsize=1)

@@ -29,8 +29,8 @@ def draw(thing: Thing, font: ImageFont.FreeTypeFont) -> Image.Image:
     ImageDraw.Draw(canvas).text((CELL // 4, CELL // 4), text, font=font, embedded_color=True)
     glyph = canvas.crop(canvas.getbbox())
     left, top, right, bottom = thing.keep
-    kept = (left * glyph.width, top * glyph.height, right * glyph.width, bottom * glyph.height)
-    glyph = glyph.crop(tuple(round(edge) for edge in kept))
+    edges = (left * glyph.width, top * glyph.height, right * glyph.width, bottom * glyph.height)
+    glyph = glyph.crop(edges)
     if thing.turn:
         glyph = glyph.convert("RGBa").rotate(thing.turn, Image.Resampling.BICUBIC, expand=True).convert("RGBA")
     glyph = glyph.crop(glyph.getbbox())
