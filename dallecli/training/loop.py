@@ -17,11 +17,11 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from dallecli.errors import BadFile
-from dallecli.picture import publish_file
+from dallecli.picture import publish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +44,10 @@ class Objective(Protocol):
     """What a run minimises."""
 
     name: str
-    module: nn.Module
-    """All that is trained, and all that is saved."""
+
+    @property
+    def module(self) -> nn.Module:
+        """All that is trained, and all that is saved."""
 
     def loss(self, batch: int, generator: torch.Generator) -> Tensor:
         """Return the mean loss of a batch drawn with `generator`."""
@@ -218,7 +220,7 @@ class Run:
                 tensors[f"exp_avg.{name}"] = state["exp_avg"].cpu().contiguous()
                 tensors[f"exp_avg_sq.{name}"] = state["exp_avg_sq"].cpu().contiguous()
         counters = {"step": self.counters.step, "samples": self.counters.samples, "seconds": self.counters.seconds}
-        publish_file(self.state_file, lambda temporary: save_file(tensors, temporary, {"counters": json.dumps(counters)}))
+        publish(self.state_file, save(tensors, {"counters": json.dumps(counters)}), force=True)
 
     def _resume(self) -> None:
         with safe_open(self.state_file, framework="pt") as file:
