@@ -1,8 +1,10 @@
 """Scenes are the same at every size, say what they show, and never change behind a trained model's back."""
 
 import hashlib
+import json
 import re
 from collections import Counter
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +53,16 @@ def test_the_forty_eight_things_keep_their_label_order() -> None:
 def test_no_name_or_alias_means_two_things() -> None:
     spoken = [name for thing in things() for name in (thing.name, *thing.aliases)]
     assert len(spoken) == len(set(spoken)) == len(thing_index())
+
+
+def test_the_atlas_is_in_label_order_and_small() -> None:
+    folder = files("dallecli.training.sprites")
+    index = json.loads(folder.joinpath("atlas.json").read_text(encoding="utf-8"))
+    assert [(entry["name"], tuple(entry["aliases"])) for entry in index] == [
+        (thing.name, thing.aliases) for thing in things()
+    ]
+    assert len(folder.joinpath("atlas.png").read_bytes()) < 600_000
+    assert "SIL OPEN FONT LICENSE Version 1.1" in folder.joinpath("OFL.txt").read_text(encoding="utf-8")
 
 
 def test_every_thing_is_drawn_in_colour_and_fills_its_box() -> None:
