@@ -25,7 +25,8 @@
     │   ├── OutOfMemory             the model or the pictures do not fit
     │   ├── DiskFull                no space left, or over quota
     │   └── NonFinite               a stage gave NaN or infinity in its widest type
-    └── Interrupted           130   Ctrl-C; finished pictures are kept
+    ├── InternalError          70   a mistake in dalle itself; whatever was not foreseen becomes this one
+    └── Interrupted           130   Ctrl-C, or (143) a request to terminate; finished pictures are kept
 
 The number is the exit code of the command line. An error is made of facts: *what* happened, *where*, and a *hint*
 what to do about it. They may quote outside text; `lines` makes that harmless, and is the only way to print one.
@@ -167,7 +168,16 @@ class NonFinite(MachineError):
     """A stage gave NaN or infinity, even in the widest type."""
 
 
+class InternalError(DalleError):
+    """A mistake in dalle itself.
+
+    Its exit code is sysexits' EX_SOFTWARE: Python's own 1 is taken, for "some failed, the rest is done".
+    """
+
+    exit_code = 70
+
+
 class Interrupted(DalleError):
-    """Somebody pressed Ctrl-C."""
+    """Somebody pressed Ctrl-C, or asked the process to end."""
 
     exit_code = 130

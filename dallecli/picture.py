@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
@@ -87,9 +88,13 @@ def encode(image: Image.Image, format: str, recipe: Recipe | None) -> bytes:
     return target.getvalue()
 
 
-def read_recipe(path: Path) -> Recipe:
-    """The recipe inside a picture file. Raises BadPicture if it cannot be read as one, BadRecipe if none is inside."""
-    with _opened(path) as image:
+def read_recipe(source: Path | BinaryIO) -> Recipe:
+    """The recipe inside a picture file, or inside the bytes of one.
+
+    Raises BadPicture if it cannot be read as a picture, BadRecipe if no recipe is inside.
+    """
+    path = source if isinstance(source, Path) else "standard input"
+    with _opened(source) as image:
         if image.format == "PNG":
             text = image.info.get(_KEY)
         else:
@@ -131,8 +136,8 @@ def grid_shape(count: int) -> tuple[int, int]:
     return columns, -(-count // columns)
 
 
-def file_name(prompt: str, seed: int, format: str) -> str:
-    """A file name from a prompt and a seed: letters and digits of any script, hyphens, at most 255 bytes.
+def file_name(prompt: str, seed: int, format: str, ending: str = "") -> str:
+    """A file name from a prompt, a seed and an ending: letters and digits of any script, hyphens, at most 255 bytes.
 
     Two prompts may share a name; `publish_new` keeps their pictures apart.
     """
@@ -147,7 +152,7 @@ def file_name(prompt: str, seed: int, format: str) -> str:
     cut = slug.encode()[:_SLUG_BYTES].decode(errors="ignore")
     if len(cut) < len(slug) and "-" in cut:
         cut = cut[: cut.rindex("-")]
-    return f"{cut if cut else 'picture'}-{seed}{FORMATS[format]}"
+    return f"{cut if cut else 'picture'}-{seed}{ending}{FORMATS[format]}"
 
 
 def check_folder(folder: Path, space: int) -> None:
@@ -305,15 +310,17 @@ def _comment(raw: object) -> str | None:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
     """A picture file, its header read and its pixels not. Raises BadPicture with the reason."""
+    path = source if isinstance(source, Path) else "standard input"
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise BadPicture("this is not a file", where=str(path))
-        if status.st_size > FILE_BYTES:
-            raise BadPicture(f"the file has {status.st_size} bytes, the limit is {FILE_BYTES}", where=str(path))
-        with Image.open(path, formats=[format.upper() for format in FORMATS]) as image:
+        if isinstance(source, Path):
+            status = source.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise BadPicture("this is not a file", where=str(path))
+            if status.st_size > FILE_BYTES:
+                raise BadPicture(f"the file has {status.st_size} bytes, the limit is {FILE_BYTES}", where=str(path))
+        with Image.open(source, formats=[format.upper() for format in FORMATS]) as image:
             yield image
     except UnidentifiedImageError as error:
         raise BadPicture("this is not a PNG, JPEG or WebP picture", where=str(path)) from error

@@ -1,0 +1,5 @@
+"""`python -m dallecli` is `dalle`."""
+
+from dallecli.cli.app import main
+
+main()

@@ -1,0 +1,144 @@
+"""The command line: its commands, and the one place where an error becomes words and an exit code."""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from dallecli import __version__
+from dallecli.cli.display import Stopped, complain, emit, emit_line, report
+from dallecli.cli.doctor import doctor
+from dallecli.cli.generate import generate
+from dallecli.cli.help import SectionedCommand, SectionedGroup
+from dallecli.cli.models import models
+from dallecli.cli.show import show
+from dallecli.errors import DalleError, InternalError, Interrupted, OutOfMemory, RequestError
+from dallecli.safe import safe
+
+HELP = {"help_option_names": ["-h", "--help"]}
+
+CONFIGURED = frozenset({"generate"})
+"""The commands whose options the config file can set."""
+
+app = typer.Typer(
+    cls=SectionedGroup,
+    context_settings=HELP,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    invoke_without_command=True,
+    epilog="Exit codes: 0 done, 1 some failed, 2 wrong ask, 3 weights, 4 network, 5 machine, 130 interrupted.",
+)
+app.command(cls=SectionedCommand)(generate)
+app.command(cls=SectionedCommand)(show)
+app.add_typer(models, name="models")
+app.command(cls=SectionedCommand)(doctor)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        emit_line(f"dalle {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """An open DALL-E 2 for the shell: a sentence becomes a picture, on your own machine.
+
+    \b
+    Examples:
+      dalle generate "a teddy bear on a skateboard"
+      dalle generate "a red fox in the snow" -n 4 --seed 7
+      dalle show a-red-fox-in-the-snow-7-grid.png
+    """
+    if context.invoked_subcommand is None:
+        emit(f"{context.get_help()}\n".encode())
+    elif context.invoked_subcommand in CONFIGURED:
+        from dallecli.cli.settings import defaults_from_config
+
+        context.default_map = {context.invoked_subcommand: defaults_from_config()}
+
+
+def main() -> NoReturn:
+    """Run the command line of this process and end it."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code: the one boundary where errors end."""
+    given = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    as_json, debug = "--json" in given, "--debug" in given
+    try:
+        with _signals_raise():
+            code = app(args=list(arguments), prog_name="dalle", standalone_mode=False)
+    except Stopped as stopped:
+        return _stopped(stopped.number, as_json=as_json)
+    except Exception as error:
+        if debug:
+            _print_traceback(error)
+        failure = _explain(error)
+        report(failure, as_json=as_json)
+        return failure.exit_code
+    # Typer returns the code of an early end (--help, --version).
+    return code if isinstance(code, int) else 0
+
+
+def _explain(error: Exception) -> DalleError:
+    """Any exception as one of ours."""
+    if isinstance(error, DalleError):
+        return error
+    if isinstance(error, typer.TyperException):
+        context = getattr(error, "ctx", None)
+        command = "dalle" if context is None else context.command_path
+        return RequestError(error.format_message().replace("\n", " "), hint=f"{command} --help")
+    if isinstance(error, MemoryError):
+        return OutOfMemory("out of memory", hint="fewer pictures (-n), a smaller --size, or another --model")
+    what = f"a mistake in dalle itself: {type(error).__name__}: {error}"
+    return InternalError(what, hint="run it again with --debug, and report what it prints")
+
+
+def _stopped(number: int, *, as_json: bool) -> int:
+    code = 128 + number
+    if number == signal.SIGPIPE:
+        # Nobody reads: there is nobody to tell, and Python must not try again when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code
+    error = Interrupted(f"stopped by {signal.Signals(number).name}", hint="files that were written are whole")
+    report(error, as_json=as_json, exit_code=code)
+    return code
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Inside, a request to stop raises Stopped, so that temporary files are removed; a second one ends the process."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        for caught in before:
+            signal.signal(caught, signal.SIG_DFL)
+        raise Stopped(number)
+
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)):
+        # What the parent chose to ignore (nohup, a shell's background job) stays ignored.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _print_traceback(error: Exception) -> None:
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        complain(safe(line, limit=None))

@@ -1,0 +1,255 @@
+"""Everything that is printed. Results go to standard output, everything for the eye to standard error.
+
+Text from outside passes `safe`; rich gets `Text` and plain strings with markup off. Rich itself is imported only when a
+bar or a preview is really drawn: it would double the time of a short command.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from dallecli.engine import Progress
+from dallecli.errors import BadOutput, DalleError
+from dallecli.recipe import Recipe
+from dallecli.safe import safe
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+_SPARSE_SECONDS = 10.0
+_PREVIEW_COLUMNS = 64
+
+
+class Stopped(BaseException):
+    """A signal asked the process to end. Not an Exception, so that nothing between here and the boundary keeps it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def emit(data: bytes) -> None:
+    """Write a result to standard output, now. Raises Stopped(SIGPIPE) if nobody reads it, BadOutput if it fails."""
+    if sys.stdout is None:
+        raise BadOutput("standard output is closed")
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError as error:
+        raise Stopped(signal.SIGPIPE) from error
+    except OSError as error:
+        raise BadOutput(f"cannot write to standard output: {error.strerror}") from error
+
+
+def emit_line(text: str) -> None:
+    """One line of text for programs or people; controls are made visible where a terminal would obey them.
+
+    In a pipe a file name stays byte for byte what it is, as with `ls`.
+    """
+    if sys.stdout is not None and sys.stdout.isatty():
+        emit(safe(text, limit=None).encode("utf-8", "replace") + b"\n")
+    else:
+        emit(os.fsencode(text) + b"\n")
+
+
+def emit_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on one line of ASCII."""
+    emit(json.dumps(value).encode("ascii") + b"\n")
+
+
+def emit_rows(rows: Sequence[tuple[str, str]]) -> None:
+    """Names and values in two columns; a value that does not fit is wrapped under itself."""
+    import shutil
+    import textwrap
+
+    left = max(len(name) for name, _ in rows) + 2
+    width = max(40, shutil.get_terminal_size().columns) - left
+    for name, value in rows:
+        shown = safe(value, limit=None)
+        lines = textwrap.wrap(shown, width, break_on_hyphens=False) if sys.stdout.isatty() else [shown]
+        for k, line in enumerate(lines if lines else [""]):
+            emit(f"{name if k == 0 else '':<{left}}{line}\n".encode("utf-8", "replace"))
+
+
+def emit_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Rows under titles, in aligned columns."""
+    shown = [titles, *([safe(cell, limit=None) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in shown) for column in range(len(titles))]
+    for row in shown:
+        line = "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        emit(f"{line}\n".encode("utf-8", "replace"))
+
+
+def complain(text: str) -> None:
+    """One line on standard error."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
+
+
+def report(error: DalleError, *, as_json: bool, exit_code: int | None = None) -> None:
+    """An error, as at most three lines or as one JSON object; `exit_code` is for one that differs from its class's."""
+    facts = error.facts() if exit_code is None else {**error.facts(), "exit_code": exit_code}
+    for line in [json.dumps(facts)] if as_json else error.lines():
+        complain(line)
+
+
+class Display:
+    """What the eye sees while pictures are painted: bars in a terminal, a line now and then elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+        self.animated = not quiet and _is_terminal()
+        self.bars: Bars | None = None
+        self.tasks: dict[str, TaskID] = {}
+        self.opening: TaskID | None = None
+        self.shown = time.monotonic()
+
+    def warn(self, text: str) -> None:
+        """A warning; the caller has passed what is quoted in it through `safe`."""
+        if not self.quiet:
+            with self.paused():
+                complain(f"warning: {text}")
+
+    def note(self, text: str) -> None:
+        """A remark for somebody who watches: only in a terminal."""
+        if self.animated:
+            with self.paused():
+                complain(text)
+
+    @contextmanager
+    def painting(self, recipe: Recipe) -> Iterator[None]:
+        """Show the stages of a recipe until the block ends; `progress` moves them."""
+        if not self.animated:
+            yield
+            return
+        self.bars = _new_bars(_console())
+        self.opening = self.bars.add_task(f"opening {safe(recipe.model, 60)}", total=None, rate="", count="")
+        self.bars.start()
+        try:
+            yield
+        finally:
+            self.bars.stop()
+            self.bars = None
+            self.tasks = {}
+
+    def progress(self, progress: Progress) -> None:
+        """One step was done."""
+        if self.bars is not None:
+            self._move_bar(self.bars, progress)
+        elif not self.quiet and time.monotonic() - self.shown >= _SPARSE_SECONDS:
+            self.shown = time.monotonic()
+            complain(f"{_label(progress)}: step {progress.step} of {progress.steps}")
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Take the bars off the terminal while something else is written to it."""
+        if self.bars is None:
+            yield
+            return
+        self.bars.stop()
+        try:
+            yield
+        finally:
+            self.bars.start()
+
+    def preview(self, image: "Image") -> None:
+        """Draw a picture into the terminal, in its own graphics if it has them, else in half blocks."""
+        if not self.animated:
+            return
+        with self.paused():
+            console = _console()
+            columns = min(_PREVIEW_COLUMNS, console.width)
+            if not _draw_graphics(image, columns, console):
+                _draw_half_blocks(image, columns, console)
+
+    def _move_bar(self, bars: "Bars", progress: Progress) -> None:
+        if self.opening is not None:
+            bars.remove_task(self.opening)
+            self.opening = None
+        # A stage's bar appears when the stage first runs, and starts again with every picture.
+        if progress.stage not in self.tasks:
+            self.tasks[progress.stage] = bars.add_task("", total=progress.steps, rate="", count="")
+        task = self.tasks[progress.stage]
+        if progress.step == 1:
+            bars.reset(task, total=progress.steps)
+        bars.update(
+            task, completed=progress.step, description=_label(progress), count=f"{progress.step}/{progress.steps}"
+        )
+        speed = next(t.speed for t in bars.tasks if t.id == task)
+        bars.update(task, rate="" if speed is None else f"{speed:.1f}/s")
+
+
+def _label(progress: Progress) -> str:
+    stage = progress.stage.replace("_", " ")
+    return stage if progress.pictures == 1 else f"{stage}, picture {progress.picture + 1} of {progress.pictures}"
+
+
+def _is_terminal() -> bool:
+    """Whether standard error is a terminal that can be drawn on. FORCE_COLOR is no reason to animate a log file."""
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True, force_terminal=True, markup=False, emoji=False, highlight=False, soft_wrap=False)
+
+
+def _new_bars(console: "Console") -> "Bars":
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[count]}", markup=False, justify="right"),
+        TextColumn("{task.fields[rate]}", markup=False, justify="right"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+
+
+def _draw_graphics(image: "Image", columns: int, console: "Console") -> bool:
+    """Draw with Kitty graphics or Sixel through textual-image, if it is installed and the terminal knows either."""
+    # It asks the terminal on standard output and standard input; where one of them is a pipe there is nobody to ask.
+    if not (sys.stdout.isatty() and sys.stdin.isatty()):
+        return False
+    from importlib import import_module
+
+    try:
+        renderable = import_module("textual_image.renderable")
+    except ImportError:
+        return False
+    if renderable.Image not in (renderable.TGPImage, renderable.SixelImage):
+        return False
+    console.print(renderable.Image(image, width=columns, height="auto"))
+    return True
+
+
+def _draw_half_blocks(image: "Image", columns: int, console: "Console") -> None:
+    """Two pixels a character: the upper half block in one colour on a background in the other."""
+    from PIL.Image import Resampling
+    from rich.color import Color
+    from rich.segment import Segment, Segments
+    from rich.style import Style
+
+    rows = max(1, round(columns * image.height / image.width / 2))
+    small = image.convert("RGB").resize((columns, 2 * rows), Resampling.BOX)
+    segments = []
+    for y in range(0, 2 * rows, 2):
+        for x in range(columns):
+            upper, lower = (Color.from_rgb(*small.getpixel((x, row))) for row in (y, y + 1))  # type: ignore[misc]
+            segments.append(Segment("▀", Style(color=upper, bgcolor=lower)))
+        segments.append(Segment.line())
+    console.print(Segments(segments), end="")

@@ -1,0 +1,146 @@
+"""`dalle doctor`: what dalle would paint with here, and why."""
+
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from dallecli.cli import options
+from dallecli.errors import DalleError
+
+_PACKAGES = ("torch", "numpy", "pillow", "safetensors", "tokenizers", "huggingface-hub", "typer", "rich")
+
+
+def doctor(
+    model: options.Model = "starter",
+    device: options.Device = None,
+    dtype: options.DtypeOption = None,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Say what would be used here and why: device, number type, memory, model, settings, versions.
+
+    Ends with the exit code of the first problem that `dalle generate` would meet, 0 if there is none.
+
+    \b
+    Examples:
+      dalle doctor
+      dalle doctor --device cuda --model karlo
+    """
+    import typer
+
+    from dallecli.cli.display import emit_json, emit_rows
+
+    problems: list[DalleError] = []
+    findings: dict[str, dict[str, Any]] = {
+        "versions": _versions(),
+        "machine": _machine(),
+        "settings": _settings(problems),
+        "model": _model(model, problems),
+        "placement": _placement(device, dtype, problems),
+    }
+    if json:
+        emit_json({**findings, "problems": [problem.facts() for problem in problems]})
+    else:
+        rows = [
+            (name, str(value)) for finding in findings.values() for name, value in finding.items() if value is not None
+        ]
+        emit_rows([*rows, *(("problem", "; ".join(problem.lines())) for problem in problems)])
+    if problems:
+        raise typer.Exit(problems[0].exit_code)
+
+
+def _versions() -> dict[str, str]:
+    from dallecli import __version__
+
+    return {
+        "dalle": __version__,
+        "python": platform.python_version(),
+        **{name: _version(name) for name in _PACKAGES},
+        "preview": f"textual-image {_version('textual-image')}",
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _machine() -> dict[str, Any]:
+    total, free = _memory()
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory": _gigabytes(total),
+        "free memory": _gigabytes(free),
+    }
+
+
+def _memory() -> tuple[int | None, int | None]:
+    """Bytes of memory that this process may use, in all and now, where the system tells."""
+    total = free = None
+    if sys.platform == "linux":
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        stated = {line.partition(":")[0]: line.split()[1] for line in lines}
+        total, free = int(stated["MemTotal"]) * 1024, int(stated["MemAvailable"]) * 1024
+        limit = Path("/sys/fs/cgroup/memory.max")
+        if limit.is_file() and (text := limit.read_text(encoding="ascii").strip()).isdigit():
+            used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
+            total, free = min(total, int(text)), min(free, int(text) - used)
+    elif hasattr(os, "sysconf"):
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return total, free
+
+
+def _gigabytes(amount: int | None) -> str | None:
+    return None if amount is None else f"{amount / 2**30:.1f} GB"
+
+
+def _settings(problems: list[DalleError]) -> dict[str, Any]:
+    from dallecli.cli.settings import VARIABLES, config_path, read_config
+
+    config: dict[str, Any] = {}
+    try:
+        config = read_config()
+    except DalleError as problem:
+        problems.append(problem)
+    path = config_path()
+    return {
+        "config file": str(path) if path.is_file() else f"{path} (not there)",
+        "config": ", ".join(f"{key} = {value}" for key, value in config.items()) if config else "nothing set",
+        "environment": ", ".join(f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ)
+        or "nothing set",
+    }
+
+
+def _model(name: str, problems: list[DalleError]) -> dict[str, Any]:
+    from dallecli.weights.registry import find, locate
+
+    try:
+        spec = find(name)
+        folder = locate(spec)
+        parameters = folder.parameters()
+    except DalleError as problem:
+        problems.append(problem)
+        return {"model": name, "folder": None, "parameters": None, "licence": None}
+    return {
+        "model": spec.name,
+        "folder": str(folder.path),
+        "parameters": f"{parameters / 1e6:.1f} million",
+        "licence": spec.licence,
+    }
+
+
+def _placement(device: str | None, dtype: str | None, problems: list[DalleError]) -> dict[str, Any]:
+    from dallecli.placement import decide
+
+    try:
+        placement = decide(device, dtype)
+    except DalleError as problem:
+        problems.append(problem)
+        return {"device": device, "dtype": dtype, "why": None}
+    return {"device": str(placement.device), "dtype": str(placement.dtype), "why": placement.why}

@@ -1,0 +1,78 @@
+"""`dalle generate`: sentences in, pictures out."""
+
+from dallecli.cli import options
+from dallecli.request import Generate, Stage
+
+
+def generate(
+    prompts: options.Prompts = None,
+    num: options.Num = 1,
+    seed: options.Seed = None,
+    size: options.Size = None,
+    strict: options.Strict = False,
+    model: options.Model = "starter",
+    device: options.Device = None,
+    dtype: options.DtypeOption = None,
+    steps: options.Steps = None,
+    prior_steps: options.PriorSteps = None,
+    upsampler_steps: options.UpsamplerSteps = None,
+    guidance: options.Guidance = None,
+    prior_guidance: options.PriorGuidance = None,
+    sampler: options.Sampler = None,
+    prior_candidates: options.PriorCandidates = None,
+    output: options.OutputFile = None,
+    out: options.OutputFolder = None,
+    layout: options.LayoutOption = "grid",
+    format: options.FormatOption = None,
+    no_metadata: options.NoMetadata = False,
+    force: options.Force = False,
+    preview: options.Preview = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Paint pictures of a sentence.
+
+    Prints the path of every file it wrote. Several pictures of one prompt become one sheet; picture k of seed s is the
+    picture of seed s + k.
+
+    \b
+    Examples:
+      dalle generate "a teddy bear on a skateboard"
+      dalle generate "a red fox" "a blue fox" -n 4 --seed 7 --out pictures
+      echo "a lighthouse at night" | dalle generate -o - > lighthouse.png
+    """
+    from dallecli.cli.output import plan
+    from dallecli.cli.painting import paint_all
+    from dallecli.cli.prompts import read_prompts
+
+    texts = read_prompts(prompts if prompts is not None else [])
+    requests = [
+        Generate(
+            prompt=text,
+            model=model,
+            seed=seed,
+            count=num,
+            size=size,
+            prior=Stage(steps=prior_steps, guidance=prior_guidance),
+            decoder=Stage(sampler=sampler, steps=steps, guidance=guidance),
+            upsampler=Stage(steps=upsampler_steps),
+            prior_candidates=prior_candidates,
+            strict=strict,
+            device=device,
+            dtype=dtype,
+        )
+        for text in texts
+    ]
+    target = plan(
+        file=output,
+        folder=out,
+        layout=layout,
+        format=format,
+        metadata=not no_metadata,
+        force=force,
+        pictures=num,
+        prompts=len(texts),
+        as_json=json,
+    )
+    paint_all(requests, target, preview=preview, as_json=json, quiet=quiet)

@@ -1,0 +1,40 @@
+"""Help as plain text: fast (rich costs a tenth of a second), the same in a pipe, and never markup.
+
+Typer's own plain help puts all options into one list. These two classes print them by section.
+"""
+
+from typing import Any
+
+from typer.core import TyperCommand, TyperGroup
+
+
+class SectionedCommand(TyperCommand):
+    """A command whose options are listed under their `rich_help_panel`, and --help under the last of these."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        _write_sections(self, ctx, formatter, "Manners")
+
+
+class SectionedGroup(TyperGroup):
+    """A group that lists its commands first: they are what somebody looks for."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        self.format_commands(ctx, formatter)
+        _write_sections(self, ctx, formatter, "Options")
+
+
+def _write_sections(command: TyperCommand | TyperGroup, ctx: Any, formatter: Any, usual: str) -> None:
+    sections: dict[str, list[tuple[str, str]]] = {}
+    for param in command.get_params(ctx):
+        record = param.get_help_record(ctx)
+        if record is None:
+            continue
+        if param.param_type_name == "argument":
+            # The name as in the usage line, without the Python type that Typer adds.
+            sections.setdefault("Arguments", []).append((param.get_usage_pieces(ctx)[0], record[1]))
+        else:
+            panel = getattr(param, "rich_help_panel", None)
+            sections.setdefault(panel if panel is not None else usual, []).append(record)
+    for title, records in sections.items():
+        with formatter.section(title):
+            formatter.write_dl(records)

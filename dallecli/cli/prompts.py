@@ -1,0 +1,43 @@
+"""Where prompts come from: arguments, or standard input."""
+
+import sys
+from collections.abc import Sequence
+
+from dallecli.errors import PromptError
+from dallecli.request import PROMPT_BYTES
+
+STDIN = "-"
+
+
+def read_prompts(arguments: Sequence[str]) -> list[str]:
+    """The prompts that were given, unchecked: each argument is one, and "-" stands for all of standard input.
+
+    Without arguments standard input is the prompt, unless it is a terminal: nobody is left waiting.
+    Raises: PromptError if there is none, or what is on standard input is not text.
+    """
+    if arguments:
+        if arguments.count(STDIN) > 1:
+            raise PromptError("standard input can be one prompt, not two")
+        return [_from_stdin() if argument == STDIN else argument for argument in arguments]
+    if sys.stdin is None or sys.stdin.isatty():
+        raise PromptError("no prompt was given", hint='say what to paint: dalle generate "a red fox in the snow"')
+    return [_from_stdin()]
+
+
+def _from_stdin() -> str:
+    if sys.stdin is None:
+        raise PromptError("standard input is closed")
+    # One byte more than allowed, plus what is stripped: enough to tell that it is too long without reading all of it.
+    raw = sys.stdin.buffer.read(PROMPT_BYTES + len(b"\xef\xbb\xbf\r\n") + 1)
+    raw = raw.removeprefix(b"\xef\xbb\xbf")
+    for ending in (b"\r\n", b"\n"):
+        if raw.endswith(ending):
+            raw = raw.removesuffix(ending)
+            break
+    if len(raw) > PROMPT_BYTES:
+        raise PromptError(f"standard input has more than {PROMPT_BYTES} bytes", hint="is it a file given by mistake?")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        what = f"standard input is not valid UTF-8: byte 0x{raw[error.start]:02x} at offset {error.start}"
+        raise PromptError(what, hint="convert it, for example with iconv") from error

@@ -1,0 +1,119 @@
+"""What the user set outside of the command line: environment variables and the config file.
+
+Precedence: options, then environment, then config file, then the model's defaults. Typer applies it: an option names
+its variable (options.py), and the config file becomes the context's `default_map`. Nothing else reads the environment.
+
+    DALLE_MODEL, DALLE_DEVICE   as --model and --device
+    DALLE_HOME                  a folder for everything of dalle: config.toml, downloaded models
+    DALLE_ENGINE=fake           for tests: paint flat colours, no model; DALLE_FAKE_SECONDS is the time of one step
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dallecli.engine import Engine, FakeEngine
+from dallecli.errors import BadConfig
+
+VARIABLES = (
+    "DALLE_MODEL",
+    "DALLE_DEVICE",
+    "DALLE_HOME",
+    "DALLE_ENGINE",
+    "DALLE_FAKE_SECONDS",
+    "HF_HOME",
+    "HF_HUB_OFFLINE",
+)
+"""The environment variables that change what dalle does."""
+
+CONFIG_KEYS: Mapping[str, type[str] | type[int] | type[float] | type[bool]] = {
+    "model": str,
+    "device": str,
+    "dtype": str,
+    "num": int,
+    "size": int,
+    "strict": bool,
+    "steps": int,
+    "prior-steps": int,
+    "upsampler-steps": int,
+    "guidance": float,
+    "prior-guidance": float,
+    "sampler": str,
+    "prior-candidates": int,
+    "out": str,
+    "layout": str,
+    "format": str,
+    "no-metadata": bool,
+    "preview": bool,
+    "quiet": bool,
+}
+"""What a config file may set: the long names of options, without the hyphens in front."""
+
+_KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def config_path() -> Path:
+    """The config file, which need not exist: in DALLE_HOME, else where the platform keeps such files."""
+    home = os.environ.get("DALLE_HOME")
+    if home:
+        return Path(home) / "config.toml"
+    from platformdirs import user_config_path
+
+    return user_config_path("dalle", appauthor=False) / "config.toml"
+
+
+def read_config() -> dict[str, Any]:
+    """The settings of the config file by option name; empty without one.
+
+    Raises BadConfig for TOML that cannot be read, a key that is no setting, and a value of the wrong type.
+    """
+    path = config_path()
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = tomllib.loads(text)
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError) as error:
+        raise BadConfig(f"the config file cannot be read: {error}", where=str(path)) from error
+    for key, value in values.items():
+        _check(key, value, path)
+    if "out" in values:
+        values["out"] = str(Path(values["out"]).expanduser())
+    return values
+
+
+def defaults_from_config() -> dict[str, Any]:
+    """The config file in the form that Typer takes: by parameter name."""
+    return {key.replace("-", "_"): value for key, value in read_config().items()}
+
+
+def choose_engine() -> Engine:
+    """The engine that paints here. Raises BadConfig for a DALLE_ENGINE or DALLE_FAKE_SECONDS that means nothing."""
+    name = os.environ.get("DALLE_ENGINE", "local")
+    if name == "fake":
+        seconds = os.environ.get("DALLE_FAKE_SECONDS", "0")
+        try:
+            return FakeEngine(seconds_per_step=float(seconds))
+        except ValueError as error:
+            raise BadConfig(f"DALLE_FAKE_SECONDS is {seconds!r}, not a number") from error
+    if name != "local":
+        raise BadConfig(f"DALLE_ENGINE is {name!r}", hint="unset it; local and fake exist")
+    from dallecli.studio import LocalEngine
+
+    return LocalEngine()
+
+
+def _check(key: str, value: object, path: Path) -> None:
+    if key not in CONFIG_KEYS:
+        from difflib import get_close_matches
+
+        close = get_close_matches(key, CONFIG_KEYS, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"settings are {', '.join(CONFIG_KEYS)}"
+        raise BadConfig(f"{key!r} is not a setting", where=str(path), hint=hint)
+    kind = CONFIG_KEYS[key]
+    # A whole number is a number; but true is not a whole number, whatever Python says.
+    fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+    if not fits:
+        raise BadConfig(f"{key} is {value!r}, it should be {_KINDS[kind]}", where=str(path))
