@@ -86,6 +86,9 @@ class ClipObjective:
             "image_to_text": float(same[rows, scores.argmax(dim=0)].float().mean()),
         }
 
+    def samples(self) -> None:
+        """There is nothing to see."""
+
 
 def trimmed(ids: Tensor) -> Tensor:
     """Return `ids` [b n] without the columns that are padding in every row.

@@ -9,8 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dallecli.diffusion.denoiser import make_denoiser
+from dallecli.diffusion.guidance import pair
+from dallecli.diffusion.noise import Noise
+from dallecli.diffusion.samplers import ancestral
 from dallecli.diffusion.schedule import Schedule
-from dallecli.nets.text_proj import TextProjConfig, UnCLIPTextProjModel
+from dallecli.nets.text_proj import Conditioning, TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.training.prior import stratified
 from dallecli.training.states import Captions
@@ -56,6 +60,7 @@ class DecoderObjective:
         """Train on uint8 `pictures` [n 3 s s], their `embeddings` [n d] and `captions`, but for the last `held_out`."""
         self.module = parts
         self.parts = parts
+        self.schedule = schedule
         self.alpha_bars = schedule.alpha_bars.to(pictures.device)
         self.pictures = pictures
         self.embeddings = embeddings
@@ -75,6 +80,15 @@ class DecoderObjective:
         weight = (alpha_bar / (1 - alpha_bar) + 1).clamp(max=5)
         return (weight * self._error(chosen, t, no_text, no_image, EMBEDDING_NOISE, generator)).mean()
 
+    def _condition(
+        self, chosen: Tensor, image: Tensor, no_text: Tensor, no_image: Tensor
+    ) -> tuple[Conditioning, Tensor]:
+        nothing = self.parts.text_proj.learned_classifier_free_guidance_embeddings
+        image = torch.where(no_image[:, None], nothing, image)
+        text = self.captions.states(chosen, no_text, trim=True)
+        mask = F.pad(text.mask, (self.parts.text_proj.config.clip_extra_context_tokens, 0), value=True)
+        return self.parts.text_proj(image, text.embedding, text.hidden), mask
+
     def _error(
         self,
         chosen: Tensor,
@@ -92,11 +106,7 @@ class DecoderObjective:
         image = self.embeddings[chosen]
         size = perturbation * torch.rand((len(chosen), 1), generator=generator, device=device)
         image = image + size * self.spread * torch.randn(image.shape, generator=generator, device=device)
-        nothing = self.parts.text_proj.learned_classifier_free_guidance_embeddings
-        image = torch.where(no_image[:, None], nothing, image)
-        text = self.captions.states(chosen, no_text, trim=True)
-        condition = self.parts.text_proj(image, text.embedding, text.hidden)
-        mask = F.pad(text.mask, (self.parts.text_proj.config.clip_extra_context_tokens, 0), value=True)
+        condition, mask = self._condition(chosen, image, no_text, no_image)
         predicted = self.parts.decoder(x, t, condition.context, condition.time, mask)[:, :3]
         return F.mse_loss(predicted.float(), x0, reduction="none").mean(dim=(1, 2, 3))
 
@@ -112,3 +122,22 @@ class DecoderObjective:
             t = torch.full((len(chosen),), level, device=device)
             figures[f"mse_{level}"] = float(self._error(chosen, t, keep, keep, 0.0, generator).mean())
         return figures
+
+    @torch.no_grad()
+    def samples(self, guidance: float = 2.0, steps: int = 25) -> Tensor:
+        """Return 16 pictures painted from held-out captions and their true embeddings."""
+        device = self.pictures.device
+        chosen = torch.arange(self.count, len(self.pictures), device=device)[:16]
+        count = len(chosen)
+        drop = torch.arange(2 * count, device=device) < count
+        twice = pair(chosen, chosen)
+        condition, mask = self._condition(twice, self.embeddings[twice], drop, drop)
+
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            out: Tensor = self.parts.decoder(x, t, condition.context, condition.time, mask)
+            return out
+
+        noise = Noise(range(count))
+        x = noise.draw(self.pictures.shape[1:], device)
+        denoise = make_denoiser(predict, self.schedule, guidance)
+        return ancestral(denoise, x, self.schedule.steps(steps), noise, lambda _: None)

@@ -95,6 +95,9 @@ class JudgeObjective:
         """Return the accuracies on held-out scenes (see `accuracies`)."""
         return accuracies(self.judge, self.held_out)
 
+    def samples(self) -> None:
+        """There is nothing to see."""
+
 
 @torch.no_grad()
 def accuracies(judge: Judge, data: JudgeData) -> dict[str, float]:

@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from dallecli.errors import BadFile
-from dallecli.picture import publish
+from dallecli.picture import encode, grid, publish
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,9 @@ class Objective(Protocol):
 
     def validate(self) -> dict[str, float]:
         """Return figures on held-out scenes. Called with the averaged weights in `module`."""
+
+    def samples(self) -> Tensor | None:
+        """Return pictures [n 3 h w] in [-1, 1] that show how far it is, None if nothing can be seen. Called likewise."""
 
 
 @dataclass(slots=True)
@@ -170,6 +174,7 @@ class Run:
                 if counters.seconds - validated >= validate_every or last:
                     with self.averaged():
                         figures = self.objective.validate()
+                        self._show(self.objective.samples())
                     validated = counters.seconds
                 speed = (counters.samples - since) / max(counters.seconds - reported, 1e-9)
                 loss = float(torch.stack(losses).mean())
@@ -242,6 +247,14 @@ class Run:
                 moments = {key: file.get_tensor(f"{key}.{name}").to(self.device) for key in ("exp_avg", "exp_avg_sq")}
                 step = torch.tensor(float(self.counters.step), device=self.device)
                 self.optimizer.state[weight] = {"step": step, **moments}
+
+    def _show(self, samples: Tensor | None) -> None:
+        if samples is None:
+            return
+        pixels = ((samples.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        images = [Image.fromarray(one).resize((128, 128), Image.Resampling.NEAREST) for one in pixels]
+        path = self.folder / f"samples-{self.counters.step:07d}.png"
+        publish(path, encode(grid(images), "png", None), force=True)
 
     def _report(self, report: Report, watch: Callable[[Report], None] | None) -> None:
         counters = report.counters

@@ -69,6 +69,9 @@ class PriorObjective:
             figures[f"mse_{level}"] = float(self._error(chosen, t, keep, generator).mean())
         return figures
 
+    def samples(self) -> None:
+        """There is nothing to see."""
+
 
 def stratified(batch: int, steps: int, generator: torch.Generator, power: float = 1.0) -> Tensor:
     """Return timesteps [batch], one from each of `batch` equal slices of the schedule, in random order.

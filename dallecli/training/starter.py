@@ -349,6 +349,9 @@ class _Bare:
     def validate(self) -> dict[str, float]:
         return {}
 
+    def samples(self) -> None:
+        return None
+
 
 _INDEX: dict[str, Any] = {
     "_class_name": "UnCLIPPipeline",

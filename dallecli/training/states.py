@@ -44,7 +44,7 @@ def caption_states(text_encoder: CLIPTextModel, ids: Tensor, empty: Tensor) -> C
     distinct, row = torch.unique(ids, dim=0, return_inverse=True)
     distinct = torch.cat([empty[None], distinct])
     embeddings, hiddens = [], []
-    for part in distinct.split(512):
+    for part in torch.split(distinct, 512):
         states = text_encoder(part)
         embeddings.append(states.embedding)
         hiddens.append(states.hidden.half())
@@ -57,4 +57,4 @@ def caption_states(text_encoder: CLIPTextModel, ids: Tensor, empty: Tensor) -> C
 @torch.no_grad()
 def picture_embeddings(image_encoder: CLIPVisionModel, pictures: Tensor) -> Tensor:
     """Return CLIP image embeddings [n d] of uint8 pictures [n 3 s s]."""
-    return torch.cat([image_encoder(normalised(part)) for part in pictures.split(512)])
+    return torch.cat([image_encoder(normalised(part)) for part in torch.split(pictures, 512)])

@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dallecli.diffusion.denoiser import make_denoiser
+from dallecli.diffusion.noise import Noise
+from dallecli.diffusion.samplers import ancestral
 from dallecli.diffusion.schedule import Schedule
 from dallecli.nets.unet import UNet
 from dallecli.training.prior import stratified
@@ -40,6 +43,7 @@ class UpsamplerObjective:
         self.name = name
         self.module = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
         self.net = net
+        self.schedule = schedule
         self.alpha_bars = schedule.alpha_bars.to(pictures.device)
         self.pictures = pictures
         self.factor = pictures.shape[-1] // low
@@ -88,7 +92,21 @@ class UpsamplerObjective:
             generator = torch.Generator(device).manual_seed(level)
             errors = [
                 self._error(self.pictures[part], torch.full((len(part),), level, device=device), none, generator)
-                for part in chosen.split(8)
+                for part in torch.split(chosen, 8)
             ]
             figures[f"mse_{level}"] = float(torch.cat(errors).mean())
         return figures
+
+    @torch.no_grad()
+    def samples(self, steps: int = 7) -> Tensor:
+        """Return 9 held-out pictures, painted again from their low-resolution versions."""
+        high = self.pictures[self.count :][:9].float() / 127.5 - 1
+        low = enlarge(F.avg_pool2d(high, self.factor), high.shape[-1])
+
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            out: Tensor = self.net(torch.cat([x, low], dim=1), t)
+            return out
+
+        noise = Noise(range(len(high)))
+        x = noise.draw(high.shape[1:], high.device)
+        return ancestral(make_denoiser(predict, self.schedule), x, self.schedule.steps(steps), noise, lambda _: None)
