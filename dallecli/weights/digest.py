@@ -1,0 +1,79 @@
+"""The sha256 of model files, remembered from one process to the next.
+
+Hashing reads every byte, which for published models is ten seconds and more. So the result is kept outside of the
+model, under the file's identity: device, inode, size and both times. A file that was written to has another.
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from platformdirs import user_cache_path
+
+from dallecli.errors import BadFile
+
+WORTH_REMEMBERING: Final = 2**20  # bytes; less is hashed in the time that it takes to look it up
+SETTLED: Final = 2.0  # seconds; a file that changed so recently can change again within one tick of its clock
+
+
+def combined_digest(root: Path, files: Iterable[Path]) -> str:
+    """The sha256, in hex, over the names relative to `root` and the digests of `files`, in the order of the names.
+
+    Raises:
+        BadFile: a file cannot be read.
+    """
+    lines = sorted(f"{file.relative_to(root).as_posix()} {file_digest(file)}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """The sha256 of a file, in hex.
+
+    Raises:
+        BadFile: the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            before = os.fstat(file.fileno())
+            note = _note(before)
+            known = _recall(note)
+            if known is not None:
+                return known
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            unchanged = note == _note(os.fstat(file.fileno()))
+    except OSError as problem:
+        raise BadFile(f"the file cannot be read: {problem.strerror}", str(path)) from problem
+    settled = time.time() - max(before.st_mtime, before.st_ctime) > SETTLED
+    if unchanged and settled and before.st_size >= WORTH_REMEMBERING:
+        _remember(note, digest)
+    return digest
+
+
+def _note(status: os.stat_result) -> Path:
+    """Where the digest of a file with this identity is kept."""
+    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    name = hashlib.sha256(repr(identity).encode()).hexdigest()
+    home = os.environ.get("DALLE_HOME", "")
+    return (Path(home) if home else user_cache_path("dalle", appauthor=False)) / "digests" / name
+
+
+def _recall(note: Path) -> str | None:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        digest = note.read_text(encoding="ascii")
+        if re.fullmatch("[0-9a-f]{64}", digest):
+            return digest
+    return None
+
+
+def _remember(note: Path, digest: str) -> None:
+    # What cannot be kept (a read-only home, a full disk) is hashed again the next time.
+    with contextlib.suppress(OSError):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        draft = note.with_name(f"{note.name}.{os.getpid()}")
+        draft.write_text(digest, encoding="ascii")
+        draft.replace(note)

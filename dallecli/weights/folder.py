@@ -1,0 +1,213 @@
+"""A model on disk, in the layout that diffusers publishes: one folder a part, JSON beside the weights. No torch here.
+
+model_index.json                      which pipeline this is
+tokenizer/                            vocab.json, merges.txt, tokenizer_config.json
+prior/, decoder/, …                   config.json and one .safetensors file
+prior_scheduler/, …                   scheduler_config.json
+dalle.json                            optional: the dials that suit this model (see registry.py)
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from dallecli.errors import BadFile, BadFolder
+from dallecli.weights.digest import combined_digest
+from dallecli.weights.header import read_header
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """What a folder of one kind of model consists of. Each group of `optional` parts comes whole or not at all."""
+
+    pipeline: str
+    networks: tuple[str, ...]
+    schedulers: tuple[str, ...]
+    optional: tuple[tuple[str, ...], ...]
+
+
+LAYOUTS: Final[Mapping[str, Layout]] = {
+    "karlo": Layout(
+        pipeline="UnCLIPPipeline",
+        networks=("text_encoder", "prior", "text_proj", "decoder", "super_res_first", "super_res_last"),
+        schedulers=("prior_scheduler", "decoder_scheduler", "super_res_scheduler"),
+        optional=(("image_encoder",), ("super_res_2_first", "super_res_2_last", "super_res_2_scheduler")),
+    )
+}
+
+# The networks whose `sample_size` is the side of the picture that they paint, in the order of the chain.
+PAINTERS: Final = ("decoder", "super_res_first", "super_res_2_first")
+
+PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".th")
+LARGEST_JSON: Final = 2**20  # bytes; published configs have 2 KB
+LARGEST_NUMBER: Final = 2**20  # a vocabulary of 49,408 is the largest number in a published config
+LARGEST_DEPTH: Final = 512
+LARGEST_SIDE: Final = 4096  # pixels
+DEPTHS: Final = frozenset({"num_layers", "num_hidden_layers", "layers_per_block"})
+
+
+class Folder:
+    """A folder that has all parts of a known layout. Their contents are checked when they are asked for.
+
+    path: the folder. layout: the key of its kind in `LAYOUTS`. parts: all parts that are here and that the layout
+    knows. networks: those of them that hold weights, in the order of the chain, optional ones last.
+
+    Raises:
+        BadFolder: it is not a folder, it is empty, not a model, of a kind that is not known, or a part is missing.
+        BadFile: `model_index.json` is not JSON.
+    """
+
+    def __init__(self, path: Path) -> None:
+        names = [entry.name for entry in _listing(path)]
+        if "model_index.json" not in names:
+            what = "model_index.json is missing: this is no model" if names else "the model folder is empty"
+            raise BadFolder(what, str(path), "give the folder that holds model_index.json, prior/, decoder/ …")
+        self.path = path
+        self.layout = _layout_of(path)
+        layout = LAYOUTS[self.layout]
+        present = {part for group in layout.optional for part in group if (path / part).is_dir()}
+        optional = [part for group in layout.optional if present.intersection(group) for part in group]
+        self.parts = (*layout.networks, *layout.schedulers, "tokenizer", *optional)
+        self.networks = (*layout.networks, *(part for part in optional if not part.endswith("_scheduler")))
+        for part in self.parts:
+            if not (path / part).is_dir():
+                raise BadFolder(f"the part {part} is missing from this model", str(path))
+
+    def config(self, part: str) -> dict[str, Any]:
+        """The JSON object that describes a network or a scheduler.
+
+        Raises:
+            BadFolder: the file is missing.
+            BadFile: it is not a JSON object, or holds a number that no network has.
+        """
+        path = self._config_file(part)
+        config = read_object(path)
+        for name, value in config.items():
+            _check_size(name, value, path)
+        return config
+
+    def weights_file(self, part: str) -> Path:
+        """The .safetensors file of a network: the plain one, or else the half-precision one.
+
+        Raises:
+            BadFolder: there are no weights.
+            BadFile: there are, but pickled or in shards.
+        """
+        folder = self.path / part
+        for precision in ("", ".fp16"):
+            for stem in ("diffusion_pytorch_model", "model"):
+                path = folder / f"{stem}{precision}.safetensors"
+                if path.is_file():
+                    return path
+        others = [path.name for path in _listing(folder)]
+        for name in others:
+            if name.endswith(".safetensors.index.json"):
+                hint = "save it again with max_shard_size above the size of the model"
+                raise BadFile(
+                    f"the weights of {part} are split into shards, which are not read here", str(folder), hint
+                )
+        for name in others:
+            if name.endswith(PICKLES):
+                hint = "use the .safetensors files of this model, or save it anew with safe_serialization=True"
+                raise BadFile(f"{part} has only pickled weights, {name}, which could run code", str(folder), hint)
+        raise BadFolder(f"the weights of {part} are missing", str(folder))
+
+    def sizes(self) -> tuple[int, ...]:
+        """The sides in pixels of what the decoder and each upsampler after it paint, ascending.
+
+        Raises:
+            BadFile: a size is missing, not whole, or not larger than the one before.
+        """
+        sizes: list[int] = []
+        for part in PAINTERS:
+            if part in self.parts:
+                size = self.config(part).get("sample_size")
+                smaller = sizes[-1] if sizes else 0
+                if type(size) is not int or not smaller < size <= LARGEST_SIDE:
+                    raise BadFile(f"the sample_size of {part} cannot be {size!r}", str(self._config_file(part)))
+                sizes.append(size)
+        return tuple(sizes)
+
+    def parameters(self) -> int:
+        """How many numbers all networks have together, from the headers of their files.
+
+        Reading them finds everything that is cut short or is not weights at all, long before it is needed.
+
+        Raises:
+            BadFolder, BadFile: as `weights_file` and `header.read_header`.
+        """
+        headers = [read_header(self.weights_file(part)) for part in self.networks]
+        return sum(math.prod(entry.shape) for header in headers for entry in header.values())
+
+    def digest(self) -> str:
+        """The sha256, in hex, of all that decides what this model paints: weights, configs and the tokenizer.
+
+        It does not depend on where the folder lies, nor on `dalle.json`, whose dials a recipe states by itself.
+        """
+        files = [file for part in self.networks for file in (self.weights_file(part), self._config_file(part))]
+        files += [self._config_file(part) for part in self.parts if part.endswith("_scheduler")]
+        files += [file for file in _listing(self.path / "tokenizer") if file.is_file()]
+        return combined_digest(self.path, files)
+
+    def _config_file(self, part: str) -> Path:
+        path = self.path / part / ("scheduler_config.json" if part.endswith("_scheduler") else "config.json")
+        if not path.is_file():
+            raise BadFolder(f"{path.name} of {part} is missing", str(path.parent))
+        return path
+
+
+def _layout_of(path: Path) -> str:
+    stated = read_object(path / "model_index.json").get("_class_name")
+    for name, layout in LAYOUTS.items():
+        if layout.pipeline == stated:
+            return name
+    known = " or ".join(layout.pipeline for layout in LAYOUTS.values())
+    raise BadFolder(f"this model is of the kind {stated!r}, which is not run here", str(path), f"it should be {known}")
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file. Of a doubled key the last one counts, as in the published configs that have some.
+
+    Raises:
+        BadFile: the file cannot be read, is too large for what it should be, or holds something else.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(LARGEST_JSON + 1)
+        if len(text) > LARGEST_JSON:
+            raise BadFile(f"this file should be a short description, but has more than {LARGEST_JSON} bytes", str(path))
+        content = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
+    except OSError as problem:
+        raise BadFile(f"this file cannot be read: {problem.strerror}", str(path)) from problem
+    except (ValueError, RecursionError) as problem:
+        raise BadFile(f"this file is not valid JSON: {problem}", str(path)) from problem
+    if not isinstance(content, dict):
+        raise BadFile("this file is not a JSON object", str(path))
+    return content
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+def _check_size(name: str, value: object, path: Path) -> None:
+    """Refuse numbers that would make the building of the network run for ever; the rest is for the network to judge."""
+    if isinstance(value, list):
+        for item in value:
+            _check_size(name, item, path)
+    elif isinstance(value, int | float):
+        limit = LARGEST_DEPTH if name in DEPTHS else LARGEST_NUMBER
+        if abs(value) > limit:
+            raise BadFile(f"{name} is {value}, which no network here has", str(path))
+
+
+def _listing(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except NotADirectoryError as problem:
+        raise BadFolder("this is a file, not a model folder", str(folder)) from problem
+    except OSError as problem:
+        raise BadFolder(f"the model folder cannot be read: {problem.strerror}", str(folder)) from problem

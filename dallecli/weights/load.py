@@ -1,0 +1,134 @@
+"""Bytes on disk become a network, strictly.
+
+The network is built on the meta device, where it costs no memory; its tensors are then read one at a time straight
+into their final type and place. What is compared first is the file's header with the network's own list: a file with a
+tensor too few, too many or of another shape is refused before its bytes are read.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from dallecli.errors import BadFile, BadSetting, LayoutMismatch
+from dallecli.weights.header import FETCH_AGAIN, Entry, read_header
+
+N = TypeVar("N", bound=nn.Module)
+
+FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
+
+# Attention layers of checkpoints from before 2023 name their projections differently.
+OLD_NAMES: Final[Mapping[str, str]] = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+LISTED: Final = 5  # names of each kind in a report of differences
+REPORT: Final = 360  # characters; an error's line is cut soon after
+
+
+def load_net(build: Callable[[], N], file: Path, dtype: torch.dtype, device: torch.device) -> N:
+    """The network that `build` makes, with the tensors of `file`, in `dtype` on `device`, ready for inference.
+
+    The file is read, not mapped: one that is cut short meanwhile is an error here, and never a crash later.
+
+    Raises:
+        BadFile: the network cannot be built from its config, or the file is damaged or changes while it is read.
+        LayoutMismatch: tensors are missing, unexpected, misshaped, not floating point, or not finite.
+        BadSetting: the weights hold numbers that `dtype` cannot.
+    """
+    header = read_header(file)
+    net = _build(build, file)
+    names = _match(net, header, file)
+    tensors: dict[str, Tensor] = {}
+    something = False
+    try:
+        with safe_open(file, framework="pt", backend="pread") as stored:
+            for name, there in sorted(names.items(), key=lambda pair: header[pair[1]].start):
+                tensor = stored.get_tensor(there)
+                something = something or bool(tensor.any())
+                tensors[name] = _converted(tensor, there, dtype, device, file)
+    except (SafetensorError, OSError) as problem:
+        raise BadFile(f"the weights cannot be read: {problem}", str(file), FETCH_AGAIN) from problem
+    if tensors and not something:
+        raise LayoutMismatch("every number in this file is zero", str(file), FETCH_AGAIN)
+    net.load_state_dict(tensors, strict=True, assign=True)
+    return net.requires_grad_(False).eval()
+
+
+def _build(build: Callable[[], N], file: Path) -> N:
+    try:
+        with torch.device("meta"):
+            return build()
+    # what a constructor may answer to numbers that make no network: zero heads, a negative width, too large a product
+    except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as problem:
+        config = file.parent / "config.json"
+        raise BadFile(f"no network can be built from this config: {problem}", str(config)) from problem
+
+
+def _match(net: nn.Module, header: Mapping[str, Entry], file: Path) -> dict[str, str]:
+    """The stored name of each of the network's tensors; LayoutMismatch where the two sets are not the same."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in net.state_dict().items()}
+    names: dict[str, str] = {}
+    unexpected, misshaped, wrong_kind = [], [], []
+    for there, entry in header.items():
+        name = _modern_name(there, wanted)
+        if name not in wanted or name in names:
+            if there.rpartition(".")[2] != "position_ids":  # 0, 1, 2 …: stored by older versions of transformers
+                unexpected.append(there)
+            continue
+        names[name] = there
+        if entry.shape != wanted[name]:
+            misshaped.append(f"{there} is {list(entry.shape)}, not {list(wanted[name])}")
+        elif entry.dtype not in FLOATS:
+            wrong_kind.append(f"{there} is {entry.dtype}")
+    missing = [name for name in wanted if name not in names]
+    differences = {
+        "missing": missing,
+        "unexpected": unexpected,
+        "misshaped": misshaped,
+        "not floating point": wrong_kind,
+    }
+    if any(differences.values()):
+        raise LayoutMismatch(
+            _report(differences), str(file), "the weights and the config.json beside them must be a pair"
+        )
+    return names
+
+
+def _modern_name(name: str, wanted: Mapping[str, object]) -> str:
+    if name in wanted:
+        return name
+    return ".".join(OLD_NAMES.get(part, part) for part in name.split("."))
+
+
+def _report(differences: Mapping[str, list[str]]) -> str:
+    """All kinds of differences with their counts, and as many names (at most `LISTED` of a kind) as fit on a line."""
+    for listed in range(LISTED, -1, -1):
+        parts = [f"{len(names)} {kind}{_some(names, listed)}" for kind, names in differences.items() if names]
+        report = "these are not the network's tensors: " + "; ".join(parts)
+        if len(report) <= REPORT:
+            break
+    return report
+
+
+def _some(names: Sequence[str], listed: int) -> str:
+    if listed == 0:
+        return ""
+    return f" ({', '.join(names[:listed])}{', …' if len(names) > listed else ''})"
+
+
+def _converted(tensor: Tensor, name: str, dtype: torch.dtype, device: torch.device, file: Path) -> Tensor:
+    """The tensor in its final type and place, after a look at whether its numbers are numbers.
+
+    A sum is not finite if one of its terms is not, and costs one pass at the speed of memory; the exact test is made
+    only of the tensors that fail it.
+    """
+    final = tensor.to(dtype)
+    total = torch.sum(final, dtype=torch.promote_types(dtype, torch.float32))
+    if not bool(torch.isfinite(total)) and not bool(torch.isfinite(final).all()):
+        if bool(torch.isfinite(tensor).all()):
+            kind = str(dtype).removeprefix("torch.")
+            raise BadSetting(f"the weights do not fit into {kind}: {name} has numbers beyond it", str(file), "use fp32")
+        raise LayoutMismatch(f"the weights are not finite: {name} holds NaN or infinity", str(file), FETCH_AGAIN)
+    return final.to(device)

@@ -1,0 +1,239 @@
+"""Models by name and by folder, without torch."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dallecli.diffusion import samplers
+from dallecli.errors import BadFile, BadFolder, NotDownloaded, UnknownModel
+from dallecli.request import STAGES, StageSettings
+from dallecli.weights import registry as module
+from dallecli.weights.registry import find, locate, read_registry, registry
+from weights.model_folder import write_json, write_model
+
+ENTRY = """
+[m]
+description = "d"
+layout = "karlo"
+source = "hub:org/name"
+licence = "MIT"
+tasks = ["generate"]
+sizes = [64, 256]
+prior_candidates = 2
+[m.stages]
+prior = { sampler = "ancestral", steps = 25, guidance = 4 }
+decoder = { sampler = "ddim", steps = 25, guidance = 8.0 }
+upsampler = { sampler = "ancestral", steps = 7, guidance = 1.0 }
+"""
+
+
+def test_the_shipped_registry_is_in_order() -> None:
+    models = registry()
+    assert list(models) == ["starter", "karlo"]
+    for name, spec in models.items():
+        assert spec.name == name
+        assert list(spec.stages) == list(STAGES[: len(spec.sizes) + 1])
+        assert spec.tasks == ("generate",)
+
+
+def test_karlo_has_its_published_dials() -> None:
+    karlo = registry()["karlo"]
+    assert karlo.stages["prior"] == StageSettings(sampler="ancestral", steps=25, guidance=4.0)
+    assert karlo.stages["decoder"] == StageSettings(sampler="ancestral", steps=25, guidance=8.0)
+    assert karlo.stages["upsampler"] == StageSettings(sampler="ancestral", steps=7, guidance=1.0)
+    assert karlo.licence == "creativeml-openrail-m"
+    assert karlo.commit is None
+
+
+def test_the_size_of_karlo_is_that_of_its_published_networks() -> None:
+    published = Path(__file__).parents[1] / "nets" / "published_keys"
+    counts = dict.fromkeys(("text_encoder", "prior", "text_proj", "decoder"), 1) | {"super_res_first": 2}
+    total = sum(
+        json.loads((published / f"{part}.json").read_text())["num_parameters"] * n for part, n in counts.items()
+    )
+    assert registry()["karlo"].parameters == total
+    assert registry()["karlo"].memory() == 4 * total
+    assert registry()["karlo"].memory(2) == 2 * total
+
+
+def test_the_names_of_the_samplers_are_those_of_the_table() -> None:
+    assert tuple(samplers.SAMPLERS) == module.SAMPLERS
+
+
+def test_changing_the_registry_that_was_given_changes_no_other() -> None:
+    registry().clear()
+    assert "starter" in registry()
+
+
+def test_the_registry_needs_no_torch() -> None:
+    code = (
+        "import sys; from dallecli.weights.registry import find; find('starter');"
+        "print([name for name in ('torch', 'numpy', 'huggingface_hub', 'safetensors') if name in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("kalro", "karlo"), ("Starter", "starter"), ("starter-v1", "starter")])
+def test_a_misspelt_name_is_answered_with_the_one_that_was_meant(typed: str, meant: str) -> None:
+    with pytest.raises(UnknownModel) as raised:
+        find(typed)
+    assert raised.value.hint == f"did you mean {meant}?"
+    assert typed in raised.value.what
+
+
+@pytest.mark.parametrize("name", ["dall-e-9000", "", "nul\0", "x" * 5000])
+def test_an_unknown_name_is_answered_with_all_that_there_are(name: str) -> None:
+    with pytest.raises(UnknownModel) as raised:
+        find(name)
+    assert "starter, karlo" in str(raised.value.hint)
+    assert len(raised.value.lines()) <= 3
+
+
+@pytest.mark.parametrize("path", ["./gone", "/gone/model", "~nobody-here/model", "models/gone", "x" * 5000 + "/y"])
+def test_a_folder_that_is_not_there_is_not_taken_for_a_name(path: str) -> None:
+    with pytest.raises(UnknownModel, match="no such model folder"):
+        find(path)
+
+
+def test_a_folder_gets_the_dials_of_its_layout_and_its_own_sizes(tmp_path: Path) -> None:
+    spec = find(str(write_model(tmp_path / "mine")))
+    assert spec.name == "mine"
+    assert spec.sizes == (16, 64)
+    assert spec.stages == registry()["karlo"].stages
+    assert locate(spec).path == tmp_path / "mine"
+    assert spec.licence is None
+
+
+def test_a_second_upsampler_gets_the_dials_of_the_first(tmp_path: Path) -> None:
+    spec = find(str(write_model(tmp_path / "mine", second=True)))
+    assert spec.sizes == (16, 64, 256)
+    assert spec.stages["upsampler_2"] == spec.stages["upsampler"]
+
+
+def test_a_relative_folder_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write_model(tmp_path / "mine"))
+    assert find(".").name == "mine"
+    monkeypatch.chdir(tmp_path)
+    assert find("mine").name == "mine"
+
+
+def test_a_name_wins_over_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_model(tmp_path / "starter")
+    monkeypatch.chdir(tmp_path)
+    assert find("starter").source == "package:starter"
+    assert find("./starter").source == f"folder:{tmp_path / 'starter'}"
+
+
+def test_a_folder_may_state_its_own_dials(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "mine")
+    write_json(model / "dalle.json", {"prior_candidates": 1, "stages": {"decoder": {"steps": 40, "guidance": 0}}})
+    spec = find(str(model))
+    assert spec.prior_candidates == 1
+    assert spec.stages["decoder"] == StageSettings(sampler="ancestral", steps=40, guidance=0.0)
+    assert spec.stages["prior"] == registry()["karlo"].stages["prior"]
+
+
+@pytest.mark.parametrize(
+    ("dials", "message"),
+    [
+        ({"seed": 3}, "not a setting of a model: seed"),
+        ({"prior_candidates": 0}, "prior_candidates is 0, not a whole number from 1 on"),
+        ({"stages": []}, r"stages is \[\], not a table"),
+        ({"stages": {"upsampler_2": {}}}, r"not a setting of a model: stages\.upsampler_2"),
+        ({"stages": {"decoder": {"steps": 1}}}, r"stages\.decoder\.steps is 1, not a whole number from 2 on"),
+        ({"stages": {"decoder": {"steps": 2.5}}}, r"stages\.decoder\.steps is 2\.5"),
+        ({"stages": {"decoder": {"steps": True}}}, r"stages\.decoder\.steps is True"),
+        ({"stages": {"decoder": {"sampler": "euler"}}}, r"stages\.decoder\.sampler is 'euler', not one of ancestral"),
+        ({"stages": {"decoder": {"sampler": []}}}, r"stages\.decoder\.sampler is \[\], not one of ancestral"),
+        ({"stages": {"decoder": {"guidance": -1}}}, r"stages\.decoder\.guidance is -1"),
+        ({"stages": {"decoder": {"guidance": "8"}}}, r"stages\.decoder\.guidance is '8'"),
+        ({"stages": {"decoder": {"step": 9}}}, r"not a setting of a model: stages\.decoder\.step"),
+    ],
+)
+def test_wrong_dials_are_refused_by_their_name(tmp_path: Path, dials: Any, message: str) -> None:
+    model = write_model(tmp_path / "mine")
+    write_json(model / "dalle.json", dials)
+    with pytest.raises(BadFile, match=message) as raised:
+        find(str(model))
+    assert raised.value.where == str(model / "dalle.json")
+
+
+def test_a_good_entry_is_read() -> None:
+    spec = read_registry(ENTRY, "here")["m"]
+    assert spec.stages["decoder"] == StageSettings(sampler="ddim", steps=25, guidance=8.0)
+    assert spec.memory() is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[m]", "[m", "not valid TOML"),
+        ('layout = "karlo"', "", r"m\.layout is missing"),
+        ('layout = "karlo"', 'layout = "vqgan"', r"m\.layout is 'vqgan'"),
+        ('"hub:org/name"', '"https://evil.example/x"', r"m\.source is"),
+        ('"hub:org/name"', '"hub:../../etc"', r"m\.source is"),
+        ('"hub:org/name"', '"folder:/etc"', r"m\.source is"),
+        ('["generate"]', '["fly"]', r"m\.tasks is"),
+        ("[64, 256]", "[256, 64]", r"m\.sizes is"),
+        ("[64, 256]", "[]", r"m\.sizes is"),
+        ("[64, 256]", "[64, 128, 256]", r"m\.stages\.upsampler_2 is missing"),
+        ('"d"', '""', r"m\.description is"),
+        ("prior_candidates = 2", "prior_candidates = 2\ncolour = 3", r"not a setting of a model: m\.colour"),
+        ("[m.stages]", "[m.stages]\nthird = {}", r"not a setting of a model: m\.stages\.third"),
+    ],
+)
+def test_a_wrong_entry_is_refused_by_the_name_of_its_field(old: str, new: str, message: str) -> None:
+    assert old in ENTRY
+    with pytest.raises(BadFile, match=message):
+        read_registry(ENTRY.replace(old, new), "here")
+
+
+def cache_snapshot(cache: Path, source: Path) -> Path:
+    """Lay a model into a Hugging Face cache the way that the Hub's client does."""
+    repository = cache / "models--kakaobrain--karlo-v1-alpha"
+    commit = "0" * 40
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text(commit)
+    (repository / "snapshots").mkdir()
+    return source.rename(repository / "snapshots" / commit)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def test_karlo_that_is_not_here_comes_with_the_command_that_gets_it(cache: Path) -> None:
+    with pytest.raises(NotDownloaded) as raised:
+        locate(find("karlo"))
+    assert raised.value.exit_code == 3
+    assert "hf download kakaobrain/karlo-v1-alpha --local-dir karlo" in str(raised.value.hint)
+    assert "--model ./karlo" in str(raised.value.hint)
+
+
+def test_karlo_in_the_hugging_face_cache_is_used_without_a_network(cache: Path, tmp_path: Path) -> None:
+    snapshot = cache_snapshot(cache, write_model(tmp_path / "karlo"))
+    assert locate(find("karlo")).path == snapshot
+
+
+def test_half_a_download_is_not_downloaded_and_says_what_is_missing(cache: Path, tmp_path: Path) -> None:
+    snapshot = cache_snapshot(cache, write_model(tmp_path / "karlo"))
+    (snapshot / "decoder").rename(tmp_path / "decoder")
+    with pytest.raises(NotDownloaded, match="only in part: the part decoder is missing"):
+        locate(find("karlo"))
+
+
+def test_a_folder_that_went_away_is_an_error(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "mine")
+    spec = find(str(model))
+    model.rename(tmp_path / "gone")
+    with pytest.raises(BadFolder):
+        locate(spec)
