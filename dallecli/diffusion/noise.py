@@ -12,15 +12,16 @@ from torch import Tensor
 
 
 class Noise:
-    """Standard normal draws for a batch of pictures, one seeded generator each, in the order they are asked for."""
+    """Standard normal draws for a batch of pictures, one generator each, in the order they are asked for.
 
-    def __init__(self, generators: Sequence[torch.Generator]) -> None:
-        self._generators = list(generators)
+    A generator starts at its picture's seed. `generators` are given only to go on with some that are under way.
+    """
 
-    @classmethod
-    def from_seeds(cls, seeds: Sequence[int]) -> "Noise":
-        """Seed one generator a picture."""
-        return cls([torch.Generator().manual_seed(seed) for seed in seeds])
+    def __init__(self, seeds: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> None:
+        self.seeds = tuple(seeds)
+        if generators is None:
+            generators = [torch.Generator().manual_seed(seed) for seed in self.seeds]
+        self._generators = tuple(generators)
 
     def __len__(self) -> int:
         return len(self._generators)
@@ -33,16 +34,19 @@ class Noise:
         """Draw for the batch `x` [pictures, ...] in its shape, on its device and in its dtype."""
         return self.draw(x.shape[1:], x.device).to(x.dtype)
 
-    def candidates(self, seeds: Sequence[int], count: int) -> "Noise":
-        """Noise for `count` rivals of each picture: [p0 rival 0, p0 rival 1, ..., p1 rival 0, ...].
+    def rivals(self, count: int) -> "Noise":
+        """Noise for `count` rivals of each picture, in the order picture 0 rival 0, picture 0 rival 1, ...
 
         Rival 0 goes on with the picture's own generator, so with one rival nothing changes. The others are seeded
         from (seed, rival): however many there are, the picture's own generator makes the same draws.
         """
-        rivals = []
-        for own, seed in zip(self._generators, seeds, strict=True):
-            rivals += [own, *(torch.Generator().manual_seed(_rival_seed(seed, k)) for k in range(1, count))]
-        return Noise(rivals)
+        seeds: list[int] = []
+        generators: list[torch.Generator] = []
+        for seed, own in zip(self.seeds, self._generators, strict=True):
+            others = [_rival_seed(seed, rival) for rival in range(1, count)]
+            seeds += [seed, *others]
+            generators += [own, *(torch.Generator().manual_seed(other) for other in others)]
+        return Noise(seeds, generators)
 
     def state(self) -> list[Tensor]:
         """Remember where every generator stands, for `rewind`."""

@@ -61,7 +61,7 @@ def flow_end(x, alpha_bar: float):
 def flow_error(sampler, count: int) -> float:
     steps = Schedule.from_config({}).steps(count)
     x = torch.linspace(-2, 2, 9, dtype=torch.float64).reshape(9, 1)
-    end = sampler(exact_denoiser(), x, steps, Noise.from_seeds([0]), ignore)
+    end = sampler(exact_denoiser(), x, steps, Noise([0]), ignore)
     return (end - flow_end(x, steps[0].alpha_bar)).abs().max().item()
 
 
@@ -92,7 +92,7 @@ def test_dpm_solver_beats_ddim_and_converges_faster():
 def test_ancestral_with_the_true_variance_has_exact_moments_at_every_step():
     steps = Schedule.from_config({}).steps(12)
     pictures = 64
-    noise = Noise.from_seeds(range(pictures))
+    noise = Noise(range(pictures))
     x = noise.draw((4096,)).double()
     seen = []
 
@@ -114,7 +114,7 @@ def test_ancestral_with_the_true_variance_has_exact_moments_at_every_step():
 
 def test_full_ancestral_chain_reaches_the_data_with_its_fixed_variance():
     steps = Schedule.from_config({}).steps(1000)
-    noise = Noise.from_seeds(range(8))
+    noise = Noise(range(8))
     x = ancestral(exact_denoiser(), noise.draw((2048,)).double(), steps, noise, ignore)
     # 16384 samples know a mean to 0.2 % and a variance to 1.1 %; "fixed small" makes the variance a little too small.
     assert x.mean().item() == pytest.approx(MEAN, abs=0.01)
@@ -123,7 +123,7 @@ def test_full_ancestral_chain_reaches_the_data_with_its_fixed_variance():
 
 def test_ddim_with_eta_one_keeps_the_moments():
     steps = Schedule.from_config({}).steps(200)
-    noise = Noise.from_seeds(range(8))
+    noise = Noise(range(8))
     x = ddim(exact_denoiser(), noise.draw((2048,)).double(), steps, noise, ignore, eta=1.0)
     assert x.mean().item() == pytest.approx(MEAN, abs=0.01)
     # eta 1 spreads like the fixed small variance, which at 200 steps is 3 % short for this data.
@@ -134,7 +134,7 @@ def test_only_random_samplers_draw():
     steps = Schedule.from_config({}).steps(5)
     drawn = {}
     for name, sampler in {**SAMPLERS, "ddim eta": lambda *a: ddim(*a, eta=0.5)}.items():
-        noise, fresh = Noise.from_seeds([3]), Noise.from_seeds([3])
+        noise, fresh = Noise([3]), Noise([3])
         sampler(exact_denoiser(), torch.zeros(1, 64, dtype=torch.float64), steps, noise, ignore)
         after = noise.draw((64,))
         draws = 0
@@ -154,7 +154,7 @@ def test_progress_counts_every_step_and_constraints_hold_after_each():
             levels.append(step.t_prev)
             return torch.full_like(x, 0.125)
 
-        end = sampler(exact_denoiser(), torch.zeros(1, 4), steps, Noise.from_seeds([0]), counted.append, pin)
+        end = sampler(exact_denoiser(), torch.zeros(1, 4), steps, Noise([0]), counted.append, pin)
         assert counted == [1, 2, 3, 4], name
         assert levels == [666, 333, 0, -1], name
         assert end.unique().tolist() == [0.125], name
@@ -167,7 +167,7 @@ def test_samplers_end_on_the_clean_guess():
             lambda x, step: Guess(torch.full_like(x, 0.5), torch.zeros_like(x), None),
             torch.zeros(1, 4),
             steps,
-            Noise.from_seeds([0]),
+            Noise([0]),
             ignore,
         )
         # ancestral's last float32 weight of x0 is 0.99947, as in the oracle.
@@ -197,7 +197,7 @@ def test_ancestral_equals_the_oracle_step_by_step(config, channels, count):
         return x
 
     denoise = make_denoiser(lambda x, t: raw[t.item()], schedule)
-    ancestral(denoise, x, schedule.steps(count), Noise.from_seeds([5, 6]), ignore, record)
+    ancestral(denoise, x, schedule.steps(count), Noise([5, 6]), ignore, record)
 
     generators = [torch.Generator().manual_seed(seed) for seed in (5, 6)]
     timesteps = [*oracle.timesteps.tolist(), None]
