@@ -24,6 +24,9 @@ from torch import Tensor, nn
 from dallecli.errors import BadFile
 from dallecli.picture import encode, grid, publish
 
+STATE = "state.safetensors"
+"""The name of a run's state in its folder."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimisation:
@@ -57,7 +60,7 @@ class Objective(Protocol):
         """Return figures on held-out scenes. Called with the averaged weights in `module`."""
 
     def samples(self) -> Tensor | None:
-        """Return pictures [n 3 h w] in [-1, 1] that show how far it is, None if nothing can be seen. Called likewise."""
+        """Return pictures [n 3 h w] in [-1, 1] that show how far it is, or None. Called likewise."""
 
 
 @dataclass(slots=True)
@@ -124,7 +127,7 @@ class Run:
     @property
     def state_file(self) -> Path:
         """The file that holds the whole state."""
-        return self.folder / "state.safetensors"
+        return self.folder / STATE
 
     def train(
         self,

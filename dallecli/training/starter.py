@@ -29,7 +29,7 @@ from dallecli.training.captions import caption_words
 from dallecli.training.clip import ClipData, ClipObjective, ClipTowers
 from dallecli.training.decoder import DecoderObjective, DecoderParts
 from dallecli.training.judge import Judge, JudgeData, JudgeObjective
-from dallecli.training.loop import Objective, Report, Run
+from dallecli.training.loop import STATE, Objective, Report, Run
 from dallecli.training.pool import Pool, open_pool, render_pool
 from dallecli.training.preset import SCHEDULERS, Preset
 from dallecli.training.prior import PriorObjective
@@ -92,6 +92,10 @@ class Workshop:
                     raise
                 shutil.rmtree(partial)
         return open_pool(path)
+
+    def state_file(self, stage: str) -> Path:
+        """Where a stage's run keeps its state."""
+        return self.folder / stage / STATE
 
     @property
     def train_pool(self) -> Pool:
@@ -167,7 +171,7 @@ class Workshop:
         Raises:
             NotDownloaded: the stage has not been trained in this folder.
         """
-        if not (self.folder / stage / "state.safetensors").exists():
+        if not self.state_file(stage).exists():
             raise NotDownloaded(
                 f"the {stage} has not been trained yet",
                 where=str(self.folder / stage),
@@ -373,24 +377,32 @@ def schedule(stage: str) -> Schedule:
     return Schedule.from_config(SCHEDULERS[stage])
 
 
-def train_stage(workshop: Workshop, stage: str, seconds: float | None, watch: Callable[[Report], None] | None) -> None:
-    """Train a stage until its budget, or `seconds` where given, is spent in all; then finish it.
+def train_stage(
+    workshop: Workshop, stage: str, seconds: float | None = None, watch: Callable[[Report], None] | None = None
+) -> None:
+    """Train a stage until its budget, or `seconds` where given, is spent in all.
+
+    A stage that another one was already trained on is left as it is: moving CLIP's space would take the ground
+    from under the prior and the decoder.
 
     Raises:
         NotDownloaded: a stage that it reads has not been trained.
         BadSetting: the preset has no such stage.
     """
+    if any(stage in needs and workshop.state_file(other).exists() for other, needs in NEEDS.items()):
+        return
     run = workshop.run(stage)
     budget = workshop.preset.runs[stage].seconds if seconds is None else seconds
-    if run.counters.seconds < budget:
-        run.train(budget, watch)
-        if isinstance(run.objective, ClipObjective):
-            # The averaged weights are the ones that are used from here on.
-            with torch.no_grad():
-                torch._foreach_copy_([weight.data for weight in run.weights], run.average)
-            clip.rescale(run.objective.towers, run.objective.train)
-            run.average = [weight.detach().clone() for weight in run.weights]
-            run.save()
+    if run.counters.seconds >= budget:
+        return
+    run.train(budget, watch)
+    if isinstance(run.objective, ClipObjective):
+        # The averaged weights are the ones that are used from here on.
+        with torch.no_grad():
+            torch._foreach_copy_([weight.data for weight in run.weights], run.average)
+        clip.rescale(run.objective.towers, run.objective.train)
+        run.average = [weight.detach().clone() for weight in run.weights]
+        run.save()
 
 
 def _json(content: dict[str, Any]) -> bytes:

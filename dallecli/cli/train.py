@@ -1,0 +1,196 @@
+"""`dalle train`: the starter from nothing, and what it is worth."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dallecli.cli import options
+from dallecli.cli.help import SectionedCommand
+
+if TYPE_CHECKING:
+    from dallecli.training.loop import Report
+
+train = typer.Typer(rich_markup_mode=None, help="Train the starter, and measure it.", no_args_is_help=True)
+
+RUN, MEASURE = "Run", "Measure"
+
+PresetOption = Annotated[
+    str,
+    typer.Option("--preset", metavar="NAME", help="cpu (16 px base), gpu (64 px base) or tiny.", rich_help_panel=RUN),
+]
+StateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--state", metavar="DIR", help="Where runs live and resume; the cache if not given.", rich_help_panel=RUN
+    ),
+]
+StageOption = Annotated[
+    list[str] | None,
+    typer.Option("--stage", metavar="NAME", help="Train this stage only; repeatable.", rich_help_panel=RUN),
+]
+HoursOption = Annotated[
+    float | None,
+    typer.Option("--hours", metavar="H", help="Training time of all stages together.", rich_help_panel=RUN),
+]
+ThreadsOption = Annotated[
+    int | None, typer.Option("--threads", metavar="N", help="CPU threads; all if not given.", rich_help_panel=RUN)
+]
+ExportOption = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Write the trained model folder here.", rich_help_panel=RUN),
+]
+
+
+@train.command(cls=SectionedCommand)
+def starter(
+    preset: PresetOption = "cpu",
+    stage: StageOption = None,
+    hours: HoursOption = None,
+    out: ExportOption = None,
+    state: StateOption = None,
+    threads: ThreadsOption = None,
+    device: options.Device = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Train the starter's networks: CLIP, prior, decoder, upsamplers and the judge, one after the other.
+
+    A run continues where it stopped, even where it was killed. With more --hours than before it goes on.
+
+    \b
+    Examples:
+      dalle train starter --out my-starter
+      dalle train starter --stage decoder --hours 8
+      dalle generate "a blue dog" --model ./my-starter
+    """
+    import torch
+
+    from dallecli.cli.display import emit_line
+    from dallecli.errors import BadSetting
+    from dallecli.placement import decide
+    from dallecli.training.preset import load_preset
+    from dallecli.training.starter import NEEDS, Workshop, train_stage
+
+    plan = load_preset(preset)
+    for name in stage or ():
+        if name not in plan.runs:
+            raise BadSetting(f"there is no stage {name!r}", hint=f"choose from {', '.join(plan.runs)}")
+    if hours is not None and not hours > 0:
+        raise BadSetting(f"--hours is {hours}", hint="give a number above 0")
+    if threads is not None:
+        if threads < 1:
+            raise BadSetting(f"--threads is {threads}", hint="give a number above 0")
+        torch.set_num_threads(threads)
+    # Averages of late gradients underflow into denormal numbers, which cost a CPU a hundred times as much.
+    torch.set_flush_denormal(True)
+    placement = decide(device, None)
+    autocast = None if placement.dtype == torch.float32 else torch.bfloat16
+    workshop = Workshop(plan, (state or _cache()) / preset, placement.device, autocast)
+    chosen = [name for name in NEEDS if name in (stage or plan.runs)]
+    whole = sum(plan.runs[name].seconds for name in chosen)
+    with _Bars(quiet=quiet) as bars:
+        for name in chosen:
+            seconds = plan.runs[name].seconds * (1 if hours is None else hours * 3600 / whole)
+            train_stage(workshop, name, seconds, bars.show)
+    if out is not None:
+        workshop.export(out)
+        emit_line(str(out))
+
+
+@train.command(cls=SectionedCommand)
+def evaluate(
+    model: options.Model = "starter",
+    pictures: Annotated[
+        int, typer.Option("--num", "-n", metavar="N", help="Prompts of each kind.", rich_help_panel=MEASURE)
+    ] = 96,
+    seed: Annotated[
+        int, typer.Option("--seed", "-s", metavar="N", help="Seed of the first picture.", rich_help_panel=MEASURE)
+    ] = 0,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Write the pictures here.", rich_help_panel=MEASURE)
+    ] = None,
+    preset: PresetOption = "cpu",
+    state: StateOption = None,
+    device: options.Device = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Let the independent judge say how often a model paints what was asked.
+
+    The judge is the one trained under --state (dalle train starter --stage judge); its own accuracy on drawn scenes
+    that it has never seen stands beside.
+
+    \b
+    Examples:
+      dalle train evaluate
+      dalle train evaluate --model ./my-starter -n 200 --json
+    """
+    from dallecli.cli.display import emit_json, emit_rows
+    from dallecli.placement import decide
+    from dallecli.training.evaluate import evaluate as measure
+    from dallecli.training.preset import load_preset
+    from dallecli.training.starter import Workshop
+
+    workshop = Workshop(load_preset(preset), (state or _cache()) / preset, decide(device, None).device)
+    with _Bars(quiet=quiet) as bars:
+        figures = measure(workshop, model, count=pictures, seed=seed, device=device, out=out, watch=bars.count)
+    if json:
+        emit_json(figures)
+    else:
+        emit_rows([(name, f"{value:.3f}") for name, value in figures.items()])
+
+
+def _cache() -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("dalle-train")
+
+
+class _Bars:
+    """A bar a stage on stderr: the share of its time budget, the loss, the speed. Sparse lines without a terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+        console = Console(stderr=True, quiet=quiet)
+        self._plain = not console.is_terminal
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.fields[figures]}", markup=False),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=self._plain or quiet,
+        )
+        self._tasks: dict[str, int] = {}
+
+    def __enter__(self) -> "_Bars":
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def show(self, report: "Report") -> None:
+        """Move the bar of the report's stage."""
+        held_out = "".join(f"  {name} {value:.3f}" for name, value in report.figures.items())
+        speed = f"step {report.counters.step}  loss {report.loss:.4f}  {report.samples_per_second:.0f}/s"
+        self._move(report.name, report.counters.seconds, report.budget, speed)
+        if held_out or self._plain:
+            self._console.print(f"{report.name}  {speed}{held_out}", markup=False, highlight=False)
+
+    def count(self, done: int, of: int) -> None:
+        """Move the bar of the pictures that are being judged."""
+        self._move("pictures", done, of, f"{done}/{of}")
+
+    def _move(self, name: str, done: float, of: float, figures: str) -> None:
+        from rich.progress import TaskID
+
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=of, figures=figures)
+        self._bars.update(TaskID(self._tasks[name]), completed=done, total=of, figures=figures)
