@@ -1,0 +1,148 @@
+"""The training loop: what a run owes to whoever interrupts it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from dallecli.errors import BadFile
+from dallecli.training.loop import STATE, Optimisation, Report, Run, hash_seed
+
+HOW = Optimisation(batch=16, rate=1e-2, warmup=5, average=0.9)
+CPU = torch.device("cpu")
+
+
+class Line:
+    """Fit y = 3 x - 1 from noisy samples."""
+
+    name = "line"
+
+    def __init__(self, width: int = 1) -> None:
+        torch.manual_seed(0)
+        self.module = nn.Linear(width, 1)
+
+    def loss(self, batch: int, generator: torch.Generator) -> Tensor:
+        x = torch.randn((batch, self.module.in_features), generator=generator)
+        y = 3 * x.sum(dim=1, keepdim=True) - 1 + 0.1 * torch.randn((batch, 1), generator=generator)
+        return nn.functional.mse_loss(self.module(x), y)
+
+    def validate(self) -> dict[str, float]:
+        return {"slope": float(self.module.weight.detach().mean())}
+
+    def samples(self) -> None:
+        return None
+
+
+def train(folder: Path, steps: int, watch: list[Report] | None = None) -> Run:
+    run = Run(Line(), HOW, folder, CPU)
+    run.train(1e9, None if watch is None else watch.append, steps=steps)
+    return run
+
+
+def test_a_run_learns_and_reports_what_it_learned(tmp_path: Path) -> None:
+    reports: list[Report] = []
+    run = train(tmp_path, 600, reports)
+    # The averaged line is within the noise (0.1) of the true one.
+    assert run.average[0].item() == pytest.approx(3, abs=0.1)
+    assert reports[-1].figures["slope"] == pytest.approx(3, abs=0.1)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 600
+    assert lines[-1]["samples"] == 600 * HOW.batch
+
+
+def test_an_interrupted_run_takes_the_same_steps_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    whole = Run(Line(), HOW, tmp_path / "whole", CPU)
+    for _ in range(20):
+        whole._step(0.0)
+        whole.counters.step += 1
+    first = Run(Line(), HOW, tmp_path / "parts", CPU)
+    for _ in range(9):
+        first._step(0.0)
+        first.counters.step += 1
+    first.save()
+    second = Run(Line(), HOW, tmp_path / "parts", CPU)
+    assert second.counters.step == 9
+    for _ in range(11):
+        second._step(0.0)
+        second.counters.step += 1
+    for mine, theirs in zip([*second.weights, *second.average], [*whole.weights, *whole.average], strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_a_finished_run_is_not_trained_further(tmp_path: Path) -> None:
+    train(tmp_path, 10)
+    before = (tmp_path / STATE).read_bytes()
+    again = train(tmp_path, 10)
+    assert again.counters.step == 10
+    assert (tmp_path / STATE).read_bytes() == before
+
+
+def test_a_state_of_another_network_is_refused_by_name(tmp_path: Path) -> None:
+    train(tmp_path, 3)
+    with pytest.raises(BadFile, match=r"weight\.weight"):
+        Run(Line(width=2), HOW, tmp_path, CPU)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path: Path) -> None:
+    run = Run(Line(), HOW, tmp_path, CPU)
+    with torch.no_grad():
+        run.weights[0].fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="line"):
+        run.train(1e9, steps=3)
+
+
+def test_the_trained_weights_come_back_after_looking_through_the_averaged_ones(tmp_path: Path) -> None:
+    run = train(tmp_path, 10)
+    before = [weight.detach().clone() for weight in run.weights]
+    with run.averaged():
+        assert torch.equal(run.weights[0], run.average[0])
+        assert not torch.equal(run.weights[0], before[0])
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(run.weights, before, strict=True))
+
+
+def test_every_step_has_its_own_seed() -> None:
+    seeds = {hash_seed(seed, step) for seed in range(20) for step in range(500)}
+    assert len(seeds) == 20 * 500
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import torch
+from test_loop import CPU, HOW, Line, Run
+Run(Line(), HOW, Path({folder!r}), CPU).train(60, every=0.001, save_every=0.001)
+"""
+
+
+def test_a_run_killed_at_any_moment_leaves_a_whole_state(tmp_path: Path) -> None:
+    program = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    steps = 0
+    for _ in range(2):
+        process = subprocess.Popen([sys.executable, "-c", program])
+        deadline = time.monotonic() + 60
+        while not _saved_past(tmp_path / STATE, steps) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        resumed = Run(Line(), HOW, tmp_path, CPU)
+        assert resumed.counters.step > steps
+        steps = resumed.counters.step
+
+
+def _saved_past(state: Path, steps: int) -> bool:
+    """Whether the state was saved some steps further on."""
+    if not state.exists():
+        return False
+    with safe_open(state, framework="pt") as file:
+        saved: int = json.loads(file.metadata()["counters"])["step"]
+    return saved > steps + 5
