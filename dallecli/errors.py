@@ -178,6 +178,6 @@ class InternalError(DalleError):
 
 
 class Interrupted(DalleError):
-    """Somebody pressed Ctrl-C, or asked the process to end."""
+    """Somebody pressed Ctrl-C, or asked the process to end (143)."""
 
     exit_code = 130

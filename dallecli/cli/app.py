@@ -1,9 +1,12 @@
-"""The command line: its commands, and the one place where an error becomes words and an exit code."""
+"""The command line: its commands, and the one place where an error becomes words and an exit code.
+
+`dalle --help` imports this file and all commands, and should answer at once. So they import Typer and their options
+here at the top, and what they work with inside.
+"""
 
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -18,26 +21,42 @@ from dallecli.cli.generate import generate
 from dallecli.cli.help import SectionedCommand, SectionedGroup
 from dallecli.cli.models import models
 from dallecli.cli.show import show
+from dallecli.cli.train import train
 from dallecli.errors import DalleError, InternalError, Interrupted, OutOfMemory, RequestError
 from dallecli.safe import safe
-
-HELP = {"help_option_names": ["-h", "--help"]}
 
 CONFIGURED = frozenset({"generate"})
 """The commands whose options the config file can set."""
 
-app = typer.Typer(
-    cls=SectionedGroup,
-    context_settings=HELP,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    invoke_without_command=True,
-    epilog="Exit codes: 0 done, 1 some failed, 2 wrong ask, 3 weights, 4 network, 5 machine, 130 interrupted.",
-)
-app.command(cls=SectionedCommand)(generate)
-app.command(cls=SectionedCommand)(show)
-app.add_typer(models, name="models")
-app.command(cls=SectionedCommand)(doctor)
+COMPLETION = ("--install-completion", "--show-completion")
+
+EPILOG = """Exit codes: 0 done, 1 some failed, 2 wrong ask, 3 weights, 4 network, 5 machine, 130 interrupted.
+
+Completion of words with the tab key: dalle --install-completion"""
+
+
+def build(*, completion: bool = False) -> typer.Typer:
+    """The application. `completion` adds Typer's options for shell completion.
+
+    They are left out of everyday runs: reading these two options imports pydantic, which takes a third of the quarter
+    of a second that `dalle models list` may take.
+    """
+    app = typer.Typer(
+        cls=SectionedGroup,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=completion,
+        invoke_without_command=True,
+        epilog=EPILOG,
+    )
+    app.callback()(root)
+    app.command(cls=SectionedCommand)(generate)
+    app.command(cls=SectionedCommand)(show)
+    app.add_typer(models, name="models")
+    app.command(cls=SectionedCommand)(doctor)
+    app.add_typer(train, name="train")
+    return app
 
 
 def _version(asked: bool) -> None:
@@ -46,7 +65,6 @@ def _version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def root(
     context: typer.Context,
     version: Annotated[
@@ -80,6 +98,7 @@ def run(arguments: Sequence[str]) -> int:
     as_json, debug = "--json" in given, "--debug" in given
     try:
         with _signals_raise():
+            app = build(completion="_DALLE_COMPLETE" in os.environ or any(option in given for option in COMPLETION))
             code = app(args=list(arguments), prog_name="dalle", standalone_mode=False)
     except Stopped as stopped:
         return _stopped(stopped.number, as_json=as_json)
@@ -140,5 +159,7 @@ def _signals_raise() -> Iterator[None]:
 
 
 def _print_traceback(error: Exception) -> None:
+    import traceback
+
     for line in "".join(traceback.format_exception(error)).splitlines():
         complain(safe(line, limit=None))

@@ -13,9 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from dallecli.engine import Progress
 from dallecli.errors import BadOutput, DalleError
-from dallecli.recipe import Recipe
 from dallecli.safe import safe
 
 if TYPE_CHECKING:
@@ -23,6 +21,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
+
+    from dallecli.engine import Progress
+    from dallecli.recipe import Recipe
 
 _SPARSE_SECONDS = 10.0
 _PREVIEW_COLUMNS = 64
@@ -126,7 +127,7 @@ class Display:
                 complain(text)
 
     @contextmanager
-    def painting(self, recipe: Recipe) -> Iterator[None]:
+    def painting(self, recipe: "Recipe") -> Iterator[None]:
         """Show the stages of a recipe until the block ends; `progress` moves them."""
         if not self.animated:
             yield
@@ -141,7 +142,7 @@ class Display:
             self.bars = None
             self.tasks = {}
 
-    def progress(self, progress: Progress) -> None:
+    def progress(self, progress: "Progress") -> None:
         """One step was done."""
         if self.bars is not None:
             self._move_bar(self.bars, progress)
@@ -171,7 +172,7 @@ class Display:
             if not _draw_graphics(image, columns, console):
                 _draw_half_blocks(image, columns, console)
 
-    def _move_bar(self, bars: "Bars", progress: Progress) -> None:
+    def _move_bar(self, bars: "Bars", progress: "Progress") -> None:
         if self.opening is not None:
             bars.remove_task(self.opening)
             self.opening = None
@@ -188,7 +189,7 @@ class Display:
         bars.update(task, rate="" if speed is None else f"{speed:.1f}/s")
 
 
-def _label(progress: Progress) -> str:
+def _label(progress: "Progress") -> str:
     stage = progress.stage.replace("_", " ")
     return stage if progress.pictures == 1 else f"{stage}, picture {progress.picture + 1} of {progress.pictures}"
 

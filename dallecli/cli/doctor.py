@@ -1,9 +1,7 @@
 """`dalle doctor`: what dalle would paint with here, and why."""
 
 import os
-import platform
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +18,9 @@ def doctor(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """Say what would be used here and why: device, number type, memory, model, settings, versions.
+    """Say what would be used here, and why.
 
-    Ends with the exit code of the first problem that `dalle generate` would meet, 0 if there is none.
+    Device, number type, memory, model, settings and versions. Ends with the exit code of the first problem that `dalle generate` would meet, 0 if there is none.
 
     \b
     Examples:
@@ -53,6 +51,8 @@ def doctor(
 
 
 def _versions() -> dict[str, str]:
+    import platform
+
     from dallecli import __version__
 
     return {
@@ -64,6 +64,8 @@ def _versions() -> dict[str, str]:
 
 
 def _version(package: str) -> str:
+    from importlib import metadata
+
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -71,6 +73,8 @@ def _version(package: str) -> str:
 
 
 def _machine() -> dict[str, Any]:
+    import platform
+
     total, free = _memory()
     return {
         "system": f"{platform.system()} {platform.machine()}",

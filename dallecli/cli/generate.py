@@ -1,7 +1,6 @@
 """`dalle generate`: sentences in, pictures out."""
 
 from dallecli.cli import options
-from dallecli.request import Generate, Stage
 
 
 def generate(
@@ -45,6 +44,7 @@ def generate(
     from dallecli.cli.output import plan
     from dallecli.cli.painting import paint_all
     from dallecli.cli.prompts import read_prompts
+    from dallecli.request import Generate, Stage
 
     texts = read_prompts(prompts if prompts is not None else [])
     requests = [

@@ -14,6 +14,12 @@ class SectionedCommand(TyperCommand):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         _write_sections(self, ctx, formatter, "Manners")
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [_bare(piece) for piece in super().collect_usage_pieces(ctx)]
+
+    def get_help_option(self, ctx: Any) -> Any:
+        return _plain_flag(super().get_help_option(ctx))
+
 
 class SectionedGroup(TyperGroup):
     """A group that lists its commands first: they are what somebody looks for."""
@@ -21,6 +27,22 @@ class SectionedGroup(TyperGroup):
     def format_options(self, ctx: Any, formatter: Any) -> None:
         self.format_commands(ctx, formatter)
         _write_sections(self, ctx, formatter, "Options")
+
+    def get_help_option(self, ctx: Any) -> Any:
+        return _plain_flag(super().get_help_option(ctx))
+
+
+def _bare(piece: str) -> str:
+    """A required argument as everybody writes it: FILE..., where Typer has {FILE}..., which reads like a choice."""
+    return piece.replace("{", "").replace("}", "")
+
+
+def _plain_flag(option: Any) -> Any:
+    """Typer's --help is None when it is not given, and Typer imports pydantic, for 0.1 s, to find out that this is not
+    a bool. Every other flag is False, and False it takes as it is.
+    """
+    option.default = False
+    return option
 
 
 def _write_sections(command: TyperCommand | TyperGroup, ctx: Any, formatter: Any, usual: str) -> None:
@@ -31,7 +53,7 @@ def _write_sections(command: TyperCommand | TyperGroup, ctx: Any, formatter: Any
             continue
         if param.param_type_name == "argument":
             # The name as in the usage line, without the Python type that Typer adds.
-            sections.setdefault("Arguments", []).append((param.get_usage_pieces(ctx)[0], record[1]))
+            sections.setdefault("Arguments", []).append((_bare(param.get_usage_pieces(ctx)[0]), record[1]))
         else:
             panel = getattr(param, "rich_help_panel", None)
             sections.setdefault(panel if panel is not None else usual, []).append(record)

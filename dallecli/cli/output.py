@@ -18,6 +18,25 @@ if TYPE_CHECKING:
 STDOUT = "-"
 SHEET = "-grid"
 
+RECORD: Mapping[str, str] = {
+    "path": "the file that holds the picture",
+    "tile": "its column and row in that file, from 0, if it is a sheet; else null",
+    "index": "which of the prompt's pictures it is, from 0; null for a sheet beside single files",
+    "count": "1; for a sheet beside single files (`--layout both`), its number of pictures",
+    "prompt": "the prompt, whole",
+    "truncated": "whether the model read less than all of it",
+    "dropped": "the words that it did not read",
+    "seed": "the seed of this very picture",
+    "model": "the model's name",
+    "digest": "the sha256 of its files",
+    "size": "the side of the picture in pixels",
+    "device": "where it was painted",
+    "dtype": "with which numbers",
+    "scores": "named scores of the picture, higher is better",
+    "seconds": "how long it took to paint",
+}
+"""The keys of an object that `--json` prints, and what they mean."""
+
 _SUFFIXES: Mapping[str, Format] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 

@@ -2,10 +2,6 @@
 
 Precedence: options, then environment, then config file, then the model's defaults. Typer applies it: an option names
 its variable (options.py), and the config file becomes the context's `default_map`. Nothing else reads the environment.
-
-    DALLE_MODEL, DALLE_DEVICE   as --model and --device
-    DALLE_HOME                  a folder for everything of dalle: config.toml, downloaded models
-    DALLE_ENGINE=fake           for tests: paint flat colours, no model; DALLE_FAKE_SECONDS is the time of one step
 """
 
 import os
@@ -17,16 +13,16 @@ from typing import Any
 from dallecli.engine import Engine, FakeEngine
 from dallecli.errors import BadConfig
 
-VARIABLES = (
-    "DALLE_MODEL",
-    "DALLE_DEVICE",
-    "DALLE_HOME",
-    "DALLE_ENGINE",
-    "DALLE_FAKE_SECONDS",
-    "HF_HOME",
-    "HF_HUB_OFFLINE",
-)
-"""The environment variables that change what dalle does."""
+VARIABLES: Mapping[str, str] = {
+    "DALLE_MODEL": "as `--model`",
+    "DALLE_DEVICE": "as `--device`",
+    "DALLE_HOME": "a folder for what dalle keeps: `config.toml`, and digests of models",
+    "HF_HOME": "where Hugging Face keeps downloaded models",
+    "NO_COLOR": "no colours on standard error",
+    "DALLE_ENGINE": "`fake` paints flat colours without a model, for tests of scripts",
+    "DALLE_FAKE_SECONDS": "how long each step of the fake engine takes",
+}
+"""The environment variables that change what dalle does, and how."""
 
 CONFIG_KEYS: Mapping[str, type[str] | type[int] | type[float] | type[bool]] = {
     "model": str,

@@ -4,10 +4,13 @@ import io
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dallecli.cli import options
-from dallecli.recipe import Recipe
 from dallecli.safe import safe
+
+if TYPE_CHECKING:
+    from dallecli.recipe import Recipe
 
 
 def show(files: options.PictureFiles, json: options.Json = False, debug: options.Debug = False) -> None:
@@ -32,7 +35,7 @@ def show(files: options.PictureFiles, json: options.Json = False, debug: options
         emit_rows([("file", file), *_rows(recipe)])
 
 
-def _rows(recipe: Recipe) -> list[tuple[str, str]]:
+def _rows(recipe: "Recipe") -> list[tuple[str, str]]:
     last = recipe.seed + recipe.count - 1
     rows = [("prompt", recipe.prompt)]
     if recipe.dropped:
@@ -56,7 +59,7 @@ def _rows(recipe: Recipe) -> list[tuple[str, str]]:
     return rows
 
 
-def _command(recipe: Recipe) -> list[str]:
+def _command(recipe: "Recipe") -> list[str]:
     """The command line that paints this recipe."""
     words = ["dalle", "generate", "-m", recipe.model, "-s", str(recipe.seed), "-n", str(recipe.count)]
     words += ["--size", str(recipe.size), "--prior-candidates", str(recipe.prior_candidates)]
