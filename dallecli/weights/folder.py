@@ -21,11 +21,15 @@ from dallecli.weights.header import read_header
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """What a folder of one kind of model consists of. Each group of `optional` parts comes whole or not at all."""
+    """What a folder of one kind of model consists of.
+
+    pipeline: how `model_index.json` calls it. networks: the parts with weights that every such model has. schedulers:
+    the part that holds the schedule of each stage. optional: groups of parts that come whole or not at all.
+    """
 
     pipeline: str
     networks: tuple[str, ...]
-    schedulers: tuple[str, ...]
+    schedulers: Mapping[str, str]
     optional: tuple[tuple[str, ...], ...]
 
 
@@ -33,7 +37,12 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
     "karlo": Layout(
         pipeline="UnCLIPPipeline",
         networks=("text_encoder", "prior", "text_proj", "decoder", "super_res_first", "super_res_last"),
-        schedulers=("prior_scheduler", "decoder_scheduler", "super_res_scheduler"),
+        schedulers={
+            "prior": "prior_scheduler",
+            "decoder": "decoder_scheduler",
+            "upsampler": "super_res_scheduler",
+            "upsampler_2": "super_res_2_scheduler",
+        },
         optional=(("image_encoder",), ("super_res_2_first", "super_res_2_last", "super_res_2_scheduler")),
     )
 }
@@ -68,9 +77,11 @@ class Folder:
         self.path = path
         self.layout = _layout_of(path)
         layout = LAYOUTS[self.layout]
-        present = {part for group in layout.optional for part in group if (path / part).is_dir()}
-        optional = [part for group in layout.optional if present.intersection(group) for part in group]
-        self.parts = (*layout.networks, *layout.schedulers, "tokenizer", *optional)
+        extra = [part for group in layout.optional for part in group]
+        schedulers = [part for part in layout.schedulers.values() if part not in extra]
+        groups = (group for group in layout.optional if any((path / part).is_dir() for part in group))
+        optional = [part for group in groups for part in group]
+        self.parts = (*layout.networks, *schedulers, "tokenizer", *optional)
         self.networks = (*layout.networks, *(part for part in optional if not part.endswith("_scheduler")))
         for part in self.parts:
             if not (path / part).is_dir():
@@ -130,6 +141,18 @@ class Folder:
                     raise BadFile(f"the sample_size of {part} cannot be {size!r}", str(self._config_file(part)))
                 sizes.append(size)
         return tuple(sizes)
+
+    def trained_steps(self, stage: str) -> int:
+        """How many timesteps the network of a stage was trained on: the most that it can be asked for.
+
+        Raises:
+            BadFolder, BadFile: as `config`, and for a number that is none.
+        """
+        part = LAYOUTS[self.layout].schedulers[stage]
+        steps = self.config(part).get("num_train_timesteps", 1000)
+        if type(steps) is not int or steps < 2:
+            raise BadFile(f"num_train_timesteps of {part} cannot be {steps!r}", str(self._config_file(part)))
+        return steps
 
     def parameters(self) -> int:
         """How many numbers all networks have together, from the headers of their files.

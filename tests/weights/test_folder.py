@@ -150,6 +150,20 @@ def test_an_upsampler_that_does_not_enlarge_is_refused(model: Path) -> None:
     assert "the sample_size of super_res_first cannot be 16" in refusal(Folder(model).sizes).what
 
 
+def test_the_trained_steps_of_a_stage_are_its_schedules(model: Path) -> None:
+    folder = Folder(model)
+    assert folder.trained_steps("prior") == 1000  # left out by published schedules
+    write_json(model / "super_res_scheduler" / "scheduler_config.json", {"num_train_timesteps": 200})
+    assert folder.trained_steps("upsampler") == 200
+
+
+@pytest.mark.parametrize("steps", [0, 1, -5, 2.5, "many", None])
+def test_an_impossible_number_of_trained_steps_is_refused(model: Path, steps: object) -> None:
+    write_json(model / "prior_scheduler" / "scheduler_config.json", {"num_train_timesteps": steps})
+    error = refusal(lambda: Folder(model).trained_steps("prior"))
+    assert "num_train_timesteps of prior_scheduler" in error.what
+
+
 def test_weights_are_found_under_the_names_of_both_libraries_and_in_half_precision(model: Path) -> None:
     folder = Folder(model)
     assert folder.weights_file("text_encoder").name == "model.safetensors"
