@@ -133,22 +133,25 @@ class Run:
         self,
         budget: float,
         watch: Callable[[Report], None] | None = None,
+        *,
+        steps: int | None = None,
         every: float = 20.0,
         save_every: float = 60.0,
         validate_every: float = 300.0,
     ) -> None:
-        """Train until `budget` seconds of training are spent in all, earlier sessions included.
+        """Train until `budget` seconds of training, or `steps` steps where given, are spent, earlier sessions included.
 
         The state is saved at the end and on any exception, `KeyboardInterrupt` among them, before it is passed on.
         """
         try:
-            self._train(budget, watch, every, save_every, validate_every)
+            self._train(budget, steps, watch, every, save_every, validate_every)
         finally:
             self.save()
 
     def _train(
         self,
         budget: float,
+        steps: int | None,
         watch: Callable[[Report], None] | None,
         every: float,
         save_every: float,
@@ -159,16 +162,16 @@ class Run:
         reported, saved, validated = spent, spent, spent
         losses: list[Tensor] = []
         since = counters.samples
-        while counters.seconds < budget:
+        while (progress := self._progress(budget, steps)) < 1:
             start = time.perf_counter()
-            losses.append(self._step(counters.seconds / budget))
+            losses.append(self._step(progress))
             counters.step += 1
             counters.samples += self.how.batch
             # Reading a loss waits for the device: only now and then.
             if self.device.type == "cpu" or len(losses) % 50 == 0:
                 losses[-1].item()
             counters.seconds += time.perf_counter() - start
-            last = counters.seconds >= budget
+            last = self._progress(budget, steps) >= 1
             if counters.seconds - saved >= save_every:
                 self.save()
                 saved = counters.seconds
@@ -184,6 +187,10 @@ class Run:
                 self._report(Report(name=self.objective.name, counters=counters, budget=budget, loss=loss,
                                     samples_per_second=speed, figures=figures), watch)  # fmt: skip
                 losses, since, reported = [], counters.samples, counters.seconds
+
+    def _progress(self, budget: float, steps: int | None) -> float:
+        by_time = self.counters.seconds / budget
+        return by_time if steps is None else max(by_time, self.counters.step / steps)
 
     def _step(self, progress: float) -> Tensor:
         how, step = self.how, self.counters.step

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from dallecli.diffusion.schedule import Schedule
@@ -271,15 +271,25 @@ class Workshop:
 
     @property
     def conditions(self) -> tuple[Tensor, Captions]:
-        """CLIP's image embeddings and text states of the training pool with the held-out pool behind it."""
+        """CLIP's image embeddings and text states of the training pool with the held-out pool behind it.
+
+        Computed once for the CLIP that is there, and kept beside it.
+        """
+        file = self.folder / "clip" / "conditions.safetensors"
+        state = self.state_file("clip")
+        if not file.exists() or file.stat().st_mtime_ns < state.stat().st_mtime_ns:
+            _write(file, save(self._conditions()))
+        kept = {name: tensor.to(self.device) for name, tensor in load_file(file).items()}
+        return kept.pop("images"), Captions(**kept)
+
+    def _conditions(self) -> dict[str, Tensor]:
         towers = self.trained("clip")
         assert isinstance(towers, ClipTowers)  # for the type checker: that is what `bare` makes
         size = self.preset.image_encoder["image_size"]
-        embeddings = self.with_held_out(
-            lambda pool: picture_embeddings(towers.image_encoder, self.pictures(pool, size))
-        )
+        images = self.with_held_out(lambda pool: picture_embeddings(towers.image_encoder, self.pictures(pool, size)))
         empty = torch.tensor(self.tokenizer.encode("").ids, device=self.device)
-        return embeddings, caption_states(towers.text_encoder, self.with_held_out(self.ids), empty)
+        captions = caption_states(towers.text_encoder, self.with_held_out(self.ids), empty)
+        return {"images": images.cpu(), **{name: tensor.cpu() for name, tensor in captions.tensors().items()}}
 
     def export(self, target: Path) -> None:
         """Write what is trained as a model folder in Karlo's layout, weights in float16.

@@ -27,6 +27,10 @@ class Captions:
     hidden: Tensor
     mask: Tensor
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return what it is made of, by name, as its constructor takes it."""
+        return {"row": self.row, "embedding": self.embedding, "hidden": self.hidden, "mask": self.mask}
+
     def states(self, samples: Tensor, drop: Tensor, trim: bool = False) -> BatchStates:
         """Return the states of `samples` [b], the empty caption's where `drop` [b] is True.
 
