@@ -12,6 +12,7 @@ import shutil
 import stat
 import struct
 import unicodedata
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -320,8 +321,11 @@ def _opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
                 raise BadPicture("this is not a file", where=str(path))
             if status.st_size > FILE_BYTES:
                 raise BadPicture(f"the file has {status.st_size} bytes, the limit is {FILE_BYTES}", where=str(path))
-        with Image.open(source, formats=[format.upper() for format in FORMATS]) as image:
-            yield image
+        with warnings.catch_warnings():
+            # Pillow reports damaged metadata to standard error; what matters here comes out as an exception or a recipe.
+            warnings.simplefilter("ignore")
+            with Image.open(source, formats=[format.upper() for format in FORMATS]) as image:
+                yield image
     except UnidentifiedImageError as error:
         raise BadPicture("this is not a PNG, JPEG or WebP picture", where=str(path)) from error
     except (OSError, Image.DecompressionBombError, *_DECODER_ERRORS) as error:

@@ -22,10 +22,10 @@ from dallecli.cli.help import SectionedCommand, SectionedGroup
 from dallecli.cli.models import models
 from dallecli.cli.show import show
 from dallecli.cli.train import train
-from dallecli.errors import DalleError, InternalError, Interrupted, OutOfMemory, RequestError
+from dallecli.errors import BadConfig, DalleError, InternalError, Interrupted, OutOfMemory, RequestError
 from dallecli.safe import safe
 
-CONFIGURED = frozenset({"generate"})
+CONFIGURED = frozenset({"generate", "doctor"})
 """The commands whose options the config file can set."""
 
 COMPLETION = ("--install-completion", "--show-completion")
@@ -84,7 +84,12 @@ def root(
     elif context.invoked_subcommand in CONFIGURED:
         from dallecli.cli.settings import defaults_from_config
 
-        context.default_map = {context.invoked_subcommand: defaults_from_config()}
+        try:
+            context.default_map = {context.invoked_subcommand: defaults_from_config()}
+        except BadConfig:
+            # The doctor lists it among its findings.
+            if context.invoked_subcommand != "doctor":
+                raise
 
 
 def main() -> NoReturn:

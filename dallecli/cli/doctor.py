@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ def doctor(
 ) -> None:
     """Say what would be used here, and why.
 
-    Device, number type, memory, model, settings and versions. Ends with the exit code of the first problem that `dalle generate` would meet, 0 if there is none.
+    Device, number type, memory, model, settings and versions. Ends with the exit code of the first problem that
+    `dalle generate` would meet, 0 if there is none.
 
     \b
     Examples:
@@ -115,10 +117,13 @@ def _settings(problems: list[DalleError]) -> dict[str, Any]:
     path = config_path()
     return {
         "config file": str(path) if path.is_file() else f"{path} (not there)",
-        "config": ", ".join(f"{key} = {value}" for key, value in config.items()) if config else "nothing set",
-        "environment": ", ".join(f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ)
-        or "nothing set",
+        "config": _listed({key: str(value) for key, value in config.items()}),
+        "environment": _listed({name: os.environ[name] for name in VARIABLES if name in os.environ}),
     }
+
+
+def _listed(values: Mapping[str, str]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in values.items()) if values else "nothing set"
 
 
 def _model(name: str, problems: list[DalleError]) -> dict[str, Any]:

@@ -18,7 +18,9 @@ models = typer.Typer(
 
 @models.command("list", cls=SectionedCommand)
 def list_models(json: options.Json = False, debug: options.Debug = False) -> None:
-    """List the models that have a name: whether they are here, the sizes they paint, and what they are.
+    """List the models that have a name.
+
+    Whether they are on this machine, the sizes that they paint, and what they are; --json has everything else.
 
     \b
     Examples:
@@ -41,7 +43,9 @@ def list_models(json: options.Json = False, debug: options.Debug = False) -> Non
 
 @models.command("path", cls=SectionedCommand)
 def path(name: options.ModelName, debug: options.Debug = False) -> None:
-    """Print the folder of a model, once every part of it was found there.
+    """Print the folder of a model.
+
+    It is printed once every part of the model was found there.
 
     \b
     Examples:

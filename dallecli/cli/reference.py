@@ -14,7 +14,7 @@ from typer.main import get_command
 from dallecli import errors
 from dallecli.cli.app import build
 from dallecli.cli.output import RECORD
-from dallecli.cli.settings import CONFIG_KEYS, VARIABLES
+from dallecli.cli.settings import CONFIG_KEYS, KINDS, VARIABLES
 
 WIDTH = 100
 
@@ -70,7 +70,7 @@ def command_line() -> str:
     """docs/reference/cli.md."""
     root = get_command(build())
     pages = [f"## {name}\n\n```text\n{text}\n```\n" for name, text in _helps(root, None, "dalle")]
-    kinds = {key: kind.__name__ for key, kind in CONFIG_KEYS.items()}
+    kinds = {key: KINDS[kind] for key, kind in CONFIG_KEYS.items()}
     tables = [
         _RECORD.format(rows=_rows(RECORD)),
         _VARIABLES.format(rows=_rows(VARIABLES)),

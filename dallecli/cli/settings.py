@@ -47,7 +47,7 @@ CONFIG_KEYS: Mapping[str, type[str] | type[int] | type[float] | type[bool]] = {
 }
 """What a config file may set: the long names of options, without the hyphens in front."""
 
-_KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def config_path() -> Path:
@@ -112,4 +112,4 @@ def _check(key: str, value: object, path: Path) -> None:
     # A whole number is a number; but true is not a whole number, whatever Python says.
     fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
     if not fits:
-        raise BadConfig(f"{key} is {value!r}, it should be {_KINDS[kind]}", where=str(path))
+        raise BadConfig(f"{key} is {value!r}, it should be {KINDS[kind]}", where=str(path))
