@@ -1,0 +1,240 @@
+"""The engine that paints on this machine: from a model's name to an opened model that is kept for the next request.
+
+`resolve` settles everything that needs no network, without torch: unknown names, cut-short files and impossible dials
+are found in a fraction of a second. `paint` opens the model, once, and paints.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+from dallecli.engine import Progress
+from dallecli.errors import BadFile, BadSetting, BadSteps, OutOfMemory, UnknownModel, UnknownSampler
+from dallecli.recipe import Recipe, fill, random_seed
+from dallecli.request import Generate, StageSettings
+from dallecli.tokens import ClipTokenizer
+from dallecli.weights.folder import Folder
+from dallecli.weights.registry import SAMPLERS, ModelSpec, find, locate
+
+if TYPE_CHECKING:
+    from dallecli.picture import Picture
+    from dallecli.placement import Placement
+
+BATCH: Final[Mapping[str, int]] = {"cpu": 1, "mps": 1, "cuda": 8}
+"""Pictures at a time by type of device. On a CPU more at a time are hardly faster, and each would cost memory; one at
+a time makes a picture the same to the last bit, however many it was painted with."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Model:
+    """A model that was found and looked over: its files are whole, its tokenizer is open."""
+
+    spec: ModelSpec
+    folder: Folder
+    tokenizer: ClipTokenizer
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Opened:
+    """A model with its networks, ready to paint, and the recipe's words for what it is."""
+
+    source: str
+    placement: "Placement"
+    digest: str
+    pipeline: Any  # a `pipelines.verbs.Model`, whose words are its own business
+
+
+class LocalEngine:
+    """Paints with the models of this machine. It keeps the last model open, and one only: they are large."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, _Model] = {}
+        self._opened: _Opened | None = None
+        self._batch = dict(BATCH)
+
+    def resolve(self, request: Generate) -> Recipe:
+        """Close what the request left open. Reads descriptions, headers and the tokenizer, but no weights.
+
+        Raises:
+            RequestError: the model is unknown, or cannot do this: task, size, steps, sampler, guidance, prompt length.
+            WeightsError: the model is not on this machine, or its files are not whole.
+        """
+        model = self._find(request.model)
+        dropped = model.tokenizer.encode(request.prompt).dropped
+        seed = request.seed if request.seed is not None else random_seed()
+        recipe = fill(request, model.spec, dropped, seed)
+        for name, settings in recipe.stages.items():
+            _check_stage(name, settings, model.folder)
+        return recipe
+
+    def paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
+        """Yield the pictures of a recipe as they are done, each with its own completed recipe.
+
+        Raises:
+            BadFile: the recipe was made with other weights, or a file is damaged.
+            LayoutMismatch: the weights are not those of the networks that the model describes.
+            MachineError: the device is not here, memory does not suffice, or a stage gave no finite numbers.
+        """
+        opened = self._open(recipe)
+        complete = replace(
+            recipe,
+            digest=opened.digest,
+            device=str(opened.placement.device),
+            dtype=opened.placement.kind,
+            versions={**recipe.versions, "torch": _torch_version()},
+        )
+        from dallecli.pipelines.verbs import VERBS
+
+        verb = VERBS[recipe.task]
+
+        def paint_some(rest: Recipe, watch: Callable[[Progress], None], batch: int) -> Iterator["Picture"]:
+            return verb(opened.pipeline, rest, watch, batch)
+
+        kind = opened.placement.device.type
+        yield from paint_in_batches(paint_some, complete, progress, self._batch, kind)
+
+    def _find(self, name: str) -> _Model:
+        """The model under the name in a request, which may be a folder; kept under the name in its recipes."""
+        spec = find(name)
+        known = self._models.get(spec.name)
+        if known is not None:
+            if known.spec.source != spec.source:
+                raise UnknownModel(
+                    f"two folders of one run are both called {spec.name}", spec.source, "rename one: recipes go by name"
+                )
+            return known
+        folder = locate(spec)
+        model = _Model(
+            spec=replace(spec, sizes=folder.sizes()),
+            folder=folder,
+            tokenizer=ClipTokenizer.open(folder.path / "tokenizer"),
+            parameters=folder.parameters(),
+        )
+        self._models[spec.name] = model
+        return model
+
+    def _open(self, recipe: Recipe) -> _Opened:
+        from dallecli.placement import decide
+
+        model = self._models[recipe.model] if recipe.model in self._models else self._find(recipe.model)
+        placement = decide(recipe.device, recipe.dtype)
+        opened = self._opened
+        if opened is None or (opened.source, opened.placement) != (model.spec.source, placement):
+            self._opened = opened = None  # the old model's memory is free before the new one takes its own
+            _check_memory(model, placement)
+            with memory_errors(model.spec.name):
+                pipeline = LAYOUTS[model.folder.layout](model, placement)
+            opened = _Opened(
+                source=model.spec.source, placement=placement, digest=model.folder.digest(), pipeline=pipeline
+            )
+            self._opened = opened
+        if recipe.digest is not None and recipe.digest != opened.digest:
+            raise BadFile(
+                f"these are not the weights that the recipe was painted with: {recipe.digest[:12]}",
+                str(model.folder.path),
+                f"here is {opened.digest[:12]}",
+            )
+        return opened
+
+
+def paint_in_batches(
+    paint: Callable[[Recipe, Callable[[Progress], None], int], Iterator["Picture"]],
+    recipe: Recipe,
+    progress: Callable[[Progress], None],
+    batches: dict[str, int],
+    kind: str,
+) -> Iterator["Picture"]:
+    """Paint a recipe `batches[kind]` pictures at a time; where memory does not suffice, go on with half as many.
+
+    What is finished stays finished, and the seeds stay the same. The number that worked is kept in `batches`.
+
+    Raises:
+        OutOfMemory: one picture at a time is too much.
+    """
+    done = 0
+    while done < recipe.count:
+        first = done
+        rest = replace(recipe, seed=recipe.seed + first, count=recipe.count - first)
+
+        def watch(step: Progress, first: int = first) -> None:
+            progress(replace(step, picture=step.picture + first, pictures=recipe.count))
+
+        failed = False
+        try:
+            with memory_errors(recipe.model):
+                for picture in paint(rest, watch, batches[kind]):
+                    done += 1
+                    yield picture
+        except OutOfMemory:
+            if batches[kind] == 1:
+                raise
+            failed = True
+        if failed:  # not in the except block, where the exception still holds on to the tensors of the attempt
+            batches[kind] //= 2
+            _release(kind)
+
+
+@contextmanager
+def memory_errors(model: str) -> Iterator[None]:
+    """Turn every way in which Python and torch say that memory is used up into OutOfMemory."""
+    import torch
+
+    hint = "close other programs, paint fewer or smaller pictures, or use a smaller model"
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as problem:
+        raise OutOfMemory(f"there is not enough memory for {model}", hint=hint) from problem
+    except RuntimeError as problem:  # torch's CPU allocator has no class of its own
+        if "can't allocate memory" not in str(problem) and "out of memory" not in str(problem):
+            raise
+        raise OutOfMemory(f"there is not enough memory for {model}", hint=hint) from problem
+
+
+def _check_stage(name: str, settings: StageSettings, folder: Folder) -> None:
+    if settings.sampler not in SAMPLERS:
+        raise UnknownSampler(f"no sampler is called {settings.sampler!r}", hint=f"one of {', '.join(SAMPLERS)}")
+    most = folder.trained_steps(name)
+    if not 2 <= settings.steps <= most:
+        raise BadSteps(f"{settings.steps} {name} steps are not possible", hint=f"from 2 to {most} are")
+    if name.startswith("upsampler") and settings.guidance != 1.0:
+        raise BadSetting(f"the {name} guidance is {settings.guidance}", hint="upsamplers see no prompt: leave it at 1")
+
+
+def _check_memory(model: _Model, placement: "Placement") -> None:
+    """Refuse what cannot fit: on a CPU the system would otherwise end this process, or another, without a word."""
+    from dallecli.placement import free_memory
+
+    free = free_memory(placement.device)
+    needed = model.parameters * placement.dtype.itemsize
+    if free is not None and needed > free:
+        half = ", or --dtype bf16 for half of it" if placement.dtype.itemsize == 4 else ""
+        raise OutOfMemory(
+            f"the weights of {model.spec.name} take {needed / 1e9:.1f} GB in {placement.kind},"
+            f" and {free / 1e9:.1f} GB are free on {placement.device}",
+            hint=f"use a smaller model{half}",
+        )
+
+
+def _open_karlo(model: _Model, placement: "Placement") -> Any:
+    from dallecli.pipelines.karlo import KarloPipeline
+
+    return KarloPipeline(model.folder, placement.device, placement.dtype, space=model.spec.name)
+
+
+LAYOUTS: Final[Mapping[str, Callable[[_Model, "Placement"], Any]]] = {"karlo": _open_karlo}
+"""How a folder of each layout is opened: the one place that knows the families by name."""
+
+
+def _release(kind: str) -> None:
+    if kind == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+def _torch_version() -> str:
+    import torch
+
+    return str(torch.__version__)
