@@ -16,7 +16,10 @@ import torch
 import torch.nn.functional as F
 from diffusers import PriorTransformer, UnCLIPPipeline, UnCLIPScheduler, UNet2DConditionModel, UNet2DModel
 from diffusers.pipelines.deprecated import unclip
+from diffusers.pipelines.deprecated.unclip import pipeline_unclip
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
+from diffusers.schedulers import scheduling_unclip
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 from transformers import (
     CLIPTextConfig,
@@ -308,7 +311,8 @@ def fit(net: nn.Module, scheduler: UnCLIPScheduler, run: Callable[[Tensor, Tenso
     columns = torch.cat([columns, torch.ones_like(columns[:, :1])], dim=1)
     wanted = torch.cat(targets).flatten(2).transpose(1, 2).flatten(0, 1).double()
     square = columns.T @ columns
-    ridge = 1e-3 * square.diagonal().mean() * torch.eye(len(square), dtype=torch.float64)
+    # A strong ridge: large weights would amplify the rounding of the features.
+    ridge = 0.3 * square.diagonal().mean() * torch.eye(len(square), dtype=torch.float64)
     weights = torch.linalg.solve(square + ridge, columns.T @ wanted).T.float()
     net.conv_out.weight[:3] = weights[:, :-1].reshape(3, -1, 3, 3)
     net.conv_out.bias[:3] = weights[:, -1]
@@ -371,13 +375,21 @@ def write(folder: Path, shape: Shape) -> Path:
     return folder
 
 
-def open_pipeline(folder: Path) -> UnCLIPPipeline:
+def open_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> UnCLIPPipeline:
     """Let diffusers open a folder in the published layout."""
     # Published folders name the module "unclip", which diffusers has moved without leaving an address.
     diffusers.pipelines.unclip = unclip
+    # Both files draw through a name of their own. torch's double numbers are others than its single ones of the same
+    # seed; whatever the nets compute in, the numbers compared are to be the single ones.
+    pipeline_unclip.randn_tensor = scheduling_unclip.randn_tensor = single_randn_tensor
     pipeline = UnCLIPPipeline.from_pretrained(folder, tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"))
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return pipeline.to(dtype)
+
+
+def single_randn_tensor(shape: Any, generator: Any = None, device: Any = None, dtype: Any = None) -> Tensor:
+    """diffusers' `randn_tensor`, drawing float32 whatever is asked for."""
+    return randn_tensor(shape, generator=generator, device=device, dtype=torch.float32).to(dtype)
 
 
 def difference(ours: Tensor, theirs: Tensor) -> float:

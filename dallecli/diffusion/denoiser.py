@@ -1,11 +1,10 @@
 """From a net to a Denoiser, the only thing a sampler sees.
 
 The order is law, because clipping is not linear: net, then guidance on its raw outputs, then the prediction type's
-formula for the clean sample, then clipping. Letters are those of schedule.py; `v = sqrt(alpha_bar) eps -
-sqrt(1 - alpha_bar) x0` (Salimans & Ho 2022).
+formula for the clean sample, then clipping. Letters are those of schedule.py; `v = signal eps - sigma x0`
+(Salimans & Ho 2022).
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,8 +19,8 @@ from dallecli.diffusion.schedule import Schedule, Step
 class Guess:
     """What a denoiser sees behind a noisy sample.
 
-    `x0` is the clean sample and `eps` the noise, so that `sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) eps` is the noisy
-    sample again, clipped or not. `variance` places the log-variance of the next step between its two bounds, -1 for
+    `x0` is the clean sample and `eps` the noise, so that `signal x0 + sigma eps` is the noisy sample again, clipped
+    or not. `variance` places the log-variance of the next step between its two bounds, -1 for
     the smaller and 1 for the larger (Nichol & Dhariwal 2021, eq. 15); None where the net doesn't predict it.
     """
 
@@ -53,7 +52,7 @@ def make_denoiser(predict: Predict, schedule: Schedule, guidance: float = OFF) -
         x0 = to_x0(x, prediction, step)
         if clip_range is not None:
             x0 = x0.clamp(-clip_range, clip_range)
-        eps = (x - math.sqrt(step.alpha_bar) * x0) / math.sqrt(1 - step.alpha_bar)
+        eps = (x - step.signal * x0) / step.sigma
         return Guess(x0, eps, variance if learned else None)
 
     return denoise
@@ -69,7 +68,7 @@ def _split(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:
 
 
 def _from_epsilon(x: Tensor, eps: Tensor, step: Step) -> Tensor:
-    return (x - math.sqrt(1 - step.alpha_bar) * eps) / math.sqrt(step.alpha_bar)
+    return (x - step.sigma * eps) / step.signal
 
 
 def _from_sample(x: Tensor, x0: Tensor, step: Step) -> Tensor:
@@ -77,7 +76,7 @@ def _from_sample(x: Tensor, x0: Tensor, step: Step) -> Tensor:
 
 
 def _from_v(x: Tensor, v: Tensor, step: Step) -> Tensor:
-    return math.sqrt(step.alpha_bar) * x - math.sqrt(1 - step.alpha_bar) * v
+    return step.signal * x - step.sigma * v
 
 
 _TO_X0: dict[str, Callable[[Tensor, Tensor, Step], Tensor]] = {

@@ -1,7 +1,7 @@
 """How a run goes from noise to a sample, as functions of one signature in one table.
 
 A sampler knows neither nets nor guidance: it sees a Denoiser, the steps, the noise. Letters are those of schedule.py,
-and `lambda = log(sqrt(alpha_bar) / sqrt(1 - alpha_bar))` is half the log signal-to-noise ratio (Lu et al. 2022).
+and `lambda = log(signal / sigma)` is half the log signal-to-noise ratio (Lu et al. 2022).
 All coefficients are computed before the loop, so a step costs the net and a few elementwise operations and never
 waits for the device.
 """
@@ -139,7 +139,7 @@ def dpm_solver(
             h = _half_log_snr(step.alpha_bar_prev) - _half_log_snr(step.alpha_bar)
             slope = min(h / (2 * h_before), steepest) if before is not None else 0.0
             direction = x0 if before is None else (1 + slope) * x0 - slope * before
-            shrink = math.sqrt((1 - step.alpha_bar_prev) / (1 - step.alpha_bar))
+            shrink = math.sqrt(1 - step.alpha_bar_prev) / step.sigma
             x = shrink * x - math.sqrt(step.alpha_bar_prev) * math.expm1(-h) * direction
             before, h_before = x0, h
         x = constrain(x, step)

@@ -2,7 +2,8 @@
 
 Legend, as in Ho et al. 2020 and Nichol & Dhariwal 2021: `t` is a trained timestep, 0 (almost clean) to T-1 (noise);
 `beta` is the share of noise that one step adds; `alpha_bar` is the share of the clean sample's variance that is left,
-so that `x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) eps`. Numbers are those of diffusers' UnCLIPScheduler.
+so that `x_t = signal x_0 + sigma eps` with `signal = sqrt(alpha_bar)` and `sigma = sqrt(1 - alpha_bar)`. Numbers are
+those of diffusers' UnCLIPScheduler.
 """
 
 import math
@@ -22,8 +23,8 @@ VARIANCE_TYPES = ("fixed_small_log", "learned_range")
 class Step:
     """One visit of a run: from timestep `t` to `t_prev`, which is -1 when the result is the clean sample.
 
-    `index` counts visits from 0. `alpha_bar` and `alpha_bar_prev` belong to `t` and `t_prev` (1.0 for -1), and `beta`
-    is the noise of the whole jump, `1 - alpha_bar / alpha_bar_prev`.
+    `index` counts visits from 0. `alpha_bar`, `signal` and `sigma` belong to `t`, `alpha_bar_prev` to `t_prev` (1.0 for
+    -1), and `beta` is the noise of the whole jump, `1 - alpha_bar / alpha_bar_prev`. All are float32 numbers.
     """
 
     index: int
@@ -31,6 +32,8 @@ class Step:
     t_prev: int
     alpha_bar: float
     alpha_bar_prev: float
+    signal: float
+    sigma: float
     beta: float
 
 
@@ -83,7 +86,8 @@ class Schedule:
         return [self._step(index, t, t_prev) for index, (t, t_prev) in enumerate(pairwise(visited))]
 
     def _step(self, index: int, t: int, t_prev: int) -> Step:
-        # In float32 like the oracle: 1 - alpha_bar / alpha_bar_prev loses digits, and must lose the same ones.
+        # In float32 like the oracle: the differences from 1 lose digits, and must lose the same ones. At t = 999 a
+        # prediction of noise is divided by a signal of 5e-5, so the eighth digit of sigma becomes the fourth of x_0.
         alpha_bar = self.alpha_bars[t]
         alpha_bar_prev = self.alpha_bars[t_prev] if t_prev >= 0 else torch.ones(())
         beta = self.betas[t] if t_prev == t - 1 else 1 - alpha_bar / alpha_bar_prev
@@ -93,6 +97,8 @@ class Schedule:
             t_prev=t_prev,
             alpha_bar=alpha_bar.item(),
             alpha_bar_prev=alpha_bar_prev.item(),
+            signal=alpha_bar.sqrt().item(),
+            sigma=(1 - alpha_bar).sqrt().item(),
             beta=beta.item(),
         )
 

@@ -14,7 +14,8 @@ def sinusoid(t: Tensor, width: int) -> Tensor:
     published unCLIP network has it.
     """
     half = width // 2
-    frequencies = torch.exp(-math.log(10000.0) / half * torch.arange(half, dtype=torch.float32, device=t.device))
+    # In the published library's order: angles go up to 999, where a frequency's last digit shows in the fifth.
+    frequencies = torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
     angles = t.float()[:, None] * frequencies[None, :]
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 

@@ -47,7 +47,7 @@ WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 class Words:
     """A prompt as the text tower sees it. Row 0 is the empty prompt, row 1 the real one.
 
-    `embedding` [2, d] and `hidden` [2, n, d] are float32, `mask` [2, n] is True where a token belongs to the prompt.
+    `embedding` [2, d] and `hidden` [2, n, d] are at least float32; `mask` [2, n] is True where a token is the prompt's.
     """
 
     embedding: Tensor
@@ -90,7 +90,7 @@ class KarloPipeline:
 
         def encode(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
             embedding, hidden = self._text_encoder(dtype)(ids)
-            states = torch.cat([embedding[:, None], hidden], dim=1).float()
+            states = torch.cat([embedding[:, None], hidden], dim=1).to(_precise(dtype))
             return states, states.isfinite().flatten(1).all(dim=1)
 
         states = self._finite("text", None, encode)
@@ -116,10 +116,10 @@ class KarloPipeline:
                 output: Tensor = net(x.to(dtype), t, text, hidden, spread.mask)
                 return output
 
-            x = rivals.draw((net.config.embedding_dim,), self.device)
+            x = rivals.draw((net.config.embedding_dim,), self.device).to(_precise(dtype))
             sample, healthy = _sample("prior", predict, schedule, settings, x, rivals, watch)
             # The prior works on embeddings of mean 0 and deviation 1.
-            return sample * net.clip_std.float() + net.clip_mean.float(), healthy
+            return sample * net.clip_std + net.clip_mean, healthy
 
         drawn = Embedding(vector=self._finite("prior", rivals, sample), space=self.space)
         fit = cosine(drawn, Embedding(vector=words.embedding[1:], space=self.space)).view(len(noise), candidates)
@@ -156,7 +156,7 @@ class KarloPipeline:
                 return output
 
             size = net.config.sample_size
-            x = noise.draw((net.config.in_channels, size, size), self.device)
+            x = noise.draw((net.config.in_channels, size, size), self.device).to(_precise(dtype))
             return _sample("decoder", predict, schedule, settings, x, noise, watch)
 
         return self._finite("decoder", noise, sample).clamp(-1, 1)
@@ -186,7 +186,7 @@ class KarloPipeline:
         def sample(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
             first, last = (self._unet(f"{part}_{which}", dtype) for which in ("first", "last"))
             size = first.config.sample_size
-            # On the CPU in float32, because not every device and type can do it, and because it is nothing there.
+            # On the CPU, because not every device can do it, and because it is nothing there.
             low = F.interpolate(pixels.cpu(), size=[size, size], mode="bicubic", antialias=True)
             low = low.to(self.device, dtype)
 
@@ -194,7 +194,7 @@ class KarloPipeline:
                 output: Tensor = net(torch.cat([x.to(dtype), low], dim=1), t)
                 return output
 
-            x = noise.draw((*pixels.shape[1:2], size, size), self.device)
+            x = noise.draw((*pixels.shape[1:2], size, size), self.device).to(_precise(dtype))
             return _sample(stage, partial(predict, first), schedule, settings, x, noise, watch, partial(predict, last))
 
         return self._finite(stage, noise, sample).clamp(-1, 1)
@@ -294,6 +294,11 @@ class KarloPipeline:
                 str(self.folder.path),
                 "these parts are of different models",
             )
+
+
+def _precise(dtype: torch.dtype) -> torch.dtype:
+    """The type of what samplers compute, while the nets compute in `dtype`: 1 / sqrt(alpha_bar) goes up to 20000."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _sample(

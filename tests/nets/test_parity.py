@@ -10,10 +10,12 @@ from typing import Any
 import oracle
 import pytest
 import torch
+from diffusers.models.embeddings import Timesteps
 from torch import Tensor, nn
 
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
 from dallecli.nets.prior import PriorConfig, PriorTransformer
+from dallecli.nets.resnet import sinusoid
 from dallecli.nets.text_proj import TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
 
@@ -134,8 +136,14 @@ def test_super_resolution(config):
         assert oracle.difference(ours(x, t), theirs(x, t).sample) < TOLERANCE
 
 
-def test_time_embeddings_do_not_depend_on_the_shape_of_t():
-    net = oracle.super_res(oracle.SHAPES["karlo"].super_res, 6)
-    ours = twin(UNet, UNetConfig, net)
-    x = random(PICTURES, 6, 32, 32)
+def test_a_timestep_for_all_is_a_timestep_for_each():
+    config = oracle.SHAPES["karlo"].super_res
+    ours = twin(UNet, UNetConfig, oracle.super_res(config, 6))
+    x = random(PICTURES, 6, config["sample_size"], config["sample_size"])
     assert torch.equal(ours(x, torch.tensor(500)), ours(x, torch.full((PICTURES,), 500)))
+
+
+@pytest.mark.parametrize("width", [8, 12, 24, 192, 320, 2048])
+def test_time_features_equal_the_oracles_bit_for_bit(width):
+    t = torch.arange(1000)
+    assert torch.equal(sinusoid(t, width), Timesteps(width, flip_sin_to_cos=True, downscale_freq_shift=0)(t))

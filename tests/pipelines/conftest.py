@@ -1,0 +1,34 @@
+"""Random tiny models, written once a run."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import oracle
+import pytest
+import torch
+
+from dallecli.pipelines.karlo import KarloPipeline
+from dallecli.weights.folder import Folder
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of one of `oracle.SHAPES`; not to be written to."""
+    written: dict[str, Path] = {}
+
+    def folder(name: str) -> Path:
+        if name not in written:
+            written[name] = oracle.write(tmp_path_factory.mktemp("models") / name, oracle.SHAPES[name])
+        return written[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def opened() -> Callable[..., KarloPipeline]:
+    """Open a folder on the CPU."""
+
+    def open_folder(folder: Path, dtype: torch.dtype = torch.float32) -> KarloPipeline:
+        return KarloPipeline(Folder(folder), torch.device("cpu"), dtype, space="tiny")
+
+    return open_folder

@@ -1,0 +1,226 @@
+"""The whole chain against diffusers' UnCLIPPipeline: every step of every stage, and the random draws.
+
+In float32 the bound is the design's, 1e-4 of a step's largest number, and rounding explains what is left: the nets
+differ by 1e-6, and guidance 8 multiplies that by up to 15. One thing is beyond any bound: a net that predicts noise has
+its first guess divided by sqrt(2.4e-9). Where the guess is then clipped that is harmless, but a pixel where the net is
+right to 1e-5 turns the rounding of either side into a visible difference. So the float32 runs have seeds that meet no
+such pixel, and everything is also compared in double precision, where rounding can't excuse anything.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import oracle
+import pytest
+import torch
+import torch.nn.functional as F
+from diffusers import UnCLIPPipeline, UnCLIPScheduler, UNet2DModel
+from torch import Tensor
+
+from dallecli.diffusion.noise import Noise
+from dallecli.diffusion.samplers import SAMPLERS, ancestral
+from dallecli.pipelines.verbs import to_images
+from dallecli.request import StageSettings
+
+SINGLE = 1e-4
+# What is left in double: float32 tables of the schedule, read by both sides, rounded at different places.
+DOUBLE = 1e-5
+LEVEL = 1 / 255 + 1e-6
+
+STEPS = {"prior": 6, "decoder": 6, "upsampler": 4, "upsampler_2": 3}
+
+
+@dataclass
+class Run:
+    """What one run left behind: the sample after each step of each stage, the picture, the generators' states."""
+
+    stages: dict[str, list[Tensor]] = field(default_factory=dict)
+    pixels: Tensor | None = None
+    generators: list[Tensor] = field(default_factory=list)
+
+
+def record_oracle(scheduler: UnCLIPScheduler, into: list[Tensor]) -> None:
+    """Keep the sample of every step."""
+    step = scheduler.step
+
+    def recorded(*args: Any, **kwargs: Any) -> Any:
+        output = step(*args, **kwargs)
+        into.append(output.prev_sample)
+        return output
+
+    scheduler.step = recorded
+
+
+def their_run(
+    pipeline: UnCLIPPipeline,
+    prompt: str,
+    seeds: list[int],
+    prior_guidance: float,
+    guidance: float,
+    steps: dict[str, int],
+) -> Run:
+    run = Run()
+    # Several pipelines may share a scheduler's class, never its object.
+    for stage, scheduler in (
+        ("prior", pipeline.prior_scheduler),
+        ("decoder", pipeline.decoder_scheduler),
+        ("upsampler", pipeline.super_res_scheduler),
+    ):
+        record_oracle(scheduler, run.stages.setdefault(stage, []))
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    images = pipeline(
+        prompt,
+        num_images_per_prompt=len(seeds),
+        generator=generators,
+        prior_guidance_scale=prior_guidance,
+        decoder_guidance_scale=guidance,
+        prior_num_inference_steps=steps["prior"],
+        decoder_num_inference_steps=steps["decoder"],
+        super_res_num_inference_steps=steps["upsampler"],
+        output_type="np",
+    ).images
+    run.pixels = torch.from_numpy(images)
+    run.generators = [generator.get_state() for generator in generators]
+    return run
+
+
+def our_run(
+    model: Any, prompt: str, seeds: list[int], prior_guidance: float, guidance: float, steps: dict[str, int]
+) -> Run:
+    run = Run()
+    current: list[Tensor] = []
+
+    def record(x: Tensor, step: Any) -> Tensor:
+        current.append(x)
+        return x
+
+    def watch(stage: str, step: int, of: int) -> None:
+        if step == of:
+            run.stages[stage] = current.copy()
+            current.clear()
+
+    SAMPLERS["recorded"] = partial(ancestral, constrain=record)
+    try:
+        scales = {"prior": prior_guidance, "decoder": guidance}
+        stages = {
+            stage: StageSettings(sampler="recorded", steps=count, guidance=scales.get(stage, 1.0))
+            for stage, count in steps.items()
+        }
+        words, noise = model.read(prompt), Noise(seeds)
+        embedding, _ = model.imagine(words, noise, stages["prior"], 1, watch)
+        pixels = model.decode(embedding, words, noise, {k: v for k, v in stages.items() if k != "prior"}, watch)
+    finally:
+        del SAMPLERS["recorded"]
+    run.pixels = (pixels * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+    run.generators = list(noise.state())
+    return run
+
+
+def assert_same(ours: Run, theirs: Run, tolerance: float = DOUBLE) -> None:
+    assert list(ours.stages) == list(theirs.stages)
+    for stage, samples in theirs.stages.items():
+        assert len(ours.stages[stage]) == len(samples)
+        worst = [oracle.difference(a, b) for a, b in zip(ours.stages[stage], samples, strict=True)]
+        assert max(worst) < tolerance, (stage, worst)
+    assert (ours.pixels - theirs.pixels).abs().max() < LEVEL
+    # Equal states after equal samples: as many draws, of the same numbers, in the same order.
+    assert all(torch.equal(a, b) for a, b in zip(ours.generators, theirs.generators, strict=True))
+
+
+@pytest.fixture
+def both(model_folder: Any, opened: Any) -> Iterator[Callable[..., tuple[Run, Run]]]:
+    """Run one prompt through both pipelines."""
+
+    def run(
+        name: str,
+        prompt: str = "a red cat",
+        seeds: tuple[int, ...] = (7,),
+        prior_guidance: float = 4.0,
+        guidance: float = 8.0,
+        dtype: torch.dtype = torch.float64,
+        **changed: int,
+    ) -> tuple[Run, Run]:
+        steps = {stage: count for stage, count in STEPS.items() if stage != "upsampler_2"} | changed
+        folder = model_folder(name)
+        ask = (prompt, list(seeds), prior_guidance, guidance, steps)
+        return our_run(opened(folder, dtype), *ask), their_run(oracle.open_pipeline(folder, dtype), *ask)
+
+    yield run
+
+
+@pytest.mark.parametrize(("name", "seed"), [("karlo", 1), ("starter", 1), ("odd", 4)])
+def test_every_step_and_draw_equals_the_oracles(both, name, seed):
+    runs = both(name, seeds=(seed,), dtype=torch.float32, prior=25, decoder=25, upsampler=7)
+    assert_same(*runs, tolerance=SINGLE)
+
+
+@pytest.mark.parametrize("name", oracle.SHAPES)
+def test_every_step_and_draw_equals_the_oracles_without_rounding(both, name):
+    assert_same(*both(name, prior=25, decoder=25, upsampler=7))
+
+
+@pytest.mark.parametrize("name", oracle.SHAPES)
+def test_text_states_equal_the_oracles(model_folder, opened, name):
+    theirs = oracle.open_pipeline(model_folder(name))
+    with torch.no_grad():
+        embedding, hidden, mask = theirs._encode_prompt("a blue dog", "cpu", 1, True)
+    words = opened(model_folder(name)).read("a blue dog")
+    assert torch.equal(words.mask, mask)
+    assert oracle.difference(words.hidden, hidden) < SINGLE
+    assert oracle.difference(words.embedding, embedding) < SINGLE
+
+
+@pytest.mark.parametrize("name", oracle.SHAPES)
+def test_several_pictures_have_a_generator_each(both, name):
+    assert_same(*both(name, seeds=(0, 1, 2**62)))
+
+
+@pytest.mark.parametrize(("prior_guidance", "guidance"), [(1.0, 8.0), (4.0, 1.0), (1.0, 1.0), (2.0, 2.5)])
+@pytest.mark.parametrize("name", ["karlo", "starter"])
+def test_guidance_may_be_off_in_either_stage(both, name, prior_guidance, guidance):
+    assert_same(*both(name, prior_guidance=prior_guidance, guidance=guidance))
+
+
+@pytest.mark.parametrize("prompt", ["", "a", "a red cat on a blue dog on a teddy bear on a red cat on a blue dog"])
+def test_empty_and_overlong_prompts_are_read_as_the_oracle_reads_them(both, prompt):
+    assert_same(*both("karlo", prompt=prompt))
+
+
+def test_two_steps_are_enough(both):
+    assert_same(*both("karlo", prior=2, decoder=2, upsampler=2))
+
+
+@torch.no_grad()
+def test_a_second_upsampler_goes_on_like_the_first(model_folder, opened):
+    folder = model_folder("starter")
+    ask = ("a red cat", [7], 4.0, 8.0)
+    ours = our_run(opened(folder, torch.float32), *ask, STEPS)
+    theirs = their_run(oracle.open_pipeline(folder), *ask, {k: v for k, v in STEPS.items() if k != "upsampler_2"})
+    # diffusers knows no second upsampler, but its loop is short.
+    scheduler = UnCLIPScheduler.from_pretrained(folder / "super_res_2_scheduler")
+    first, last = (UNet2DModel.from_pretrained(folder / f"super_res_2_{which}") for which in ("first", "last"))
+    generator = torch.Generator()
+    generator.set_state(theirs.generators[0])
+    size = first.config.sample_size
+    x = torch.randn(1, 3, size, size, generator=generator)
+    low = F.interpolate(theirs.stages["upsampler"][-1].clamp(-1, 1), size=[size, size], mode="bicubic", antialias=True)
+    scheduler.set_timesteps(STEPS["upsampler_2"])
+    timesteps = [*scheduler.timesteps, None]
+    theirs.stages["upsampler_2"] = []
+    for t, t_prev in pairwise(timesteps):
+        net = last if t_prev is None else first
+        x = scheduler.step(net(torch.cat([x, low], dim=1), t).sample, t, x, t_prev, generator).prev_sample
+        theirs.stages["upsampler_2"].append(x)
+    theirs.pixels = (x * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+    theirs.generators = [generator.get_state()]
+    assert_same(ours, theirs, tolerance=SINGLE)
+
+
+def test_images_are_rounded_as_the_oracle_rounds_them(model_folder):
+    pixels = torch.linspace(-1.2, 1.2, 3 * 64 * 64).reshape(1, 3, 64, 64)
+    pipeline = oracle.open_pipeline(model_folder("karlo"))
+    theirs = pipeline.numpy_to_pil((pixels * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy())
+    assert to_images(pixels)[0].tobytes() == theirs[0].tobytes()
