@@ -322,7 +322,7 @@ def _opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
             if status.st_size > FILE_BYTES:
                 raise BadPicture(f"the file has {status.st_size} bytes, the limit is {FILE_BYTES}", where=str(path))
         with warnings.catch_warnings():
-            # Pillow reports damaged metadata to standard error; what matters here comes out as an exception or a recipe.
+            # Pillow also reports damaged metadata to standard error; what matters comes out as an exception.
             warnings.simplefilter("ignore")
             with Image.open(source, formats=[format.upper() for format in FORMATS]) as image:
                 yield image
