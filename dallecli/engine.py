@@ -23,7 +23,7 @@ class Progress:
     """One step of one stage is done.
 
     `step` counts from 1 to `steps`. `picture` is the first picture, from 0, that the step worked on, of `pictures`: an
-    engine may take them one by one or several at a time. A stage named "load" opens the model.
+    engine may take them one by one or several at a time.
     """
 
     stage: str

@@ -1,0 +1,240 @@
+"""The rules of the house, so that it stays one: floors, names, start-up without torch, and a frozen surface."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+import dallecli
+from dallecli.cli.app import build
+
+HOUSE = Path(dallecli.__file__).parent
+
+# The floors of design: a room may import rooms on lower floors, and nothing else of ours. On floor 1 the rooms do not
+# know each other; on the others a room may import its neighbours.
+FLOORS = [
+    {"safe", "errors", "request", "recipe", "picture", "engine"},
+    {"nets", "diffusion", "weights", "tokens"},
+    {"pipelines", "placement"},
+    {"studio"},
+    {"cli", "training", "__main__"},
+]
+BLIND_FLOOR = 1
+
+# Opened inside functions, by the room that needs them: importing them costs seconds.
+HEAVY = {"torch", "numpy", "diffusers", "transformers", "rich", "PIL", "huggingface_hub", "pydantic"}
+
+DUMPING_GROUNDS = {"util", "utils", "common", "helper", "helpers", "base", "core", "misc", "lib", "tools", "manager"}
+
+
+BANNED = {"torch.load", "pickle.load", "pickle.loads", "torch.set_grad_enabled", "torch.manual_seed"}
+
+# Networks draw their first weights from the global generator, so who trains them has to seed it.
+SEEDS_THE_WORLD = "training"
+
+
+def _modules() -> list[Path]:
+    return sorted(path for path in HOUSE.rglob("*.py") if path != HOUSE / "__init__.py")
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(HOUSE).parts[0].removesuffix(".py")
+
+
+def _floor(room: str) -> int:
+    return next(floor for floor, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def _imports(path: Path) -> Iterator[tuple[str, int]]:
+    """The rooms of ours that a module imports, wherever in it, with the line; `TYPE_CHECKING` blocks count, too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: imports are absolute"
+            module = "" if node.module is None else node.module
+            names = [f"{module}.{alias.name}" for alias in node.names] if module == "dallecli" else [module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        for name in names:
+            top, _, rest = name.partition(".")
+            if top == "dallecli" and rest and rest != "__version__":
+                yield rest.partition(".")[0], node.lineno
+
+
+def test_every_room_has_a_floor():
+    assert {_room(path) for path in _modules()} <= set().union(*FLOORS)
+
+
+@pytest.mark.parametrize("path", _modules(), ids=lambda path: str(path.relative_to(HOUSE)))
+def test_imports_point_down(path):
+    here = _room(path)
+    for there, line in _imports(path):
+        if there == here:
+            continue
+        assert there in set().union(*FLOORS), f"{path}:{line}: no room is called {there}"
+        below = _floor(there) < _floor(here)
+        beside = _floor(there) == _floor(here) != BLIND_FLOOR
+        assert below or beside, f"{path}:{line}: {here} is on floor {_floor(here)}, {there} on floor {_floor(there)}"
+
+
+def test_training_is_imported_by_its_command_only():
+    importers = {
+        path.relative_to(HOUSE).as_posix() for path in _modules() for room, _ in _imports(path) if room == "training"
+    }
+    assert {name for name in importers if not name.startswith("training/")} <= {"cli/train.py"}
+
+
+def test_no_room_is_a_dumping_ground():
+    names = {part.removesuffix(".py") for path in _modules() for part in path.relative_to(HOUSE).parts}
+    assert not names & DUMPING_GROUNDS
+
+
+@pytest.mark.parametrize("path", _modules(), ids=lambda path: str(path.relative_to(HOUSE)))
+def test_every_file_says_what_it_is(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert not tree.body or ast.get_docstring(tree), f"{path} has no docstring"
+
+
+@pytest.mark.parametrize("path", _modules(), ids=lambda path: str(path.relative_to(HOUSE)))
+def test_nothing_is_swallowed_loaded_loosely_or_unpickled(path):
+    text = path.read_text(encoding="utf-8")
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None, f"{path}:{node.lineno}: a bare except"
+            everything = isinstance(node.type, ast.Name) and node.type.id == "Exception"
+            assert not everything or path == HOUSE / "cli" / "app.py", (
+                f"{path}:{node.lineno}: the boundary is in cli/app.py"
+            )
+            continue
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            loose = any(word.arg == "strict" and ast.unparse(word.value) == "False" for word in node.keywords)
+            assert not (node.func.attr == "load_state_dict" and loose), f"{path}:{node.lineno}: weights load strictly"
+            called = ast.unparse(node.func)
+            if not (called == "torch.manual_seed" and _room(path) == SEEDS_THE_WORLD):
+                assert called not in BANNED, f"{path}:{node.lineno}: {called}"
+    for mark in ("TODO", "FIXME", "XXX"):
+        assert mark not in text, f"{path}: {mark}"
+
+
+# Start-up
+
+
+def _loaded_by(code: str) -> set[str]:
+    """The heavy packages that a new process has imported after some code."""
+    probe = f"import sys, json\n{code}\nprint(json.dumps(list(sys.modules)), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return HEAVY & set(json.loads(done.stderr.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [
+        (["--help"], set()),
+        (["--version"], set()),
+        (["generate", "--help"], set()),
+        (["models", "list"], {"huggingface_hub"}),
+        (["models", "list", "--json"], {"huggingface_hub"}),
+        (["generate", "--nope"], set()),
+        (["generate", " "], {"pydantic"}),
+    ],
+    ids=" ".join,
+)
+def test_short_commands_import_nothing_heavy(arguments, allowed):
+    code = f"from dallecli.cli.app import run\nrun({arguments!r})"
+    assert _loaded_by(code) <= allowed
+
+
+def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
+    rooms = (
+        "cli.app errors request recipe picture engine safe studio tokens weights.registry weights.folder "
+        "weights.digest weights.header cli.settings cli.painting cli.output cli.prompts cli.display cli.doctor cli.reference"
+    )
+    code = "\n".join(f"import dallecli.{room}" for room in rooms.split())
+    assert not _loaded_by(code) & {"torch", "diffusers", "transformers"}
+
+
+def test_importing_any_room_does_nothing_but_import(tmp_path):
+    """No files, no output, no random numbers drawn, no grad mode changed, no threads set."""
+    paths = [path.relative_to(HOUSE.parent).with_suffix("") for path in _modules() if path.stem != "__main__"]
+    names = [".".join(path.parts).removesuffix(".__init__") for path in paths]
+    code = f"""
+import importlib, random, sys, torch
+def state():
+    return random.getstate(), torch.get_rng_state().tolist(), torch.is_grad_enabled(), torch.get_num_threads()
+before = state()
+for name in {names!r}:
+    importlib.import_module(name)
+assert before == state()
+assert not {{"diffusers", "transformers", "click"}} & set(sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env={"PATH": "", "HOME": str(tmp_path), "PYTHONPATH": str(HOUSE.parent)},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+# The surface
+
+
+def test_a_new_option_is_a_decision():
+    """Every option is a promise: whoever changes this set thinks of the config file, the docs and the changelog."""
+    root = get_command(build())
+    leaves = {
+        "dalle": root,
+        "generate": root.commands["generate"],
+        "show": root.commands["show"],
+        "doctor": root.commands["doctor"],
+        "models list": root.commands["models"].commands["list"],
+        "models path": root.commands["models"].commands["path"],
+    }
+    found = {name: {option for param in leaf.params for option in param.opts} for name, leaf in leaves.items()}
+    model = {"--model", "-m", "--device", "--dtype"}
+    dials = {"--steps", "--decoder-steps", "--prior-steps", "--upsampler-steps", "--guidance", "--prior-guidance"}
+    dials |= {"--sampler", "--prior-candidates"}
+    output = {"--output", "-o", "--out", "--layout", "--format", "--no-metadata", "--force", "--preview"}
+    pictures = {"--num", "-n", "--seed", "-s", "--size", "--strict"}
+    assert found == {
+        "dalle": {"--version"},
+        "generate": {"prompts", "--json", "--quiet", "-q", "--debug"} | pictures | model | dials | output,
+        "show": {"files", "--json", "--debug"},
+        "doctor": {"--json", "--debug"} | model,
+        "models list": {"--json", "--debug"},
+        "models path": {"name", "--debug"},
+    }
+    assert {"generate", "show", "doctor", "models", "train"} == set(root.commands)
+
+
+def test_one_dial_has_one_name_everywhere():
+    """The same option never means two things: whoever shares a name shares the alias of cli/options.py."""
+
+    def options(command):
+        for child in getattr(command, "commands", {}).values():
+            yield from options(child)
+        yield from ((param.opts[0], (tuple(param.opts), param.help)) for param in command.params)
+
+    meanings: dict[str, set[object]] = {}
+    for name, meaning in options(get_command(build())):
+        meanings.setdefault(name, set()).add(meaning)
+    shared = {"--model", "--device", "--dtype", "--json", "--quiet", "--debug", "--force"}
+    assert {name: len(meanings[name]) for name in shared} == dict.fromkeys(shared, 1)
+
+
+def test_the_names_of_samplers_are_those_that_exist():
+    from dallecli.diffusion.samplers import SAMPLERS
+    from dallecli.engine import FakeEngine
+    from dallecli.weights import registry
+
+    assert set(registry.SAMPLERS) == set(SAMPLERS) == set(FakeEngine.SAMPLERS)
