@@ -154,7 +154,7 @@ def test_short_commands_import_nothing_heavy(arguments, allowed):
 def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
     rooms = (
         "cli.app errors request recipe picture engine safe studio tokens weights.registry weights.folder "
-        "weights.digest weights.header cli.settings cli.painting cli.output cli.prompts cli.display cli.doctor cli.reference"
+        "weights.digest weights.header cli.settings cli.painting cli.output cli.prompts cli.display cli.reference"
     )
     code = "\n".join(f"import dallecli.{room}" for room in rooms.split())
     assert not _loaded_by(code) & {"torch", "diffusers", "transformers"}

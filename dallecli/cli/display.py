@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dallecli.errors import BadOutput, DalleError
 from dallecli.safe import safe
@@ -111,81 +111,74 @@ class Display:
         self.animated = not quiet and _is_terminal()
         self.bars: Bars | None = None
         self.tasks: dict[str, TaskID] = {}
-        self.opening: TaskID | None = None
         self.shown = time.monotonic()
 
     def warn(self, text: str) -> None:
         """A warning; the caller has passed what is quoted in it through `safe`."""
         if not self.quiet:
-            with self.paused():
-                complain(f"warning: {text}")
+            self.clear()
+            complain(f"warning: {text}")
 
     def note(self, text: str) -> None:
         """A remark for somebody who watches: only in a terminal."""
         if self.animated:
-            with self.paused():
-                complain(text)
+            self.clear()
+            complain(text)
 
     @contextmanager
     def painting(self, recipe: "Recipe") -> Iterator[None]:
-        """Show the stages of a recipe until the block ends; `progress` moves them."""
-        if not self.animated:
-            yield
-            return
-        self.bars = _new_bars(_console())
-        self.opening = self.bars.add_task(f"opening {safe(recipe.model, 60)}", total=None, rate="", count="")
-        self.bars.start()
+        """Say that the model of a recipe is being opened, until `progress` has news; leave a clean terminal behind."""
+        if self.animated:
+            self._start_bars().add_task(f"opening {safe(recipe.model, 60)}", total=None, rate="", count="")
         try:
             yield
         finally:
-            self.bars.stop()
-            self.bars = None
-            self.tasks = {}
+            self.clear()
 
     def progress(self, progress: "Progress") -> None:
         """One step was done."""
-        if self.bars is not None:
-            self._move_bar(self.bars, progress)
+        if self.animated:
+            self._move_bar(progress)
         elif not self.quiet and time.monotonic() - self.shown >= _SPARSE_SECONDS:
             self.shown = time.monotonic()
             complain(f"{_label(progress)}: step {progress.step} of {progress.steps}")
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Take the bars off the terminal while something else is written to it."""
-        if self.bars is None:
-            yield
-            return
-        self.bars.stop()
-        try:
-            yield
-        finally:
-            self.bars.start()
+    def clear(self) -> None:
+        """Take the bars off the terminal, so that something else can be written to it; `progress` brings new ones."""
+        if self.bars is not None:
+            self.bars.stop()
+            self.bars = None
+            self.tasks = {}
 
     def preview(self, image: "Image") -> None:
         """Draw a picture into the terminal, in its own graphics if it has them, else in half blocks."""
-        if not self.animated:
-            return
-        with self.paused():
+        if self.animated:
+            self.clear()
             console = _console()
             columns = min(_PREVIEW_COLUMNS, console.width)
             if not _draw_graphics(image, columns, console):
                 _draw_half_blocks(image, columns, console)
 
-    def _move_bar(self, bars: "Bars", progress: "Progress") -> None:
-        if self.opening is not None:
-            bars.remove_task(self.opening)
-            self.opening = None
+    def _start_bars(self) -> "Bars":
+        # New ones each time: rich's can be started again, but then erase lines that are not theirs.
+        self.bars = _new_bars(_console())
+        self.bars.start()
+        return self.bars
+
+    def _move_bar(self, progress: "Progress") -> None:
+        if self.bars is None or not self.tasks:
+            self.clear()  # what said that the model is being opened
+            self._start_bars()
+        bars = cast("Bars", self.bars)
         # A stage's bar appears when the stage first runs, and starts again with every picture.
         if progress.stage not in self.tasks:
             self.tasks[progress.stage] = bars.add_task("", total=progress.steps, rate="", count="")
         task = self.tasks[progress.stage]
         if progress.step == 1:
             bars.reset(task, total=progress.steps)
-        bars.update(
-            task, completed=progress.step, description=_label(progress), count=f"{progress.step}/{progress.steps}"
-        )
-        speed = next(t.speed for t in bars.tasks if t.id == task)
+        count = f"{progress.step}/{progress.steps}"
+        bars.update(task, completed=progress.step, description=_label(progress), count=count)
+        speed = next(shown.speed for shown in bars.tasks if shown.id == task)
         bars.update(task, rate="" if speed is None else f"{speed:.1f}/s")
 
 
@@ -226,8 +219,11 @@ def _draw_graphics(image: "Image", columns: int, console: "Console") -> bool:
     # It asks the terminal on standard output and standard input; where one of them is a pipe there is nobody to ask.
     if not (sys.stdout.isatty() and sys.stdin.isatty()):
         return False
+    import logging
     from importlib import import_module
 
+    # A terminal that does not answer is no news: the picture is drawn all the same.
+    logging.getLogger("textual_image").setLevel(logging.CRITICAL)
     try:
         renderable = import_module("textual_image.renderable")
     except ImportError:

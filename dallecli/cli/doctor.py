@@ -61,17 +61,17 @@ def _versions() -> dict[str, str]:
         "dalle": __version__,
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
-        "preview": f"textual-image {_version('textual-image')}",
+        "textual-image": _version("textual-image", absent="not installed: --preview draws half blocks"),
     }
 
 
-def _version(package: str) -> str:
+def _version(package: str, absent: str = "not installed") -> str:
     from importlib import metadata
 
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
-        return "not installed"
+        return absent
 
 
 def _machine() -> dict[str, Any]:
@@ -152,4 +152,4 @@ def _placement(device: str | None, dtype: str | None, problems: list[DalleError]
     except DalleError as problem:
         problems.append(problem)
         return {"device": device, "dtype": dtype, "why": None}
-    return {"device": str(placement.device), "dtype": str(placement.dtype), "why": placement.why}
+    return {"device": str(placement.device), "dtype": placement.kind, "why": placement.why}

@@ -31,8 +31,8 @@ def _paint(engine: Engine, recipe: Recipe, output: Output, display: Display, *, 
     def done(written: Written) -> None:
         nonlocal finished
         finished += len(written.records) if written.path is not None else 0
-        with display.paused():
-            _announce(written, as_json=as_json)
+        display.clear()
+        _announce(written, as_json=as_json)
         if preview:
             display.preview(written.image)
 

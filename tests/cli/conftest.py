@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import re
 import struct
 import subprocess
 import sys
@@ -117,3 +118,26 @@ def on_terminal(*arguments: str, out_too: bool = False, **changes: str) -> Resul
     os.close(ours)
     out = running.communicate(timeout=60)[0]
     return Result(running.returncode, b"" if out is None else out, received.decode())
+
+
+def screen(received: str) -> list[str]:
+    """The lines that stand on a terminal after it received this text.
+
+    It knows what rich uses: line ends, colours, up, and erasing a line. Lines do not wrap or scroll.
+    """
+    lines, row, column = [""], 0, 0
+    for control, text in re.findall(r"(\x1b\[[0-9;?]*[A-Za-z]|\r|\n)|([^\x1b\r\n]+)", received):
+        if control == "\r":
+            column = 0
+        elif control == "\n":
+            row += 1
+            lines += [""] * (row + 1 - len(lines))
+        elif control == "\x1b[2K":
+            lines[row] = ""
+        elif re.fullmatch(r"\x1b\[\d*A", control):
+            row -= int(control[2:-1] or 1)
+        elif control:
+            assert control[-1] in "mhl", f"a control that this screen does not know: {control!r}"
+        lines[row] = lines[row][:column].ljust(column) + text + lines[row][column + len(text) :]
+        column += len(text)
+    return [line.rstrip() for line in lines]
