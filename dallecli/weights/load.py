@@ -7,11 +7,12 @@ tensor too few, too many or of another shape is refused before its bytes are rea
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from dallecli.errors import BadFile, BadSetting, LayoutMismatch
 from dallecli.weights.header import FETCH_AGAIN, Entry, read_header
@@ -56,9 +57,24 @@ def load_net(build: Callable[[], N], file: Path, dtype: torch.dtype, device: tor
     return net.requires_grad_(False).eval()
 
 
+class _Uninitialised(TorchFunctionMode):
+    """Leaves out the initialisation of weights.
+
+    On the meta device it does nothing but import the half of torch that can compute without data: a second and more.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        named = kwargs if kwargs is not None else {}
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return named["tensor"] if "tensor" in named else args[0]
+        return func(*args, **named)
+
+
 def _build(build: Callable[[], N], file: Path) -> N:
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Uninitialised():
             return build()
     # what a constructor may answer to numbers that make no network: zero heads, a negative width, too large a product
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as problem:

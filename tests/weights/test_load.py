@@ -1,6 +1,8 @@
 """A network is loaded whole and exactly, or not at all and with a reason."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -211,6 +213,20 @@ def test_building_costs_no_memory_and_no_random_numbers(tensors: dict[str, Tenso
     load_net(build, file, torch.float32, CPU)
     assert set(devices) == {"meta"}
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_loading_does_not_import_the_half_of_torch_that_computes_without_data(file: Path) -> None:
+    # Initialising an embedding on the meta device would: it takes longer than all the rest of loading.
+    save_file({"weight": torch.ones(3, 2)}, file)
+    code = f"""
+import sys, torch
+from pathlib import Path
+from dallecli.weights.load import load_net
+load_net(lambda: torch.nn.Embedding(3, 2), Path({str(file)!r}), torch.float32, torch.device("cpu"))
+print([name for name in ("sympy", "torch._refs", "torch._decomp") if name in sys.modules])
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
 
 
 def test_a_file_that_is_cut_between_its_header_and_its_tensors_is_an_error_and_not_a_crash(
