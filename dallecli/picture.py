@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import secrets
+import shlex
 import shutil
 import stat
 import struct
@@ -163,7 +164,7 @@ def check_folder(folder: Path, space: int) -> None:
     """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
-        hint = "name a folder" if folder.exists() else f"create it: mkdir -p {folder}"
+        hint = "name a folder" if folder.exists() else f"create it: mkdir -p {shlex.quote(str(folder))}"
         raise BadOutput(f"the output folder {what}", where=str(folder), hint=hint)
     with _temporary(folder, b""):
         pass

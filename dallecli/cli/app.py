@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dallecli import __version__
-from dallecli.cli.display import Stopped, complain, emit, emit_line, report
+from dallecli.cli.display import SIGPIPE, Stopped, complain, emit_line, report
 from dallecli.cli.doctor import doctor
 from dallecli.cli.generate import generate
 from dallecli.cli.help import SectionedCommand, SectionedGroup
@@ -47,15 +47,14 @@ def build(*, completion: bool = False) -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         add_completion=completion,
-        invoke_without_command=True,
         epilog=EPILOG,
     )
     app.callback()(root)
     app.command(cls=SectionedCommand)(generate)
     app.command(cls=SectionedCommand)(show)
-    app.add_typer(models, name="models")
+    app.add_typer(models, name="models", cls=SectionedGroup)
     app.command(cls=SectionedCommand)(doctor)
-    app.add_typer(train, name="train")
+    app.add_typer(train, name="train", cls=SectionedGroup, no_args_is_help=False)
     return app
 
 
@@ -79,9 +78,7 @@ def root(
       dalle generate "a red fox in the snow" -n 4 --seed 7
       dalle show a-red-fox-in-the-snow-7-grid.png
     """
-    if context.invoked_subcommand is None:
-        emit(f"{context.get_help()}\n".encode())
-    elif context.invoked_subcommand in CONFIGURED:
+    if context.invoked_subcommand in CONFIGURED:
         from dallecli.cli.settings import defaults_from_config
 
         try:
@@ -133,7 +130,7 @@ def _explain(error: Exception) -> DalleError:
 
 def _stopped(number: int, *, as_json: bool) -> int:
     code = 128 + number
-    if number == signal.SIGPIPE:
+    if number == SIGPIPE:
         # Nobody reads: there is nobody to tell, and Python must not try again when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return code

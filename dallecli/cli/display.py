@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from dallecli.errors import BadOutput, DalleError
@@ -29,6 +29,10 @@ _SPARSE_SECONDS = 10.0
 _PREVIEW_COLUMNS = 64
 
 
+# Windows has no such signal, but its programs, too, can stop reading.
+SIGPIPE = getattr(signal, "SIGPIPE", 13)
+
+
 class Stopped(BaseException):
     """A signal asked the process to end. Not an Exception, so that nothing between here and the boundary keeps it."""
 
@@ -45,7 +49,7 @@ def emit(data: bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except BrokenPipeError as error:
-        raise Stopped(signal.SIGPIPE) from error
+        raise Stopped(SIGPIPE) from error
     except OSError as error:
         raise BadOutput(f"cannot write to standard output: {error.strerror}") from error
 
@@ -90,10 +94,11 @@ def emit_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def complain(text: str) -> None:
-    """One line on standard error."""
+    """One line on standard error, if there is one and somebody reads it."""
     if sys.stderr is not None:
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        with suppress(OSError):
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
 
 
 def report(error: DalleError, *, as_json: bool, exit_code: int | None = None) -> None:

@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from dallecli.cli import options
-from dallecli.cli.help import SectionedCommand, SectionedGroup
+from dallecli.cli.help import SectionedCommand
 
 if TYPE_CHECKING:
     from dallecli.weights.registry import ModelSpec
 
-models = typer.Typer(
-    cls=SectionedGroup, rich_markup_mode=None, no_args_is_help=False, help="The models: which there are, and where."
-)
+models = typer.Typer(rich_markup_mode=None, help="The models: which there are, and where.")
 
 
 @models.command("list", cls=SectionedCommand)

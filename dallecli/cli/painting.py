@@ -1,10 +1,9 @@
 """From requests to files on the disk and lines on the terminal: what every painting command does after its options."""
 
-import signal
 import time
 from collections.abc import Sequence
 
-from dallecli.cli.display import Display, Stopped, emit, emit_json, emit_line
+from dallecli.cli.display import SIGPIPE, Display, Stopped, emit, emit_json, emit_line
 from dallecli.cli.output import Output, Written, probe, save
 from dallecli.cli.settings import choose_engine
 from dallecli.engine import Engine
@@ -41,7 +40,7 @@ def _paint(engine: Engine, recipe: Recipe, output: Output, display: Display, *, 
             save(recipe, engine.paint(recipe, display.progress), output, done)
     except BaseException as error:
         # A reader that left (`| head`) has seen enough: nothing more is said.
-        unread = isinstance(error, Stopped) and error.number == signal.SIGPIPE
+        unread = isinstance(error, Stopped) and error.number == SIGPIPE
         if finished > 0 and not unread:
             display.warn(
                 f"{finished} of {recipe.count} pictures of {safe(repr(recipe.prompt), 60)} were finished and kept"

@@ -56,9 +56,9 @@ the long names of options of `dalle generate`; any other key is an error.
 _ERRORS = """# Errors and exit codes
 
 An error is at most three lines on standard error: what happened, where, and what to do about it. With `--json` it is
-one object on standard error with the keys `error` (the name below), `exit_code`, `what`, `where` and `hint`. `--debug`
-adds the traceback. Exit code 0 is success, 1 that some pictures failed and the rest is done, and 141 a result that
-nobody read (`| head`).
+one object, the last line on standard error, with the keys `error` (the name below), `exit_code`, `what`, `where` and
+`hint`. `--debug` adds the traceback. Exit code 0 is success, 1 that some pictures failed and the rest is done, and 141
+a result that nobody read (`| head`).
 
 | error | exit code | when |
 | --- | --- | --- |
