@@ -38,7 +38,7 @@ def generate(
     \b
     Examples:
       dalle generate "a teddy bear on a skateboard"
-      dalle generate "a red fox" "a blue fox" -n 4 --seed 7 --out pictures
+      dalle generate "a red fox" "a blue fox" -n 4 --seed 7 --layout files
       echo "a lighthouse at night" | dalle generate -o - > lighthouse.png
     """
     from dallecli.cli.output import plan

@@ -1,0 +1,73 @@
+"""`dalle generate` with the engine that people use, on a tiny random model."""
+
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+import oracle
+import pytest
+from PIL import Image
+
+from dallecli.picture import read_recipe
+
+from .conftest import Dalle, command, environment, process
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with two upsamplers, 8 to 16 to 32 pixels."""
+    return oracle.write(tmp_path_factory.mktemp("models") / "tiny", oracle.SHAPES["starter"])
+
+
+FAST = ("--steps", "3", "--prior-steps", "3", "--upsampler-steps", "2", "--dtype", "fp32")
+
+
+def test_a_folder_paints_and_its_pictures_say_how(dalle: Dalle, monkeypatch, model):
+    monkeypatch.setenv("DALLE_ENGINE", "local")
+    result = dalle("generate", "a red cat", "-n", "2", "-s", "7", "-m", str(model), "--json", *FAST, "--device", "cpu")
+    assert (result.code, result.err) == (0, "")
+    assert [(record["seed"], record["size"], record["device"], record["dtype"]) for record in result.objects] == [
+        (7, 32, "cpu", "fp32"),
+        (8, 32, "cpu", "fp32"),
+    ]
+    with Image.open("a-red-cat-7-grid.png") as sheet:
+        assert sheet.size == (66, 32)
+    recipe = read_recipe(Path("a-red-cat-7-grid.png"))
+    assert recipe.digest == result.objects[0]["digest"]
+    assert set(recipe.versions) == {"dallecli", "torch"}
+
+
+def test_the_models_path_is_its_folder_and_the_doctor_is_content(dalle: Dalle, monkeypatch, model):
+    assert dalle("models", "path", str(model)).lines == [str(model)]
+    result = dalle("doctor", "--model", str(model), "--device", "cpu")
+    assert result.code == 0
+    assert str(model) in result.out.decode()
+
+
+def test_damaged_weights_are_three_lines_code_3_and_no_file(tmp_path, model):
+    damaged = shutil.copytree(model, tmp_path / "damaged")
+    weights = damaged / "decoder" / "diffusion_pytorch_model.safetensors"
+    os.truncate(weights, weights.stat().st_size // 2)
+    result = process("generate", "a cat", "-m", str(damaged), DALLE_ENGINE="local")
+    assert (result.code, result.out, list(Path().iterdir())) == (3, b"", [])
+    assert len(result.err.splitlines()) <= 3
+    assert str(weights) in result.err
+
+
+def test_ctrl_c_in_the_middle_of_real_work_leaves_no_file(model):
+    running = subprocess.Popen(
+        command("generate", "a cat", "-m", str(model), "--steps", "900", "-n", "50", "--json", "--layout", "files"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(DALLE_ENGINE="local"),
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        running.wait(timeout=3)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert len(list(Path().iterdir())) == len(out.splitlines())
+    assert b"Traceback" not in err
