@@ -71,17 +71,10 @@ def emit_json(value: Mapping[str, Any]) -> None:
 
 
 def emit_rows(rows: Sequence[tuple[str, str]]) -> None:
-    """Names and values in two columns; a value that does not fit is wrapped under itself."""
-    import shutil
-    import textwrap
-
+    """Names and values in two columns. Nothing is wrapped: a long command must survive being copied."""
     left = max(len(name) for name, _ in rows) + 2
-    width = max(40, shutil.get_terminal_size().columns) - left
     for name, value in rows:
-        shown = safe(value, limit=None)
-        lines = textwrap.wrap(shown, width, break_on_hyphens=False) if sys.stdout.isatty() else [shown]
-        for k, line in enumerate(lines if lines else [""]):
-            emit(f"{name if k == 0 else '':<{left}}{line}\n".encode("utf-8", "replace"))
+        emit(f"{name:<{left}}{safe(value, limit=None)}\n".encode("utf-8", "replace"))
 
 
 def emit_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
