@@ -107,12 +107,17 @@ def locate(spec: ModelSpec) -> Folder:
     """The folder that holds a model's files. Never uses the network.
 
     Raises:
-        NotDownloaded: a Hub model is not in the Hugging Face cache.
+        NotDownloaded: a Hub model is not in the Hugging Face cache, or the package came without its own.
         BadFolder, BadFile: the folder is there, but not whole.
     """
     kind, _, place = spec.source.partition(":")
     if kind == "package":
-        return Folder(Path(str(resources.files("dallecli") / place)))
+        path = Path(str(resources.files("dallecli") / place))
+        if not (path / "model_index.json").is_file():
+            raise NotDownloaded(
+                f"{spec.name} is not part of this installation", str(path), "install dalle again, from a full package"
+            )
+        return Folder(path)
     if kind == "folder":
         return Folder(Path(place))
     return _cached_snapshot(place, spec)

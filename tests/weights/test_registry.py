@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,12 @@ def test_a_wrong_entry_is_refused_by_the_name_of_its_field(old: str, new: str, m
     assert old in ENTRY
     with pytest.raises(BadFile, match=message):
         read_registry(ENTRY.replace(old, new), "here")
+
+
+def test_a_package_without_its_model_says_so() -> None:
+    with pytest.raises(NotDownloaded, match="not part of this installation") as raised:
+        locate(replace(registry()["starter"], source="package:nothing_here"))
+    assert "install" in str(raised.value.hint)
 
 
 def cache_snapshot(cache: Path, source: Path) -> Path:
