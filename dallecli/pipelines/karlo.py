@@ -247,6 +247,8 @@ class KarloPipeline:
             return cast(N, self._nets[part])
         config = self.folder.config(part)
         net = load_net(lambda: build(config), self.folder.weights_file(part), dtype, self.device)
+        # Convolutions are faster on pixels than on planes: measured 1.2 to 1.6 times, on CPUs with and without AMX.
+        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         if dtype == self.dtype:
             self._nets[part] = net
         return net

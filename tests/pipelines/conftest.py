@@ -6,6 +6,7 @@ from pathlib import Path
 import oracle
 import pytest
 import torch
+from diffusers import UnCLIPPipeline
 
 from dallecli.pipelines.karlo import KarloPipeline
 from dallecli.weights.folder import Folder
@@ -22,6 +23,19 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
         return written[name]
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def oracle_of(model_folder: Callable[[str], Path]) -> Callable[..., UnCLIPPipeline]:
+    """diffusers' pipeline on the folder of a shape; to be left as it was."""
+    opened: dict[tuple[str, torch.dtype], UnCLIPPipeline] = {}
+
+    def pipeline(name: str, dtype: torch.dtype = torch.float32) -> UnCLIPPipeline:
+        if (name, dtype) not in opened:
+            opened[name, dtype] = oracle.open_pipeline(model_folder(name), dtype)
+        return opened[name, dtype]
+
+    return pipeline
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ such pixel, and everything is also compared in double precision, where rounding 
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -42,16 +43,21 @@ class Run:
     generators: list[Tensor] = field(default_factory=list)
 
 
-def record_oracle(scheduler: UnCLIPScheduler, into: list[Tensor]) -> None:
+@contextmanager
+def recorded(scheduler: UnCLIPScheduler, into: list[Tensor]) -> Iterator[None]:
     """Keep the sample of every step."""
     step = scheduler.step
 
-    def recorded(*args: Any, **kwargs: Any) -> Any:
+    def recording(*args: Any, **kwargs: Any) -> Any:
         output = step(*args, **kwargs)
         into.append(output.prev_sample)
         return output
 
-    scheduler.step = recorded
+    scheduler.step = recording
+    try:
+        yield
+    finally:
+        del scheduler.step
 
 
 def their_run(
@@ -62,26 +68,24 @@ def their_run(
     guidance: float,
     steps: dict[str, int],
 ) -> Run:
-    run = Run()
-    # Several pipelines may share a scheduler's class, never its object.
-    for stage, scheduler in (
-        ("prior", pipeline.prior_scheduler),
-        ("decoder", pipeline.decoder_scheduler),
-        ("upsampler", pipeline.super_res_scheduler),
-    ):
-        record_oracle(scheduler, run.stages.setdefault(stage, []))
+    run = Run(stages={"prior": [], "decoder": [], "upsampler": []})
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    images = pipeline(
-        prompt,
-        num_images_per_prompt=len(seeds),
-        generator=generators,
-        prior_guidance_scale=prior_guidance,
-        decoder_guidance_scale=guidance,
-        prior_num_inference_steps=steps["prior"],
-        decoder_num_inference_steps=steps["decoder"],
-        super_res_num_inference_steps=steps["upsampler"],
-        output_type="np",
-    ).images
+    with (
+        recorded(pipeline.prior_scheduler, run.stages["prior"]),
+        recorded(pipeline.decoder_scheduler, run.stages["decoder"]),
+        recorded(pipeline.super_res_scheduler, run.stages["upsampler"]),
+    ):
+        images = pipeline(
+            prompt,
+            num_images_per_prompt=len(seeds),
+            generator=generators,
+            prior_guidance_scale=prior_guidance,
+            decoder_guidance_scale=guidance,
+            prior_num_inference_steps=steps["prior"],
+            decoder_num_inference_steps=steps["decoder"],
+            super_res_num_inference_steps=steps["upsampler"],
+            output_type="np",
+        ).images
     run.pixels = torch.from_numpy(images)
     run.generators = [generator.get_state() for generator in generators]
     return run
@@ -131,7 +135,7 @@ def assert_same(ours: Run, theirs: Run, tolerance: float = DOUBLE) -> None:
 
 
 @pytest.fixture
-def both(model_folder: Any, opened: Any) -> Iterator[Callable[..., tuple[Run, Run]]]:
+def both(model_folder: Any, opened: Any, oracle_of: Any) -> Callable[..., tuple[Run, Run]]:
     """Run one prompt through both pipelines."""
 
     def run(
@@ -144,11 +148,10 @@ def both(model_folder: Any, opened: Any) -> Iterator[Callable[..., tuple[Run, Ru
         **changed: int,
     ) -> tuple[Run, Run]:
         steps = {stage: count for stage, count in STEPS.items() if stage != "upsampler_2"} | changed
-        folder = model_folder(name)
         ask = (prompt, list(seeds), prior_guidance, guidance, steps)
-        return our_run(opened(folder, dtype), *ask), their_run(oracle.open_pipeline(folder, dtype), *ask)
+        return our_run(opened(model_folder(name), dtype), *ask), their_run(oracle_of(name, dtype), *ask)
 
-    yield run
+    return run
 
 
 @pytest.mark.parametrize(("name", "seed"), [("karlo", 1), ("starter", 1), ("odd", 4)])
@@ -163,10 +166,9 @@ def test_every_step_and_draw_equals_the_oracles_without_rounding(both, name):
 
 
 @pytest.mark.parametrize("name", oracle.SHAPES)
-def test_text_states_equal_the_oracles(model_folder, opened, name):
-    theirs = oracle.open_pipeline(model_folder(name))
+def test_text_states_equal_the_oracles(model_folder, opened, oracle_of, name):
     with torch.no_grad():
-        embedding, hidden, mask = theirs._encode_prompt("a blue dog", "cpu", 1, True)
+        embedding, hidden, mask = oracle_of(name)._encode_prompt("a blue dog", "cpu", 1, True)
     words = opened(model_folder(name)).read("a blue dog")
     assert torch.equal(words.mask, mask)
     assert oracle.difference(words.hidden, hidden) < SINGLE
@@ -178,7 +180,7 @@ def test_several_pictures_have_a_generator_each(both, name):
     assert_same(*both(name, seeds=(0, 1, 2**62)))
 
 
-@pytest.mark.parametrize(("prior_guidance", "guidance"), [(1.0, 8.0), (4.0, 1.0), (1.0, 1.0), (2.0, 2.5)])
+@pytest.mark.parametrize(("prior_guidance", "guidance"), [(1.0, 8.0), (4.0, 1.0), (1.0, 1.0)])
 @pytest.mark.parametrize("name", ["karlo", "starter"])
 def test_guidance_may_be_off_in_either_stage(both, name, prior_guidance, guidance):
     assert_same(*both(name, prior_guidance=prior_guidance, guidance=guidance))
@@ -194,11 +196,11 @@ def test_two_steps_are_enough(both):
 
 
 @torch.no_grad()
-def test_a_second_upsampler_goes_on_like_the_first(model_folder, opened):
+def test_a_second_upsampler_goes_on_like_the_first(model_folder, opened, oracle_of):
     folder = model_folder("starter")
     ask = ("a red cat", [7], 4.0, 8.0)
     ours = our_run(opened(folder, torch.float32), *ask, STEPS)
-    theirs = their_run(oracle.open_pipeline(folder), *ask, {k: v for k, v in STEPS.items() if k != "upsampler_2"})
+    theirs = their_run(oracle_of("starter"), *ask, {k: v for k, v in STEPS.items() if k != "upsampler_2"})
     # diffusers knows no second upsampler, but its loop is short.
     scheduler = UnCLIPScheduler.from_pretrained(folder / "super_res_2_scheduler")
     first, last = (UNet2DModel.from_pretrained(folder / f"super_res_2_{which}") for which in ("first", "last"))
@@ -219,8 +221,7 @@ def test_a_second_upsampler_goes_on_like_the_first(model_folder, opened):
     assert_same(ours, theirs, tolerance=SINGLE)
 
 
-def test_images_are_rounded_as_the_oracle_rounds_them(model_folder):
+def test_images_are_rounded_as_the_oracle_rounds_them(oracle_of):
     pixels = torch.linspace(-1.2, 1.2, 3 * 64 * 64).reshape(1, 3, 64, 64)
-    pipeline = oracle.open_pipeline(model_folder("karlo"))
-    theirs = pipeline.numpy_to_pil((pixels * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy())
+    theirs = oracle_of("karlo").numpy_to_pil((pixels * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).numpy())
     assert to_images(pixels)[0].tobytes() == theirs[0].tobytes()
