@@ -28,7 +28,11 @@ class Noise:
 
     def draw(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """Draw the next `shape` of every picture: [pictures, *shape], float32."""
-        return torch.stack([torch.randn(tuple(shape), generator=g) for g in self._generators]).to(device)
+        drawn = torch.stack([torch.randn(tuple(shape), generator=g) for g in self._generators])
+        if torch.device(device).type == "cuda":
+            # From pinned memory the copy waits for nothing; from any other it waits for all work on the device.
+            return drawn.pin_memory().to(device, non_blocking=True)
+        return drawn.to(device)
 
     def like(self, x: Tensor) -> Tensor:
         """Draw for the batch `x` [pictures, ...] in its shape, on its device and in its dtype."""

@@ -73,7 +73,7 @@ VERBS = {"generate": generate}
 def to_images(pixels: Tensor) -> list[Image.Image]:
     """Turn pixels [b, 3, h, w] in [-1, 1] into RGB images; what lies outside is clipped."""
     levels = ((pixels.float() * 0.5 + 0.5).clamp(0, 1) * 255).round().byte()
-    return [Image.fromarray(array, "RGB") for array in levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()]
+    return [Image.fromarray(array) for array in levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()]
 
 
 def _watch(progress: Callable[[Progress], None], picture: int, pictures: int) -> Watch:

@@ -21,6 +21,7 @@ from dallecli.diffusion.denoiser import Guess, make_denoiser
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import SAMPLERS, ancestral, ddim, dpm_solver
 from dallecli.diffusion.schedule import Schedule
+from dallecli.weights import registry
 
 MEAN, SPREAD = 0.4, 0.25
 
@@ -71,6 +72,11 @@ def test_every_sampler_has_the_one_signature():
         parameters = list(inspect.signature(sampler).parameters.values())
         assert [p.name for p in parameters[:6]] == named, name
         assert all(p.default is not inspect.Parameter.empty for p in parameters[5:]), name
+
+
+def test_the_registry_knows_the_samplers_by_name():
+    # It has a list of its own, because it has to be readable without torch.
+    assert set(registry.SAMPLERS) == set(SAMPLERS)
 
 
 def test_ddim_converges_to_the_flow_at_first_order():
