@@ -161,12 +161,12 @@ def test_a_number_that_is_none_is_found_and_its_tensor_named(
     assert "to_v.weight holds NaN or infinity" in report
 
 
-def test_infinities_that_cancel_are_found(tensors: dict[str, Tensor], file: Path) -> None:
+def test_infinities_of_both_signs_are_found(tensors: dict[str, Tensor], file: Path) -> None:
     tensors["to_v.weight"][0] = torch.tensor([float("inf"), float("-inf"), 0.0, 0.0])
     assert "to_v.weight" in mismatch(tensors, file)
 
 
-def test_large_numbers_whose_sum_overflows_are_still_numbers(tensors: dict[str, Tensor], file: Path) -> None:
+def test_the_largest_numbers_there_are_are_still_numbers(tensors: dict[str, Tensor], file: Path) -> None:
     tensors["to_v.weight"][:] = 3e38
     save_file(tensors, file)
     assert torch.equal(load_net(Attention, file, torch.float32, CPU).to_v.weight, tensors["to_v.weight"])
@@ -175,7 +175,7 @@ def test_large_numbers_whose_sum_overflows_are_still_numbers(tensors: dict[str, 
 def test_weights_too_large_for_fp16_say_so_and_are_not_called_damaged(tensors: dict[str, Tensor], file: Path) -> None:
     tensors["to_v.weight"][0, 0] = 1e5
     save_file(tensors, file)
-    with pytest.raises(BadSetting, match=r"do not fit into float16: to_v\.weight"):
+    with pytest.raises(BadSetting, match=r"to_v\.weight holds 1e\+05, which is too large for float16"):
         load_net(Attention, file, torch.float16, CPU)
     load_net(Attention, file, torch.bfloat16, CPU)
 
