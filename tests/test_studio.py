@@ -314,6 +314,7 @@ def test_weights_that_are_not_the_networks_are_refused_when_it_is_opened(
     ("part", "change"),
     [
         ("decoder", {"layers_per_block": 0}),
+        ("decoder", {"norm_num_groups": 0}),
         ("decoder", {"norm_num_groups": 7}),
         ("decoder", {"attention_head_dim": 0}),
         ("decoder", {"block_out_channels": []}),
@@ -324,19 +325,26 @@ def test_weights_that_are_not_the_networks_are_refused_when_it_is_opened(
         ("prior", {"num_layers": 10**9}),
         ("prior", {"embedding_dim": 17}),
         ("prior", {"num_embeddings": 8}),
+        ("text_encoder", {"num_attention_heads": 0}),
+        ("text_encoder", {"num_attention_heads": 5}),
         ("text_encoder", {"hidden_size": 17}),
         ("text_encoder", {"vocab_size": 3}),
         ("text_encoder", {"max_position_embeddings": 3}),
         ("text_encoder", {"hidden_act": "tanh"}),
         ("text_proj", {"clip_extra_context_tokens": 0}),
         ("super_res_first", {"in_channels": 3}),
+        ("prior_scheduler", {"clip_sample_range": None}),
+        ("prior_scheduler", {"clip_sample_range": []}),
+        ("decoder_scheduler", {"num_train_timesteps": 10**12}),
+        ("decoder_scheduler", {"num_train_timesteps": "many"}),
     ],
     ids=str,
 )
 def test_a_config_with_an_impossible_value_is_an_error_of_the_weights_and_no_crash(
     model: Path, part: str, change: dict[str, Any]
 ) -> None:
-    edit(model / part / "config.json", lambda config: config.update(change))
+    name = "scheduler_config.json" if part.endswith("_scheduler") else "config.json"
+    edit(model / part / name, lambda config: config.update(change))
     with pytest.raises(DalleError) as raised:
         paint(LocalEngine(), ask(model))
     assert raised.value.exit_code == 3

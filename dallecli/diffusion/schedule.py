@@ -17,6 +17,8 @@ from torch import Tensor
 
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
 VARIANCE_TYPES = ("fixed_small_log", "learned_range")
+LARGEST = 100_000
+"""Beyond any number a schedule holds; a larger one is a mistake, and a table of it would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,18 +57,18 @@ class Schedule:
     def from_config(cls, config: Mapping[str, Any]) -> "Schedule":
         """Read a `scheduler_config.json`, filling what published files leave out with UnCLIPScheduler's defaults.
 
-        Raises ValueError for a schedule of another kind than UnCLIPScheduler's.
+        Raises ValueError for a schedule of another kind than UnCLIPScheduler's, or numbers that make no sense.
         """
         beta_schedule = config.get("beta_schedule", "squaredcos_cap_v2")
         if beta_schedule != "squaredcos_cap_v2":
             raise ValueError(f"beta_schedule is {beta_schedule!r}, only 'squaredcos_cap_v2' is known")
-        betas = _cosine_betas(int(config.get("num_train_timesteps", 1000)))
+        betas = _cosine_betas(int(_positive(config, "num_train_timesteps", 1000)))
         return cls(
             betas=betas,
             alpha_bars=torch.cumprod(1.0 - betas, dim=0),
             prediction_type=_one_of(PREDICTION_TYPES, config, "prediction_type", "epsilon"),
             variance_type=_one_of(VARIANCE_TYPES, config, "variance_type", "fixed_small_log"),
-            clip_range=float(config.get("clip_sample_range", 1.0)) if config.get("clip_sample", True) else None,
+            clip_range=_positive(config, "clip_sample_range", 1.0) if config.get("clip_sample", True) else None,
         )
 
     @property
@@ -113,6 +115,13 @@ def _cosine_betas(count: int, largest: float = 0.999) -> Tensor:
         [min(1 - alpha_bar((i + 1) / count) / alpha_bar(i / count), largest) for i in range(count)],
         dtype=torch.float32,
     )
+
+
+def _positive(config: Mapping[str, Any], field: str, default: float) -> float:
+    value = config.get(field, default)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= LARGEST:
+        raise ValueError(f"{field} is {value!r}, expected a number above 0")
+    return value
 
 
 def _one_of(known: tuple[str, ...], config: Mapping[str, Any], field: str, default: str) -> str:

@@ -39,7 +39,7 @@ class ClipTextConfig:
     projection_dim: int = 512
 
     def __post_init__(self) -> None:
-        require("hidden_act", self.hidden_act, *ACTIVATIONS)
+        _check(self)
 
     @classmethod
     def from_config(cls, json: Mapping[str, Any]) -> Self:
@@ -62,12 +62,19 @@ class ClipVisionConfig:
     projection_dim: int = 512
 
     def __post_init__(self) -> None:
-        require("hidden_act", self.hidden_act, *ACTIVATIONS)
+        _check(self)
 
     @classmethod
     def from_config(cls, json: Mapping[str, Any]) -> Self:
         """Read the published JSON (see `read_config`)."""
         return read_config(cls, json)
+
+
+def _check(config: ClipTextConfig | ClipVisionConfig) -> None:
+    require("hidden_act", config.hidden_act, *ACTIVATIONS)
+    heads = config.num_attention_heads
+    if heads < 1 or config.hidden_size % heads:
+        raise ValueError(f"{config.hidden_size} hidden_size can't be shared by {heads} num_attention_heads")
 
 
 class TextStates(NamedTuple):
@@ -203,7 +210,8 @@ class ClipVisionEmbeddings(nn.Module):
     def __init__(self, config: ClipVisionConfig) -> None:
         super().__init__()
         patches = (config.image_size // config.patch_size) ** 2
-        self.class_embedding = nn.Parameter(torch.randn(config.hidden_size) * config.hidden_size**-0.5)
+        self.class_embedding = nn.Parameter(torch.empty(config.hidden_size))
+        nn.init.normal_(self.class_embedding, std=config.hidden_size**-0.5)
         self.patch_embedding = nn.Conv2d(3, config.hidden_size, config.patch_size, config.patch_size, bias=False)
         self.position_embedding = nn.Embedding(patches + 1, config.hidden_size)
 

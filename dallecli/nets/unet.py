@@ -88,10 +88,10 @@ class UNetConfig:
         require("resnet_out_scale_factor", self.resnet_out_scale_factor, 1)
         require("conv_in_kernel", self.conv_in_kernel, 3)
         require("conv_out_kernel", self.conv_out_kernel, 3)
+        groups = self.norm_num_groups
         for channels in self.block_out_channels:
-            require(
-                f"the rest of {channels} channels in {self.norm_num_groups} groups", channels % self.norm_num_groups, 0
-            )
+            if groups < 1 or channels % groups:
+                raise ValueError(f"{channels} channels can't be shared by {groups} norm_num_groups")
 
     @property
     def attends(self) -> bool:

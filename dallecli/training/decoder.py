@@ -23,8 +23,10 @@ BOTH_DROP, TEXT_DROP, IMAGE_DROP = 0.08, 0.10, 0.04
 """Shares of samples that are trained without any condition (for guidance), without text, without an embedding."""
 EMBEDDING_NOISE = 0.25
 """The largest perturbation of an image embedding, in standard deviations."""
-NOISY_LEAN = 0.7
+NOISY_LEAN = 0.65
 """The power of `stratified`."""
+CORE_SHARE = 0.7
+"""The share of samples that are drawn from the core of the pool alone."""
 
 
 class DecoderParts(nn.Module):
@@ -56,8 +58,12 @@ class DecoderObjective:
         embeddings: Tensor,
         captions: Captions,
         held_out: int,
+        core: Tensor,
     ) -> None:
-        """Train on uint8 `pictures` [n 3 s s], their `embeddings` [n d] and `captions`, but for the last `held_out`."""
+        """Train on uint8 `pictures` [n 3 s s], their `embeddings` [n d] and `captions`, but for the last `held_out`.
+
+        `core` holds the indices of the samples that matter most, and are drawn more often.
+        """
         self.module = parts
         self.parts = parts
         self.schedule = schedule
@@ -67,11 +73,14 @@ class DecoderObjective:
         self.spread = embeddings.std(dim=0)
         self.captions = captions
         self.count = len(pictures) - held_out
+        self.core = core
 
     def loss(self, batch: int, generator: torch.Generator) -> Tensor:
         """Return the weighted error at random timesteps."""
         device = self.pictures.device
         chosen = torch.randint(self.count, (batch,), generator=generator, device=device)
+        among = self.core[torch.randint(len(self.core), (batch,), generator=generator, device=device)]
+        chosen = torch.where(torch.rand(batch, generator=generator, device=device) < CORE_SHARE, among, chosen)
         t = stratified(batch, len(self.alpha_bars), generator, NOISY_LEAN)
         lot = torch.rand(batch, generator=generator, device=device)
         no_text = lot < BOTH_DROP + TEXT_DROP

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from dallecli.training.scenes import HELD_OUT_SEEDS, Mix
 from dallecli.training.states import Captions, caption_states, picture_embeddings
 from dallecli.training.tokenizer import train_tokenizer
 from dallecli.training.upsampler import UpsamplerObjective
+from dallecli.weights.registry import registry
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "clip": (),
@@ -237,13 +238,22 @@ class Workshop:
             case DecoderParts():
                 size = self.preset.decoder["sample_size"]
                 pictures = self.with_held_out(lambda pool: self.pictures(pool, size))
-                return DecoderObjective(module, schedule("decoder"), pictures, *self.conditions, self.held_out)
+                return DecoderObjective(
+                    module, schedule("decoder"), pictures, *self.conditions, self.held_out, self.core
+                )
             case Judge():
                 return JudgeObjective(module, self._judge_data(self.train_pool), self._judge_data(self.held_out_pool))
             case UNet():
                 return self._upsampler(stage, module)
             case _:
                 raise TypeError(f"no objective for {type(module).__name__}")
+
+    @property
+    def core(self) -> Tensor:
+        """The training scenes of one thing in no special style: what a newcomer asks for first."""
+        labels = self.train_pool.labels
+        alone = (labels.objects.sum(axis=1) == 1) & (labels.style == 0)
+        return torch.from_numpy(alone.nonzero()[0]).to(self.device)
 
     def _clip_data(self, pool: Pool) -> ClipData:
         return ClipData(self.pictures(pool, self.preset.image_encoder["image_size"]), self.ids(pool))
@@ -331,6 +341,16 @@ class Workshop:
             _write(target / "tokenizer" / file.name, file.read_bytes())
         _write(target / "feature_extractor" / "preprocessor_config.json", _json(self._feature_extractor()))
         _write(target / "model_index.json", _json(_INDEX))
+        _write(target / "dalle.json", _json(self._dials()))
+
+    def _dials(self) -> dict[str, Any]:
+        """The registry's settings for the starter, so that a starter trained anew is run as the embedded one is."""
+        spec = registry()["starter"]
+        stages = ["prior", "decoder", "upsampler", "upsampler_2"][: 2 + len(self.preset.upsamplers)]
+        return {
+            "prior_candidates": spec.prior_candidates,
+            "stages": {name: asdict(spec.stages[name]) for name in stages},
+        }
 
     def _feature_extractor(self) -> dict[str, Any]:
         size = self.preset.image_encoder["image_size"]

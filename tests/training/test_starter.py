@@ -72,7 +72,9 @@ def test_diffusers_paints_with_the_folder_up_to_the_first_upsampler(folder: Path
     from tests.oracle import open_pipeline
 
     pipeline = open_pipeline(folder)
-    image = pipeline("a dog", prior_num_inference_steps=2, decoder_num_inference_steps=2, super_res_num_inference_steps=2)
+    image = pipeline(
+        "a dog", prior_num_inference_steps=2, decoder_num_inference_steps=2, super_res_num_inference_steps=2
+    )
     assert image.images[0].size == (64, 64)
 
 
