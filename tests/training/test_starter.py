@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dallecli.errors import BadSetting, NotDownloaded
+from dallecli.training.clip import rescale
 from dallecli.training.preset import load_preset
 from dallecli.training.starter import NEEDS, Workshop, train_stage
 
@@ -60,6 +61,13 @@ def test_clip_embeddings_have_a_root_mean_square_of_one(workshop: Workshop) -> N
     # Scaled on 48 pictures of the training pool, measured on those and as many others.
     assert embeddings.square().mean().sqrt().item() == pytest.approx(1, abs=0.2)
     assert captions.mask[0].sum().item() == 2  # the empty caption is a start and an end token
+
+
+def test_scaling_clip_changes_neither_what_is_close_nor_what_is_read(workshop: Workshop) -> None:
+    objective = workshop.objective("clip")
+    before = objective.validate()
+    rescale(objective.towers, objective.train)
+    assert objective.validate() == pytest.approx(before, rel=1e-4)  # float32, summed in another order of size
 
 
 def test_the_decoder_never_learns_its_variance_channels(workshop: Workshop) -> None:
