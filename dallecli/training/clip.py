@@ -78,7 +78,8 @@ class ClipObjective:
         texts = self.towers.text_encoder(ids).embedding.float()
         images = self.towers.image_encoder(normalised(pictures)).float()
         close = F.mse_loss(texts, images.detach()) / images.detach().var()
-        return self._contrast(texts, images, ids) + READABLE * self._misread(images, pictures) + CLOSE * close
+        loss: Tensor = self._contrast(texts, images, ids) + READABLE * self._misread(images, pictures) + CLOSE * close
+        return loss
 
     def _misread(self, images: Tensor, pictures: Tensor) -> Tensor:
         """The mean-squared error, in units of [-1, 1] pixels, of reading pictures from their embeddings."""
