@@ -22,22 +22,20 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 """CLIP's standard deviation of RGB in [0, 1]."""
 
 
+READ_SIZE = 16
+"""The side in pixels at which pictures should be readable from their embeddings."""
 READABLE, CLOSE = 20.0, 1.0
 """The weights of the two additions beside the contrastive loss."""
 
 
 class ClipTowers(nn.Module):
-    """Both towers, with training state that no published part holds: the temperature `logit_scale` and a `reader`.
+    """Both towers, with training state that no published part holds: the temperature `logit_scale` and a `reader`."""
 
-    `painted` is the side in pixels of the picture that the decoder paints and the reader reads.
-    """
-
-    def __init__(self, text: ClipTextConfig, vision: ClipVisionConfig, painted: int) -> None:
+    def __init__(self, text: ClipTextConfig, vision: ClipVisionConfig) -> None:
         super().__init__()
-        self.painted = painted
         self.text_encoder = CLIPTextModel(text)
         self.image_encoder = CLIPVisionModel(vision)
-        self.reader = nn.Linear(vision.projection_dim, 3 * painted**2)
+        self.reader = nn.Linear(vision.projection_dim, 3 * READ_SIZE**2)
         self.logit_scale = nn.Parameter(torch.tensor(2.659))
         for module in self.modules():
             if isinstance(module, nn.Embedding):
@@ -83,8 +81,7 @@ class ClipObjective:
 
     def _misread(self, images: Tensor, pictures: Tensor) -> Tensor:
         """The mean-squared error, in units of [-1, 1] pixels, of reading pictures from their embeddings."""
-        size = self.towers.painted
-        small = F.adaptive_avg_pool2d(pictures.float(), size) / 127.5 - 1
+        small = F.adaptive_avg_pool2d(pictures.float(), READ_SIZE) / 127.5 - 1
         return F.mse_loss(self.towers.reader(images).float(), small.flatten(1))
 
     def _contrast(self, texts: Tensor, images: Tensor, ids: Tensor) -> Tensor:

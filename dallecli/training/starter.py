@@ -190,8 +190,7 @@ class Workshop:
         module: nn.Module
         if stage == "clip":
             text = ClipTextConfig.from_config({**preset.text_encoder, "vocab_size": self.vocab_size})
-            vision = ClipVisionConfig.from_config(preset.image_encoder)
-            module = ClipTowers(text, vision, preset.decoder["sample_size"])
+            module = ClipTowers(text, ClipVisionConfig.from_config(preset.image_encoder))
         elif stage == "prior":
             module = PriorTransformer(PriorConfig.from_config(preset.prior))
             nn.init.normal_(module.positional_embedding, std=0.02)
