@@ -8,6 +8,7 @@ import torch
 
 from dallecli.errors import BadSetting, NotDownloaded
 from dallecli.training.clip import rescale
+from dallecli.training.evaluate import evaluate
 from dallecli.training.preset import load_preset
 from dallecli.training.starter import NEEDS, Workshop, train_stage
 
@@ -112,3 +113,19 @@ def test_what_the_judge_says_of_drawn_scenes_is_a_share(workshop: Workshop) -> N
     figures = workshop.objective("judge").validate()
     assert set(figures) == {"objects", "all_objects", "background", "style"}
     assert all(0 <= value <= 1 for value in figures.values())
+
+
+def test_a_model_is_evaluated_in_shares_and_shown_uncurated(workshop: Workshop, folder: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    figures = evaluate(
+        workshop, str(folder), count=1, seed=0, out=tmp_path, watch=lambda done, of: seen.append((done, of))
+    )
+    assert seen == [(1, 2), (2, 2)]
+    assert {"single_objects", "background_background", "real_objects"} <= set(figures)
+    assert all(0 <= share <= 1 for share in figures.values())
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "single.png",
+        "single.txt",
+        "background.png",
+        "background.txt",
+    }

@@ -1,0 +1,45 @@
+"""`dalle train`: what it refuses before it trains, and what it leaves behind."""
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import Dalle
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--preset", "huge"), "huge"),
+        (("--stage", "painter"), "painter"),
+        (("--hours", "0"), "0"),
+        (("--threads", "0"), "0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_plan_that_cannot_be_is_refused_before_anything_is_drawn(
+    dalle: Dalle, tmp_path: Path, arguments: tuple[str, ...], said: str
+):
+    result = dalle("train", "starter", "--state", str(tmp_path / "state"), *arguments)
+    assert result.code == 2
+    assert said in result.err
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_stage_without_the_one_it_reads_says_what_to_train_first(dalle: Dalle, tmp_path: Path):
+    result = dalle("train", "starter", "--preset", "tiny", "--stage", "prior", "--state", str(tmp_path))
+    assert result.code == 3
+    assert "dalle train starter --stage clip" in result.err
+
+
+def test_a_model_is_not_judged_without_a_judge(dalle: Dalle, tmp_path: Path):
+    result = dalle("train", "evaluate", "--preset", "tiny", "--state", str(tmp_path))
+    assert result.code == 3
+    assert "--stage judge" in result.err
+
+
+def test_a_stage_trains_and_leaves_its_state_and_log(dalle: Dalle, tmp_path: Path):
+    result = dalle("train", "starter", "--preset", "tiny", "--stage", "judge", "--state", str(tmp_path), "--quiet")
+    assert result.code == 0
+    assert result.out == b""
+    assert {path.name for path in (tmp_path / "tiny" / "judge").iterdir()} == {"state.safetensors", "log.jsonl"}
