@@ -52,7 +52,7 @@ def test_a_signal_ends_it_with_its_code_and_keeps_what_was_finished(number, code
 
 def test_ctrl_c_keeps_the_pictures_that_waited_for_their_sheet():
     running = _start("generate", "a fox", "-n", "1000", "-s", "7", **{"DALLE_FAKE_SECONDS": "0.001"})
-    time.sleep(1.5)
+    time.sleep(3)
     running.send_signal(signal.SIGINT)
     out, _ = running.communicate(timeout=20)
     assert running.returncode == 130
@@ -62,7 +62,7 @@ def test_ctrl_c_keeps_the_pictures_that_waited_for_their_sheet():
 
 def test_ctrl_c_leaves_no_file_where_one_name_was_asked_for():
     running = _start("generate", "a fox", "-n", "1000", "-o", "sheet.png", **SLOW)
-    time.sleep(0.7)
+    time.sleep(2)
     running.send_signal(signal.SIGINT)
     assert (running.wait(timeout=20), _visible()) == (130, [])
 

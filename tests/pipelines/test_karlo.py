@@ -180,7 +180,7 @@ def test_the_starters_parts_survive_a_second_use(starter):
         ("prior", {"embedding_dim": 99}, "width of embeddings"),
         ("text_proj", {"cross_attention_dim": 99}, "width of tokens"),
         ("text_proj", {"time_embed_dim": 99}, "width of time"),
-        ("text_encoder", {"hidden_size": 99}, "width of text states"),
+        ("text_encoder", {"hidden_size": 98}, "width of text states"),
         ("text_encoder", {"vocab_size": 7}, "vocabulary"),
         ("decoder", {"out_channels": 3}, "channels"),
         ("decoder", {"in_channels": 4}, "channels"),
