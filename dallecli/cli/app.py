@@ -74,9 +74,9 @@ def root(
 
     \b
     Examples:
-      dalle generate "a teddy bear on a skateboard"
-      dalle generate "a red fox in the snow" -n 4 --seed 7
-      dalle show a-red-fox-in-the-snow-7-grid.png
+      dalle generate "a red car at the beach"
+      dalle generate "a panda in the snow" -n 4 --seed 7
+      dalle show a-panda-in-the-snow-7-grid.png
     """
     if context.invoked_subcommand in CONFIGURED:
         from dallecli.cli.settings import defaults_from_config

@@ -37,9 +37,9 @@ def generate(
 
     \b
     Examples:
-      dalle generate "a teddy bear on a skateboard"
-      dalle generate "a red fox" "a blue fox" -n 4 --seed 7 --layout files
-      echo "a lighthouse at night" | dalle generate -o - > lighthouse.png
+      dalle generate "a red car at the beach"
+      dalle generate "a red apple" "a blue apple" -n 4 --seed 7 --layout files
+      echo "a castle in the forest" | dalle generate -o - > castle.png
     """
     from dallecli.cli.output import plan
     from dallecli.cli.painting import paint_all
