@@ -1,5 +1,7 @@
 """`dalle train`: the starter from nothing, and what it is worth."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -78,18 +80,14 @@ def starter(
             raise BadSetting(f"there is no stage {name!r}", hint=f"choose from {', '.join(plan.runs)}")
     if hours is not None and not hours > 0:
         raise BadSetting(f"--hours is {hours}", hint="give a number above 0")
-    if threads is not None:
-        if threads < 1:
-            raise BadSetting(f"--threads is {threads}", hint="give a number above 0")
-        torch.set_num_threads(threads)
-    # Averages of late gradients underflow into denormal numbers, which cost a CPU a hundred times as much.
-    torch.set_flush_denormal(True)
+    if threads is not None and threads < 1:
+        raise BadSetting(f"--threads is {threads}", hint="give a number above 0")
     placement = decide(device, None)
     autocast = None if placement.dtype == torch.float32 else torch.bfloat16
     workshop = Workshop(plan, (state or _cache()) / preset, placement.device, autocast)
     chosen = [name for name in NEEDS if name in (stage or plan.runs)]
     whole = sum(plan.runs[name].seconds for name in chosen)
-    with _Bars(quiet=quiet) as bars:
+    with _arithmetic(threads), _Bars(quiet=quiet) as bars:
         for name in chosen:
             seconds = plan.runs[name].seconds * (1 if hours is None else hours * 3600 / whole)
             train_stage(workshop, name, seconds, bars.show)
@@ -140,6 +138,25 @@ def evaluate(
         emit_json(figures)
     else:
         emit_rows([(name, f"{value:.3f}") for name, value in figures.items()])
+
+
+@contextmanager
+def _arithmetic(threads: int | None) -> Iterator[None]:
+    """Set what is the process's own for the time of a training, and leave it as it was.
+
+    Averages of late gradients underflow into denormal numbers, which cost a CPU a hundred times as much: they are
+    flushed to zero. `threads` of None leaves their number alone.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if threads is None else threads)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+        torch.set_num_threads(before)
 
 
 def _cache() -> Path:

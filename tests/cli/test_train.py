@@ -1,8 +1,10 @@
 """`dalle train`: what it refuses before it trains, and what it leaves behind."""
 
+import math
 from pathlib import Path
 
 import pytest
+import torch
 
 from .conftest import Dalle
 
@@ -42,4 +44,7 @@ def test_a_stage_trains_and_leaves_its_state_and_log(dalle: Dalle, tmp_path: Pat
     result = dalle("train", "starter", "--preset", "tiny", "--stage", "judge", "--state", str(tmp_path), "--quiet")
     assert result.code == 0
     assert result.out == b""
+    # Denormal numbers are flushed while training, and only then: the setting is the whole process's.
+    assert math.ldexp(1.0, -1060) / 2 > 0
+    assert torch.tensor(2.0**-140).div(2).item() > 0
     assert {path.name for path in (tmp_path / "tiny" / "judge").iterdir()} == {"state.safetensors", "log.jsonl"}
