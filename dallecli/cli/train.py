@@ -90,7 +90,9 @@ def starter(
     with _arithmetic(threads), _Bars(quiet=quiet) as bars:
         for name in chosen:
             seconds = plan.runs[name].seconds * (1 if hours is None else hours * 3600 / whole)
-            train_stage(workshop, name, seconds, bars.show)
+            reason = train_stage(workshop, name, seconds, bars.show)
+            if reason is not None:
+                bars.note(f"{name} is left as it is: {reason}")
     if out is not None:
         workshop.export(out)
         emit_line(str(out))
@@ -200,6 +202,10 @@ class _Bars:
         self._move(report.name, report.counters.seconds, report.budget, speed)
         if held_out or self._plain:
             self._console.print(f"{report.name}  {speed}{held_out}", markup=False, highlight=False)
+
+    def note(self, text: str) -> None:
+        """Print a line above the bars."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def count(self, done: int, of: int) -> None:
         """Move the bar of the pictures that are being judged."""

@@ -409,8 +409,8 @@ def schedule(stage: str) -> Schedule:
 
 def train_stage(
     workshop: Workshop, stage: str, seconds: float | None = None, watch: Callable[[Report], None] | None = None
-) -> None:
-    """Train a stage until its budget, or `seconds` where given, is spent in all.
+) -> str | None:
+    """Train a stage until its budget, or `seconds` where given, is spent in all; if it is not trained, return why.
 
     A stage that another one was already trained on is left as it is: moving CLIP's space would take the ground
     from under the prior and the decoder.
@@ -419,12 +419,13 @@ def train_stage(
         NotDownloaded: a stage that it reads has not been trained.
         BadSetting: the preset has no such stage.
     """
-    if any(stage in needs and workshop.state_file(other).exists() for other, needs in NEEDS.items()):
-        return
+    above = [other for other, needs in NEEDS.items() if stage in needs and workshop.state_file(other).exists()]
+    if above:
+        return f"{' and '.join(above)} stand on it; remove their folders to train it again"
     run = workshop.run(stage)
     budget = workshop.preset.runs[stage].seconds if seconds is None else seconds
     if run.counters.seconds >= budget:
-        return
+        return f"its {budget:.0f} seconds are spent; give more --hours to go on"
     run.train(budget, watch)
     if isinstance(run.objective, ClipObjective):
         # The averaged weights are the ones that are used from here on.
@@ -433,6 +434,7 @@ def train_stage(
         clip.rescale(run.objective.towers, run.objective.train)
         run.average = [weight.detach().clone() for weight in run.weights]
         run.save()
+    return None
 
 
 def _json(content: dict[str, Any]) -> bytes:

@@ -48,3 +48,13 @@ def test_a_stage_trains_and_leaves_its_state_and_log(dalle: Dalle, tmp_path: Pat
     assert math.ldexp(1.0, -1060) / 2 > 0
     assert torch.tensor(2.0**-140).div(2).item() > 0
     assert {path.name for path in (tmp_path / "tiny" / "judge").iterdir()} == {"state.safetensors", "log.jsonl"}
+
+
+def test_a_stage_whose_budget_is_spent_says_so_and_is_left_as_it_is(dalle: Dalle, tmp_path: Path):
+    ask = ("train", "starter", "--preset", "tiny", "--stage", "judge", "--state", str(tmp_path))
+    assert dalle(*ask).code == 0
+    state = (tmp_path / "tiny" / "judge" / "state.safetensors").read_bytes()
+    again = dalle(*ask)
+    assert again.code == 0
+    assert "judge is left as it is" in again.err
+    assert (tmp_path / "tiny" / "judge" / "state.safetensors").read_bytes() == state

@@ -53,7 +53,9 @@ def test_a_stage_refuses_to_start_before_the_one_it_reads(tmp_path: Path) -> Non
 
 def test_clip_is_not_moved_once_the_prior_and_the_decoder_stand_on_it(workshop: Workshop) -> None:
     state = workshop.state_file("clip").read_bytes()
-    train_stage(workshop, "clip", seconds=1e6)
+    assert train_stage(workshop, "clip", seconds=1e6) == (
+        "prior and decoder stand on it; remove their folders to train it again"
+    )
     assert workshop.state_file("clip").read_bytes() == state
 
 
