@@ -10,7 +10,10 @@
     │   ├── BadSetting              a number or name outside its range: count, seed, guidance, dtype
     │   ├── BadSteps                too few or too many steps for the schedule
     │   ├── BadSize                 a size that this model does not paint
+    │   ├── BadInput                an input is missing, unreadable, or has changed since the recipe was made
     │   ├── BadPicture              not a PNG, JPEG or WebP, or not one that we can read
+    │   ├── BadMask                 a mask that does not fit the picture, or repaints nothing
+    │   ├── BadEmbedding            not an embedding file, or one of another CLIP
     │   ├── BadRecipe               a picture without a recipe, or a recipe that is not one
     │   ├── BadOutput               the place to write is missing, read-only, taken or not a file
     │   └── BadConfig               the config file or an environment variable is wrong
@@ -102,8 +105,20 @@ class BadSize(RequestError):
     """The model does not paint this size."""
 
 
+class BadInput(RequestError):
+    """An input is missing, cannot be read, or is not the one that a recipe was made with."""
+
+
 class BadPicture(RequestError):
     """The file is not a PNG, JPEG or WebP picture that can be read."""
+
+
+class BadMask(RequestError):
+    """The mask does not fit the picture, or leaves nothing to repaint or to keep."""
+
+
+class BadEmbedding(RequestError):
+    """The file is not an embedding, or its embedding lives in another CLIP's space."""
 
 
 class BadRecipe(RequestError):

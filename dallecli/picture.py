@@ -23,15 +23,13 @@ from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
 
 from dallecli.errors import BadOutput, BadPicture, BadRecipe, BadSetting, DiskFull, PromptError
 from dallecli.recipe import Recipe
+from dallecli.source import FILE_BYTES
 
 FORMATS: Mapping[str, str] = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 """The formats that are written and read, and the suffix of their files."""
 
 RECIPE_BYTES = 60 * 1024
 """The longest recipe: a JPEG segment holds 64 KB, and every format keeps the same one."""
-
-FILE_BYTES = 256 * 1024 * 1024
-"""The biggest file that is opened as a picture."""
 
 _KEY = "dalle"
 _COMMENT_CODE = b"ASCII\0\0\0"

@@ -23,7 +23,8 @@ def show(files: options.PictureFiles, json: options.Json = False, debug: options
       dalle generate "a red fox" -o - | dalle show -
     """
     from dallecli.cli.display import emit, emit_json, emit_rows
-    from dallecli.picture import FILE_BYTES, read_recipe
+    from dallecli.picture import read_recipe
+    from dallecli.source import FILE_BYTES
 
     for k, file in enumerate(files):
         recipe = read_recipe(io.BytesIO(sys.stdin.buffer.read(FILE_BYTES)) if file == "-" else Path(file))

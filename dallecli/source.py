@@ -1,0 +1,219 @@
+"""What a request is made from besides numbers: words, or the bytes of a file with a picture or an embedding.
+
+The kind of a file is what its first bytes say, never what its name ends in. The bytes travel inside the request, so
+that it can be painted on another machine; a recipe keeps their name and sha256, by which `locate` finds them again.
+"""
+
+import hashlib
+import os
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+from typing import BinaryIO, Final, Literal
+
+from dallecli.errors import BadInput, BadPicture
+
+Kind = Literal["text", "picture", "embedding"]
+
+FILE_BYTES: Final = 256 * 1024 * 1024
+"""The biggest file that is read as a picture or an embedding."""
+
+STDIN: Final = "-"
+
+PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp")
+EMBEDDING_SUFFIX: Final = ".safetensors"
+
+# Suffixes of files that people try; with one of them an argument is never taken for a sentence.
+_FILE_SUFFIXES = (*PICTURE_SUFFIXES, EMBEDDING_SUFFIX, ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif", ".svg", ".pt")
+
+# What the first bytes of other well-known files are, so that a refusal can say what somebody has there.
+_STRANGERS = (
+    (0, b"GIF8", "a GIF"),
+    (0, b"BM", "a BMP picture"),
+    (0, b"II*\0", "a TIFF picture"),
+    (0, b"MM\0*", "a TIFF picture"),
+    (4, b"ftypheic", "a HEIC picture"),
+    (4, b"ftypmif1", "a HEIF picture"),
+    (4, b"ftypavif", "an AVIF picture"),
+    (4, b"ftyp", "a video"),
+    (0, b"%PDF", "a PDF"),
+    (0, b"<svg", "an SVG drawing"),
+    (0, b"<?xml", "an XML file"),
+    (0, b"<!DOCTYPE", "a web page"),
+    (0, b"<html", "a web page"),
+    (0, b"PK\x03\x04", "a ZIP archive, perhaps with pickled code"),
+    (0, b"\x80\x02", "a pickle"),
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One input.
+
+    `name` is the words themselves, or the file's path as it was given ("-" for standard input). `sha256` (hex) and
+    `data` are those of the file's bytes, None for words; a source that was read back from a recipe has no `data` yet.
+    """
+
+    kind: Kind
+    name: str
+    sha256: str | None = None
+    data: bytes | None = field(default=None, repr=False, compare=False)
+
+    def recorded(self) -> "Source":
+        """The same source as a recipe may tell everybody: of a path outside of the working folder only the last name.
+
+        Pictures are shown around, and folders have telling names.
+        """
+        path = PurePath(self.name)
+        if self.kind == "text" or not (path.is_absolute() or ".." in path.parts):
+            return self
+        return replace(self, name=path.name)
+
+
+def words(text: str) -> Source:
+    """Words as a source."""
+    return Source(kind="text", name=text)
+
+
+def read_source(path: str) -> Source:
+    """Read a file, or standard input for "-", and tell a picture from an embedding by its first bytes.
+
+    Pipes and process substitutions are read to their end.
+
+    Raises:
+        BadInput: there is no such file, it cannot be read, or is larger than `FILE_BYTES`.
+        BadPicture: it is neither a PNG, JPEG or WebP picture nor a safetensors file.
+    """
+    data = _read(path)
+    kind = _kind(data)
+    if kind is None:
+        raise BadPicture(f"this is {_stranger(data)}", where=_shown(path), hint="PNG, JPEG and WebP can be read")
+    return Source(kind=kind, name=path, sha256=hashlib.sha256(data).hexdigest(), data=data)
+
+
+def read_source_or_words(argument: str) -> Source:
+    """A file where there is one of this name, else words.
+
+    What looks like a file (`./x`, `~/x`, a picture's suffix) is never taken for words, so a mistyped name is an error.
+
+    Raises: as `read_source`.
+    """
+    looks = argument.startswith(("./", "../", "~", "/")) or argument.lower().endswith(_FILE_SUFFIXES)
+    if argument == STDIN or looks or _exists(argument):
+        return read_source(argument)
+    return words(argument)
+
+
+def locate(source: Source, near: Path, places: Iterable[Path] = ()) -> Source:
+    """The bytes of a recipe's input, found again: what counts is their sha256, not where they lie.
+
+    Looked at are, in this order: the recorded path, the same name beside the picture `near`, and `places`, which are
+    files, or folders whose files are all looked at. Words are complete as they are.
+
+    Raises:
+        BadInput: nothing that was looked at is the input; it says whether one of its name has other content.
+    """
+    if source.kind == "text" or source.data is not None:
+        return source
+    changed: Path | None = None
+    for path in _candidates(source, near, places):
+        data = _read_quietly(path)
+        if data is None:
+            continue
+        if hashlib.sha256(data).hexdigest() == source.sha256:
+            return replace(source, data=data)
+        if changed is None and path.name == PurePath(source.name).name:
+            changed = path
+    what = "standard input" if source.name == STDIN else source.name
+    hint = "say where it is: --input FILE, or a folder"
+    if changed is not None:
+        raise BadInput(f"{what} has changed since this was made from it", where=str(changed), hint=hint)
+    raise BadInput(f"the {source.kind} that this was made from is not here: {what}", where=str(near), hint=hint)
+
+
+def _read(path: str) -> bytes:
+    try:
+        if path == STDIN:
+            if sys.stdin is None or sys.stdin.isatty():
+                raise BadInput("standard input is a terminal", hint="name a file, or pipe one in")
+            data = _capped(sys.stdin.buffer, path)
+        else:
+            file = Path(path).expanduser() if path.startswith("~") else Path(path)
+            status = file.stat()
+            if stat.S_ISREG(status.st_mode) and status.st_size > FILE_BYTES:
+                raise _too_big(path)
+            with file.open("rb") as opened:
+                data = _capped(opened, path)
+    except (OSError, ValueError, RuntimeError) as error:
+        # ValueError is a NUL in the name, RuntimeError an unknown ~user.
+        reason = error.strerror if isinstance(error, OSError) and error.strerror is not None else str(error)
+        raise BadInput(f"the file cannot be read: {reason}", where=_shown(path)) from error
+    if not data:
+        raise BadInput("the file is empty", where=_shown(path))
+    return data
+
+
+def _capped(file: BinaryIO, path: str) -> bytes:
+    data = file.read(FILE_BYTES + 1)
+    if len(data) > FILE_BYTES:
+        raise _too_big(path)
+    return data
+
+
+def _too_big(path: str) -> BadInput:
+    return BadInput(f"the file has more than {FILE_BYTES // 2**20} MiB", where=_shown(path))
+
+
+def _shown(path: str) -> str:
+    return "standard input" if path == STDIN else path
+
+
+def _exists(argument: str) -> bool:
+    # Words may be longer than any name (ENAMETOOLONG) or hold what no name can.
+    try:
+        return os.path.lexists(argument)
+    except (OSError, ValueError):
+        return False
+
+
+def _kind(data: bytes) -> Kind | None:
+    if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
+        return "picture"
+    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8:
+        return "embedding"
+    return None
+
+
+def _stranger(data: bytes) -> str:
+    for offset, magic, name in _STRANGERS:
+        if data[offset:].startswith(magic) if offset == 0 else data[offset : offset + len(magic)] == magic:
+            return f"{name}, not a picture that can be read"
+    return "not a picture"
+
+
+def _candidates(source: Source, near: Path, places: Iterable[Path]) -> Iterator[Path]:
+    if source.name != STDIN:
+        recorded = Path(source.name)
+        yield recorded
+        yield near.parent / recorded
+        yield near.parent / recorded.name
+        yield Path(recorded.name)
+    for place in places:
+        if place.is_dir():
+            yield from sorted(place.iterdir())
+        else:
+            yield place
+
+
+def _read_quietly(path: Path) -> bytes | None:
+    """The bytes of a regular file that is small enough; a name in a recipe must not open a device or a pipe."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > FILE_BYTES:
+            return None
+        return path.read_bytes()
+    except (OSError, ValueError):
+        return None
