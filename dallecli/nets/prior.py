@@ -130,7 +130,8 @@ class PriorTransformer(nn.Module):
             x: noised, normalised image embeddings [b d].
             t: timesteps of the trained schedule, [b] or a scalar.
             text_embedding: CLIP text embeddings [b d].
-            text_hidden: the text tower's states [b n d].
+            text_hidden: the text tower's states [b n d], n at most `num_embeddings`. Columns at the end that are
+                padding in the whole batch may be left out: no token looks at them.
             text_mask: bool [b n], True where a token belongs to the prompt.
         """
         b, n = text_mask.shape
@@ -145,7 +146,8 @@ class PriorTransformer(nn.Module):
             ],
             dim=1,
         )
-        tokens = tokens + self.positional_embedding
+        positions = self.positional_embedding
+        tokens = tokens + torch.cat([positions[:, :n], positions[:, self.config.num_embeddings :]], dim=1)
         length = n + self.config.additional_embeddings
         future = torch.full((length, length), MASKED, dtype=x.dtype, device=x.device).triu(1)
         padding = F.pad((~text_mask).to(x.dtype) * MASKED, (0, self.config.additional_embeddings))

@@ -52,7 +52,7 @@ class PriorObjective:
         noise = torch.randn(x0.shape, generator=generator, device=x0.device)
         alpha_bar = self.alpha_bars[t][:, None]
         x = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
-        text = self.captions.states(chosen, drop)
+        text = self.captions.states(chosen, drop, trim=True)
         predicted = self.prior(x, t, text.embedding, text.hidden, text.mask)
         return F.mse_loss(predicted.float(), x0, reduction="none").mean(dim=-1)
 

@@ -89,6 +89,19 @@ def test_prior(shape):
 
 
 @SHAPES
+def test_prior_without_the_columns_that_are_padding_in_every_prompt(shape):
+    theirs = oracle.prior(shape)
+    ours = twin(PriorTransformer, PriorConfig, theirs)
+    x, text = random(PICTURES, shape.width), random(PICTURES, shape.width, seed=1)
+    hidden = random(PICTURES, shape.context, shape.width, seed=2)
+    mask = prompt_mask(shape.context)
+    mask[:, -2:] = False
+    truth = theirs(x, timesteps()[0], text, hidden, mask).predicted_image_embedding
+    trimmed = ours(x, timesteps()[0], text, hidden[:, :-2], mask[:, :-2])
+    assert oracle.difference(trimmed, truth) < TOLERANCE
+
+
+@SHAPES
 def test_text_proj(shape):
     theirs = oracle.text_proj(shape)
     ours = twin(UnCLIPTextProjModel, TextProjConfig, theirs)
