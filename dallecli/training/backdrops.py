@@ -1,4 +1,4 @@
-"""What stands behind the things: plain colours and six small painted places.
+"""What stands behind the things: plain colours and seven small painted places.
 
 Places are painted on the picture's 16 x 16 base grid (every coordinate below is in base pixels), with shapes of about a
 base pixel or more, so that they still read at 16 px, and with round and slanted edges that look right at 256 px.
@@ -221,6 +221,27 @@ def _sea(variant: int) -> Brush:
     return brush
 
 
+def _living_room(variant: int) -> Brush:
+    wall: Colour = (246, 222, 186) if variant == 0 else (196, 220, 214)
+    brush = Brush(wall, wall)
+    floor: Colour = (176, 118, 74) if variant == 0 else (150, 104, 78)
+    brush.box(0, 11, GRID, GRID, floor)
+    for level in (12.2, 13.6, 15.0):
+        brush.box(0, level, GRID, level + 0.12, (132, 86, 54))
+    brush.box(0, 10.5, GRID, 11, (252, 246, 236))
+    left = 1.0 if variant == 0 else 10.6
+    brush.box(left, 1.4, left + 4.4, 6.6, (250, 250, 250))
+    brush.box(left + 0.4, 1.8, left + 4.0, 6.2, (128, 200, 244))
+    brush.box(left + 2.0, 1.8, left + 2.4, 6.2, (250, 250, 250))
+    brush.box(left + 0.4, 3.8, left + 4.0, 4.2, (250, 250, 250))
+    right = 11.4 if variant == 0 else 1.6
+    brush.box(right, 2.0, right + 3.2, 4.8, (120, 78, 48))
+    brush.box(right + 0.4, 2.4, right + 2.8, 4.4, (240, 196, 92) if variant == 0 else (226, 130, 110))
+    brush.oval(8, 14.2, 6.6, 1.3, (196, 72, 72) if variant == 0 else (78, 110, 168))
+    brush.oval(8, 14.2, 5.2, 0.9, (226, 132, 110) if variant == 0 else (132, 160, 206))
+    return brush
+
+
 _PLACES: dict[str, Callable[[int], Brush]] = {
     "space": _space,
     "forest": _forest,
@@ -228,6 +249,7 @@ _PLACES: dict[str, Callable[[int], Brush]] = {
     "times square": _times_square,
     "snow": _snow,
     "sea": _sea,
+    "living room": _living_room,
 }
 PLACES = tuple(_PLACES)
 

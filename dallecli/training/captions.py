@@ -37,6 +37,7 @@ PLACE_PHRASES: dict[str, tuple[str, ...]] = {
     "times square": ("in times square", "in times square", "in the city at night"),
     "snow": ("in the snow", "in the snow", "in winter"),
     "sea": ("under the sea", "under the sea", "underwater"),
+    "living room": ("in the living room", "in a living room", "in the room"),
 }
 
 STYLE_PHRASES: dict[str, tuple[str, ...]] = {

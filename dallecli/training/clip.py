@@ -24,7 +24,7 @@ STD = (0.26862954, 0.26130258, 0.27577711)
 
 READ_SIZE = 16
 """The side in pixels at which pictures should be readable from their embeddings."""
-READABLE, CLOSE = 20.0, 1.0
+READABLE, CLOSE = 30.0, 1.0
 """The weights of the two additions beside the contrastive loss."""
 
 
@@ -63,6 +63,7 @@ class ClipObjective:
     name = "clip"
 
     def __init__(self, towers: ClipTowers, train: ClipData, held_out: ClipData) -> None:
+        seed_patches(towers.image_encoder, train.pictures[:4096])
         self.module = towers
         self.towers = towers
         self.train = train
@@ -129,6 +130,25 @@ def trimmed(ids: Tensor) -> Tensor:
     end = int(ids.max())
     longest = int(ids.eq(end).int().argmax(dim=-1).max())
     return ids[:, : longest + 1]
+
+
+@torch.no_grad()
+def seed_patches(image_encoder: CLIPVisionModel, pictures: Tensor) -> None:
+    """Set the patch embedding to the principal components of `pictures`' patches, half whitened.
+
+    From random weights, most of a run is spent on finding the few directions in which pictures differ. Half whitening
+    (the fourth root of the variance is divided out) lets details be heard beside the large areas without drowning them.
+    """
+    weight = image_encoder.vision_model.embeddings.patch_embedding.weight
+    size = weight.shape[-1]
+    patches = F.unfold(normalised(pictures), size, stride=size).transpose(1, 2).flatten(0, 1)
+    patches = patches - patches.mean(dim=0)
+    variance, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+    kept = min(len(weight), len(variance))
+    variance, directions = variance.flip(0)[:kept].clamp(min=1e-6), directions.flip(1)[:, :kept]
+    components = (directions / variance**0.25).T
+    components /= (components @ patches.T).std()
+    weight[:kept] = components.unflatten(1, weight.shape[1:])
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ EMBEDDING_NOISE = 0.25
 """The largest perturbation of an image embedding, in standard deviations."""
 NOISY_LEAN = 0.65
 """The power of `stratified`."""
-CORE_SHARE = 0.7
+CORE_SHARE = 0.3
 """The share of samples that are drawn from the core of the pool alone."""
 
 

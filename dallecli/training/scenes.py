@@ -41,13 +41,13 @@ class Mix:
     re-inked. split: which pairs of things may meet (see ``is_held_out``).
     """
 
-    single: float = 0.52
+    single: float = 0.44
     count: float = 0.08
     riding: float = 0.14
-    on: float = 0.06
+    on: float = 0.08
     adorned: float = 0.06
-    beside: float = 0.09
-    left_of: float = 0.05
+    beside: float = 0.10
+    left_of: float = 0.10
     small: float = 0.05
     large: float = 0.08
     aside: float = 0.12
