@@ -107,12 +107,23 @@ def evaluate(
     seed: Annotated[
         int, typer.Option("--seed", "-s", metavar="N", help="Seed of the first picture.", rich_help_panel=MEASURE)
     ] = 0,
+    kind: Annotated[
+        list[str] | None,
+        typer.Option("--kind", metavar="NAME", help="Prompts of this kind only; repeatable.", rich_help_panel=MEASURE),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Write the pictures here.", rich_help_panel=MEASURE)
     ] = None,
     preset: PresetOption = "cpu",
     state: StateOption = None,
     device: options.Device = None,
+    steps: options.Steps = None,
+    prior_steps: options.PriorSteps = None,
+    upsampler_steps: options.UpsamplerSteps = None,
+    guidance: options.Guidance = None,
+    prior_guidance: options.PriorGuidance = None,
+    sampler: options.Sampler = None,
+    prior_candidates: options.PriorCandidates = None,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -120,22 +131,42 @@ def evaluate(
     """Let the independent judge say how often a model paints what was asked.
 
     The judge is the one trained under --state (dalle train starter --stage judge); its own accuracy on drawn scenes
-    that it has never seen stands beside.
+    that it has never seen stands beside. Pictures are judged at 64 px.
 
     \b
     Examples:
       dalle train evaluate
       dalle train evaluate --model ./my-starter -n 200 --json
+      dalle train evaluate --kind pair --guidance 4 --steps 15
     """
     from dallecli.cli.display import emit_json, emit_rows
+    from dallecli.errors import BadSetting
     from dallecli.placement import decide
+    from dallecli.request import Generate, Stage
+    from dallecli.training.evaluate import KINDS
     from dallecli.training.evaluate import evaluate as measure
     from dallecli.training.preset import load_preset
     from dallecli.training.starter import Workshop
 
+    known = [one.name for one in KINDS]
+    for name in kind if kind is not None else ():
+        if name not in known:
+            raise BadSetting(f"there is no kind {name!r}", hint=f"choose from {', '.join(known)}")
+    if pictures < 1:
+        raise BadSetting(f"--num is {pictures}", hint="give a number above 0")
+    ask = Generate(
+        prompt="a judged one",
+        model=model,
+        seed=seed,
+        prior=Stage(steps=prior_steps, guidance=prior_guidance),
+        decoder=Stage(sampler=sampler, steps=steps, guidance=guidance),
+        upsampler=Stage(steps=upsampler_steps),
+        prior_candidates=prior_candidates,
+        device=device,
+    )
     workshop = Workshop(load_preset(preset), (state or _cache()) / preset, decide(device, None).device)
     with _Bars(quiet=quiet) as bars:
-        figures = measure(workshop, model, count=pictures, seed=seed, device=device, out=out, watch=bars.count)
+        figures = measure(workshop, ask, count=pictures, kinds=kind, out=out, watch=bars.count)
     if json:
         emit_json(figures)
     else:

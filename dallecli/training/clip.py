@@ -8,6 +8,7 @@ the picture's, not only closer than the others': it is where the prior starts fr
 Equal captions in one batch are all right answers to each other: with a small vocabulary a batch holds many.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
+from dallecli.training.batch import Draw, take
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 """CLIP's mean of RGB in [0, 1], written to `feature_extractor/preprocessor_config.json`."""
@@ -62,20 +64,32 @@ class ClipObjective:
 
     name = "clip"
 
-    def __init__(self, towers: ClipTowers, train: ClipData, held_out: ClipData) -> None:
+    def __init__(
+        self,
+        towers: ClipTowers,
+        train: ClipData,
+        held_out: ClipData,
+        gather: Callable[[Tensor], Tensor] = lambda rows: rows,
+    ) -> None:
+        """Train on `train`, validate on `held_out`.
+
+        `gather` returns the rows of all processes that share a batch, behind one another: what is right in a batch
+        depends on all of it.
+        """
         seed_patches(towers.image_encoder, train.pictures[:4096])
         self.module = towers
         self.towers = towers
         self.train = train
         self.held_out = held_out
+        self.gather = gather
 
-    def loss(self, batch: int, generator: torch.Generator) -> Tensor:
+    def loss(self, draw: Draw) -> Tensor:
         """Return the loss of a random batch."""
-        device = self.train.pictures.device
-        chosen = torch.randint(len(self.train.pictures), (batch,), generator=generator, device=device)
-        pictures, ids = self.train.pictures[chosen], trimmed(self.train.ids[chosen])
-        texts = self.towers.text_encoder(ids).embedding.float()
-        images = self.towers.image_encoder(normalised(pictures)).float()
+        chosen = draw.integers(len(self.train.pictures))
+        pictures, ids = take(self.train.pictures, chosen), take(self.train.ids, chosen)
+        texts = self.gather(self.towers.text_encoder(trimmed(ids)).embedding.float())
+        images = self.gather(self.towers.image_encoder(normalised(pictures)).float())
+        pictures, ids = self.gather(pictures), self.gather(ids)
         close = F.mse_loss(texts, images.detach()) / images.detach().var()
         loss: Tensor = self._contrast(texts, images, ids) + READABLE * self._misread(images, pictures) + CLOSE * close
         return loss
@@ -88,7 +102,7 @@ class ClipObjective:
     def _contrast(self, texts: Tensor, images: Tensor, ids: Tensor) -> Tensor:
         scale = self.towers.logit_scale.clamp(max=4.6).exp()
         logits = scale * F.normalize(texts, dim=-1) @ F.normalize(images, dim=-1).T
-        right = (ids[:, None] == ids[None]).all(dim=-1).float()
+        right = same_caption(ids).float()
         right = right / right.sum(dim=-1, keepdim=True)
         loss: Tensor = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
         return loss
@@ -107,18 +121,27 @@ class ClipObjective:
             images.append(self.towers.image_encoder(normalised(self.held_out.pictures[part])))
         text, image = torch.cat(texts), torch.cat(images)
         scores = F.normalize(text, dim=-1) @ F.normalize(image, dim=-1).T
-        ids = self.held_out.ids
-        same = (ids[:, None] == ids[None]).all(dim=-1)
-        rows = torch.arange(len(ids), device=ids.device)
+        same = same_caption(self.held_out.ids)
         return {
-            "text_to_image": float(same[rows, scores.argmax(dim=1)].float().mean()),
-            "image_to_text": float(same[rows, scores.argmax(dim=0)].float().mean()),
+            "text_to_image": recall(scores, same, 1),
+            "image_to_text": recall(scores.T, same, 1),
             "misread": float(self._misread(image, self.held_out.pictures)),
             "apart": float(F.mse_loss(text, image) / image.var()),
         }
 
     def samples(self) -> None:
         """There is nothing to see."""
+
+
+def same_caption(ids: Tensor) -> Tensor:
+    """Return whether two of the captions `ids` [n context] are one and the same, [n n]."""
+    return (ids[:, None] == ids[None]).all(dim=-1)
+
+
+def recall(scores: Tensor, right: Tensor, first: int) -> float:
+    """Return the share of rows of `scores` [n m] with a `right` one [n m] among their `first` highest."""
+    best = scores.topk(first, dim=1).indices
+    return float(right.gather(1, best).any(dim=1).float().mean())
 
 
 def trimmed(ids: Tensor) -> Tensor:

@@ -4,11 +4,14 @@ It shares no weights with CLIP, which had a hand in painting: a picture can plea
 at 32 px, whatever the picture's size.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from dallecli.training.batch import Draw
 
 SIZE = 32
 """The side of the picture that the judge sees, in pixels."""
@@ -16,11 +19,18 @@ SIZE = 32
 
 @dataclass(slots=True)
 class Verdict:
-    """Logits of each thing being there [b things], of the named background [b grounds], of the style [b styles]."""
+    """What the judge says of a batch.
+
+    Logits of each thing being there `objects` [b things], of the named `background` [b grounds], of the `style`
+    [b styles]. `places` [b things 2] is where each thing would be, as x and y from 0 (left, top) to 1;
+    `features` [b d] are what background and style are read from.
+    """
 
     objects: Tensor
     background: Tensor
     style: Tensor
+    places: Tensor
+    features: Tensor
 
 
 class Judge(nn.Module):
@@ -47,8 +57,17 @@ class Judge(nn.Module):
         x = F.interpolate(pictures.float(), size=(SIZE, SIZE), mode="area") / 127.5 - 1
         cells = self.body(x.contiguous(memory_format=torch.channels_last))
         pooled = cells.mean(dim=(2, 3))
-        objects = self.objects(cells).flatten(2).logsumexp(dim=-1)
-        return Verdict(objects, self.background(pooled), self.style(pooled))
+        logits = self.objects(cells)
+        objects = logits.flatten(2).logsumexp(dim=-1)
+        return Verdict(objects, self.background(pooled), self.style(pooled), _places(logits), pooled)
+
+
+def _places(logits: Tensor) -> Tensor:
+    """Return the mean position [b k 2] under the softmax of each map of `logits` [b k h w], x and y from 0 to 1."""
+    height, width = logits.shape[2:]
+    share = logits.flatten(2).softmax(dim=-1).unflatten(2, (height, width))
+    x, y = torch.linspace(0, 1, width, device=logits.device), torch.linspace(0, 1, height, device=logits.device)
+    return torch.stack([share.sum(dim=2) @ x, share.sum(dim=3) @ y], dim=-1)
 
 
 def _stage(channels_in: int, channels_out: int, stride: int) -> list[nn.Module]:
@@ -77,14 +96,13 @@ class JudgeObjective:
         self.train = train
         self.held_out = held_out
 
-    def loss(self, batch: int, generator: torch.Generator) -> Tensor:
+    def loss(self, draw: Draw) -> Tensor:
         """Return the loss of a random batch, slightly noised, so that the judge does not lean on exact colours."""
         data = self.train
-        device = data.pictures.device
-        chosen = torch.randint(len(data.pictures), (batch,), generator=generator, device=device)
+        chosen = draw.integers(len(data.pictures))
         pictures = data.pictures[chosen].float()
-        size = 12 * torch.rand((batch, 1, 1, 1), generator=generator, device=device)
-        pictures = pictures + size * torch.randn(pictures.shape, generator=generator, device=device)
+        size = 12 * draw.uniform(1, 1, 1)
+        pictures = pictures + size * draw.normal(*pictures.shape[1:])
         verdict = self.judge(pictures)
         objects = F.binary_cross_entropy_with_logits(verdict.objects, data.objects[chosen], reduction="none")
         background = F.cross_entropy(verdict.background, data.background[chosen])
@@ -100,6 +118,26 @@ class JudgeObjective:
 
 
 @torch.no_grad()
+def verdicts(judge: Judge, pictures: Tensor) -> Verdict:
+    """Return the verdict on all of `pictures` [n 3 s s], judged in batches."""
+    parts = [judge(pictures[start : start + 256]) for start in range(0, len(pictures), 256)]
+    return Verdict(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Verdict)))
+
+
+def in_order(judge: Judge, pictures: Tensor, orders: Sequence[tuple[int, int, str]]) -> float:
+    """Return the share of `pictures` [n 3 s s] where the judge sees two things in the order asked for.
+
+    An order (first, second, axis) is kept when the first thing's most likely place is left of the second's ("x") or
+    above it ("y"). Chance is one half: whether the things are there at all is another question.
+    """
+    places = verdicts(judge, pictures).places
+    kept = [
+        bool(place[first, "xy".index(axis)] < place[second, "xy".index(axis)])
+        for place, (first, second, axis) in zip(places, orders, strict=True)
+    ]
+    return sum(kept) / len(kept)
+
+
 def accuracies(judge: Judge, data: JudgeData) -> dict[str, float]:
     """Return what share of `data` the judge recognises.
 
@@ -108,11 +146,9 @@ def accuracies(judge: Judge, data: JudgeData) -> dict[str, float]:
     background, the share where it is the most likely named one; `style`: likewise of the pictures in a style.
     A share of nothing is left out.
     """
-    parts = range(0, len(data.pictures), 256)
-    verdicts = [judge(data.pictures[start : start + 256]) for start in parts]
-    objects = torch.cat([verdict.objects for verdict in verdicts])
+    verdict = verdicts(judge, data.pictures)
     found, wanted = [], data.objects.bool()
-    for logits, there in zip(objects, wanted, strict=True):
+    for logits, there in zip(verdict.objects, wanted, strict=True):
         best = logits.topk(int(there.sum())).indices
         found.append(float(there[best].float().mean()))
     figures = {
@@ -121,10 +157,10 @@ def accuracies(judge: Judge, data: JudgeData) -> dict[str, float]:
     }
     named = data.background > 0
     if named.any():
-        background = torch.cat([verdict.background for verdict in verdicts])[:, 1:].argmax(dim=-1) + 1
+        background = verdict.background[:, 1:].argmax(dim=-1) + 1
         figures["background"] = float((background == data.background)[named].float().mean())
     styled = data.style > 0
     if styled.any():
-        style = torch.cat([verdict.style for verdict in verdicts])[:, 1:].argmax(dim=-1) + 1
+        style = verdict.style[:, 1:].argmax(dim=-1) + 1
         figures["style"] = float((style == data.style)[styled].float().mean())
     return figures

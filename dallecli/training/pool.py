@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dallecli.training.backdrops import COLOURS, NAMES
-from dallecli.training.captions import STYLES, article
+from dallecli.training.captions import STYLE_PHRASES, STYLES, article
 from dallecli.training.scenes import HELD_OUT_SEEDS, Mix, Scene, render, sample_scene
 from dallecli.training.sprites import mean_colour
 from dallecli.training.vocabulary import thing_index, things
@@ -101,29 +102,83 @@ def open_pool(path: Path) -> Pool:
     return Pool(pictures=pictures, captions=captions, labels=labels)
 
 
+Axis = Literal["x", "y"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A caption to paint, and the class indices that a judge should find in the picture."""
+    """A caption to paint, and what a judge should find in the picture, as class indices.
+
+    order: None, or (first, second, axis) where the first thing stands left of the second ("x") or above it ("y").
+    """
 
     caption: str
-    thing: int
-    background: int
+    things: tuple[int, ...]
+    background: int = 0
+    style: int = 0
+    order: tuple[int, int, Axis] | None = None
 
 
-def prompts_for_judging(count: int, seed: int, named_background: bool) -> tuple[Prompt, ...]:
+def single_prompts(count: int, seed: int, named_background: bool = False) -> tuple[Prompt, ...]:
     """Single-thing prompts, every thing equally often: "a dog", or "a dog on a red background".
 
-    Things come in shuffled rounds of the vocabulary; a named colour is never one that the thing would drown in.
+    A named colour is never one that the thing would drown in.
     """
     rng = np.random.default_rng(seed)
-    order: Iterable[int] = np.concatenate([rng.permutation(len(things())) for _ in range(-(-count // len(things())))])
     prompts = []
-    for thing in list(order)[:count]:
+    for thing in _in_rounds(count, rng):
         phrase, background = article(things()[thing].name), 0
         if named_background:
-            tone = np.asarray(mean_colour(int(thing)), dtype=np.float64)
+            tone = np.asarray(mean_colour(thing), dtype=np.float64)
             clear = [name for name, colour in COLOURS.items() if np.linalg.norm(tone - colour) >= 75]
             colour = clear[int(rng.integers(len(clear)))]
             phrase, background = f"{phrase} on {article(colour)} background", NAMES.index(colour)
-        prompts.append(Prompt(caption=phrase, thing=thing_index()[things()[thing].name], background=background))
+        prompts.append(Prompt(caption=phrase, things=(thing,), background=background))
     return tuple(prompts)
+
+
+def style_prompts(count: int, seed: int) -> tuple[Prompt, ...]:
+    """Single things in every style by turns: "a pencil sketch of a dog"."""
+    rng = np.random.default_rng(seed)
+    prompts = []
+    for number, thing in enumerate(_in_rounds(count, rng)):
+        style = 1 + number % (len(STYLES) - 1)
+        phrases = STYLE_PHRASES[STYLES[style]]
+        caption = phrases[int(rng.integers(len(phrases)))].format(article(things()[thing].name))
+        prompts.append(Prompt(caption=caption, things=(thing,), style=style))
+    return tuple(prompts)
+
+
+def scene_prompts(found: Iterable[Scene]) -> tuple[Prompt, ...]:
+    """The captions of some scenes, with all that is known about them."""
+    return tuple(
+        Prompt(
+            caption=scene.caption,
+            things=tuple(thing_index()[name] for name in scene.counts),
+            background=NAMES.index(scene.background),
+            style=STYLES.index(scene.style),
+            order=_order(scene),
+        )
+        for scene in found
+    )
+
+
+def _order(scene: Scene) -> tuple[int, int, Axis] | None:
+    if len(scene.counts) != 2:
+        return None
+    first, second = (placed.thing for placed in scene.placed)
+    match scene.arrangement:
+        case "left of":
+            return first, second, "x"
+        case "riding" | "on" | "wearing":  # the mount, the seat or the wearer is painted first
+            return second, first, "y"
+        case "under":
+            return first, second, "y"
+        case _:
+            return None
+
+
+def _in_rounds(count: int, rng: np.random.Generator) -> list[int]:
+    """Things in shuffled rounds of the vocabulary."""
+    rounds = [rng.permutation(len(things())) for _ in range(-(-count // len(things())))]
+    return [int(thing) for thing in np.concatenate(rounds)[:count]]

@@ -12,6 +12,7 @@ import pytest
 
 from dallecli.training import captions, pool, scenes, sprites
 from dallecli.training.backdrops import COLOURS, NAMES, PASTELS, PLACES, UNNAMED_WHITE, backdrop
+from dallecli.training.captions import STYLES
 from dallecli.training.scenes import GRID, HELD_OUT_SEEDS, SINGLES, Mix, Placed, Scene, render
 from dallecli.training.vocabulary import thing_index, things
 
@@ -307,14 +308,40 @@ def test_a_pool_across_the_held_out_border_is_refused() -> None:
 def test_the_pictures_that_models_were_trained_on_have_not_changed() -> None:
     drawn = list(pool.scenes(0, 200, Mix()))
     text = "\n".join(f"{scene.caption} {scene.placed}" for scene in drawn)
-    assert hashlib.sha256(text.encode()).hexdigest()[:12] == "17ec2088c3a6"
+    assert hashlib.sha256(text.encode()).hexdigest()[:12] == "759b70c61bf2"
 
 
-def test_prompts_for_judging_ask_for_every_thing_equally_often() -> None:
-    prompts = pool.prompts_for_judging(96, 0, named_background=True)
-    assert set(Counter(prompt.thing for prompt in prompts).values()) == {2}
+def test_prompts_of_single_things_ask_for_every_thing_equally_often() -> None:
+    prompts = pool.single_prompts(96, 0, named_background=True)
+    assert set(Counter(prompt.things for prompt in prompts).values()) == {2}
     for prompt in prompts:
-        assert things()[prompt.thing].name in prompt.caption
+        (thing,) = prompt.things
+        assert things()[thing].name in prompt.caption
         assert f"{NAMES[prompt.background]} background" in prompt.caption
-    assert pool.prompts_for_judging(96, 0, named_background=True) == prompts
-    assert all(prompt.background == 0 for prompt in pool.prompts_for_judging(5, 0, named_background=False))
+    assert pool.single_prompts(96, 0, named_background=True) == prompts
+    assert all(prompt.background == 0 for prompt in pool.single_prompts(5, 0))
+
+
+def test_prompts_of_styles_go_round_the_styles() -> None:
+    prompts = pool.style_prompts(9, 0)
+    assert [prompt.style for prompt in prompts] == [1, 2, 3] * 3
+    for prompt in prompts:
+        assert any(word in prompt.caption for word in STYLES[prompt.style].split())
+
+
+def test_the_prompt_of_a_scene_orders_its_things_as_they_are_drawn() -> None:
+    drawn = list(pool.scenes(HELD_OUT_SEEDS, 300, Mix(single=0, count=0, split="any")))
+    orders = {"x": 0, "y": 0}
+    for scene, prompt in zip(drawn, pool.scene_prompts(drawn), strict=True):
+        assert sorted(prompt.things) == sorted(placed.thing for placed in scene.placed)
+        if prompt.order is None:
+            assert scene.arrangement == "beside"
+            continue
+        first, second, axis = prompt.order
+        where = {placed.thing: placed for placed in scene.placed}
+        if axis == "x":
+            assert where[first].x + where[first].width <= where[second].x
+        else:
+            assert where[first].y <= where[second].y
+        orders[axis] += 1
+    assert min(orders.values()) > 20

@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from dallecli.errors import BadSetting, NotDownloaded
-from dallecli.training.clip import rescale
-from dallecli.training.evaluate import evaluate
+from dallecli.request import Generate, Stage
+from dallecli.training.clip import recall, rescale
+from dallecli.training.evaluate import evaluate, frechet, nearest_distances
+from dallecli.training.judge import _places
 from dallecli.training.preset import load_preset
 from dallecli.training.starter import NEEDS, Workshop, train_stage
 
@@ -117,17 +119,59 @@ def test_what_the_judge_says_of_drawn_scenes_is_a_share(workshop: Workshop) -> N
     assert all(0 <= value <= 1 for value in figures.values())
 
 
-def test_a_model_is_evaluated_in_shares_and_shown_uncurated(workshop: Workshop, folder: Path, tmp_path: Path) -> None:
+def test_a_model_is_evaluated_in_every_kind_and_shown_uncurated(
+    workshop: Workshop, folder: Path, tmp_path: Path
+) -> None:
     seen: list[tuple[int, int]] = []
     figures = evaluate(
-        workshop, str(folder), count=1, seed=0, out=tmp_path, watch=lambda done, of: seen.append((done, of))
+        workshop,
+        Generate(prompt="x", model=str(folder), decoder=Stage(steps=2), prior=Stage(steps=2)),
+        count=3,
+        out=tmp_path,
+        watch=lambda done, of: seen.append((done, of)),
     )
-    assert seen == [(1, 2), (2, 2)]
-    assert {"single_objects", "background_background", "real_objects"} <= set(figures)
-    assert all(0 <= share <= 1 for share in figures.values())
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "single.png",
-        "single.txt",
-        "background.png",
-        "background.txt",
-    }
+    assert seen[0] == (1, 15) and seen[-1] == (15, 15)
+    shares = {"single_objects", "background_background", "pair_all_objects", "pair_relation", "style_style"}
+    shares |= {f"drawn_{name}" for name in shares}
+    shares |= {f"clip_{way}_{first}" for way in ("text_to_image", "image_to_text") for first in (1, 5)}
+    assert all(0 <= figures[name] <= 1 for name in shares)
+    assert {"frechet", "drawn_frechet", "nearest", "drawn_nearest"} <= set(figures)
+    names = ("single", "background", "pair", "style", "anything")
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{end}" for name in names for end in ("png", "txt")}
+
+
+def test_one_kind_is_judged_alone(workshop: Workshop, folder: Path) -> None:
+    ask = Generate(prompt="x", model=str(folder), decoder=Stage(steps=2), prior=Stage(steps=2))
+    figures = evaluate(workshop, ask, count=1, kinds=["single"])
+    assert {name.split("_")[0] for name in figures} == {"single", "drawn", "clip"}
+
+
+def test_the_frechet_distance_of_gaussians_is_its_closed_form() -> None:
+    generator = torch.Generator().manual_seed(0)
+    a = torch.randn(200_000, 2, generator=generator)
+    b = torch.randn(200_000, 2, generator=generator) * torch.tensor([2.0, 3.0]) + torch.tensor([1.0, 0.0])
+    # |mean|^2 + sum (1 - s)^2 = 1 + 1 + 4; a deviation estimated from n samples is off by 1 / sqrt(2 n).
+    assert frechet(a, b) == pytest.approx(6, abs=0.1)
+    assert frechet(a, a) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_nearest_picture_is_found_across_chunks() -> None:
+    known = torch.zeros(9000, 3, 4, 4, dtype=torch.uint8)
+    known[8500] = 200
+    found = nearest_distances(torch.full((1, 3, 4, 4), 190.0), known)
+    assert found.tolist() == pytest.approx([10.0])
+
+
+def test_the_judge_places_a_thing_where_its_cells_light_up() -> None:
+    logits = torch.full((1, 2, 8, 8), -20.0)
+    logits[0, 0, 0, 7] = logits[0, 1, 7, 0] = 20.0
+    assert _places(logits)[0].tolist() == [[pytest.approx(1), pytest.approx(0)], [pytest.approx(0), pytest.approx(1)]]
+
+
+def test_recall_counts_every_right_answer_among_the_first() -> None:
+    scores = torch.tensor([[0.9, 0.1, 0.5], [0.9, 0.8, 0.1], [0.3, 0.2, 0.1]])
+    right = torch.eye(3, dtype=torch.bool)
+    assert recall(scores, right, 1) == pytest.approx(1 / 3)
+    assert recall(scores, right, 2) == pytest.approx(2 / 3)
+    right[2, 0] = True
+    assert recall(scores, right, 1) == pytest.approx(2 / 3)
