@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import ExifTags, Image, PngImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from dallecli.errors import BadOutput, BadPicture, BadRecipe, BadSetting, DiskFull, PromptError
 from dallecli.recipe import Recipe
@@ -36,7 +36,7 @@ _COMMENT_CODE = b"ASCII\0\0\0"
 _SLUG_BYTES = 120
 
 # What Pillow's decoders raise on damaged files besides OSError, seen on its own test corpus.
-_DECODER_ERRORS = (ValueError, SyntaxError, EOFError, NotImplementedError, TypeError, KeyError, struct.error)
+DECODER_ERRORS = (ValueError, SyntaxError, EOFError, NotImplementedError, TypeError, KeyError, struct.error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +74,11 @@ def encode(image: Image.Image, format: str, recipe: Recipe | None) -> bytes:
     target = io.BytesIO()
     try:
         if format == "png":
-            image.save(target, "PNG", pnginfo=_png_text(recipe), compress_level=6)
+            image.save(target, "PNG", pnginfo=png_text(recipe), compress_level=6)
         elif format == "jpeg":
-            image.save(target, "JPEG", quality=95, subsampling=0, exif=_exif(recipe))
+            image.save(target, "JPEG", quality=95, subsampling=0, exif=exif_of(recipe))
         else:
-            image.save(target, "WEBP", lossless=True, quality=60, exif=_exif(recipe))
+            image.save(target, "WEBP", lossless=True, quality=60, exif=exif_of(recipe))
     except (OSError, ValueError) as error:
         # Only the sides can be at fault: JPEG ends at 65500 pixels, WebP at 16383.
         sides = f"{image.width} x {image.height}"
@@ -94,7 +94,7 @@ def read_recipe(source: Path | BinaryIO) -> Recipe:
     Raises BadPicture if it cannot be read as a picture, BadRecipe if no recipe is inside.
     """
     path = source if isinstance(source, Path) else "standard input"
-    with _opened(source) as image:
+    with opened(source, str(path)) as image:
         if image.format == "PNG":
             text = image.info.get(_KEY)
         else:
@@ -287,7 +287,8 @@ def _output_error(error: OSError, path: Path) -> BadOutput | DiskFull:
     return BadOutput(f"cannot write here: {reason}", where=str(path), hint="choose another place with -o or --out")
 
 
-def _png_text(recipe: Recipe | None) -> PngImagePlugin.PngInfo | None:
+def png_text(recipe: Recipe | None) -> PngImagePlugin.PngInfo | None:
+    """The chunk that carries a recipe in a PNG or an APNG."""
     if recipe is None:
         return None
     info = PngImagePlugin.PngInfo()
@@ -295,7 +296,8 @@ def _png_text(recipe: Recipe | None) -> PngImagePlugin.PngInfo | None:
     return info
 
 
-def _exif(recipe: Recipe | None) -> bytes:
+def exif_of(recipe: Recipe | None) -> bytes:
+    """The EXIF data that carry a recipe in a JPEG or a WebP."""
     if recipe is None:
         return b""
     exif = Image.Exif()
@@ -310,23 +312,28 @@ def _comment(raw: object) -> str | None:
 
 
 @contextlib.contextmanager
-def _opened(source: Path | BinaryIO) -> Iterator[Image.Image]:
-    """A picture file, its header read and its pixels not. Raises BadPicture with the reason."""
-    path = source if isinstance(source, Path) else "standard input"
+def opened(source: Path | BinaryIO, where: str) -> Iterator[ImageFile.ImageFile]:
+    """A PNG, JPEG or WebP file, its header read and its pixels not.
+
+    What goes wrong inside of the `with` block, where Pillow decodes the pixels, also becomes a BadPicture with the
+    reason; `where` is what it calls the file.
+    """
     try:
         if isinstance(source, Path):
             status = source.stat()
             if not stat.S_ISREG(status.st_mode):
-                raise BadPicture("this is not a file", where=str(path))
+                raise BadPicture("this is not a file", where=where)
             if status.st_size > FILE_BYTES:
-                raise BadPicture(f"the file has {status.st_size} bytes, the limit is {FILE_BYTES}", where=str(path))
+                raise BadPicture(f"the file has {status.st_size} bytes, the limit is {FILE_BYTES}", where=where)
         with warnings.catch_warnings():
             # Pillow also reports damaged metadata to standard error; what matters comes out as an exception.
             warnings.simplefilter("ignore")
             with Image.open(source, formats=[format.upper() for format in FORMATS]) as image:
                 yield image
+    except Image.DecompressionBombError as error:
+        raise BadPicture("the picture has far too many pixels", where=where) from error
     except UnidentifiedImageError as error:
-        raise BadPicture("this is not a PNG, JPEG or WebP picture", where=str(path)) from error
-    except (OSError, Image.DecompressionBombError, *_DECODER_ERRORS) as error:
+        raise BadPicture("this is not a PNG, JPEG or WebP picture", where=where) from error
+    except (OSError, *DECODER_ERRORS) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror is not None else str(error)
-        raise BadPicture(f"the picture cannot be read: {reason}", where=str(path)) from error
+        raise BadPicture(f"the picture cannot be read: {reason}", where=where) from error

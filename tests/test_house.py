@@ -19,7 +19,11 @@ HOUSE = Path(dallecli.__file__).parent
 # The floors of design: a room may import rooms on lower floors, and nothing else of ours. On floor 1 the rooms do not
 # know each other; on the others a room may import its neighbours.
 FLOORS = [
-    {"safe", "errors", "source", "request", "recipe", "picture", "engine"},
+    {
+        *("safe", "errors", "source", "request", "recipe", "picture", "engine"),
+        *("inputs", "embedding_file"),
+        *("reading", "masks", "canvas", "animation"),
+    },
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement"},
     {"studio"},

@@ -1,0 +1,214 @@
+"""Pictures from outside: the bytes of a PNG, JPEG or WebP file become upright 8-bit sRGB pixels, or an error.
+
+Whatever decides about colours is honoured: bit depth, palettes, transparency, CMYK, an embedded ICC profile, and the
+EXIF orientation. The gamma and chromaticity chunks of old PNGs are not: their colours are read as sRGB.
+"""
+
+import io
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageCms, ImageColor, ImageFile
+
+from dallecli.errors import BadPicture, BadSetting
+from dallecli.picture import DECODER_ERRORS, opened
+from dallecli.source import STDIN, Source
+
+SIDE_LIMIT: Final = 16_384
+"""The longest side of a picture in pixels."""
+
+PIXEL_LIMIT: Final = 64 * 2**20
+"""The most pixels of a picture: a bit more than today's phones make."""
+
+BACKGROUND: Final = "white"
+
+# Tag 274 says where the first row and column are; these bring them to the top and the left (EXIF 2.32, 4.6.4).
+_UPRIGHT: Final = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_GREY_AND_ALPHA: Final = 4  # a colour type of PNG
+
+_MODES_OF_SPACES: Final = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A picture as it was read.
+
+    `image` is mode "RGB", upright sRGB, with what is transparent shown over the background. `alpha` (mode "L", 0 is
+    transparent) is None for a file that knows no transparency. `turned` says that the file's width is the image's
+    height. `warnings` are sentences for the user about what was left out.
+    """
+
+    image: Image.Image
+    alpha: Image.Image | None
+    turned: bool
+    warnings: tuple[str, ...]
+
+
+def read_picture(source: Source, *, background: str = BACKGROUND) -> Reading:
+    """Decode a picture; of an animation the first frame.
+
+    `background` is a colour, by name or as #rrggbb, that is seen through whatever is transparent.
+
+    Raises:
+        BadPicture: the file is cut short, damaged, or larger than `SIDE_LIMIT` and `PIXEL_LIMIT`, which is found out
+            before its pixels are decoded.
+        BadSetting: the background is not a colour.
+    """
+    if source.data is None:
+        raise ValueError("a source without its bytes cannot be read")
+    behind = _colour(background)
+    where = "standard input" if source.name == STDIN else source.name
+    warnings: list[str] = []
+    with opened(io.BytesIO(source.data), where) as file:
+        _check_size(file, where)
+        pixels, alpha = _decode(file, source.data)
+        frames = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)  # an MPO is a photo with its preview
+        profile = file.info.get("icc_profile")
+        turn = _UPRIGHT.get(_orientation(file))
+    if frames > 1:
+        warnings.append(f"{where} is an animation: only the first of its {frames} frames is read")
+    if profile:
+        pixels, complaint = _to_srgb(pixels, profile)
+        if complaint is not None:
+            warnings.append(f"{where}: {complaint}")
+    image = pixels.convert("RGB")
+    if alpha is not None:
+        image = Image.composite(image, Image.new("RGB", image.size, behind), alpha)
+    if turn is not None:
+        image = image.transpose(turn)
+        alpha = alpha.transpose(turn) if alpha is not None else None
+    return Reading(image=image, alpha=alpha, turned=image.size != pixels.size, warnings=tuple(warnings))
+
+
+def _colour(name: str) -> tuple[int, ...]:
+    try:
+        return ImageColor.getrgb(name)[:3]
+    except ValueError as error:
+        raise BadSetting(f"{name!r} is not a colour", hint="use a name such as white, or #rrggbb") from error
+
+
+def _check_size(file: ImageFile.ImageFile, where: str) -> None:
+    if max(file.size) > SIDE_LIMIT or file.width * file.height > PIXEL_LIMIT:
+        raise BadPicture(
+            f"the picture has {file.width} x {file.height} pixels, more than can be read",
+            where=where,
+            hint=f"make it smaller: up to {SIDE_LIMIT} on a side, and {PIXEL_LIMIT // 10**6} million in all",
+        )
+
+
+def _decode(file: ImageFile.ImageFile, data: bytes) -> tuple[Image.Image, Image.Image | None]:
+    """The pixels, as "L", "RGB" or "CMYK", and the alpha channel, as "L"."""
+    depth = data[24] if file.format == "PNG" else 8  # IHDR is always a PNG's first chunk
+    transparent = file.info.get("transparency")
+    if depth == 16:
+        return _decode_16_bit(file, data, transparent)
+    file.load()
+    if file.mode == "P":
+        coloured = file.convert("RGB" if transparent is None else "RGBA")
+        return coloured.convert("RGB"), coloured.getchannel("A") if transparent is not None else None
+    if file.mode in ("RGBA", "LA"):
+        return file.convert(file.mode[:-1]), file.getchannel("A")
+    if file.mode in ("1", "L"):
+        alpha = None
+        if transparent is not None:
+            # The chunk counts in the file's levels: 0 to 3 where pixels have two bits.
+            highest = 2**depth - 1
+            level = (transparent & highest) * 255 // highest
+            alpha = file.convert("L").point([0 if value == level else 255 for value in range(256)])
+        return file.convert("L"), alpha
+    if file.mode == "CMYK":
+        return file.copy(), None
+    rgb = file.convert("RGB")
+    return rgb, _all_but(np.asarray(rgb), transparent) if transparent is not None else None
+
+
+def _decode_16_bit(file: ImageFile.ImageFile, data: bytes, transparent: Any) -> tuple[Image.Image, Image.Image | None]:
+    """As `_decode`, every sample scaled from 65535 to 255 and rounded.
+
+    Of 16-bit colours Pillow keeps the upper bytes, which is off by up to one level, so it is told to unpack others.
+    """
+    samples: NDArray[np.uint16]
+    if file.mode == "I;16":
+        samples = np.asarray(file).astype(np.uint16)[..., None]
+    elif data[25] == _GREY_AND_ALPHA:
+        _unpack_as(file, "RGBA")  # two samples of 16 bits are as long as four of 8
+        samples = np.ascontiguousarray(np.asarray(file)).view(">u2").astype(np.uint16)
+    else:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as twin:
+            _unpack_as(twin, f"{twin.mode};16L")  # as if the lower byte came first
+            lower = np.asarray(twin)
+        samples = np.asarray(file).astype(np.uint16) << 8 | lower
+    whole, rest = np.divmod(samples, 257)
+    levels = (whole + (rest > 128)).astype(np.uint8)
+    channels = levels.shape[2]
+    if channels in (2, 4):
+        return _from_levels(levels[..., :-1]), _from_levels(levels[..., -1:])
+    return _from_levels(levels), _all_but(samples, transparent) if transparent is not None else None
+
+
+def _unpack_as(file: ImageFile.ImageFile, layout: str) -> None:
+    """Let Pillow unpack the samples of an opened PNG as if they were laid out in another way."""
+    file.tile = [tile._replace(args=layout) for tile in file.tile]
+
+
+def _from_levels(levels: NDArray[np.uint8]) -> Image.Image:
+    """A picture of mode "L" or "RGB" from levels `h w 1` or `h w 3`."""
+    return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
+
+
+def _all_but(samples: NDArray[Any], transparent: int | tuple[int, ...]) -> Image.Image:
+    """The alpha channel of a PNG in which one colour is transparent; samples are `h w c`, in the file's own depth."""
+    return Image.fromarray(np.where((samples == transparent).all(axis=2), 0, 255).astype(np.uint8))
+
+
+def _orientation(file: ImageFile.ImageFile) -> int:
+    try:
+        value = file.getexif().get(ExifTags.Base.Orientation)
+    except (OSError, *DECODER_ERRORS):
+        return 0  # damaged EXIF data; every viewer ignores them, too
+    return value if isinstance(value, int) else 0
+
+
+def _to_srgb(pixels: Image.Image, profile: bytes) -> tuple[Image.Image, str | None]:
+    """The pixels in sRGB, by an ICC profile. Where that cannot be, as they are, with the reason.
+
+    A profile that moves no colour by more than one level is sRGB under some name: pixels then stay exactly as they are.
+    """
+    try:
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        space = given.profile.xcolor_space.strip()
+        if space == "RGB" and pixels.mode == "L":
+            pixels = pixels.convert("RGB")
+        if _MODES_OF_SPACES.get(space) != pixels.mode:
+            return pixels, f"its colour profile is for {space} pixels and was ignored"
+        transform = ImageCms.buildTransform(given, ImageCms.createProfile("sRGB"), pixels.mode, "RGB")
+        probe = _probe(pixels.mode)
+        seen = np.asarray(ImageCms.applyTransform(probe, transform)).astype(int)
+        if pixels.mode != "CMYK" and np.abs(seen - np.asarray(probe.convert("RGB"))).max() <= 1:
+            return pixels, None
+        converted = ImageCms.applyTransform(pixels, transform)
+    except (ImageCms.PyCMSError, OSError, *DECODER_ERRORS) as error:
+        return pixels, f"its colour profile cannot be used, colours are taken for sRGB: {error}"
+    assert converted is not None  # only a transform in place returns nothing
+    return converted, None
+
+
+def _probe(mode: str) -> Image.Image:
+    """Every grey, and for colours a cube of 17 levels."""
+    greys = np.arange(256, dtype=np.uint8)
+    if mode != "RGB":
+        return Image.fromarray(greys[None]).convert(mode)
+    levels = np.linspace(0, 255, 17).round().astype(np.uint8)
+    cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
+    return Image.fromarray(np.concatenate([cube, np.stack([greys] * 3, axis=-1)])[None])
