@@ -6,15 +6,27 @@ torch, which makes every front testable in milliseconds.
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from dallecli.errors import BadSteps, UnknownModel, UnknownSampler
-from dallecli.recipe import Recipe, fill, random_seed
-from dallecli.request import Generate, StageSettings
+from dallecli.errors import BadRecipe, BadSteps, UnknownModel, UnknownSampler
+from dallecli.inputs import check_inputs
+from dallecli.recipe import (
+    Editing,
+    Generating,
+    Interpolating,
+    Recipe,
+    fill,
+    fill_stages,
+    random_seed,
+    request_of,
+)
+from dallecli.request import INVERSION, TASKS, Ask, Embed, Request, StageSettings
+from dallecli.source import Source
 
 if TYPE_CHECKING:
+    from dallecli.embedding_file import Embedded
     from dallecli.picture import Picture
 
 
@@ -34,15 +46,44 @@ class Progress:
 
 
 class Engine(Protocol):
-    """Turns requests into pictures."""
+    """Turns requests into pictures and embeddings."""
 
-    def resolve(self, request: Generate) -> Recipe:
-        """Close what the request left open, and refuse what the model cannot do: quickly, before weights are read."""
+    def resolve(self, request: Request) -> Recipe:
+        """Close what the request left open, and refuse what the model cannot do: quickly, before weights are read.
+
+        The recipe's sources have the bytes that the request's have.
+        """
+        ...
+
+    def revive(self, recipe: Recipe) -> Recipe:
+        """Check a recipe that was read from a file as `resolve` checks a request. Its sources have their bytes again.
+
+        Raises: BadRecipe for what no request asks for, and what `resolve` raises.
+        """
         ...
 
     def paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
-        """Yield the pictures of a recipe in order, each with `recipe.single(k)` completed by what was really used."""
+        """Yield the pictures of a recipe in order, each with `recipe.single(k)` completed by what was really used.
+
+        Of a best-of the kept pictures come when all are painted, the best first.
+        """
         ...
+
+    def embed(self, request: Embed, progress: Callable[[Progress], None]) -> list["Embedded"]:
+        """An embedding of every input, in order; before weights are read, refuse what cannot be embedded."""
+        ...
+
+
+def best(pictures: "Sequence[Picture]", count: int, score: str = "clip") -> "list[Picture]":
+    """The `count` pictures with the highest score, the highest first; of equal ones the earlier first."""
+    return sorted(pictures, key=lambda picture: -picture.scores[score])[:count]
+
+
+def check_same_stages(recipe: Recipe, fresh: Recipe) -> None:
+    """Refuse a recipe from a file whose stages are not those that its request runs. Raises BadRecipe."""
+    if set(recipe.stages) != set(fresh.stages):
+        stages = ", ".join(recipe.stages)
+        raise BadRecipe(f"the recipe runs other stages than {recipe.model} does: {stages}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +91,7 @@ class _FakeModel:
     """Defaults of a model that does not exist, shaped like the starter."""
 
     name: str
-    tasks: tuple[str, ...] = ("generate",)
+    tasks: tuple[str, ...] = tuple(TASKS.values())
     prior_candidates: int = 2
     sizes: tuple[int, ...] = (16, 64, 256)
 
@@ -75,41 +116,131 @@ class FakeEngine:
     SAMPLERS = ("ancestral", "ddim", "dpm++")
     STEPS = 1000
     WORDS = 32
+    SPACE = "fake"
 
     def __init__(self, seconds_per_step: float = 0.0) -> None:
         self.seconds_per_step = seconds_per_step
 
-    def resolve(self, request: Generate) -> Recipe:
+    def resolve(self, request: Request) -> Recipe:
+        spec = self._find(request)
+        warnings = check_inputs(request, self.SPACE)
+        seed = request.seed if request.seed is not None else random_seed()
+        recipe = fill(request, spec, self._dropped(request), seed)
+        self._check_stages(recipe.stages)
+        return replace(recipe, warnings=warnings)
+
+    def revive(self, recipe: Recipe) -> Recipe:
+        fresh = self.resolve(request_of(recipe))
+        check_same_stages(recipe, fresh)
+        self._check_stages(recipe.stages)
+        return replace(recipe, scores={}, warnings=fresh.warnings)
+
+    def paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
+        whole = replace(recipe, digest="0" * 64, device="cpu", dtype="fp32")
+        pictures = self._paint(whole.candidates(), progress)
+        if isinstance(recipe.settings, Generating) and recipe.settings.best_of is not None:
+            yield from best(list(pictures), recipe.count)
+        else:
+            yield from pictures
+
+    def embed(self, request: Embed, progress: Callable[[Progress], None]) -> "list[Embedded]":
+        from dallecli.embedding_file import read_embedding
+
+        spec = self._find(request)
+        check_inputs(request, self.SPACE)
+        stages = fill_stages(request, spec, request.size if request.size is not None else spec.sizes[-1])
+        self._check_stages(stages)
+        found = []
+        for k, source in enumerate(request.inputs):
+            if source.kind == "embedding":
+                found.append(read_embedding(source))
+                continue
+            for name in (INVERSION,) if request.invert else ():
+                self._step(name, stages[name], k, len(request.inputs), progress)
+            found.append(_fake_embedding(source, request))
+        return found
+
+    def _paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
+        from PIL import Image
+
+        from dallecli.picture import Picture
+
+        for k in range(recipe.count):
+            start = time.perf_counter()
+            for name, stage in recipe.stages.items():
+                self._step(name, stage, k, recipe.count, progress)
+            single = recipe.single(k)
+            red, green, blue, match = _fake_colour(single)
+            image = Image.new("RGB", (recipe.size, recipe.size), (red, green, blue))
+            scores = {"prior": match / 255, "clip": blue / 255} if recipe.task == "generate" else {}
+            yield Picture(image=image, recipe=single, seconds=time.perf_counter() - start, scores=scores)
+
+    def _step(
+        self, name: str, stage: StageSettings, picture: int, pictures: int, progress: Callable[[Progress], None]
+    ) -> None:
+        for step in range(1, stage.steps + 1):
+            if self.seconds_per_step > 0:
+                time.sleep(self.seconds_per_step)
+            progress(Progress(stage=name, step=step, steps=stage.steps, picture=picture, pictures=pictures))
+
+    def _find(self, request: Ask) -> _FakeModel:
         if request.model not in self.MODELS:
             raise UnknownModel(f"no model is called {request.model!r}", hint=f"one of {', '.join(self.MODELS)}")
-        dropped = " ".join(request.prompt.split()[self.WORDS :])
-        seed = request.seed if request.seed is not None else random_seed()
-        recipe = fill(request, _FakeModel(name=request.model), dropped, seed)
-        for name, stage in recipe.stages.items():
+        return _FakeModel(name=request.model)
+
+    def _dropped(self, request: Ask) -> str:
+        return " ".join(" ".join(text.split()[self.WORDS :]) for text in request.texts).strip()
+
+    def _check_stages(self, stages: Mapping[str, StageSettings]) -> None:
+        for name, stage in stages.items():
             if stage.sampler not in self.SAMPLERS:
                 raise UnknownSampler(
                     f"no sampler is called {stage.sampler!r}", hint=f"one of {', '.join(self.SAMPLERS)}"
                 )
             if stage.steps > self.STEPS:
                 raise BadSteps(f"the {name} was trained on {self.STEPS} steps, not {stage.steps}")
-        return recipe
 
-    def paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
-        from PIL import Image
 
-        from dallecli.picture import Picture
+def _fake_colour(recipe: Recipe) -> bytes:
+    """Red, green, blue and a score, from what decides about a picture: seed, inputs, settings. Ends are mixed."""
+    settings = recipe.settings
+    if isinstance(settings, Interpolating):
+        ends = [_hash(f"{recipe.seed} {_key(source)}") for source in recipe.inputs]
+        weights = _along(settings.positions[0], len(ends)) if settings.positions is not None else settings.weights
+        shares = weights if weights is not None else ()
+        return bytes(round(sum(share * end[i] for share, end in zip(shares, ends, strict=True))) for i in range(4))
+    parts = [str(recipe.seed), *(_key(source) for source in recipe.sources)]
+    if isinstance(settings, Editing):
+        parts += [settings.before, settings.after, repr(settings.strengths[0])]
+    return _hash(" ".join(parts))[:4]
 
-        used = replace(recipe, digest="0" * 64, device="cpu", dtype="fp32")
-        for k in range(recipe.count):
-            start = time.perf_counter()
-            for name, stage in recipe.stages.items():
-                for step in range(1, stage.steps + 1):
-                    if self.seconds_per_step > 0:
-                        time.sleep(self.seconds_per_step)
-                    progress(Progress(stage=name, step=step, steps=stage.steps, picture=k, pictures=recipe.count))
-            single = used.single(k)
-            red, green, blue, match = hashlib.sha256(str(single.seed).encode()).digest()[:4]
-            image = Image.new("RGB", (recipe.size, recipe.size), (red, green, blue))
-            yield Picture(
-                image=image, recipe=single, seconds=time.perf_counter() - start, scores={"prior": match / 255}
-            )
+
+def _key(source: Source) -> str:
+    return source.name if source.sha256 is None else source.sha256
+
+
+def _along(position: float, ends: int) -> tuple[float, ...]:
+    """The share of each end at a position on the way through all of them."""
+    place = position * (ends - 1)
+    return tuple(max(0.0, 1 - abs(place - k)) for k in range(ends))
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _fake_embedding(source: Source, request: Embed) -> "Embedded":
+    import numpy as np
+
+    from dallecli.embedding_file import Embedded
+
+    vector = (np.frombuffer(_hash(_key(source)), np.uint8) / 128 - 1).astype(np.float32)
+    noise = {"decoder": np.zeros((3, 16, 16), np.float32)} if request.invert and source.kind == "picture" else {}
+    return Embedded(
+        vector=vector,
+        kind="text" if source.kind == "text" and not request.imagine else "image",
+        space=FakeEngine.SPACE,
+        name=source.recorded().name,
+        model=request.model,
+        noise=noise,
+    )

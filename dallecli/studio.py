@@ -9,15 +9,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from dallecli.engine import Progress
-from dallecli.errors import BadFile, BadSetting, BadSteps, OutOfMemory, UnknownModel, UnknownSampler
-from dallecli.recipe import Recipe, fill, random_seed
-from dallecli.request import Generate, StageSettings
+from dallecli.engine import Progress, check_same_stages
+from dallecli.errors import (
+    BadFile,
+    BadSetting,
+    BadSteps,
+    OutOfMemory,
+    TaskNotSupported,
+    UnknownModel,
+    UnknownSampler,
+)
+from dallecli.inputs import check_inputs
+from dallecli.recipe import Generating, Recipe, fill, random_seed, request_of
+from dallecli.request import Embed, Request, StageSettings
 from dallecli.tokens import ClipTokenizer
 from dallecli.weights.folder import Folder
 from dallecli.weights.registry import SAMPLERS, ModelSpec, find, locate
 
 if TYPE_CHECKING:
+    from dallecli.embedding_file import Embedded
     from dallecli.picture import Picture
     from dallecli.placement import Placement
 
@@ -54,7 +64,7 @@ class LocalEngine:
         self._opened: _Opened | None = None
         self._batch = dict(BATCH)
 
-    def resolve(self, request: Generate) -> Recipe:
+    def resolve(self, request: Request) -> Recipe:
         """Close what the request left open. Reads descriptions, headers and the tokenizer, but no weights.
 
         Raises:
@@ -62,12 +72,30 @@ class LocalEngine:
             WeightsError: the model is not on this machine, or its files are not whole.
         """
         model = self._find(request.model)
-        dropped = model.tokenizer.encode(request.prompt).dropped
+        warnings = check_inputs(request, model.spec.name)
+        dropped = " ".join(model.tokenizer.encode(text).dropped for text in request.texts).strip()
         seed = request.seed if request.seed is not None else random_seed()
         recipe = fill(request, model.spec, dropped, seed)
+        if isinstance(recipe.settings, Generating) and recipe.settings.best_of is not None:
+            raise TaskNotSupported(f"{model.spec.name} cannot judge its own pictures yet")
         for name, settings in recipe.stages.items():
             _check_stage(name, settings, model.folder)
-        return recipe
+        return replace(recipe, warnings=warnings)
+
+    def revive(self, recipe: Recipe) -> Recipe:
+        """Check a recipe that was read from a file as `resolve` checks a request.
+
+        Raises: BadRecipe for what no request asks for, and what `resolve` raises.
+        """
+        fresh = self.resolve(request_of(recipe))
+        check_same_stages(recipe, fresh)
+        for name, settings in recipe.stages.items():
+            _check_stage(name, settings, self._find(recipe.model).folder)
+        return replace(recipe, scores={}, warnings=fresh.warnings)
+
+    def embed(self, request: Embed, progress: Callable[[Progress], None]) -> "list[Embedded]":
+        """Raises: TaskNotSupported."""
+        raise TaskNotSupported(f"{request.model} cannot embed yet")
 
     def paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
         """Yield the pictures of a recipe as they are done, each with its own completed recipe.

@@ -9,14 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dallecli.engine import FakeEngine
-from dallecli.errors import BadRecipe, BadSize, PromptTooLong, TaskNotSupported
-from dallecli.recipe import FORMAT, Recipe, fill, random_seed
-from dallecli.request import Generate, Stage, StageSettings
+from dallecli.errors import BadRecipe, BadSetting, BadSize, PromptTooLong, RequestError, TaskNotSupported
+from dallecli.recipe import (
+    FORMAT,
+    INVERTING,
+    Editing,
+    Generating,
+    Interpolating,
+    Recipe,
+    fill,
+    random_seed,
+    request_of,
+)
+from dallecli.request import TASKS, Edges, Edit, Generate, Inpaint, Interpolate, Mask, Stage, StageSettings, Vary
+from dallecli.source import Source, words
 
 
 class _Spec:
     name = "two-step"
-    tasks: tuple[str, ...] = ("generate",)
+    tasks: tuple[str, ...] = tuple(TASKS.values())
     prior_candidates = 2
     sizes = (64, 256)
     stages: ClassVar[dict[str, StageSettings]] = {
@@ -29,6 +40,25 @@ class _Spec:
 def _fill(dropped: str = "", **changes: object) -> Recipe:
     request = Generate(**{"prompt": "a red fox", "model": "two-step", **changes})  # type: ignore[arg-type]
     return fill(request, _Spec(), dropped, 7)
+
+
+FOX = Source(kind="picture", name="fox.png", sha256="f0" * 32, data=b"fox")
+CAT = Source(kind="embedding", name="cat.safetensors", sha256="ca" * 32, data=b"cat")
+MASK = Source(kind="picture", name="mask.png", sha256="aa" * 32, data=b"mask")
+
+VERBS = {
+    "vary": Vary(model="two-step", image=FOX, count=2, prompt="in snow"),
+    "vary faithfully": Vary(model="two-step", image=FOX, fidelity=0.7),
+    "interpolate": Interpolate(model="two-step", ends=(FOX, words("a cat"), CAT), frames=5),
+    "interpolate inverted": Interpolate(model="two-step", ends=(FOX, CAT), positions=(0.0, 0.25), noise="inverted"),
+    "interpolate at": Interpolate(model="two-step", ends=(FOX, CAT), positions=(0.3,), count=3),
+    "blend": Interpolate(model="two-step", ends=(FOX, CAT), weights=(1, 3)),
+    "inpaint": Inpaint(model="two-step", image=FOX, mask=Mask(files=(MASK,), boxes=((1, 2, 3, 4),), invert=True)),
+    "outpaint": Inpaint(model="two-step", image=FOX, mask=None, expand=Edges(left=8), prompt="a wood", count=2),
+    "edit": Edit(model="two-step", image=FOX, before="a fox", after="a cat"),
+    "sweep": Edit(model="two-step", image=FOX, before="a fox", after="a cat", strength=0.5, sweep=3),
+    "best": Generate(model="two-step", prompt="a fox", count=2, best_of=5),
+}
 
 
 def _recipe() -> Recipe:
@@ -84,6 +114,163 @@ def test_picture_k_is_the_picture_of_the_kth_seed():
         _recipe().single(4)
 
 
+@pytest.mark.parametrize("name", VERBS)
+def test_the_recipe_of_every_task_survives_json(name):
+    recipe = replace(fill(VERBS[name], _Spec(), "", 7), scores={"clip": 0.25})
+    assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+@pytest.mark.parametrize("name", set(VERBS) - {"sweep"})
+def test_a_recipe_leads_back_to_its_request(name):
+    recipe = Recipe.from_json(fill(VERBS[name], _Spec(), "", 7).to_json())
+    assert fill(request_of(recipe), _Spec(), "", 7) == recipe
+
+
+@pytest.mark.parametrize("name", set(VERBS) - {"best"})
+def test_a_single_picture_of_every_task_is_a_recipe_of_one(name):
+    recipe = fill(VERBS[name], _Spec(), "", 7)
+    for k in range(recipe.count):
+        single = recipe.single(k)
+        assert single.count == 1
+        assert single.single(0) == single
+        assert request_of(single).count == 1
+    with pytest.raises(IndexError):
+        recipe.single(recipe.count)
+
+
+def test_frames_share_their_seed_and_pictures_do_not():
+    def seeds(name: str) -> list[int]:
+        recipe = fill(VERBS[name], _Spec(), "", 7)
+        return [recipe.single(k).seed for k in range(recipe.count)]
+
+    assert seeds("interpolate") == [7] * 5
+    assert seeds("sweep") == [7] * 3
+    assert seeds("interpolate at") == [7, 8, 9]
+    assert seeds("vary") == [7, 8]
+    assert seeds("outpaint") == [7, 8]
+
+
+def test_frames_are_spread_evenly_and_reach_both_ends():
+    recipe = fill(VERBS["interpolate"], _Spec(), "", 7)
+    assert recipe.settings == Interpolating(positions=(0, 0.25, 0.5, 0.75, 1), weights=None, noise="fixed")
+    assert recipe.single(3).settings == Interpolating(positions=(0.75,), weights=None, noise="fixed")
+    sweep = fill(VERBS["sweep"], _Spec(), "", 7)
+    assert sweep.settings == Editing(before="a fox", after="a cat", strengths=(0, 0.25, 0.5))
+
+
+def test_weights_are_shares():
+    settings = fill(VERBS["blend"], _Spec(), "", 7).settings
+    assert isinstance(settings, Interpolating)
+    assert settings.weights == (0.25, 0.75)
+
+
+def test_the_best_of_many_is_known_afterwards():
+    recipe = fill(VERBS["best"], _Spec(), "", 7)
+    assert (recipe.candidates().count, recipe.candidates().single(4).seed) == (5, 11)
+    with pytest.raises(ValueError, match="which pictures"):
+        recipe.single(0)
+    kept = recipe.keeping((9, 7))
+    assert kept.settings == Generating(best_of=5, kept=(9, 7))
+    assert kept.single(0) == replace(_fill(prompt="a fox"), seed=9)
+
+
+def test_only_stages_that_are_needed_run():
+    stages = {name: list(fill(VERBS[name], _Spec(), "", 7).stages) for name in VERBS}
+    painting = ["decoder", "upsampler"]
+    assert stages["vary"] == painting
+    assert stages["interpolate"] == ["prior", *painting], "one of its ends is a sentence"
+    assert stages["interpolate at"] == painting
+    assert stages["outpaint"] == ["prior", *painting]
+    assert stages["inpaint"] == painting
+    assert stages["vary faithfully"] == stages["edit"] == ["inversion", *painting]
+
+
+def test_inverted_noise_is_painted_by_the_steps_that_found_it():
+    asked = Vary(model="two-step", image=FOX, fidelity=1, inverting=Stage(steps=100), decoder=Stage(guidance=2))
+    recipe = fill(asked, _Spec(), "", 7)
+    inversion = replace(INVERTING, steps=100)
+    assert recipe.stages == {
+        "inversion": inversion,
+        "decoder": replace(inversion, guidance=2),
+        "upsampler": inversion,
+    }
+
+
+def test_a_recipe_keeps_the_bytes_of_its_inputs_out_of_the_file():
+    recipe = fill(VERBS["inpaint"], _Spec(), "", 7)
+    assert [source.data for source in recipe.sources] == [b"fox", b"mask"]
+    again = Recipe.from_json(recipe.to_json())
+    assert [source.data for source in again.sources] == [None, None]
+    found = again.with_sources(lambda source: replace(source, data=source.name.encode()))
+    assert [source.data for source in found.sources] == [b"fox.png", b"mask.png"]
+
+
+def test_a_recipe_does_not_tell_where_inputs_lay():
+    there = replace(FOX, name="/home/somebody/private/fox.png")
+    mask = Mask(files=(replace(MASK, name="../secret/mask.png"),))
+    for asked in (
+        Vary(model="two-step", image=there),
+        Interpolate(model="two-step", ends=(there, there), frames=2),
+        Inpaint(model="two-step", image=there, mask=mask),
+    ):
+        text = fill(asked, _Spec(), "", 7).to_json()
+        assert "private" not in text
+        assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("best", "a fox"),
+        ("vary", "fox in snow"),
+        ("vary faithfully", "fox vary"),
+        ("interpolate", "fox to cat"),
+        ("inpaint", "fox inpaint"),
+        ("outpaint", "fox a wood"),
+        ("edit", "fox to a cat"),
+    ],
+)
+def test_a_recipe_has_a_title_for_file_names(name, title):
+    assert fill(VERBS[name], _Spec(), "", 7).title == title
+
+
+def test_the_first_format_is_still_read():
+    old = {
+        **{key: value for key, value in _recipe().to_dict().items() if key not in ("inputs", "settings", "scores")},
+        "format": "dalle-recipe/1",
+    }
+    assert Recipe.from_json(json.dumps(old)) == _recipe()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"inputs": []},
+        {"count": 0},
+        {"seed": -1},
+        {"settings": {"fidelity": 2}},
+        {"inputs": [{"kind": "text", "name": "a fox", "sha256": None}]},
+    ],
+)
+def test_a_recipe_from_a_file_is_checked_like_a_request(changed):
+    data = {**fill(VERBS["vary"], _Spec(), "", 7).to_dict(), **changed}
+    with pytest.raises(RequestError):
+        request_of(Recipe.from_json(json.dumps(data)))
+
+
+def test_frames_without_places_are_refused():
+    for name in ("interpolate", "sweep"):
+        recipe = replace(fill(VERBS[name], _Spec(), "", 7), count=2)
+        with pytest.raises(BadRecipe, match="places"):
+            request_of(recipe)
+    empty = Editing(before="a", after="b", strengths=())
+    with pytest.raises(BadRecipe, match="not how far"):
+        request_of(replace(fill(VERBS["edit"], _Spec(), "", 7), settings=empty))
+    with pytest.raises(BadSetting):
+        settings = Editing(before="a", after="b", strengths=(2.0, 0.1))
+        request_of(replace(fill(VERBS["sweep"], _Spec(), "", 7), settings=settings, count=2))
+
+
 def test_json_says_the_same_and_is_ascii():
     recipe = replace(_recipe(), prompt="Bär \x1b[31m \u202e 🦊")
     text = recipe.to_json()
@@ -127,7 +314,14 @@ def test_a_missing_key_is_named(key):
         "null",
         "{",
         '{"format": "dalle-recipe/1"}',
-        _with("format", "dalle-recipe/2"),
+        _with("format", "dalle-recipe/3"),
+        _with("task", "juggle"),
+        _with("settings", {"best_of": 1.5, "kept": None}),
+        _with("settings", {"best_of": 4}),
+        _with("inputs", [{"kind": "picture", "name": "x.png", "sha256": None}]),
+        _with("inputs", [{"kind": "text", "name": "a fox", "sha256": "00"}]),
+        _with("inputs", [{"kind": "smell", "name": "x.png", "sha256": "00"}]),
+        _with("scores", {"clip": "high"}),
         _with("extra", 1),
         _with("seed", True),
         _with("seed", "7"),

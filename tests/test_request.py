@@ -4,8 +4,26 @@ import dataclasses
 
 import pytest
 
-from dallecli.errors import BadSetting, BadSize, BadSteps, NoSuchDevice, PromptError
-from dallecli.request import COUNT_LIMIT, PROMPT_BYTES, SEED_LIMIT, Generate, Stage, check_prompt
+from dallecli.errors import BadInput, BadMask, BadSetting, BadSize, BadSteps, NoSuchDevice, PromptError
+from dallecli.request import (
+    COUNT_LIMIT,
+    PROMPT_BYTES,
+    SEED_LIMIT,
+    Edges,
+    Edit,
+    Embed,
+    Generate,
+    Inpaint,
+    Interpolate,
+    Mask,
+    Stage,
+    Vary,
+    check_prompt,
+)
+from dallecli.source import Source, words
+
+FOX = Source(kind="picture", name="fox.png", sha256="f0" * 32, data=b"fox")
+CAT = Source(kind="embedding", name="cat.safetensors", sha256="ca" * 32, data=b"cat")
 
 
 def _ask(**changes: object) -> Generate:
@@ -106,3 +124,171 @@ def test_a_device_that_may_exist_is_left_to_the_machine(device):
 def test_an_unknown_number_type_is_refused():
     with pytest.raises(BadSetting, match="no number type is called 'int4'"):
         _ask(dtype="int4")
+
+
+# The other tasks
+
+
+def _between(*ends: Source, **changes: object) -> Interpolate:
+    return Interpolate(**{"model": "starter", "ends": ends, **changes})  # type: ignore[arg-type]
+
+
+def _edit(**changes: object) -> Edit:
+    asked = {"model": "starter", "image": FOX, "before": "a fox", "after": "a cat", **changes}
+    return Edit(**asked)  # type: ignore[arg-type]
+
+
+def _inpaint(**changes: object) -> Inpaint:
+    return Inpaint(**{"model": "starter", "image": FOX, "mask": Mask(boxes=((0, 0, 8, 8),)), **changes})  # type: ignore[arg-type]
+
+
+def test_every_task_checks_what_is_common_to_all():
+    for make in (_ask, lambda **c: Vary(model="starter", image=FOX, **c), _edit, _inpaint):
+        with pytest.raises(BadSetting, match="the number of pictures is 0"):
+            make(count=0)
+    with pytest.raises(BadSize):
+        _between(FOX, CAT, frames=3, size=0)
+
+
+def test_the_best_of_fewer_than_asked_cannot_be_kept():
+    assert _ask(count=4, best_of=4).best_of == 4
+    with pytest.raises(BadSetting, match="--best-of is 3"):
+        _ask(count=4, best_of=3)
+    with pytest.raises(BadSetting, match="the seed"):
+        _ask(seed=SEED_LIMIT - 4, best_of=5)
+
+
+def test_only_a_picture_or_an_embedding_is_varied_or_edited():
+    assert Vary(model="starter", image=CAT).sources == (CAT,)
+    with pytest.raises(BadInput, match="not words"):
+        Vary(model="starter", image=words("a fox"))
+    with pytest.raises(BadInput, match="not words"):
+        _edit(image=words("a fox"))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan"), float("inf")])
+def test_shares_go_from_zero_to_one(share):
+    for make in (
+        lambda: Vary(model="starter", image=FOX, fidelity=share),
+        lambda: _between(FOX, CAT, positions=(0.5, share)),
+        lambda: _edit(strength=share),
+    ):
+        with pytest.raises(BadSetting, match=r"(fidelity|position between the ends|strength) is"):
+            make()
+
+
+def test_zero_is_a_fidelity_and_a_position():
+    assert Vary(model="starter", image=FOX, fidelity=0.0).inversion == Stage()
+    assert Vary(model="starter", image=FOX).inversion is None
+    assert _between(FOX, CAT, positions=(0.0,)).positions == (0.0,)
+
+
+def test_a_way_needs_two_ends():
+    with pytest.raises(BadInput, match="between a picture and itself"):
+        _between(FOX, frames=3)
+
+
+@pytest.mark.parametrize(
+    "ways", [{}, {"frames": 3, "positions": (0.5,)}, {"positions": (0.5,), "weights": (1, 1)}], ids=str
+)
+def test_exactly_one_thing_says_where_between_the_ends(ways):
+    with pytest.raises(BadSetting, match="exclude"):
+        _between(FOX, CAT, **ways)
+
+
+@pytest.mark.parametrize("frames", [1, 0, COUNT_LIMIT + 1])
+def test_a_way_has_two_frames_or_more(frames):
+    with pytest.raises(BadSetting, match="frames"):
+        _between(FOX, CAT, frames=frames)
+
+
+@pytest.mark.parametrize("weights", [(1,), (1, 1, 1), (0, 0), (1, -1), (1, float("nan"))])
+def test_weights_are_amounts_one_for_each_end(weights):
+    with pytest.raises(BadSetting, match="weight"):
+        _between(FOX, CAT, weights=weights)
+
+
+def test_frames_of_a_way_have_one_seed_and_a_single_place_may_have_many():
+    assert _between(FOX, CAT, positions=(0.5,), count=4).count == 4
+    assert _between(FOX, CAT, weights=(1, 1), count=4).count == 4
+    for way in ({"frames": 3}, {"positions": (0.1, 0.2)}):
+        with pytest.raises(BadSetting, match="share one seed"):
+            _between(FOX, CAT, count=2, **way)
+
+
+def test_words_have_no_noise_to_invert():
+    assert _between(FOX, CAT, frames=3, noise="inverted").inversion == Stage()
+    with pytest.raises(BadSetting, match="words have no noise"):
+        _between(FOX, words("a cat"), frames=3, noise="inverted")
+    with pytest.raises(BadSetting, match="blend"):
+        _between(FOX, CAT, weights=(1, 1), noise="inverted")
+    with pytest.raises(BadSetting, match="no noise is called"):
+        _between(FOX, CAT, frames=3, noise="white")
+
+
+def test_sentences_among_the_ends_are_checked_and_read():
+    ask = _between(FOX, words("a cat"), words("a dog"), frames=3)
+    assert (ask.texts, ask.imagines) == (("a cat", "a dog"), True)
+    assert not _between(FOX, CAT, frames=3).imagines
+    with pytest.raises(PromptError):
+        _between(FOX, words(" "), frames=3)
+
+
+@pytest.mark.parametrize("box", [(-1, 0, 4, 4), (0, -1, 4, 4), (0, 0, 0, 4), (0, 0, 4, -4)])
+def test_a_box_has_room(box):
+    with pytest.raises(BadMask, match="is not a box"):
+        Mask(boxes=(box,))
+
+
+def test_a_mask_is_a_picture():
+    with pytest.raises(BadMask, match="a mask is a picture"):
+        Mask(files=(CAT,))
+    with pytest.raises(BadSetting, match="no mask mode"):
+        Mask(mode="black")  # type: ignore[arg-type]
+
+
+def test_something_is_repainted_or_added():
+    assert _inpaint(mask=None, expand=Edges(top=8)).mask is None
+    assert _inpaint(mask=Mask()).sources == (FOX,)
+    with pytest.raises(BadMask, match="nothing was marked"):
+        _inpaint(mask=None)
+    with pytest.raises(BadSetting, match="the top edge is -1"):
+        Edges(top=-1)
+    with pytest.raises(BadInput, match="only a picture"):
+        _inpaint(image=CAT)
+
+
+@pytest.mark.parametrize("resample", [0, -1, 101])
+def test_a_step_is_taken_at_least_once(resample):
+    with pytest.raises(BadSetting, match="resamplings"):
+        _inpaint(resample=resample)
+
+
+def test_an_edit_needs_a_difference():
+    with pytest.raises(BadSetting, match="the same"):
+        _edit(before="a fox ", after="a fox")
+    with pytest.raises(PromptError):
+        _edit(after="")
+    with pytest.raises(BadSetting, match="share one seed"):
+        _edit(sweep=3, count=2)
+    with pytest.raises(BadSetting, match="sweep"):
+        _edit(sweep=1)
+
+
+def test_there_is_something_to_embed():
+    ask = Embed(model="starter", inputs=(FOX, words("a fox")))
+    assert (ask.texts, ask.imagines, ask.inversion) == (("a fox",), False, None)
+    with pytest.raises(BadInput):
+        Embed(model="starter", inputs=())
+    with pytest.raises(PromptError):
+        Embed(model="starter", inputs=(words("a\0"),))
+
+
+def test_inversion_takes_two_steps_or_more():
+    for make in (
+        lambda: Vary(model="starter", image=FOX, inverting=Stage(steps=1)),
+        lambda: _edit(inverting=Stage(steps=1)),
+        lambda: Embed(model="starter", inputs=(FOX,), inverting=Stage(steps=1)),
+    ):
+        with pytest.raises(BadSteps, match="1 inversion steps"):
+            make()

@@ -1,0 +1,150 @@
+"""Embeddings as small files: safetensors with the vector, and in its metadata which CLIP it comes from.
+
+    z            float32 [d]        the embedding, not normalised
+    x_T.<stage>  float32 [3, h, w]  with --invert: the noise from which each painting stage reproduces the picture
+    metadata     format "dalle-embedding/1", space, kind (image or text), name, model; steps with --invert
+
+`space` names the CLIP: vectors of two CLIPs mean different things even where they are equally long. No torch here, so
+that an unfit file is refused before any weights are loaded.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, Literal, cast, get_args
+
+from dallecli.errors import BadEmbedding
+from dallecli.source import Source
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+
+FORMAT: Final = "dalle-embedding/1"
+
+EmbeddingKind = Literal["image", "text"]
+
+_NOISE: Final = "x_T."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Embedded:
+    """What CLIP says about one picture or one sentence.
+
+    `vector` is float32 [d], not normalised. `noise` holds, by painting stage, the x_T [3, h, w] that was found by
+    inversion; it is empty without.
+    """
+
+    vector: "Array"
+    kind: EmbeddingKind
+    space: str
+    name: str
+    model: str
+    noise: "Mapping[str, Array]" = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        """The bytes of a file."""
+        from safetensors.numpy import save
+
+        facts = {"format": FORMAT, "kind": self.kind, "space": self.space, "name": self.name, "model": self.model}
+        tensors = {"z": self.vector, **{f"{_NOISE}{stage}": noise for stage, noise in self.noise.items()}}
+        # A surrogate in the name, from a file name that is not UTF-8, cannot stand in metadata.
+        return save(tensors, {key: value.encode("utf-8", "replace").decode() for key, value in facts.items()})
+
+
+def read_embedding(source: Source) -> Embedded:
+    """The embedding in a source that has its bytes.
+
+    Raises: BadEmbedding for a file of weights, of another format, or with numbers that are not finite.
+    """
+    import json
+
+    import numpy as np
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    where = "standard input" if source.name == "-" else source.name
+    data = source.data
+    if source.kind != "embedding" or data is None:
+        raise BadEmbedding("this is not an embedding", where=where)
+    try:
+        tensors = load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise BadEmbedding(f"the file is damaged: {error}", where=where) from error
+    facts = header.get("__metadata__", {})
+    if facts.get("format") != FORMAT:
+        hint = "dalle embed writes them; this is a file of weights, or from elsewhere"
+        raise BadEmbedding("this safetensors file holds no embedding", where=where, hint=hint)
+    vector = tensors.pop("z", None)
+    noise = {name.removeprefix(_NOISE): tensors.pop(name) for name in sorted(tensors) if name.startswith(_NOISE)}
+    missing = [key for key in ("kind", "space", "name", "model") if key not in facts]
+    if missing or facts["kind"] not in get_args(EmbeddingKind) or tensors or vector is None or vector.ndim != 1:
+        raise BadEmbedding("this is not an embedding file as dalle writes it", where=where)
+    for array in (vector, *noise.values()):
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise BadEmbedding("the embedding holds numbers that are none", where=where)
+    if not vector.any():
+        raise BadEmbedding("the embedding is all zeros", where=where)
+    return Embedded(
+        vector=vector,
+        kind=cast(EmbeddingKind, facts["kind"]),
+        space=facts["space"],
+        name=facts["name"],
+        model=facts["model"],
+        noise=noise,
+    )
+
+
+def check_space(embedded: Embedded, space: str, where: str) -> None:
+    """Refuse an embedding of another CLIP. Raises BadEmbedding."""
+    if embedded.space != space:
+        raise BadEmbedding(
+            f"this embedding lives in the space of {embedded.space}, not of {space}",
+            where=where,
+            hint=f"it was made with --model {embedded.model}",
+        )
+
+
+def combine(first: Embedded, minus: Sequence[Embedded], plus: Sequence[Embedded]) -> Embedded:
+    """`first` without the meanings in `minus` and with those in `plus`: a sum of directions, as long as `first`.
+
+    The vectors are normalised before they are added, since the lengths of pictures' and sentences' embeddings have
+    nothing to do with each other. The noise of `first` stays with it.
+
+    Raises: BadEmbedding for different spaces, and where nothing is left.
+    """
+    import numpy as np
+
+    for other in (*minus, *plus):
+        check_space(other, first.space, other.name)
+    total = _unit(first.vector)
+    for sign, others in ((-1, minus), (1, plus)):
+        for other in others:
+            total = total + sign * _unit(other.vector)
+    length = float(np.linalg.norm(total))
+    if length < 1e-6 or not math.isfinite(length):
+        raise BadEmbedding("nothing is left of this embedding", where=first.name)
+    scaled = total * (float(np.linalg.norm(first.vector.astype(np.float64))) / length)
+    return replace(first, vector=scaled.astype(np.float32))
+
+
+def cosines(a: Sequence[Embedded], b: Sequence[Embedded]) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+    """The cosine of the angle between each of `a` and each of `b`, [len(a), len(b)], in [-1, 1].
+
+    Raises: BadEmbedding for different spaces.
+    """
+    import numpy as np
+
+    for embedded in (*a, *b):
+        check_space(embedded, a[0].space, embedded.name)
+    left, right = (np.stack([_unit(embedded.vector) for embedded in side]) for side in (a, b))
+    return cast("np.ndarray[tuple[int, int], np.dtype[np.float64]]", left @ right.T)
+
+
+def _unit(vector: "Array") -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
+    import numpy as np
+
+    wide = vector.astype(np.float64)
+    return cast("np.ndarray[tuple[int, ...], np.dtype[np.float64]]", wide / np.linalg.norm(wide))

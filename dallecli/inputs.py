@@ -1,0 +1,31 @@
+"""Everything about a request's files that can be wrong, found before any weights are loaded. No torch here."""
+
+from dallecli.embedding_file import check_space, read_embedding
+from dallecli.errors import BadEmbedding
+from dallecli.request import Ask, Edit, Interpolate, Vary
+from dallecli.source import Source
+
+
+def check_inputs(request: Ask, space: str) -> tuple[str, ...]:
+    """Decode every picture, embedding and mask of a request; return what its author should be warned of.
+
+    `space` names the CLIP of the model that is going to be used.
+
+    Raises: BadInput, BadPicture, BadMask, BadEmbedding.
+    """
+    warnings: list[str] = []
+    for source in request.sources:
+        if source.kind == "embedding":
+            _check_embedding(source, request, space)
+    return tuple(warnings)
+
+
+def _check_embedding(source: Source, request: Ask, space: str) -> None:
+    embedded = read_embedding(source)
+    check_space(embedded, space, source.name)
+    if embedded.kind == "text" and isinstance(request, Vary | Interpolate | Edit):
+        hint = "say the words themselves, or embed them with --imagine"
+        raise BadEmbedding("this is the embedding of a sentence, not of a picture", where=source.name, hint=hint)
+    if isinstance(request, Vary | Interpolate) and request.inversion is not None and not embedded.noise:
+        hint = "make it with: dalle embed --invert"
+        raise BadEmbedding("this embedding brings no noise to start from", where=source.name, hint=hint)
