@@ -1,9 +1,11 @@
 """Training the decoder: from noise to a small picture, given an image embedding and a caption.
 
 Ramesh et al. 2022, section 2.1, with the recipe that two studies of this starter arrived at: the network predicts the
-clean picture, errors are weighted by min(SNR + 1, 5) (Hang et al. 2023), timesteps lean to the noisy end, where it is
-decided what is painted and where, and the embedding is perturbed, because the prior's will not be exact either.
+clean picture, errors are weighted by signal-to-noise ratio (`loss.weights`), timesteps lean to the noisy end, where it
+is decided what is painted and where, and the embedding is perturbed, because the prior's will not be exact either.
 """
+
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,17 +18,40 @@ from dallecli.diffusion.samplers import ancestral
 from dallecli.diffusion.schedule import Schedule
 from dallecli.nets.text_proj import Conditioning, TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
-from dallecli.training.prior import stratified
+from dallecli.training.batch import Draw, take
+from dallecli.training.loss import expected, weights
 from dallecli.training.states import Captions
 
-BOTH_DROP, TEXT_DROP, IMAGE_DROP = 0.08, 0.10, 0.04
-"""Shares of samples that are trained without any condition (for guidance), without text, without an embedding."""
-EMBEDDING_NOISE = 0.25
-"""The largest perturbation of an image embedding, in standard deviations."""
-NOISY_LEAN = 0.65
-"""The power of `stratified`."""
-CORE_SHARE = 0.3
-"""The share of samples that are drawn from the core of the pool alone."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderRecipe:
+    """What a lesson of the decoder is like; the defaults suit small networks.
+
+    caption_dropout, embedding_dropout: shares of samples that are trained without their caption, without their image
+    embedding; both_dropout: the share without either, which is what guidance needs, counted in both of them. None: as
+    often as the two meet by chance. The paper has 0.5, 0.1 and chance. embedding_noise: the largest perturbation of
+    an embedding, in standard deviations. lean: the power of `Draw.timesteps`; 1 is the paper's even choice.
+    core_share: the share of samples that are drawn from the core of the data alone, where there is one.
+    """
+
+    caption_dropout: float = 0.18
+    embedding_dropout: float = 0.12
+    both_dropout: float | None = 0.08
+    embedding_noise: float = 0.25
+    lean: float = 0.65
+    core_share: float = 0.7
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.both <= min(self.caption_dropout, self.embedding_dropout):
+            raise ValueError(f"both_dropout is {self.both}, which is more than one of the two dropouts")
+        if self.caption_dropout + self.embedding_dropout - self.both > 1:
+            raise ValueError("caption_dropout and embedding_dropout leave more than all samples without something")
+
+    @property
+    def both(self) -> float:
+        """The share of samples that are trained without any condition."""
+        chance = self.caption_dropout * self.embedding_dropout
+        return chance if self.both_dropout is None else self.both_dropout
 
 
 class DecoderParts(nn.Module):
@@ -46,7 +71,7 @@ class DecoderParts(nn.Module):
 
 
 class DecoderObjective:
-    """The weighted error of the predicted clean picture."""
+    """The weighted error of the predicted clean picture (or of what else the schedule says is predicted)."""
 
     name = "decoder"
 
@@ -58,7 +83,8 @@ class DecoderObjective:
         embeddings: Tensor,
         captions: Captions,
         held_out: int,
-        core: Tensor,
+        core: Tensor | None = None,
+        recipe: DecoderRecipe | None = None,
     ) -> None:
         """Train on uint8 `pictures` [n 3 s s], their `embeddings` [n d] and `captions`, but for the last `held_out`.
 
@@ -67,27 +93,31 @@ class DecoderObjective:
         self.module = parts
         self.parts = parts
         self.schedule = schedule
-        self.alpha_bars = schedule.alpha_bars.to(pictures.device)
+        self.alpha_bars = schedule.alpha_bars.to(parts.text_proj.learned_classifier_free_guidance_embeddings.device)
         self.pictures = pictures
         self.embeddings = embeddings
-        self.spread = embeddings.std(dim=0)
+        self.spread = embeddings.std(dim=0).to(self.alpha_bars.device)
         self.captions = captions
         self.count = len(pictures) - held_out
         self.core = core
+        self.recipe = DecoderRecipe() if recipe is None else recipe
 
-    def loss(self, batch: int, generator: torch.Generator) -> Tensor:
+    def loss(self, draw: Draw) -> Tensor:
         """Return the weighted error at random timesteps."""
-        device = self.pictures.device
-        chosen = torch.randint(self.count, (batch,), generator=generator, device=device)
-        among = self.core[torch.randint(len(self.core), (batch,), generator=generator, device=device)]
-        chosen = torch.where(torch.rand(batch, generator=generator, device=device) < CORE_SHARE, among, chosen)
-        t = stratified(batch, len(self.alpha_bars), generator, NOISY_LEAN)
-        lot = torch.rand(batch, generator=generator, device=device)
-        no_text = lot < BOTH_DROP + TEXT_DROP
-        no_image = (lot < BOTH_DROP) | (lot > 1 - IMAGE_DROP)
-        alpha_bar = self.alpha_bars[t]
-        weight = (alpha_bar / (1 - alpha_bar) + 1).clamp(max=5)
-        return (weight * self._error(chosen, t, no_text, no_image, EMBEDDING_NOISE, generator)).mean()
+        chosen = draw.integers(self.count)
+        if self.core is not None:
+            among = self.core[draw.integers(len(self.core))]
+            chosen = torch.where(draw.uniform() < self.recipe.core_share, among, chosen)
+        return self._loss(chosen, draw)
+
+    def _loss(self, chosen: Tensor, draw: Draw) -> Tensor:
+        recipe = self.recipe
+        t = draw.timesteps(len(self.alpha_bars), recipe.lean)
+        lot = draw.uniform()
+        no_text = lot < recipe.caption_dropout
+        no_image = (lot < recipe.both) | (lot > 1 - (recipe.embedding_dropout - recipe.both))
+        weight = weights(self.schedule.prediction_type, self.alpha_bars[t])
+        return (weight * self._error(chosen, t, no_text, no_image, recipe.embedding_noise, draw)).mean()
 
     def _condition(
         self, chosen: Tensor, image: Tensor, no_text: Tensor, no_image: Tensor
@@ -99,48 +129,42 @@ class DecoderObjective:
         return self.parts.text_proj(image, text.embedding, text.hidden), mask
 
     def _error(
-        self,
-        chosen: Tensor,
-        t: Tensor,
-        no_text: Tensor,
-        no_image: Tensor,
-        perturbation: float,
-        generator: torch.Generator,
+        self, chosen: Tensor, t: Tensor, no_text: Tensor, no_image: Tensor, perturbation: float, draw: Draw
     ) -> Tensor:
-        device = self.pictures.device
-        x0 = (self.pictures[chosen].float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-        noise = torch.randn(x0.shape, generator=generator, device=device)
+        x0 = (take(self.pictures, chosen).float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
+        noise = draw.normal(*x0.shape[1:])
         alpha_bar = self.alpha_bars[t][:, None, None, None]
         x = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
-        image = self.embeddings[chosen]
-        size = perturbation * torch.rand((len(chosen), 1), generator=generator, device=device)
-        image = image + size * self.spread * torch.randn(image.shape, generator=generator, device=device)
+        image = take(self.embeddings, chosen)
+        size = perturbation * draw.uniform(1)
+        image = image + size * self.spread * draw.normal(image.shape[-1])
         condition, mask = self._condition(chosen, image, no_text, no_image)
         predicted = self.parts.decoder(x, t, condition.context, condition.time, mask)[:, :3]
-        return F.mse_loss(predicted.float(), x0, reduction="none").mean(dim=(1, 2, 3))
+        wanted = expected(self.schedule.prediction_type, x0, noise, alpha_bar)
+        return F.mse_loss(predicted.float(), wanted, reduction="none").mean(dim=(1, 2, 3))
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Return the held-out error at six noise levels, with every condition given."""
-        device = self.pictures.device
+        """Return the held-out loss, and the held-out error at six noise levels, with every condition given."""
+        device = self.alpha_bars.device
         chosen = torch.arange(self.count, len(self.pictures), device=device)[:256]
         keep = torch.zeros(len(chosen), dtype=torch.bool, device=device)
-        figures = {}
+        figures = {"held_out": float(self._loss(chosen, Draw(0, len(chosen), device)))}
         for level in (990, 900, 750, 600, 400, 150):
-            generator = torch.Generator(device).manual_seed(level)
             t = torch.full((len(chosen),), level, device=device)
-            figures[f"mse_{level}"] = float(self._error(chosen, t, keep, keep, 0.0, generator).mean())
+            draw = Draw(level, len(chosen), device)
+            figures[f"mse_{level}"] = float(self._error(chosen, t, keep, keep, 0.0, draw).mean())
         return figures
 
     @torch.no_grad()
     def samples(self, guidance: float = 2.0, steps: int = 25) -> Tensor:
         """Return 16 pictures painted from held-out captions and their true embeddings."""
-        device = self.pictures.device
+        device = self.alpha_bars.device
         chosen = torch.arange(self.count, len(self.pictures), device=device)[:16]
         count = len(chosen)
         drop = torch.arange(2 * count, device=device) < count
         twice = pair(chosen, chosen)
-        condition, mask = self._condition(twice, self.embeddings[twice], drop, drop)
+        condition, mask = self._condition(twice, take(self.embeddings, twice), drop, drop)
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             out: Tensor = self.parts.decoder(x, t, condition.context, condition.time, mask)

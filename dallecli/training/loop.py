@@ -3,13 +3,13 @@
 A run lives in a folder: `state.safetensors` holds weights, their average and the optimiser's moments, with the
 counters in its header, and is replaced atomically, so a kill at any moment costs at most the time since
 the last save. `log.jsonl` gains one line an interval. Random numbers come from (seed, step), never from
-how often a run was interrupted.
+how often a run was interrupted, nor from how many processes or parts share a batch.
 """
 
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +21,20 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from dallecli.errors import BadFile
+from dallecli.errors import BadFile, BadSetting, DalleError, DiskFull, NonFinite
 from dallecli.picture import encode, grid, publish
+from dallecli.training.batch import Draw
+from dallecli.training.log import Log
+from dallecli.training.team import Team
 
 STATE = "state.safetensors"
 """The name of a run's state in its folder."""
+
+SHOWN = 128
+"""The least side in pixels of a picture on a sheet of samples."""
+
+AGREED = 10
+"""Processes that train together agree on how far they are once in so many steps; in between they count on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +42,10 @@ class Optimisation:
     """How a network is optimised: AdamW, warm-up, a constant rate, and a linear decay at the end of the budget."""
 
     batch: int
+    """Samples a step, of all processes and accumulated parts together."""
     rate: float
+    accumulate: int = 1
+    """In how many parts, one after the other, a process works off its share of a batch: more, for less memory."""
     warmup: int = 100
     decay: float = 0.35
     """The share of the budget over which the rate falls to a fiftieth."""
@@ -53,11 +65,11 @@ class Objective(Protocol):
     def module(self) -> nn.Module:
         """All that is trained, and all that is saved."""
 
-    def loss(self, batch: int, generator: torch.Generator) -> Tensor:
-        """Return the mean loss of a batch drawn with `generator`."""
+    def loss(self, draw: Draw) -> Tensor:
+        """Return the mean loss of the samples of a draw."""
 
     def validate(self) -> dict[str, float]:
-        """Return figures on held-out scenes. Called with the averaged weights in `module`."""
+        """Return figures on held-out samples. Called with the averaged weights in `module`."""
 
     def samples(self) -> Tensor | None:
         """Return pictures [n 3 h w] in [-1, 1] that show how far it is, or None. Called likewise."""
@@ -84,16 +96,35 @@ class Report:
     figures: dict[str, float]
 
 
+class _Lesson(nn.Module):
+    """An objective as a module, which is what can be shared among processes."""
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.module = objective.module
+        self._loss = objective.loss
+
+    def forward(self, draw: Draw) -> Tensor:
+        """Return the mean loss of the samples of a draw."""
+        return self._loss(draw)
+
+
 class Run:
     """A training run in a folder.
 
     Args:
         objective: what is minimised; its module's weights are replaced by the saved ones where there are any.
         how: the optimiser's settings.
-        folder: where the state lives; created when missing.
-        device: where the module and the objective's data are.
+        folder: where the state lives; created when missing. Processes that train together share it.
+        device: where the module is, and the random numbers.
         autocast: the half type of the arithmetic, or None for float32.
         seed: of every random draw.
+        team: the processes that train this together; by default this one alone.
+        events: a folder for TensorBoard, which it must have been installed for; None: no such log.
+
+    Raises:
+        BadFile: the saved state is another network's.
+        BadSetting: the batch cannot be shared out equally.
     """
 
     def __init__(
@@ -104,6 +135,8 @@ class Run:
         device: torch.device,
         autocast: torch.dtype | None = None,
         seed: int = 0,
+        team: Team | None = None,
+        events: Path | None = None,
     ) -> None:
         self.objective = objective
         self.how = how
@@ -111,7 +144,17 @@ class Run:
         self.device = device
         self.autocast = autocast
         self.seed = seed
+        self.team = Team() if team is None else team
+        self.events = events
         self.counters = Counters()
+        self._agreed = 0.0
+        self.parts = how.accumulate * self.team.size
+        if how.batch % self.parts:
+            raise BadSetting(
+                f"a batch of {how.batch} cannot be cut into {self.parts} equal parts",
+                where=objective.name,
+                hint=f"{self.team.size} processes, each in {how.accumulate} parts: choose a multiple of {self.parts}",
+            )
         folder.mkdir(parents=True, exist_ok=True)
         module = objective.module
         self.names = [name for name, _ in module.named_parameters()]
@@ -123,6 +166,7 @@ class Run:
         self.optimizer = torch.optim.AdamW(groups, lr=how.rate, betas=how.betas, fused=True)
         if self.state_file.exists():
             self._resume()
+        self.lesson = self.team.share(_Lesson(objective))
 
     @property
     def state_file(self) -> Path:
@@ -138,15 +182,31 @@ class Run:
         every: float = 20.0,
         save_every: float = 60.0,
         validate_every: float = 300.0,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
         """Train until `budget` seconds of training, or `steps` steps where given, are spent, earlier sessions included.
 
-        The state is saved at the end and on any exception, `KeyboardInterrupt` among them, before it is passed on.
+        The state is saved now and then, at the end, and on any exception, `KeyboardInterrupt` among them, before it is
+        passed on. Where the disk is full meanwhile, the state before stays, `warn` says so, and training goes on.
+
+        Raises:
+            NonFinite: the loss is no longer a number. The last state with a good loss stays.
+            DiskFull, BadOutput: the state at the end cannot be written. The one before stays.
         """
+        said = _silent if warn is None else warn
+        log = Log(self.folder, self.counters.step, self.events) if self.team.first else None
         try:
-            self._train(budget, steps, watch, every, save_every, validate_every)
+            self._train(budget, steps, watch, every, save_every, validate_every, log, said)
+        except NonFinite:
+            raise
+        except BaseException:
+            self._try_to_save(said)
+            raise
         finally:
-            self.save()
+            if log is not None:
+                log.close()
+        self.save()
+        self.team.wait()
 
     def _train(
         self,
@@ -156,13 +216,16 @@ class Run:
         every: float,
         save_every: float,
         validate_every: float,
+        log: Log | None,
+        warn: Callable[[str], None],
     ) -> None:
         counters = self.counters
         spent = counters.seconds
         reported, saved, validated = spent, spent, spent
         losses: list[Tensor] = []
         since = counters.samples
-        while (progress := self._progress(budget, steps)) < 1:
+        progress = self._progress(budget, steps)
+        while progress < 1:
             start = time.perf_counter()
             losses.append(self._step(progress))
             counters.step += 1
@@ -171,25 +234,35 @@ class Run:
             if self.device.type == "cpu" or len(losses) % 50 == 0:
                 losses[-1].item()
             counters.seconds += time.perf_counter() - start
-            last = self._progress(budget, steps) >= 1
-            if counters.seconds - saved >= save_every:
-                self.save()
-                saved = counters.seconds
+            progress = self._progress(budget, steps)
+            last = progress >= 1
             if counters.seconds - reported >= every or last:
+                loss = self._finite(losses)
                 figures = {}
                 if counters.seconds - validated >= validate_every or last:
-                    with self.averaged():
-                        figures = self.objective.validate()
-                        self._show(self.objective.samples())
+                    figures = self._validate(log, warn)
                     validated = counters.seconds
                 speed = (counters.samples - since) / max(counters.seconds - reported, 1e-9)
-                loss = float(torch.stack(losses).mean())
-                self._report(Report(name=self.objective.name, counters=counters, budget=budget, loss=loss,
-                                    samples_per_second=speed, figures=figures), watch)  # fmt: skip
+                report = Report(name=self.objective.name, counters=counters, budget=budget, loss=loss,
+                                samples_per_second=speed, figures=figures)  # fmt: skip
+                self._report(report, log, watch, warn)
                 losses, since, reported = [], counters.samples, counters.seconds
+            if counters.seconds - saved >= save_every and not last:
+                self._finite(losses)
+                start = time.perf_counter()
+                self._try_to_save(warn)
+                # A large network takes its time: saving may cost a fiftieth of the training.
+                save_every = max(save_every, 50 * (time.perf_counter() - start))
+                saved = counters.seconds
 
     def _progress(self, budget: float, steps: int | None) -> float:
         by_time = self.counters.seconds / budget
+        if self.team.size > 1 and math.isfinite(budget):
+            # No two clocks agree, and all have to stop at the same step.
+            if self.counters.step % AGREED:
+                by_time = self._agreed
+            else:
+                by_time = self._agreed = self.team.agree(by_time)
         return by_time if steps is None else max(by_time, self.counters.step / steps)
 
     def _step(self, progress: float) -> Tensor:
@@ -197,17 +270,39 @@ class Run:
         rate = how.rate * min(1.0, (step + 1) / how.warmup, max(0.02, (1 - progress) / how.decay))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        generator = torch.Generator(self.device).manual_seed(hash_seed(self.seed, step))
-        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            loss = self.objective.loss(how.batch, generator)
-        loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch's stubs
+        total = torch.zeros((), device=self.device)
+        for turn in range(how.accumulate):
+            part = turn * self.team.size + self.team.rank
+            draw = Draw(hash_seed(self.seed, step), how.batch, self.device, part, self.parts)
+            if turn + 1 < how.accumulate:
+                with self.team.pause(self.lesson):
+                    total += self._backward(draw)
+            else:
+                total += self._backward(draw)
         nn.utils.clip_grad_norm_(self.weights, how.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         decay = min(how.average, (1 + step) / (10 + step))
         with torch.no_grad():
             torch._foreach_lerp_(self.average, [w.detach() for w in self.weights], 1 - decay)
+        return self.team.mean(total)
+
+    def _backward(self, draw: Draw) -> Tensor:
+        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
+            loss: Tensor = self.lesson(draw) / self.how.accumulate
+        loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch's stubs
         return loss.detach()
+
+    def _finite(self, losses: list[Tensor]) -> float:
+        """The mean of some losses; NonFinite if it is none."""
+        loss = float(torch.stack(losses).mean()) if losses else 0.0
+        if not math.isfinite(loss):
+            raise NonFinite(
+                f"the loss of {self.objective.name} became {loss} at step {self.counters.step}",
+                where=str(self.state_file),
+                hint="the last good state is kept; go on from it with a smaller rate or a larger batch",
+            )
+        return loss
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -225,7 +320,9 @@ class Run:
                 torch._foreach_copy_([w.data for w in self.weights], kept)
 
     def save(self) -> None:
-        """Write the state, atomically."""
+        """Write the state, atomically, if this is the process that writes. Raises DiskFull or BadOutput."""
+        if not self.team.first:
+            return
         tensors: dict[str, Tensor] = {}
         for name, weight, average in zip(self.names, self.weights, self.average, strict=True):
             tensors[f"weight.{name}"] = weight.detach().cpu().contiguous()
@@ -239,49 +336,104 @@ class Run:
 
     def _resume(self) -> None:
         with safe_open(self.state_file, framework="pt") as file:
-            keys = set(file.keys())
-            for kind, targets in (("weight", self.weights), ("average", self.average)):
-                for name, target in zip(self.names, targets, strict=True):
-                    key = f"{kind}.{name}"
-                    if key not in keys or tuple(file.get_slice(key).get_shape()) != tuple(target.shape):
-                        raise BadFile(
-                            f"the training state does not fit the network: {key}",
-                            where=str(self.state_file),
-                            hint="train in another folder, or remove this one to start again",
-                        )
-                    target.data.copy_(file.get_tensor(key))
+            _fill("weight", self.names, self.weights, file, self.state_file)
+            _fill("average", self.names, self.average, file, self.state_file)
             self.counters = Counters(**json.loads(file.metadata()["counters"]))
+            moments = {key for key in file.keys() if key.startswith("exp_avg.")}  # noqa: SIM118  # not a dict
             for name, weight in zip(self.names, self.weights, strict=True):
-                if f"exp_avg.{name}" not in keys:
-                    continue
-                moments = {key: file.get_tensor(f"{key}.{name}").to(self.device) for key in ("exp_avg", "exp_avg_sq")}
-                step = torch.tensor(float(self.counters.step), device=self.device)
-                self.optimizer.state[weight] = {"step": step, **moments}
+                if f"exp_avg.{name}" in moments:
+                    step = torch.tensor(float(self.counters.step), device=self.device)
+                    both = {key: file.get_tensor(f"{key}.{name}").to(self.device) for key in ("exp_avg", "exp_avg_sq")}
+                    self.optimizer.state[weight] = {"step": step, **both}
 
-    def _show(self, samples: Tensor | None) -> None:
-        if samples is None:
+    def _try_to_save(self, warn: Callable[[str], None]) -> None:
+        try:
+            self.save()
+        except DalleError as problem:
+            kept = (
+                f"the state of step {_saved_step(self.state_file)} is kept" if self.state_file.exists() else "none is"
+            )
+            warn(f"{self.objective.name}: step {self.counters.step} was not saved, {problem.what}; {kept}")
+
+    def _validate(self, log: Log | None, warn: Callable[[str], None]) -> dict[str, float]:
+        """Figures and a sheet of samples, with the averaged weights; nothing where another process does it."""
+        if log is None:
+            return {}
+        step = self.counters.step
+        with self.averaged():
+            figures = self.objective.validate()
+            sheet = _sheet(self.objective.samples())
+        if sheet is not None:
+            try:
+                publish(self.folder / f"samples-{step:07d}.png", encode(sheet, "png", None), force=True)
+                log.show(step, sheet)
+            except (DiskFull, OSError) as problem:
+                warn(f"{self.objective.name}: the samples of step {step} were not written, {problem}")
+        return figures
+
+    def _report(
+        self, report: Report, log: Log | None, watch: Callable[[Report], None] | None, warn: Callable[[str], None]
+    ) -> None:
+        if log is None:
             return
-        pixels = ((samples.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        images = [Image.fromarray(one).resize((128, 128), Image.Resampling.NEAREST) for one in pixels]
-        path = self.folder / f"samples-{self.counters.step:07d}.png"
-        publish(path, encode(grid(images), "png", None), force=True)
-
-    def _report(self, report: Report, watch: Callable[[Report], None] | None) -> None:
         counters = report.counters
-        line: dict[str, Any] = {
-            "step": counters.step,
+        figures = {
             "samples": counters.samples,
             "seconds": round(counters.seconds, 1),
             "loss": round(report.loss, 5),
             "samples_per_second": round(report.samples_per_second, 1),
             **{key: round(value, 5) for key, value in report.figures.items()},
         }
-        with (self.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps(line) + "\n")
-        if not math.isfinite(report.loss):
-            raise FloatingPointError(f"the loss of {report.name} became {report.loss} at step {counters.step}")
+        try:
+            log.add(counters.step, figures)
+        except OSError as problem:
+            warn(f"{report.name}: the log of step {counters.step} was not written, {problem.strerror}")
         if watch is not None:
             watch(report)
+
+
+def load_average(module: nn.Module, state: Path) -> None:
+    """Give a module the averaged weights of a run's state.
+
+    Raises:
+        BadFile: the state is another network's.
+    """
+    names, weights = zip(*module.named_parameters(), strict=True)
+    with safe_open(state, framework="pt") as file:
+        _fill("average", names, weights, file, state)
+
+
+def _fill(kind: str, names: Sequence[str], targets: Sequence[Tensor], file: Any, state: Path) -> None:
+    """Copy the tensors of one kind from an open state."""
+    keys = set(file.keys())
+    for name, target in zip(names, targets, strict=True):
+        key = f"{kind}.{name}"
+        if key not in keys or tuple(file.get_slice(key).get_shape()) != tuple(target.shape):
+            raise BadFile(
+                f"the training state does not fit the network: {key}",
+                where=str(state),
+                hint="train in another folder, or remove this one to start again",
+            )
+        target.data.copy_(file.get_tensor(key))
+
+
+def _saved_step(state: Path) -> int:
+    with safe_open(state, framework="pt") as file:
+        step: int = json.loads(file.metadata()["counters"])["step"]
+    return step
+
+
+def _sheet(samples: Tensor | None) -> Image.Image | None:
+    """Pictures [n 3 h w] in [-1, 1] as one sheet, small ones enlarged so that one sees their pixels."""
+    if samples is None:
+        return None
+    pixels = ((samples.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    side = max(SHOWN, pixels.shape[1])
+    return grid([Image.fromarray(one).resize((side, side), Image.Resampling.NEAREST) for one in pixels])
+
+
+def _silent(_: str) -> None:
+    """Warnings that nobody asked for."""
 
 
 def hash_seed(seed: int, step: int) -> int:

@@ -4,15 +4,30 @@ Ramesh et al. 2022, section 2.2: the network predicts the clean embedding itself
 the text is dropped from one sample in ten so that guidance works.
 """
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dallecli.diffusion.schedule import Schedule
 from dallecli.nets.prior import PriorTransformer
+from dallecli.training.batch import Draw, take
+from dallecli.training.loss import expected
 from dallecli.training.states import Captions
 
-TEXT_DROP = 0.1
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorRecipe:
+    """What a lesson of the prior is like; the defaults are the paper's where it has any.
+
+    caption_dropout: the share of samples that are trained with the empty caption, for guidance. scale: the paper
+    multiplies embeddings of unit length by 17.2, so that schedules made for pictures suit them; given here, that is
+    what is done. Without it every dimension gets mean 0 and deviation 1 over the data, as in published priors.
+    """
+
+    caption_dropout: float = 0.1
+    scale: float | None = None
 
 
 class PriorObjective:
@@ -21,64 +36,66 @@ class PriorObjective:
     name = "prior"
 
     def __init__(
-        self, prior: PriorTransformer, schedule: Schedule, embeddings: Tensor, captions: Captions, held_out: int
+        self,
+        prior: PriorTransformer,
+        schedule: Schedule,
+        embeddings: Tensor,
+        captions: Captions,
+        held_out: int,
+        recipe: PriorRecipe | None = None,
     ) -> None:
         """Train on `embeddings` [n d] and their `captions`, but for the last `held_out`, which validate.
 
-        The mean and deviation of the embeddings become the prior's `clip_mean` and `clip_std`.
+        How embeddings are normalised is decided here, and becomes the prior's `clip_mean` and `clip_std`.
         """
+        self.recipe = PriorRecipe() if recipe is None else recipe
         with torch.no_grad():
-            prior.clip_mean.copy_(embeddings.mean(dim=0, keepdim=True))
-            prior.clip_std.copy_(embeddings.std(dim=0, keepdim=True))
+            if self.recipe.scale is None:
+                prior.clip_mean.copy_(embeddings.mean(dim=0, keepdim=True))
+                prior.clip_std.copy_(embeddings.std(dim=0, keepdim=True))
+            else:
+                prior.clip_mean.zero_()
+                prior.clip_std.fill_(float(embeddings.norm(dim=-1).mean()) / self.recipe.scale)
         prior.clip_mean.requires_grad_(False)
         prior.clip_std.requires_grad_(False)
         self.module = prior
         self.prior = prior
-        self.alpha_bars = schedule.alpha_bars.to(embeddings.device)
-        self.embeddings = (embeddings - prior.clip_mean) / prior.clip_std
+        self.schedule = schedule
+        self.alpha_bars = schedule.alpha_bars.to(prior.clip_mean.device)
+        self.embeddings = embeddings
         self.captions = captions
         self.count = len(embeddings) - held_out
 
-    def loss(self, batch: int, generator: torch.Generator) -> Tensor:
+    def loss(self, draw: Draw) -> Tensor:
         """Return the error at random timesteps."""
-        device = self.embeddings.device
-        chosen = torch.randint(self.count, (batch,), generator=generator, device=device)
-        t = stratified(batch, len(self.alpha_bars), generator)
-        drop = torch.rand(batch, generator=generator, device=device) < TEXT_DROP
-        return self._error(chosen, t, drop, generator).mean()
+        return self._loss(draw.integers(self.count), draw)
 
-    def _error(self, chosen: Tensor, t: Tensor, drop: Tensor, generator: torch.Generator) -> Tensor:
-        x0 = self.embeddings[chosen]
-        noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+    def _loss(self, chosen: Tensor, draw: Draw) -> Tensor:
+        t = draw.timesteps(len(self.alpha_bars))
+        drop = draw.uniform() < self.recipe.caption_dropout
+        return self._error(chosen, t, drop, draw).mean()
+
+    def _error(self, chosen: Tensor, t: Tensor, drop: Tensor, draw: Draw) -> Tensor:
+        x0 = (take(self.embeddings, chosen) - self.prior.clip_mean) / self.prior.clip_std
+        noise = draw.normal(x0.shape[-1])
         alpha_bar = self.alpha_bars[t][:, None]
         x = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
         text = self.captions.states(chosen, drop, trim=True)
         predicted = self.prior(x, t, text.embedding, text.hidden, text.mask)
-        return F.mse_loss(predicted.float(), x0, reduction="none").mean(dim=-1)
+        wanted = expected(self.schedule.prediction_type, x0, noise, alpha_bar)
+        return F.mse_loss(predicted.float(), wanted, reduction="none").mean(dim=-1)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Return the held-out error at four noise levels (1.0 is knowing nothing)."""
-        device = self.embeddings.device
+        """Return the held-out loss, and the held-out error at four noise levels (1.0 is knowing nothing)."""
+        device = self.alpha_bars.device
         chosen = torch.arange(self.count, len(self.embeddings), device=device)[:512]
         keep = torch.zeros(len(chosen), dtype=torch.bool, device=device)
-        figures = {}
+        figures = {"held_out": float(self._loss(chosen, Draw(0, len(chosen), device)))}
         for level in (990, 750, 500, 250):
-            generator = torch.Generator(device).manual_seed(level)
             t = torch.full((len(chosen),), level, device=device)
-            figures[f"mse_{level}"] = float(self._error(chosen, t, keep, generator).mean())
+            figures[f"mse_{level}"] = float(self._error(chosen, t, keep, Draw(level, len(chosen), device)).mean())
         return figures
 
     def samples(self) -> None:
         """There is nothing to see."""
-
-
-def stratified(batch: int, steps: int, generator: torch.Generator, power: float = 1.0) -> Tensor:
-    """Return timesteps [batch], one from each of `batch` equal slices of the schedule, in random order.
-
-    With `power` below 1 the slices crowd towards the noisy end: u uniform in [0, 1) becomes u ** power.
-    """
-    device = generator.device
-    u = (torch.arange(batch, device=device) + torch.rand(batch, generator=generator, device=device)) / batch
-    t = (u**power * steps).long().clamp(max=steps - 1)
-    return t[torch.randperm(batch, generator=generator, device=device)]

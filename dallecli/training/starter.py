@@ -4,7 +4,6 @@ Everything lives under one state folder: pools that are drawn once, the tokenize
 only what `NEEDS` says, so stages may also be trained side by side by several processes.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -18,25 +17,32 @@ from torch import Tensor, nn
 
 from dallecli.diffusion.schedule import Schedule
 from dallecli.errors import BadSetting, NotDownloaded
-from dallecli.nets.clip import ClipTextConfig, ClipVisionConfig
-from dallecli.nets.prior import PriorConfig, PriorTransformer
-from dallecli.nets.text_proj import TextProjConfig
-from dallecli.nets.unet import UNet, UNetConfig
-from dallecli.picture import publish
+from dallecli.nets.prior import PriorTransformer
+from dallecli.nets.unet import UNet
 from dallecli.tokens import ClipTokenizer
 from dallecli.training import clip
 from dallecli.training.captions import caption_words
 from dallecli.training.clip import ClipData, ClipObjective, ClipTowers
 from dallecli.training.decoder import DecoderObjective, DecoderParts
 from dallecli.training.judge import Judge, JudgeData, JudgeObjective
-from dallecli.training.loop import STATE, Objective, Report, Run
+from dallecli.training.loop import STATE, Objective, Report, Run, load_average
+from dallecli.training.model_folder import (
+    INDEX,
+    write_feature_extractor,
+    write_file,
+    write_json,
+    write_network,
+    write_scheduler,
+    write_tokenizer,
+)
+from dallecli.training.networks import UPSAMPLERS, fresh, text_config
 from dallecli.training.pool import Pool, open_pool, render_pool
 from dallecli.training.preset import SCHEDULERS, Preset
 from dallecli.training.prior import PriorObjective
 from dallecli.training.scenes import HELD_OUT_SEEDS, Mix
-from dallecli.training.states import Captions, caption_states, picture_embeddings
+from dallecli.training.states import ReadCaptions, caption_states, picture_embeddings
 from dallecli.training.tokenizer import train_tokenizer
-from dallecli.training.upsampler import UpsamplerObjective
+from dallecli.training.upsampler import UpsamplerObjective, UpsamplerRecipe
 from dallecli.weights.registry import registry
 
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -53,7 +59,7 @@ HELD_OUT = 1000
 """Held-out scenes, for validation while training; evaluation draws its own, further on."""
 CROP = 64
 """The side in pixels of the crops on which an upsampler to more than 64 px is trained."""
-CORRUPTION = {"upsampler": 0.12, "upsampler_2": 0.06}
+CORRUPTION = {"upsampler": UpsamplerRecipe(noise=0.12), "upsampler_2": UpsamplerRecipe(noise=0.06)}
 """How much noise the low-resolution pictures get: as wrong as the stage before is."""
 LARGE_MIX = replace(Mix(), style=0.1)
 
@@ -179,30 +185,15 @@ class Workshop:
                 hint=f"train it first: dalle train starter --stage {stage}",
             )
         module = self.bare(stage)
-        run = Run(_Bare(stage, module), self.preset.runs[stage].how, self.folder / stage, self.device)
-        with torch.no_grad():
-            torch._foreach_copy_([weight.data for weight in run.weights], run.average)
+        load_average(module, self.state_file(stage))
         return module.eval().requires_grad_(False)
 
     def bare(self, stage: str) -> nn.Module:
         """Return a stage's module with fresh weights, on the device."""
-        preset = self.preset
-        module: nn.Module
-        if stage == "clip":
-            text = ClipTextConfig.from_config({**preset.text_encoder, "vocab_size": self.vocab_size})
-            module = ClipTowers(text, ClipVisionConfig.from_config(preset.image_encoder))
-        elif stage == "prior":
-            module = PriorTransformer(PriorConfig.from_config(preset.prior))
-            nn.init.normal_(module.positional_embedding, std=0.02)
-            nn.init.normal_(module.prd_embedding, std=0.02)
-        elif stage == "decoder":
-            text_proj = TextProjConfig.from_config(preset.text_proj)
-            module = DecoderParts(text_proj, UNetConfig.from_config(preset.decoder))
-        elif stage == "judge":
-            labels = self.train_pool.labels
-            module = Judge(labels.objects.shape[1], *self.label_classes)
+        if stage == "judge":
+            module: nn.Module = Judge(self.train_pool.labels.objects.shape[1], *self.label_classes)
         else:
-            module = UNet(UNetConfig.from_config(preset.upsamplers[self._place(stage)]))
+            module = fresh(stage, self.preset, self.vocab_size if stage == "clip" else 0)
         return module.to(self.device)
 
     @property
@@ -217,10 +208,6 @@ class Workshop:
     def vocab_size(self) -> int:
         """The number of tokens, of which the last is the end token."""
         return self.tokenizer.end + 1
-
-    @staticmethod
-    def _place(stage: str) -> int:
-        return 0 if stage == "upsampler" else 1
 
     def objective(self, stage: str) -> Objective:
         """Return what a stage minimises, with its data."""
@@ -268,7 +255,7 @@ class Workshop:
         )
 
     def _upsampler(self, stage: str, net: UNet) -> UpsamplerObjective:
-        place = self._place(stage)
+        place = UPSAMPLERS.index(stage)
         sizes = [self.preset.decoder["sample_size"], *(one["sample_size"] for one in self.preset.upsamplers)]
         low, size = sizes[place], sizes[place + 1]
         if size <= 64:
@@ -280,7 +267,7 @@ class Workshop:
         )
 
     @property
-    def conditions(self) -> tuple[Tensor, Captions]:
+    def conditions(self) -> tuple[Tensor, ReadCaptions]:
         """CLIP's image embeddings and text states of the training pool with the held-out pool behind it.
 
         Computed once for the CLIP that is there, and kept beside it.
@@ -288,9 +275,9 @@ class Workshop:
         file = self.folder / "clip" / "conditions.safetensors"
         state = self.state_file("clip")
         if not file.exists() or file.stat().st_mtime_ns < state.stat().st_mtime_ns:
-            _write(file, save(self._conditions()))
+            write_file(file, save(self._conditions()))
         kept = {name: tensor.to(self.device) for name, tensor in load_file(file).items()}
-        return kept.pop("images"), Captions(**kept)
+        return kept.pop("images"), ReadCaptions(**kept)
 
     def _conditions(self) -> dict[str, Tensor]:
         towers = self.trained("clip")
@@ -313,35 +300,23 @@ class Workshop:
         towers, parts = self.trained("clip"), self.trained("decoder")
         assert isinstance(towers, ClipTowers)  # for the type checker: that is what `bare` makes
         assert isinstance(parts, DecoderParts)  # for the type checker: that is what `bare` makes
-        end = self.tokenizer.end
-        text_config = {**preset.text_encoder, "vocab_size": end + 1, "bos_token_id": end - 1, "eos_token_id": end,
-                       "pad_token_id": end}  # fmt: skip
-        nets: dict[str, tuple[dict[str, Any], nn.Module]] = {
-            "text_encoder": (text_config, towers.text_encoder),
-            "image_encoder": (preset.image_encoder, towers.image_encoder),
-            "prior": (preset.prior, self.trained("prior")),
-            "text_proj": (preset.text_proj, parts.text_proj),
-            "decoder": (preset.decoder, parts.decoder),
-        }
-        schedulers = {"prior_scheduler": "prior", "decoder_scheduler": "decoder"}
-        for place, config in enumerate(preset.upsamplers):
-            number = "" if place == 0 else f"_{place + 1}"
-            net = self.trained(f"upsampler{number}")
+        write_network(target, "text_encoder", text_config(preset, self.vocab_size), towers.text_encoder)
+        write_network(target, "image_encoder", preset.image_encoder, towers.image_encoder)
+        write_network(target, "prior", preset.prior, self.trained("prior"))
+        write_network(target, "text_proj", preset.text_proj, parts.text_proj)
+        write_network(target, "decoder", preset.decoder, parts.decoder)
+        write_scheduler(target, "prior_scheduler", SCHEDULERS["prior"])
+        write_scheduler(target, "decoder_scheduler", SCHEDULERS["decoder"])
+        for stage, config in zip(UPSAMPLERS, preset.upsamplers, strict=False):
+            part, net = stage.replace("upsampler", "super_res"), self.trained(stage)
             # Karlo's layout has a network of its own for the last step; here it is the same one.
-            nets[f"super_res{number}_first"] = nets[f"super_res{number}_last"] = (config, net)
-            schedulers[f"super_res{number}_scheduler"] = "super_res"
-        for part, (config, net) in nets.items():
-            name = "model" if part.endswith("encoder") else "diffusion_pytorch_model"
-            half = {key: value.half().cpu().contiguous() for key, value in net.state_dict().items()}
-            _write(target / part / "config.json", _json(config))
-            _write(target / part / f"{name}.safetensors", save(half, {"format": "pt"}))
-        for part, stage in schedulers.items():
-            _write(target / part / "scheduler_config.json", _json(SCHEDULERS[stage]))
-        for file in self.tokenizer_folder.iterdir():
-            _write(target / "tokenizer" / file.name, file.read_bytes())
-        _write(target / "feature_extractor" / "preprocessor_config.json", _json(self._feature_extractor()))
-        _write(target / "model_index.json", _json(_INDEX))
-        _write(target / "dalle.json", _json(self._dials()))
+            for which in ("first", "last"):
+                write_network(target, f"{part}_{which}", config, net)
+            write_scheduler(target, f"{part}_scheduler", SCHEDULERS["super_res"])
+        write_tokenizer(target, self.tokenizer_folder)
+        write_feature_extractor(target, preset.image_encoder["image_size"])
+        write_json(target / "model_index.json", INDEX)
+        write_json(target / "dalle.json", self._dials())
 
     def _dials(self) -> dict[str, Any]:
         """The registry's settings for the starter, so that a starter trained anew is run as the embedded one is."""
@@ -351,55 +326,6 @@ class Workshop:
             "prior_candidates": spec.prior_candidates,
             "stages": {name: asdict(spec.stages[name]) for name in stages},
         }
-
-    def _feature_extractor(self) -> dict[str, Any]:
-        size = self.preset.image_encoder["image_size"]
-        return {
-            "image_processor_type": "CLIPImageProcessor",
-            "do_resize": True,
-            "size": {"shortest_edge": size},
-            "resample": 3,
-            "do_center_crop": True,
-            "crop_size": {"height": size, "width": size},
-            "do_rescale": True,
-            "rescale_factor": 1 / 255,
-            "do_normalize": True,
-            "image_mean": list(clip.MEAN),
-            "image_std": list(clip.STD),
-            "do_convert_rgb": True,
-        }
-
-
-@dataclass(slots=True)
-class _Bare:
-    """A module without an objective, to read its run's state by."""
-
-    name: str
-    module: nn.Module
-
-    def loss(self, batch: int, generator: torch.Generator) -> Tensor:
-        raise TypeError(f"{self.name} was opened for reading")
-
-    def validate(self) -> dict[str, float]:
-        return {}
-
-    def samples(self) -> None:
-        return None
-
-
-_INDEX: dict[str, Any] = {
-    "_class_name": "UnCLIPPipeline",
-    "decoder": ["diffusers", "UNet2DConditionModel"],
-    "decoder_scheduler": ["diffusers", "UnCLIPScheduler"],
-    "prior": ["diffusers", "PriorTransformer"],
-    "prior_scheduler": ["diffusers", "UnCLIPScheduler"],
-    "super_res_first": ["diffusers", "UNet2DModel"],
-    "super_res_last": ["diffusers", "UNet2DModel"],
-    "super_res_scheduler": ["diffusers", "UnCLIPScheduler"],
-    "text_encoder": ["transformers", "CLIPTextModelWithProjection"],
-    "text_proj": ["unclip", "UnCLIPTextProjModel"],
-    "tokenizer": ["transformers", "CLIPTokenizer"],
-}
 
 
 def schedule(stage: str) -> Schedule:
@@ -435,12 +361,3 @@ def train_stage(
         run.average = [weight.detach().clone() for weight in run.weights]
         run.save()
     return None
-
-
-def _json(content: dict[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2) + "\n").encode()
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    publish(path, data, force=True)

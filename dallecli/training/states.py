@@ -1,12 +1,13 @@
-"""What the frozen CLIP towers say about a pool, computed once: text states of captions, embeddings of pictures."""
+"""What the frozen CLIP towers say about the data: text states of captions, embeddings of pictures."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from dallecli.nets.clip import CLIPTextModel, CLIPVisionModel
+from dallecli.training.batch import take
 from dallecli.training.clip import normalised
 
 
@@ -18,9 +19,19 @@ class BatchStates(NamedTuple):
     mask: Tensor
 
 
+class Captions(Protocol):
+    """The captions of all samples, as the prior and the decoder read them."""
+
+    def states(self, samples: Tensor, drop: Tensor, trim: bool = False) -> BatchStates:
+        """Return the states of `samples` [b], the empty caption's where `drop` [b] is True.
+
+        With `trim`, token columns that are padding in the whole batch are left out.
+        """
+
+
 @dataclass(slots=True)
-class Captions:
-    """Text states of a pool's distinct captions; row 0 is the empty caption, `row` [n] maps samples to rows."""
+class ReadCaptions:
+    """Text states that were computed once; row 0 is the empty caption, `row` [n] maps samples to rows."""
 
     row: Tensor
     embedding: Tensor
@@ -32,18 +43,42 @@ class Captions:
         return {"row": self.row, "embedding": self.embedding, "hidden": self.hidden, "mask": self.mask}
 
     def states(self, samples: Tensor, drop: Tensor, trim: bool = False) -> BatchStates:
-        """Return the states of `samples` [b], the empty caption's where `drop` [b] is True.
-
-        With `trim`, token columns that are padding in the whole batch are left out.
-        """
+        """Look the states up (see `Captions`)."""
         rows = torch.where(drop, 0, self.row[samples])
         mask = self.mask[rows]
         length = int(mask.sum(dim=1).max()) if trim else mask.shape[1]
         return BatchStates(self.embedding[rows], self.hidden[rows, :length].float(), mask[:, :length])
 
 
+@dataclass(slots=True)
+class UnreadCaptions:
+    """Captions that are read when they are asked for, because the states of all would not fit into memory.
+
+    Token ids `ids` [n context] of the samples and `empty` [context] of the empty caption.
+    """
+
+    text_encoder: CLIPTextModel
+    ids: Tensor
+    empty: Tensor
+
+    @torch.no_grad()
+    def states(self, samples: Tensor, drop: Tensor, trim: bool = False) -> BatchStates:
+        """Compute the states (see `Captions`)."""
+        ids = torch.where(drop[:, None], self.empty, take(self.ids, samples))
+        mask = prompt_mask(ids, int(self.empty.max()))
+        length = int(mask.sum(dim=1).max()) if trim else mask.shape[1]
+        states = self.text_encoder(ids[:, :length])
+        return BatchStates(states.embedding.float(), states.hidden.float(), mask[:, :length])
+
+
+def prompt_mask(ids: Tensor, end: int) -> Tensor:
+    """Return which of the token ids [n context] belong to the prompt: all up to the first `end` token, [n context]."""
+    length = ids.eq(end).int().argmax(dim=-1) + 1
+    return torch.arange(ids.shape[1], device=ids.device)[None] < length[:, None]
+
+
 @torch.no_grad()
-def caption_states(text_encoder: CLIPTextModel, ids: Tensor, empty: Tensor) -> Captions:
+def caption_states(text_encoder: CLIPTextModel, ids: Tensor, empty: Tensor) -> ReadCaptions:
     """Return the states of captions with token ids [n context]; `empty` [context] are the empty caption's ids."""
     distinct, row = torch.unique(ids, dim=0, return_inverse=True)
     distinct = torch.cat([empty[None], distinct])
@@ -52,13 +87,13 @@ def caption_states(text_encoder: CLIPTextModel, ids: Tensor, empty: Tensor) -> C
         states = text_encoder(part)
         embeddings.append(states.embedding)
         hiddens.append(states.hidden.half())
-    end = int(empty.max())
-    length = distinct.eq(end).int().argmax(dim=-1) + 1
-    mask = torch.arange(ids.shape[1], device=ids.device)[None] < length[:, None]
-    return Captions(row + 1, torch.cat(embeddings), torch.cat(hiddens), mask)
+    mask = prompt_mask(distinct, int(empty.max()))
+    return ReadCaptions(row + 1, torch.cat(embeddings), torch.cat(hiddens), mask)
 
 
 @torch.no_grad()
 def picture_embeddings(image_encoder: CLIPVisionModel, pictures: Tensor) -> Tensor:
-    """Return CLIP image embeddings [n d] of uint8 pictures [n 3 s s]."""
-    return torch.cat([image_encoder(normalised(part)) for part in torch.split(pictures, 512)])
+    """Return CLIP image embeddings [n d] of uint8 pictures [n 3 s s], which may lie elsewhere than the tower."""
+    device = image_encoder.visual_projection.weight.device
+    parts = torch.split(pictures, 512)
+    return torch.cat([image_encoder(normalised(part.to(device))) for part in parts])

@@ -4,6 +4,10 @@ Ramesh et al. 2022, section 2.1: unconditional but for the low-resolution pictur
 at run time it comes from a network and not from a camera. Trained on crops where `crop` is smaller than the picture.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,7 +17,39 @@ from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import ancestral
 from dallecli.diffusion.schedule import Schedule
 from dallecli.nets.unet import UNet
-from dallecli.training.prior import stratified
+from dallecli.training.batch import Draw, take
+from dallecli.training.corruption import Corrupt, added_noise, bsr, paper_blur
+from dallecli.training.loss import expected, weights
+
+CORRUPTIONS: Final = ("noise", "blur", "bsr", "none")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpsamplerRecipe:
+    """What a lesson of an upsampler is like.
+
+    corruption: what is done to the small pictures (corruption.py); the paper has "blur" for the first upsampler and
+    "bsr" for the second. noise: the largest deviation of the noise where that is "noise", in units of [-1, 1] pixels;
+    as wrong as the stage before is.
+    """
+
+    corruption: str = "noise"
+    noise: float = 0.12
+
+    def __post_init__(self) -> None:
+        if self.corruption not in CORRUPTIONS:
+            raise ValueError(f"corruption is {self.corruption!r}, supported is {', '.join(CORRUPTIONS)}")
+
+    @property
+    def corrupt(self) -> Corrupt:
+        """The corruption itself."""
+        if self.corruption == "noise":
+            return added_noise(self.noise)
+        return {"blur": paper_blur, "bsr": bsr, "none": _unchanged}[self.corruption]
+
+
+def _unchanged(low: Tensor, much: Tensor, draw: Draw) -> Tensor:
+    return low
 
 
 def enlarge(low: Tensor, size: int) -> Tensor:
@@ -22,7 +58,7 @@ def enlarge(low: Tensor, size: int) -> Tensor:
 
 
 class UpsamplerObjective:
-    """The weighted error of the predicted clean picture."""
+    """The weighted error of the predicted clean picture (or of what else the schedule says is predicted)."""
 
     def __init__(
         self,
@@ -32,75 +68,81 @@ class UpsamplerObjective:
         pictures: Tensor,
         low: int,
         crop: int,
-        corruption: float,
+        recipe: UpsamplerRecipe,
         held_out: int,
     ) -> None:
         """Train on uint8 `pictures` [n 3 s s] against their box averages at `low` px, on crops of `crop` px.
 
-        `corruption` is the largest deviation of the noise on the low-resolution picture, in units of [-1, 1] pixels.
         The last `held_out` pictures validate.
         """
         self.name = name
         self.module = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
         self.net = net
         self.schedule = schedule
-        self.alpha_bars = schedule.alpha_bars.to(pictures.device)
+        self.alpha_bars = schedule.alpha_bars.to(net.conv_out.weight.device)
         self.pictures = pictures
         self.factor = pictures.shape[-1] // low
         self.crop = crop
-        self.corruption = corruption
+        self.corrupt = recipe.corrupt
         self.count = len(pictures) - held_out
 
-    def loss(self, batch: int, generator: torch.Generator) -> Tensor:
+    def loss(self, draw: Draw) -> Tensor:
         """Return the weighted error at random timesteps, on random crops."""
-        device = self.pictures.device
-        chosen = torch.randint(self.count, (batch,), generator=generator, device=device)
-        t = stratified(batch, len(self.alpha_bars), generator)
-        corruption = self.corruption * torch.rand((batch, 1, 1, 1), generator=generator, device=device)
-        alpha_bar = self.alpha_bars[t]
-        weight = (alpha_bar / (1 - alpha_bar) + 1).clamp(max=5)
-        return (weight * self._error(self._crops(chosen, generator), t, corruption, generator)).mean()
+        return self._loss(draw.integers(self.count), draw)
 
-    def _crops(self, chosen: Tensor, generator: torch.Generator) -> Tensor:
-        high = self.pictures[chosen]
+    def _loss(self, chosen: Tensor, draw: Draw) -> Tensor:
+        t = draw.timesteps(len(self.alpha_bars))
+        much = draw.uniform(1, 1, 1)
+        weight = weights(self.schedule.prediction_type, self.alpha_bars[t])
+        return (weight * self._error(self._crops(chosen, draw), t, self.corrupt, much, draw)).mean()
+
+    def _crops(self, chosen: Tensor, draw: Draw) -> Tensor:
+        high = take(self.pictures, chosen)
         room = (high.shape[-1] - self.crop) // self.factor
         if room == 0:
             return high
         # Corners on the low-resolution grid, so that a crop's average is the average's crop.
-        corners = self.factor * torch.randint(room + 1, (len(chosen), 2), generator=generator, device=high.device)
+        corners = self.factor * draw.integers(room + 1, 2)
         cut = [p[:, y : y + self.crop, x : x + self.crop] for p, (y, x) in zip(high, corners.tolist(), strict=True)]
         return torch.stack(cut)
 
-    def _error(self, high: Tensor, t: Tensor, corruption: Tensor, generator: torch.Generator) -> Tensor:
+    def _error(self, high: Tensor, t: Tensor, corrupt: Corrupt, much: Tensor, draw: Draw) -> Tensor:
         x0 = (high.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
-        low = F.avg_pool2d(x0, self.factor)
-        low = low + corruption * torch.randn(low.shape, generator=generator, device=low.device)
-        noise = torch.randn(x0.shape, generator=generator, device=x0.device)
+        low = corrupt(F.avg_pool2d(x0, self.factor), much, draw)
+        noise = draw.normal(*x0.shape[1:])
         alpha_bar = self.alpha_bars[t][:, None, None, None]
         x = alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * noise
-        predicted = self.net(torch.cat([x, enlarge(low, x0.shape[-1])], dim=1), t)
-        return F.mse_loss(predicted.float(), x0, reduction="none").mean(dim=(1, 2, 3))
+        predicted = self.net(torch.cat([x, enlarge(low, x0.shape[-1])], dim=1), t)[:, :3]
+        wanted = expected(self.schedule.prediction_type, x0, noise, alpha_bar)
+        return F.mse_loss(predicted.float(), wanted, reduction="none").mean(dim=(1, 2, 3))
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Return the held-out error on whole pictures at three noise levels."""
-        device = self.pictures.device
-        chosen = torch.arange(self.count, len(self.pictures), device=device)[:32]
-        none = torch.zeros((), device=device)
-        figures = {}
+        """Return the held-out loss, and the held-out error on whole, uncorrupted pictures at three noise levels."""
+        figures = {"held_out": self._held_out(0, self._loss)}
         for level in (990, 750, 400):
-            generator = torch.Generator(device).manual_seed(level)
-            errors = [
-                self._error(self.pictures[part], torch.full((len(part),), level, device=device), none, generator)
-                for part in torch.split(chosen, 8)
-            ]
-            figures[f"mse_{level}"] = float(torch.cat(errors).mean())
+
+            def error(chosen: Tensor, draw: Draw, level: int = level) -> Tensor:
+                t = torch.full((len(chosen),), level, device=draw.device)
+                return self._error(take(self.pictures, chosen), t, _unchanged, torch.zeros(()), draw).mean()
+
+            figures[f"mse_{level}"] = self._held_out(level, error)
         return figures
+
+    def _held_out(self, seed: int, of: Callable[[Tensor, Draw], Tensor]) -> float:
+        """The mean of a figure over 32 held-out pictures, eight at a time: the last upsampler's are large."""
+        device = self.alpha_bars.device
+        chosen = torch.arange(self.count, len(self.pictures), device=device)[:32]
+        total = 0.0
+        for place, part in enumerate(torch.split(chosen, 8)):
+            total += len(part) * float(of(part, Draw(seed + 1000 * place, len(part), device)))
+        return total / len(chosen)
 
     @torch.no_grad()
     def samples(self, steps: int = 7) -> Tensor:
         """Return 9 held-out pictures, painted again from their low-resolution versions."""
-        high = self.pictures[self.count :][:9].float() / 127.5 - 1
+        device = self.alpha_bars.device
+        high = self.pictures[self.count :][:9].to(device).float() / 127.5 - 1
         low = enlarge(F.avg_pool2d(high, self.factor), high.shape[-1])
 
         def predict(x: Tensor, t: Tensor) -> Tensor:

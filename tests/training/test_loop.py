@@ -13,7 +13,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from dallecli.errors import BadFile
+from dallecli.errors import BadFile, NonFinite
+from dallecli.training.batch import Draw
 from dallecli.training.loop import STATE, Optimisation, Report, Run, hash_seed
 
 HOW = Optimisation(batch=16, rate=1e-2, warmup=5, average=0.9)
@@ -29,9 +30,9 @@ class Line:
         torch.manual_seed(0)
         self.module = nn.Linear(width, 1)
 
-    def loss(self, batch: int, generator: torch.Generator) -> Tensor:
-        x = torch.randn((batch, self.module.in_features), generator=generator)
-        y = 3 * x.sum(dim=1, keepdim=True) - 1 + 0.1 * torch.randn((batch, 1), generator=generator)
+    def loss(self, draw: Draw) -> Tensor:
+        x = draw.normal(self.module.in_features)
+        y = 3 * x.sum(dim=1, keepdim=True) - 1 + 0.1 * draw.normal(1)
         return nn.functional.mse_loss(self.module(x), y)
 
     def validate(self) -> dict[str, float]:
@@ -91,12 +92,14 @@ def test_a_state_of_another_network_is_refused_by_name(tmp_path: Path) -> None:
         Run(Line(width=2), HOW, tmp_path, CPU)
 
 
-def test_a_loss_that_is_not_a_number_stops_the_run(tmp_path: Path) -> None:
-    run = Run(Line(), HOW, tmp_path, CPU)
+def test_a_loss_that_is_not_a_number_stops_the_run_and_leaves_the_state_before(tmp_path: Path) -> None:
+    run = train(tmp_path, 3)
+    before = (tmp_path / STATE).read_bytes()
     with torch.no_grad():
         run.weights[0].fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="line"):
-        run.train(1e9, steps=3)
+    with pytest.raises(NonFinite, match="line"):
+        run.train(1e9, steps=6, save_every=0.0)
+    assert (tmp_path / STATE).read_bytes() == before
 
 
 def test_the_trained_weights_come_back_after_looking_through_the_averaged_ones(tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""What a run leaves for eyes and plotting tools: `log.jsonl`, and TensorBoard's event files where it is installed."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from dallecli.picture import publish
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+LOG = "log.jsonl"
+
+
+class Log:
+    """The log of a run in `folder`, which goes on behind `step`.
+
+    A killed run goes on from its last checkpoint: lines of steps beyond it are taken back, because those steps are
+    taken again. `events` is a folder for TensorBoard, or None.
+    """
+
+    def __init__(self, folder: Path, step: int, events: Path | None = None) -> None:
+        self._file = folder / LOG
+        if self._file.exists():
+            lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if _step(line) <= step]
+            if len(kept) < len(lines):
+                publish(self._file, "".join(kept).encode(), force=True)
+        self._writer = _writer(events, step) if events is not None else None
+
+    def add(self, step: int, figures: dict[str, float]) -> None:
+        """Add a line. Raises OSError."""
+        with self._file.open("a", encoding="utf-8") as log:
+            log.write(json.dumps({"step": step, **figures}) + "\n")
+        if self._writer is not None:
+            for name, value in figures.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.flush()
+
+    def show(self, step: int, sheet: Image.Image) -> None:
+        """Add a sheet of pictures; only TensorBoard keeps it."""
+        if self._writer is not None:
+            self._writer.add_image("samples", np.asarray(sheet), step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Write what is left."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _step(line: str) -> int:
+    try:
+        step: int = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return 2**62  # a line that a kill or a full disk cut short
+    return step
+
+
+def _writer(events: Path, step: int) -> "SummaryWriter | None":
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(events), purge_step=step + 1)
