@@ -89,7 +89,7 @@ class ClipObjective:
         pictures, ids = take(self.train.pictures, chosen), take(self.train.ids, chosen)
         texts = self.gather(self.towers.text_encoder(trimmed(ids)).embedding.float())
         images = self.gather(self.towers.image_encoder(normalised(pictures)).float())
-        pictures, ids = self.gather(pictures), self.gather(ids)
+        pictures, ids = self.gather(pictures), trimmed(self.gather(ids))
         close = F.mse_loss(texts, images.detach()) / images.detach().var()
         loss: Tensor = self._contrast(texts, images, ids) + READABLE * self._misread(images, pictures) + CLOSE * close
         return loss
