@@ -39,7 +39,7 @@ class DecoderRecipe:
     both_dropout: float | None = 0.08
     embedding_noise: float = 0.25
     lean: float = 0.65
-    core_share: float = 0.7
+    core_share: float = 0.3
 
     def __post_init__(self) -> None:
         if not 0 <= self.both <= min(self.caption_dropout, self.embedding_dropout):
