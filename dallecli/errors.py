@@ -15,6 +15,7 @@
     │   ├── BadMask                 a mask that does not fit the picture, or repaints nothing
     │   ├── BadEmbedding            not an embedding file, or one of another CLIP
     │   ├── BadRecipe               a picture without a recipe, or a recipe that is not one
+    │   ├── MissingExtra            an optional package that this needs is not installed
     │   ├── BadOutput               the place to write is missing, read-only, taken or not a file
     │   └── BadConfig               the config file or an environment variable is wrong
     ├── WeightsError            3   the files of a model are wrong or absent
@@ -123,6 +124,10 @@ class BadEmbedding(RequestError):
 
 class BadRecipe(RequestError):
     """There is no recipe in the picture, or what is there is not a recipe."""
+
+
+class MissingExtra(RequestError):
+    """This needs an optional package that is not installed; the hint is the command that installs it."""
 
 
 class BadOutput(RequestError):
