@@ -93,8 +93,8 @@ def timeline(frames: int, tempo: Tempo, unit: Fraction) -> list[tuple[int, int]]
 def animate(images: Sequence[Image.Image], format: str, tempo: Tempo, recipe: Recipe | None = None) -> bytes:
     """The bytes of an animation of RGB pictures of one size.
 
-    WebP, APNG and MP4 at even sizes keep them as they are, GIF with up to 256 colours a picture; MP4 is lossy, and gets
-    a doubled last row or column where a side is odd. The recipe goes into WebP and APNG, where `read_recipe` finds it.
+    WebP and APNG keep every pixel, GIF up to 256 colours a picture. MP4 is lossy and knows even sides only: the last
+    row or column is doubled where one is odd. The recipe goes into WebP and APNG, where `read_recipe` finds it.
 
     Raises: as `check_format`; ValueError for no pictures, or of several sizes.
     """

@@ -175,9 +175,13 @@ def fill(image: Image.Image, hole: Image.Image) -> Image.Image:
     width, height = (max(1, round(side * shrink)) for side in image.size)
     known = ImageChops.invert(hole)
     visible = Image.composite(image, Image.new("RGB", image.size), known)
-    weights = np.asarray(known.resize((width, height), Image.Resampling.BOX), dtype=np.float32) / 255
-    colours = np.asarray(visible.resize((width, height), Image.Resampling.BOX), dtype=np.float32)
-    smooth = Image.fromarray(_pull_push(colours, weights[..., None]).round().clip(0, 255).astype(np.uint8))
+    # In floats: where little of a pixel is known, rounding would be multiplied.
+    red, green, blue, weight = (
+        np.asarray(channel.convert("F").resize((width, height), Image.Resampling.BOX))
+        for channel in (*visible.split(), known)
+    )
+    colours, weights = np.stack([red, green, blue], axis=-1), weight[..., None] / 255
+    smooth = Image.fromarray(_pull_push(colours, weights).round().clip(0, 255).astype(np.uint8))
     if smooth.size != image.size:
         smooth = smooth.resize(image.size, Image.Resampling.BICUBIC)
     return Image.composite(smooth, image, hole)
