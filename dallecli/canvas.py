@@ -130,6 +130,8 @@ class Layout:
 def lay_out(image: Source, mask: Mask | None, expand: Edges, size: int) -> Layout:
     """Read a picture and its mask, enlarge it, and divide the work for a model that paints `size` x `size` pixels.
 
+    What is kept and transparent is kept as it looks over white. A mask of None leaves all of the old picture alone.
+
     Raises:
         BadPicture, BadMask: as `read_picture` and `draw`.
         BadSetting: the enlarged picture is larger than any that is read.

@@ -109,7 +109,9 @@ def _check_size(file: ImageFile.ImageFile, where: str) -> None:
 
 def _decode(file: ImageFile.ImageFile, data: bytes) -> tuple[Image.Image, Image.Image | None]:
     """The pixels, as "L", "RGB" or "CMYK", and the alpha channel, as "L"."""
-    depth = data[24] if file.format == "PNG" else 8  # IHDR is always a PNG's first chunk
+    if file.format == "PNG" and data[12:16] != b"IHDR":
+        raise ValueError("its header does not come first")
+    depth = data[24] if file.format == "PNG" else 8
     transparent = file.info.get("transparency")
     if depth == 16:
         return _decode_16_bit(file, data, transparent)

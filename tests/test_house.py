@@ -92,7 +92,8 @@ def test_training_is_imported_by_its_command_only():
     importers = {
         path.relative_to(HOUSE).as_posix() for path in _modules() for room, _ in _imports(path) if room == "training"
     }
-    assert {name for name in importers if not name.startswith("training/")} <= {"cli/train.py"}
+    commands = {"cli/train.py", "cli/train_stages.py", "cli/bars.py"}
+    assert {name for name in importers if not name.startswith("training/")} <= commands
 
 
 def test_no_room_is_a_dumping_ground():
@@ -144,6 +145,7 @@ def _loaded_by(code: str) -> set[str]:
         (["--help"], set()),
         (["--version"], set()),
         (["generate", "--help"], set()),
+        (["inpaint", "--help"], set()),
         (["models", "list"], {"huggingface_hub"}),
         (["models", "list", "--json"], {"huggingface_hub"}),
         (["generate", "--nope"], set()),
@@ -172,8 +174,9 @@ def test_short_commands_answer_in_a_quarter_of_a_second(arguments):
 
 def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
     rooms = (
-        "cli.app errors request recipe picture engine safe studio tokens weights.registry weights.folder "
-        "weights.digest weights.header cli.settings cli.painting cli.output cli.prompts cli.display cli.reference"
+        "cli.app errors request recipe picture reading masks canvas animation engine safe studio tokens "
+        "weights.registry weights.folder weights.digest weights.header cli.settings cli.painting cli.output cli.prompts "
+        "cli.display cli.reference"
     )
     code = "\n".join(f"import dallecli.{room}" for room in rooms.split())
     assert not _loaded_by(code) & {"torch", "diffusers", "transformers"}
@@ -211,44 +214,55 @@ assert not {{"diffusers", "transformers", "click"}} & set(sys.modules)
 def test_a_new_option_is_a_decision():
     """Every option is a promise: whoever changes this set thinks of the config file, the docs and the changelog."""
     root = get_command(build())
-    leaves = {
-        "dalle": root,
-        "generate": root.commands["generate"],
-        "show": root.commands["show"],
-        "doctor": root.commands["doctor"],
-        "models list": root.commands["models"].commands["list"],
-        "models path": root.commands["models"].commands["path"],
-    }
+    leaves = {"dalle": root, **{name: root.commands[name] for name in sorted(set(root.commands) - {"models", "train"})}}
+    leaves |= {f"models {name}": leaf for name, leaf in root.commands["models"].commands.items()}
     found = {name: {option for param in leaf.params for option in param.opts} for name, leaf in leaves.items()}
     model = {"--model", "-m", "--device", "--dtype"}
-    dials = {"--steps", "--decoder-steps", "--prior-steps", "--upsampler-steps", "--guidance", "--prior-guidance"}
-    dials |= {"--sampler", "--prior-candidates"}
-    output = {"--output", "-o", "--out", "--layout", "--format", "--no-metadata", "--force", "--preview"}
-    pictures = {"--num", "-n", "--seed", "-s", "--size", "--strict"}
+    decoder = {"--steps", "--decoder-steps", "--upsampler-steps", "--guidance"}
+    prior = {"--prior-steps", "--prior-guidance", "--prior-candidates"}
+    file = {"--output", "-o", "--out", "--force"}
+    output = file | {"--format", "--no-metadata", "--preview"}
+    ask = {"--seed", "-s", "--size", "--strict"}
+    manners = {"--json", "--quiet", "-q", "--debug"}
+    num, sampler, layout, prompt = {"--num", "-n"}, {"--sampler"}, {"--layout"}, {"--prompt", "-p"}
+    moving = {"--animate", "--fps", "--bounce", "--hold"}
+    masking = {"--mask", "--mask-mode", "--invert-mask", "--expand", "--show-mask"}
+    painting = ask | model | decoder | output | layout | manners
     assert found == {
         "dalle": {"--version"},
-        "generate": {"prompts", "--json", "--quiet", "-q", "--debug"} | pictures | model | dials | output,
+        "generate": {"prompts", "--best-of"} | painting | num | prior | sampler,
+        "vary": {"images", "--fidelity", "--inversion-steps"} | painting | num | sampler | prompt,
+        "interpolate": {"ends", "--frames", "--at", "--weights", "--noise", "--inversion-steps"}
+        | (painting | num | prior | sampler | moving),
+        "inpaint": {"image", "--resample"} | painting | num | prior | sampler | masking | prompt,
+        "edit": {"image", "--from", "--to", "--strength", "--sweep", "--inversion-steps"} | painting | moving,
+        "rank": {"things"} | model | manners,
+        "embed": {"things", "--minus", "--plus", "--imagine", "--invert", "--inversion-steps"}
+        | (ask | model | prior | file | manners),
         "show": {"files", "--json", "--debug"},
+        "replay": {"files", "--input"} | model | output | manners,
         "doctor": {"--json", "--debug"} | model,
         "models list": {"--json", "--debug"},
         "models path": {"name", "--debug"},
     }
-    assert {"generate", "show", "doctor", "models", "train"} == set(root.commands)
+    assert {"models", "train"} == set(root.commands) - set(leaves)
 
 
 def test_one_dial_has_one_name_everywhere():
     """The same option never means two things: whoever shares a name shares the alias of cli/options.py."""
+    # What is made again has everything in its recipe: there these options say what is to be different.
+    recipes_own = {("replay", "--model"), ("replay", "--device"), ("replay", "--dtype")}
 
-    def options(command):
-        for child in getattr(command, "commands", {}).values():
-            yield from options(child)
-        yield from ((param.opts[0], (tuple(param.opts), param.help)) for param in command.params)
+    def options(name, command):
+        for child, inner in getattr(command, "commands", {}).items():
+            yield from options(child, inner)
+        yield from ((name, param.opts[0], (tuple(param.opts), param.help)) for param in command.params)
 
     meanings: dict[str, set[object]] = {}
-    for name, meaning in options(get_command(build())):
-        meanings.setdefault(name, set()).add(meaning)
-    shared = {"--model", "--device", "--dtype", "--json", "--quiet", "--debug", "--force"}
-    assert {name: len(meanings[name]) for name in shared} == dict.fromkeys(shared, 1)
+    for command, name, meaning in options("dalle", get_command(build())):
+        if command not in ("starter", "evaluate", "custom", "model") and (command, name) not in recipes_own:
+            meanings.setdefault(name, set()).add(meaning)
+    assert {name for name, known in meanings.items() if len(known) > 1 and name.startswith("-")} == set()
 
 
 def test_the_names_of_samplers_are_those_that_exist():

@@ -547,6 +547,9 @@ def test_a_chunk_that_unpacks_to_twenty_megabytes_is_not_unpacked(kind, head):
 
 
 FOREIGN = {
+    "png-upside-down": lambda: (
+        png((1, 1), 8, GREY, [b"\0"])[:8] + chunk(b"tEXt", b"a\0b") + png((1, 1), 8, GREY, [b"\0"])[8:]
+    ),
     "gif": lambda: saved(of("red"), "GIF"),
     "tiff": lambda: saved(of("red"), "TIFF"),
     "bmp": lambda: saved(of("red"), "BMP"),
