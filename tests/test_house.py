@@ -175,8 +175,8 @@ def test_short_commands_answer_in_a_quarter_of_a_second(arguments):
 def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
     rooms = (
         "cli.app errors request recipe picture reading masks canvas animation engine safe studio tokens "
-        "weights.registry weights.folder weights.digest weights.header cli.settings cli.painting cli.output cli.prompts "
-        "cli.display cli.reference"
+        "weights.registry weights.folder weights.digest weights.header cli.settings cli.painting cli.output "
+        "cli.prompts cli.display cli.reference"
     )
     code = "\n".join(f"import dallecli.{room}" for room in rooms.split())
     assert not _loaded_by(code) & {"torch", "diffusers", "transformers"}
@@ -252,17 +252,21 @@ def test_one_dial_has_one_name_everywhere():
     """The same option never means two things: whoever shares a name shares the alias of cli/options.py."""
     # What is made again has everything in its recipe: there these options say what is to be different.
     recipes_own = {("replay", "--model"), ("replay", "--device"), ("replay", "--dtype")}
+    shared = {"--model", "--device", "--dtype", "--json", "--quiet", "--debug", "--force"}
 
-    def options(name, command):
+    def options(name, command, *, training=False):
         for child, inner in getattr(command, "commands", {}).items():
-            yield from options(child, inner)
-        yield from ((name, param.opts[0], (tuple(param.opts), param.help)) for param in command.params)
+            yield from options(child, inner, training=training or child == "train")
+        for param in command.params:
+            # Training has dials of its own.
+            if (not training or param.opts[0] in shared) and (name, param.opts[0]) not in recipes_own:
+                yield param.opts[0], (tuple(param.opts), param.help)
 
     meanings: dict[str, set[object]] = {}
-    for command, name, meaning in options("dalle", get_command(build())):
-        if command not in ("starter", "evaluate", "custom", "model") and (command, name) not in recipes_own:
-            meanings.setdefault(name, set()).add(meaning)
+    for name, meaning in options("dalle", get_command(build())):
+        meanings.setdefault(name, set()).add(meaning)
     assert {name for name, known in meanings.items() if len(known) > 1 and name.startswith("-")} == set()
+    assert shared <= set(meanings)
 
 
 def test_the_names_of_samplers_are_those_that_exist():
