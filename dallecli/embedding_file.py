@@ -11,7 +11,7 @@ that an unfit file is refused before any weights are loaded.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 from dallecli.errors import BadEmbedding
 from dallecli.source import Source
@@ -42,6 +42,17 @@ class Embedded:
     name: str
     model: str
     noise: "Mapping[str, Array]" = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything but the numbers, for people and programs."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "space": self.space,
+            "dimensions": len(self.vector),
+            "noise": list(self.noise),
+            "model": self.model,
+        }
 
     def encode(self) -> bytes:
         """The bytes of a file."""
@@ -111,7 +122,7 @@ def combine(first: Embedded, minus: Sequence[Embedded], plus: Sequence[Embedded]
     """`first` without the meanings in `minus` and with those in `plus`: a sum of directions, as long as `first`.
 
     The vectors are normalised before they are added, since the lengths of pictures' and sentences' embeddings have
-    nothing to do with each other. The noise of `first` stays with it.
+    nothing to do with each other. The noise of `first` stays with it, and its name tells the story.
 
     Raises: BadEmbedding for different spaces, and where nothing is left.
     """
@@ -127,7 +138,8 @@ def combine(first: Embedded, minus: Sequence[Embedded], plus: Sequence[Embedded]
     if length < 1e-6 or not math.isfinite(length):
         raise BadEmbedding("nothing is left of this embedding", where=first.name)
     scaled = total * (float(np.linalg.norm(first.vector.astype(np.float64))) / length)
-    return replace(first, vector=scaled.astype(np.float32))
+    story = [f" - {other.name}" for other in minus] + [f" + {other.name}" for other in plus]
+    return replace(first, vector=scaled.astype(np.float32), name="".join([first.name, *story]))
 
 
 def cosines(a: Sequence[Embedded], b: Sequence[Embedded]) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":

@@ -15,6 +15,7 @@ from dallecli.inputs import check_inputs
 from dallecli.recipe import (
     Editing,
     Generating,
+    Inpainting,
     Interpolating,
     Recipe,
     fill,
@@ -26,6 +27,8 @@ from dallecli.request import INVERSION, TASKS, Ask, Embed, Request, StageSetting
 from dallecli.source import Source
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from dallecli.embedding_file import Embedded
     from dallecli.picture import Picture
 
@@ -70,13 +73,28 @@ class Engine(Protocol):
         ...
 
     def embed(self, request: Embed, progress: Callable[[Progress], None]) -> list["Embedded"]:
-        """An embedding of every input, in order; before weights are read, refuse what cannot be embedded."""
+        """An embedding of every input, in order, after `arithmetic`.
+
+        Before weights are read, what cannot be embedded is refused.
+        """
         ...
 
 
 def best(pictures: "Sequence[Picture]", count: int, score: str = "clip") -> "list[Picture]":
     """The `count` pictures with the highest score, the highest first; of equal ones the earlier first."""
     return sorted(pictures, key=lambda picture: -picture.scores[score])[:count]
+
+
+def arithmetic(request: Embed, found: "Sequence[Embedded]") -> "list[Embedded]":
+    """From the embeddings of all sources of a request those of its inputs, with `minus` and `plus` applied.
+
+    Raises: BadEmbedding where nothing is left of an input.
+    """
+    from dallecli.embedding_file import combine
+
+    inputs, first_plus = len(request.inputs), len(request.inputs) + len(request.minus)
+    minus, plus = found[inputs:first_plus], found[first_plus:]
+    return [combine(embedded, minus, plus) if minus or plus else embedded for embedded in found[:inputs]]
 
 
 def check_same_stages(recipe: Recipe, fresh: Recipe) -> None:
@@ -123,10 +141,10 @@ class FakeEngine:
 
     def resolve(self, request: Request) -> Recipe:
         spec = self._find(request)
-        warnings = check_inputs(request, self.SPACE)
         seed = request.seed if request.seed is not None else random_seed()
         recipe = fill(request, spec, self._dropped(request), seed)
         self._check_stages(recipe.stages)
+        warnings = check_inputs(request, recipe.size, self.SPACE)
         return replace(recipe, warnings=warnings)
 
     def revive(self, recipe: Recipe) -> Recipe:
@@ -147,18 +165,20 @@ class FakeEngine:
         from dallecli.embedding_file import read_embedding
 
         spec = self._find(request)
-        check_inputs(request, self.SPACE)
-        stages = fill_stages(request, spec, request.size if request.size is not None else spec.sizes[-1])
+        size = request.size if request.size is not None else spec.sizes[-1]
+        check_inputs(request, size, self.SPACE)
+        stages = fill_stages(request, spec, size)
         self._check_stages(stages)
         found = []
-        for k, source in enumerate(request.inputs):
+        for k, source in enumerate(request.sources):
             if source.kind == "embedding":
                 found.append(read_embedding(source))
                 continue
-            for name in (INVERSION,) if request.invert else ():
-                self._step(name, stages[name], k, len(request.inputs), progress)
-            found.append(_fake_embedding(source, request))
-        return found
+            invert = request.invert and source.kind == "picture" and k < len(request.inputs)
+            if invert:
+                self._step(INVERSION, stages[INVERSION], k, len(request.inputs), progress)
+            found.append(_fake_embedding(source, request, invert=invert))
+        return arithmetic(request, found)
 
     def _paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
         from PIL import Image
@@ -172,6 +192,8 @@ class FakeEngine:
             single = recipe.single(k)
             red, green, blue, match = _fake_colour(single)
             image = Image.new("RGB", (recipe.size, recipe.size), (red, green, blue))
+            if isinstance(recipe.settings, Inpainting):
+                image = _inpainted(recipe, recipe.settings, image)
             scores = {"prior": match / 255, "clip": blue / 255} if recipe.task == "generate" else {}
             yield Picture(image=image, recipe=single, seconds=time.perf_counter() - start, scores=scores)
 
@@ -219,6 +241,16 @@ def _key(source: Source) -> str:
     return source.name if source.sha256 is None else source.sha256
 
 
+def _inpainted(recipe: Recipe, settings: Inpainting, painted: "Image.Image") -> "Image.Image":
+    from dallecli.canvas import lay_out
+
+    layout = lay_out(recipe.inputs[0], settings.mask, settings.expand, recipe.size)
+    canvas = layout.canvas
+    for patch in layout.patches:
+        canvas = canvas.paste(patch, painted)
+    return canvas.image
+
+
 def _along(position: float, ends: int) -> tuple[float, ...]:
     """The share of each end at a position on the way through all of them."""
     place = position * (ends - 1)
@@ -229,18 +261,17 @@ def _hash(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _fake_embedding(source: Source, request: Embed) -> "Embedded":
+def _fake_embedding(source: Source, request: Embed, *, invert: bool) -> "Embedded":
     import numpy as np
 
     from dallecli.embedding_file import Embedded
 
     vector = (np.frombuffer(_hash(_key(source)), np.uint8) / 128 - 1).astype(np.float32)
-    noise = {"decoder": np.zeros((3, 16, 16), np.float32)} if request.invert and source.kind == "picture" else {}
     return Embedded(
         vector=vector,
         kind="text" if source.kind == "text" and not request.imagine else "image",
         space=FakeEngine.SPACE,
         name=source.recorded().name,
         model=request.model,
-        noise=noise,
+        noise={"decoder": np.zeros((3, 16, 16), np.float32)} if invert else {},
     )

@@ -2,21 +2,31 @@
 
 from dallecli.embedding_file import check_space, read_embedding
 from dallecli.errors import BadEmbedding
-from dallecli.request import Ask, Edit, Interpolate, Vary
+from dallecli.request import Ask, Edit, Inpaint, Interpolate, Vary
 from dallecli.source import Source
 
 
-def check_inputs(request: Ask, space: str) -> tuple[str, ...]:
+def check_inputs(request: Ask, size: int, space: str) -> tuple[str, ...]:
     """Decode every picture, embedding and mask of a request; return what its author should be warned of.
 
-    `space` names the CLIP of the model that is going to be used.
+    `size` is the side in pixels that the model is going to paint, and `space` names its CLIP.
 
-    Raises: BadInput, BadPicture, BadMask, BadEmbedding.
+    Raises: BadInput, BadPicture, BadMask, BadEmbedding, BadSetting.
     """
+    if not request.sources:
+        return ()
+    # They import Pillow and numpy: who asks with words alone is answered sooner.
+    from dallecli.canvas import lay_out
+    from dallecli.reading import read_picture
+
+    if isinstance(request, Inpaint):
+        return lay_out(request.image, request.mask, request.expand, size).warnings
     warnings: list[str] = []
     for source in request.sources:
         if source.kind == "embedding":
             _check_embedding(source, request, space)
+        elif source.kind == "picture":
+            warnings += read_picture(source).warnings
     return tuple(warnings)
 
 

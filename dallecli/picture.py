@@ -15,7 +15,7 @@ import struct
 import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,8 +49,9 @@ class Picture:
     scores: Mapping[str, float]
 
     def encode(self, format: str, *, metadata: bool = True) -> bytes:
-        """The bytes of a file, with the recipe inside unless `metadata` is False."""
-        return encode(self.image, format, self.recipe if metadata else None)
+        """The bytes of a file, with the recipe and the scores inside unless `metadata` is False."""
+        scores = {name: round(score, 6) for name, score in self.scores.items()}
+        return encode(self.image, format, replace(self.recipe, scores=scores) if metadata else None)
 
 
 def check_recipe_fits(recipe: Recipe) -> None:
@@ -88,12 +89,12 @@ def encode(image: Image.Image, format: str, recipe: Recipe | None) -> bytes:
     return target.getvalue()
 
 
-def read_recipe(source: Path | BinaryIO) -> Recipe:
-    """The recipe inside a picture file, or inside the bytes of one.
+def read_recipe(source: Path | BinaryIO, where: str | None = None) -> Recipe:
+    """The recipe inside a picture file, or inside the bytes of one, which errors call `where`.
 
     Raises BadPicture if it cannot be read as a picture, BadRecipe if no recipe is inside.
     """
-    path = source if isinstance(source, Path) else "standard input"
+    path = where if where is not None else source if isinstance(source, Path) else "standard input"
     with opened(source, str(path)) as image:
         if image.format == "PNG":
             text = image.info.get(_KEY)
@@ -112,16 +113,17 @@ def read_recipe(source: Path | BinaryIO) -> Recipe:
         raise BadRecipe(error.what, where=str(path), hint=error.hint) from error
 
 
-def grid(images: Sequence[Image.Image]) -> Image.Image:
-    """The pictures, row by row, on one nearly square white sheet with thin gaps. One picture is itself.
+def grid(images: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
+    """The pictures, row by row, on one white sheet with thin gaps; nearly square if `columns` is None.
 
-    All have the size of the first. Raises ValueError for none at all.
+    One picture is itself. All have the size of the first. Raises ValueError for none at all.
     """
     if not images:
         raise ValueError("a grid needs a picture")
     if len(images) == 1:
         return images[0]
-    columns, rows = grid_shape(len(images))
+    columns = columns if columns is not None else grid_shape(len(images))[0]
+    rows = -(-len(images) // columns)
     width, height = images[0].size
     gap = max(2, width // 64)
     sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
@@ -136,23 +138,28 @@ def grid_shape(count: int) -> tuple[int, int]:
     return columns, -(-count // columns)
 
 
-def file_name(prompt: str, seed: int, format: str, ending: str = "") -> str:
-    """A file name from a prompt, a seed and an ending: letters and digits of any script, hyphens, at most 255 bytes.
+def file_name(title: str, seed: int, suffix: str, ending: str = "") -> str:
+    """A file name from a title, a seed, an ending and a suffix: letters and digits of any script, at most 255 bytes.
 
-    Two prompts may share a name; `publish_new` keeps their pictures apart.
+    Two titles may share a name; `publish_new` keeps their pictures apart.
     """
+    return f"{slug(title)}-{seed}{ending}{suffix}"
+
+
+def slug(title: str) -> str:
+    """Letters and digits of any script, the rest as hyphens, at most 120 bytes; "picture" if nothing is left."""
     kept = "".join(
-        char if unicodedata.category(char)[0] in "LMN" else "-" for char in unicodedata.normalize("NFC", prompt)
+        char if unicodedata.category(char)[0] in "LMN" else "-" for char in unicodedata.normalize("NFC", title)
     )
     words = [
         word.lstrip("".join(char for char in word if unicodedata.category(char)[0] == "M"))
         for word in kept.lower().split("-")
     ]
-    slug = "-".join(word for word in words if word)
-    cut = slug.encode()[:_SLUG_BYTES].decode(errors="ignore")
-    if len(cut) < len(slug) and "-" in cut:
+    whole = "-".join(word for word in words if word)
+    cut = whole.encode()[:_SLUG_BYTES].decode(errors="ignore")
+    if len(cut) < len(whole) and "-" in cut:
         cut = cut[: cut.rindex("-")]
-    return f"{cut if cut else 'picture'}-{seed}{ending}{FORMATS[format]}"
+    return cut if cut else "picture"
 
 
 def check_folder(folder: Path, space: int) -> None:

@@ -4,6 +4,8 @@ Pictures carry it (picture.py), `dalle show` prints it. The JSON is plain ASCII,
 metadata reader can be talked into anything by a prompt.
 """
 
+import base64
+import hashlib
 import json
 import math
 import secrets
@@ -41,6 +43,9 @@ OLD_FORMATS = ("dalle-recipe/1",)
 
 INVERTING: Final = StageSettings(sampler="ddim", steps=50, guidance=1.0)
 """How pictures are inverted if nothing is asked. What paints from inverted noise takes the same steps backwards."""
+
+EMBEDDED_BYTES: Final = 8192
+"""An embedding in a file no larger than this travels inside the recipe; with its noise it is larger."""
 
 RESAMPLE: Final = 4
 STRENGTH: Final = 0.4
@@ -92,6 +97,15 @@ Settings = Generating | Varying | Interpolating | Inpainting | Editing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Motion:
+    """How the frames of an animation follow each other: see `animation.Tempo`."""
+
+    fps: float
+    bounce: bool
+    hold: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """One task with every dial set.
 
@@ -99,8 +113,8 @@ class Recipe:
     read. `inputs` are the pictures, embeddings or words that it starts from; the files of a mask are in `settings`.
     `stages` holds the stages that run, keyed as in `request.STAGES`, and `request.INVERSION` where pictures are
     inverted. `digest` (sha256 of the weights, hex), `device` and `dtype` are None, or as asked, until an engine has
-    opened the model; the recipe of a finished picture states what was used, and its `scores`. `warnings` are for
-    whoever asked, and for nobody afterwards: they are in no file.
+    opened the model; the recipe of a finished picture states what was used, and its `scores`, and that of an animation
+    its `motion`. `warnings` are for whoever asked, and for nobody afterwards: they are in no file.
     """
 
     task: str
@@ -119,6 +133,7 @@ class Recipe:
     dtype: str | None
     versions: Mapping[str, str]
     scores: Mapping[str, float] = field(default_factory=dict)
+    motion: Motion | None = None
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
     def single(self, k: int) -> "Recipe":
@@ -167,6 +182,13 @@ class Recipe:
         return replace(self, inputs=tuple(change(source) for source in self.inputs), settings=settings)
 
     @property
+    def position(self) -> float | None:
+        """Where a single picture stands: between the ends, or towards the other sentence. None for other tasks."""
+        if isinstance(self.settings, Interpolating) and self.settings.positions is not None:
+            return self.settings.positions[0]
+        return self.settings.strengths[0] if isinstance(self.settings, Editing) else None
+
+    @property
     def title(self) -> str:
         """A few words for a file's name and a progress bar: the prompt, or what was done to which input."""
         names = [_title(source) for source in self.inputs]
@@ -201,6 +223,9 @@ class Recipe:
             "dtype": self.dtype,
             "versions": dict(self.versions),
             "scores": dict(self.scores),
+            "motion": None
+            if self.motion is None
+            else {"fps": self.motion.fps, "bounce": self.motion.bounce, "hold": self.motion.hold},
         }
 
     def to_json(self) -> str:
@@ -241,6 +266,7 @@ class Recipe:
             dtype=reader.take_optional("dtype"),
             versions=reader.take_texts("versions"),
             scores={} if old else reader.take_scores(),
+            motion=None if old or reader.take_null("motion") else _read_motion(reader.take_object("motion")),
         )
         reader.finish()
         return recipe
@@ -438,7 +464,11 @@ def _settle(asked: Stage, default: StageSettings) -> StageSettings:
 
 
 def _source_to_dict(source: Source) -> dict[str, Any]:
-    return {"kind": source.kind, "name": source.name, "sha256": source.sha256}
+    facts = {"kind": source.kind, "name": source.name, "sha256": source.sha256}
+    # What comes out of a pipe is nowhere to be found again.
+    if source.kind == "embedding" and source.data is not None and len(source.data) <= EMBEDDED_BYTES:
+        facts["data"] = base64.b64encode(source.data).decode("ascii")
+    return facts
 
 
 def _settings_to_dict(settings: Settings) -> dict[str, Any]:
@@ -515,6 +545,12 @@ def _read_mask(reader: "_Reader") -> Mask:
     )
     reader.finish()
     return mask
+
+
+def _read_motion(reader: "_Reader") -> Motion:
+    motion = Motion(fps=reader.take_number("fps"), bounce=reader.take_flag("bounce"), hold=reader.take_number("hold"))
+    reader.finish()
+    return motion
 
 
 def _read_editing(reader: "_Reader") -> Editing:
@@ -620,6 +656,15 @@ class _Reader:
             raise BadRecipe(f"{key!r} in the {self.where} holds something that is not a number")
         return tuple(kind(value) for value in values)
 
+    def take_bytes(self, key: str, sha256: str | None) -> bytes:
+        try:
+            data = base64.b64decode(self.take(key, str), validate=True)
+        except ValueError as error:
+            raise BadRecipe(f"{key!r} in the {self.where} is not base64") from error
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise BadRecipe(f"{key!r} in the {self.where} is not what its sha256 says")
+        return data
+
     def take_object(self, key: str) -> "_Reader":
         return _Reader(self.take(key, dict), key)
 
@@ -633,6 +678,8 @@ class _Reader:
         source = Source(kind=kind, name=reader.take("name", str), sha256=reader.take_optional("sha256"))
         if (source.sha256 is None) != (kind == "text"):
             raise BadRecipe(f"a {kind} in the recipe's {where} has {'no' if source.sha256 is None else 'a'} sha256")
+        if kind == "embedding" and "data" in reader.data:
+            source = replace(source, data=reader.take_bytes("data", source.sha256))
         reader.finish()
         return source
 

@@ -392,12 +392,15 @@ class Embed(Ask):
 
     `imagine` has the prior turn sentences into image embeddings, with `seed`; else they stay text embeddings. `invert`
     adds to each picture's embedding the noise from which it would be painted. Embeddings among `inputs` come back as
-    they are, if they are of the model's CLIP.
+    they are, if they are of the model's CLIP. From each input the meanings in `minus` are taken away, and those in
+    `plus` added: see `embedding_file.combine`.
 
     Raises: BadInput, BadSetting, PromptError, and as `Ask`.
     """
 
     inputs: tuple[Source, ...]
+    minus: tuple[Source, ...] = ()
+    plus: tuple[Source, ...] = ()
     imagine: bool = False
     invert: bool = False
     inverting: Stage = field(default_factory=Stage)
@@ -406,18 +409,18 @@ class Embed(Ask):
         Ask.__post_init__(self)
         if not self.inputs:
             raise BadInput("there is nothing to embed", hint="name pictures or sentences")
-        for source in self.inputs:
+        for source in self.sources:
             if source.kind == "text":
                 check_prompt(source.name)
         _check_stage("inversion", self.inverting)
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        return self.inputs
+        return (*self.inputs, *self.minus, *self.plus)
 
     @property
     def texts(self) -> tuple[str, ...]:
-        return tuple(source.name for source in self.inputs if source.kind == "text")
+        return tuple(source.name for source in self.sources if source.kind == "text")
 
     @property
     def imagines(self) -> bool:

@@ -72,7 +72,6 @@ class LocalEngine:
             WeightsError: the model is not on this machine, or its files are not whole.
         """
         model = self._find(request.model)
-        warnings = check_inputs(request, model.spec.name)
         dropped = " ".join(model.tokenizer.encode(text).dropped for text in request.texts).strip()
         seed = request.seed if request.seed is not None else random_seed()
         recipe = fill(request, model.spec, dropped, seed)
@@ -80,7 +79,7 @@ class LocalEngine:
             raise TaskNotSupported(f"{model.spec.name} cannot judge its own pictures yet")
         for name, settings in recipe.stages.items():
             _check_stage(name, settings, model.folder)
-        return replace(recipe, warnings=warnings)
+        return replace(recipe, warnings=check_inputs(request, recipe.size, model.spec.name))
 
     def revive(self, recipe: Recipe) -> Recipe:
         """Check a recipe that was read from a file as `resolve` checks a request.

@@ -60,10 +60,10 @@ def test_what_is_no_embedding_is_refused(data, what):
 
 def test_arithmetic_adds_directions_and_keeps_the_length():
     # Unit vectors along the axes: x - y + z is (1, -1, 1) / sqrt(3), whatever the lengths of y and z are.
-    x, y, z = _embedded(3, 0, 0), _embedded(0, 50, 0), _embedded(0, 0, 0.01)
+    x, y, z = _embedded(3, 0, 0), _embedded(0, 50, 0, name="a fox"), _embedded(0, 0, 0.01, name="a cat")
     found = combine(x, minus=[y], plus=[z])
     assert found.vector == pytest.approx(np.array([3, -3, 3]) / np.sqrt(3), rel=1e-6)
-    assert found.name == x.name
+    assert found.name == "fox.png - a fox + a cat"
 
 
 def test_arithmetic_takes_back_what_it_gave():

@@ -174,9 +174,9 @@ def test_short_commands_answer_in_a_quarter_of_a_second(arguments):
 
 def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
     rooms = (
-        "cli.app errors request recipe picture reading masks canvas animation engine safe studio tokens "
-        "weights.registry weights.folder weights.digest weights.header cli.settings cli.painting cli.output "
-        "cli.prompts cli.display cli.reference"
+        "cli.app errors source request recipe inputs embedding_file picture reading masks canvas animation engine safe "
+        "studio tokens weights.registry weights.folder weights.digest weights.header cli.arguments cli.settings "
+        "cli.painting cli.output cli.prompts cli.display cli.reference"
     )
     code = "\n".join(f"import dallecli.{room}" for room in rooms.split())
     assert not _loaded_by(code) & {"torch", "diffusers", "transformers"}

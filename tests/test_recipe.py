@@ -1,5 +1,6 @@
 """A recipe leaves nothing open, and its JSON says the same."""
 
+import hashlib
 import json
 from dataclasses import replace
 from typing import ClassVar
@@ -16,6 +17,7 @@ from dallecli.recipe import (
     Editing,
     Generating,
     Interpolating,
+    Motion,
     Recipe,
     fill,
     random_seed,
@@ -43,7 +45,7 @@ def _fill(dropped: str = "", **changes: object) -> Recipe:
 
 
 FOX = Source(kind="picture", name="fox.png", sha256="f0" * 32, data=b"fox")
-CAT = Source(kind="embedding", name="cat.safetensors", sha256="ca" * 32, data=b"cat")
+CAT = Source(kind="embedding", name="cat.safetensors", sha256=hashlib.sha256(b"cat").hexdigest(), data=b"cat")
 MASK = Source(kind="picture", name="mask.png", sha256="aa" * 32, data=b"mask")
 
 VERBS = {
@@ -205,6 +207,18 @@ def test_a_recipe_keeps_the_bytes_of_its_inputs_out_of_the_file():
     assert [source.data for source in found.sources] == [b"fox.png", b"mask.png"]
 
 
+def test_a_small_embedding_travels_inside_the_recipe():
+    """It may have come out of a pipe, and would be nowhere to be found."""
+    recipe = fill(Vary(model="two-step", image=CAT), _Spec(), "", 7)
+    assert Recipe.from_json(recipe.to_json()).inputs[0].data == b"cat"
+    for data in ("Y2F0IQ==", "no base64!"):
+        inside = {**recipe.to_dict(), "inputs": [{**recipe.to_dict()["inputs"][0], "data": data}]}
+        with pytest.raises(BadRecipe):
+            Recipe.from_json(json.dumps(inside))
+    large = replace(CAT, data=bytes(10_000))
+    assert len(fill(Vary(model="two-step", image=large), _Spec(), "", 7).to_json()) < 2000
+
+
 def test_a_recipe_does_not_tell_where_inputs_lay():
     there = replace(FOX, name="/home/somebody/private/fox.png")
     mask = Mask(files=(replace(MASK, name="../secret/mask.png"),))
@@ -235,10 +249,9 @@ def test_a_recipe_has_a_title_for_file_names(name, title):
 
 
 def test_the_first_format_is_still_read():
-    old = {
-        **{key: value for key, value in _recipe().to_dict().items() if key not in ("inputs", "settings", "scores")},
-        "format": "dalle-recipe/1",
-    }
+    new = ("inputs", "settings", "scores", "motion")
+    old = {key: value for key, value in _recipe().to_dict().items() if key not in new}
+    old["format"] = "dalle-recipe/1"
     assert Recipe.from_json(json.dumps(old)) == _recipe()
 
 
@@ -269,6 +282,13 @@ def test_frames_without_places_are_refused():
     with pytest.raises(BadSetting):
         settings = Editing(before="a", after="b", strengths=(2.0, 0.1))
         request_of(replace(fill(VERBS["sweep"], _Spec(), "", 7), settings=settings, count=2))
+
+
+def test_how_an_animation_moves_is_kept():
+    moving = replace(_recipe(), motion=Motion(fps=12.5, bounce=True, hold=0.0))
+    assert Recipe.from_json(moving.to_json()) == moving
+    with pytest.raises(BadRecipe):
+        Recipe.from_json(_with("motion", {"fps": 8, "bounce": 1, "hold": 0}))
 
 
 def test_json_says_the_same_and_is_ascii():

@@ -17,15 +17,22 @@ import typer
 from dallecli import __version__
 from dallecli.cli.display import SIGPIPE, Stopped, complain, emit_line, report
 from dallecli.cli.doctor import doctor
+from dallecli.cli.edit import edit
+from dallecli.cli.embed import embed
 from dallecli.cli.generate import generate
 from dallecli.cli.help import SectionedCommand, SectionedGroup
+from dallecli.cli.inpaint import inpaint
+from dallecli.cli.interpolate import interpolate
 from dallecli.cli.models import models
+from dallecli.cli.rank import rank
+from dallecli.cli.replay import replay
 from dallecli.cli.show import show
 from dallecli.cli.train import train
+from dallecli.cli.vary import vary
 from dallecli.errors import BadConfig, DalleError, InternalError, Interrupted, OutOfMemory, RequestError
 from dallecli.safe import safe
 
-CONFIGURED = frozenset({"generate", "doctor"})
+CONFIGURED = frozenset({"generate", "vary", "interpolate", "inpaint", "edit", "rank", "embed", "doctor"})
 """The commands whose options the config file can set."""
 
 COMPLETION = ("--install-completion", "--show-completion")
@@ -50,8 +57,8 @@ def build(*, completion: bool = False) -> typer.Typer:
         epilog=EPILOG,
     )
     app.callback()(root)
-    app.command(cls=SectionedCommand)(generate)
-    app.command(cls=SectionedCommand)(show)
+    for command in (generate, vary, interpolate, inpaint, edit, rank, embed, show, replay):
+        app.command(cls=SectionedCommand)(command)
     app.add_typer(models, name="models", cls=SectionedGroup)
     app.command(cls=SectionedCommand)(doctor)
     app.add_typer(train, name="train", cls=SectionedGroup, no_args_is_help=False)
@@ -76,6 +83,7 @@ def root(
     Examples:
       dalle generate "a red car at the beach"
       dalle generate "a panda in the snow" -n 4 --seed 7
+      dalle vary panda.png -n 4
       dalle show a-panda-in-the-snow-7-grid.png
     """
     if context.invoked_subcommand in CONFIGURED:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
 
     from dallecli.engine import Progress
-    from dallecli.recipe import Recipe
 
 _SPARSE_SECONDS = 10.0
 _PREVIEW_COLUMNS = 64
@@ -117,6 +116,12 @@ class Display:
             self.clear()
             complain(f"warning: {text}")
 
+    def say(self, text: str) -> None:
+        """A fact that was asked for, beside the result itself."""
+        if not self.quiet:
+            self.clear()
+            complain(text)
+
     def note(self, text: str) -> None:
         """A remark for somebody who watches: only in a terminal."""
         if self.animated:
@@ -124,10 +129,10 @@ class Display:
             complain(text)
 
     @contextmanager
-    def painting(self, recipe: "Recipe") -> Iterator[None]:
-        """Say that the model of a recipe is being opened, until `progress` has news; leave a clean terminal behind."""
+    def opening(self, model: str) -> Iterator[None]:
+        """Say that a model is being opened, until `progress` has news; leave a clean terminal behind."""
         if self.animated:
-            self._start_bars().add_task(f"opening {safe(recipe.model, 60)}", total=None, rate="", count="")
+            self._start_bars().add_task(f"opening {safe(model, 60)}", total=None, rate="", count="")
         try:
             yield
         finally:

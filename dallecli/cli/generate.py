@@ -6,6 +6,7 @@ from dallecli.cli import options
 def generate(
     prompts: options.Prompts = None,
     num: options.Num = 1,
+    best_of: options.BestOf = None,
     seed: options.Seed = None,
     size: options.Size = None,
     strict: options.Strict = False,
@@ -39,6 +40,7 @@ def generate(
     Examples:
       dalle generate "a red car at the beach"
       dalle generate "a red apple" "a blue apple" -n 4 --seed 7 --layout files
+      dalle generate "a dog on a chair" -n 2 --best-of 16
       echo "a castle in the forest" | dalle generate -o - > castle.png
     """
     from dallecli.cli.output import plan
@@ -53,6 +55,7 @@ def generate(
             model=model,
             seed=seed,
             count=num,
+            best_of=best_of,
             size=size,
             prior=Stage(steps=prior_steps, guidance=prior_guidance),
             decoder=Stage(sampler=sampler, steps=steps, guidance=guidance),
@@ -72,7 +75,7 @@ def generate(
         metadata=not no_metadata,
         force=force,
         pictures=num,
-        prompts=len(texts),
+        results=len(texts),
         as_json=json,
     )
     paint_all(requests, target, preview=preview, as_json=json, quiet=quiet)

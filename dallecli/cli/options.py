@@ -10,9 +10,13 @@ import typer
 
 Layout = Literal["grid", "files", "both"]
 Format = Literal["png", "jpeg", "webp"]
+Animated = Literal["gif", "webp", "apng", "mp4"]
 Dtype = Literal["fp32", "bf16", "fp16"]
+NoiseKind = Literal["fixed", "inverted"]
+MaskMode = Literal["white", "alpha"]
 
 PICTURES, MODEL, DIALS, OUTPUT, MANNERS = "Pictures", "Model", "Dials", "Output", "Manners"
+MASK, ANIMATION, ARITHMETIC = "Mask", "Animation", "Arithmetic"
 
 
 def _model_names(incomplete: str) -> list[str]:
@@ -30,9 +34,166 @@ Prompts = Annotated[
         show_default=False,
     ),
 ]
-Num = Annotated[
-    int, typer.Option("--num", "-n", metavar="N", help="Pictures of each prompt.", rich_help_panel=PICTURES)
+Images = Annotated[
+    list[str],
+    typer.Argument(metavar="IMAGE", help="Pictures, or embeddings that `dalle embed` wrote; - is stdin."),
 ]
+Image = Annotated[
+    str, typer.Argument(metavar="IMAGE", help="A picture, or an embedding that `dalle embed` wrote; - is stdin.")
+]
+Picture = Annotated[str, typer.Argument(metavar="IMAGE", help="A PNG, JPEG or WebP picture; - is stdin.")]
+Ends = Annotated[
+    list[str],
+    typer.Argument(metavar="A B", help="Two or more ends: pictures, embeddings or sentences, as you like; - is stdin."),
+]
+Things = Annotated[
+    list[str],
+    typer.Argument(metavar="IMAGE|TEXT", help="Pictures, sentences, or embeddings; - is stdin."),
+]
+
+Num = Annotated[
+    int,
+    typer.Option("--num", "-n", metavar="N", help="How many pictures, with a seed each.", rich_help_panel=PICTURES),
+]
+BestOf = Annotated[
+    int | None,
+    typer.Option(
+        "--best-of",
+        metavar="N",
+        help="Paint N pictures and keep those that CLIP finds nearest to the prompt.",
+        rich_help_panel=PICTURES,
+    ),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option("--prompt", "-p", metavar="TEXT", help="Words that the decoder reads, too.", rich_help_panel=PICTURES),
+]
+Fidelity = Annotated[
+    float | None,
+    typer.Option(
+        "--fidelity",
+        metavar="X",
+        help="From 0, the same subject, to 1, the same picture. Fresh noise if not given.",
+        rich_help_panel=PICTURES,
+    ),
+]
+Frames = Annotated[
+    int | None,
+    typer.Option("--frames", metavar="N", help="Pictures on the way, both ends included.", rich_help_panel=PICTURES),
+]
+At = Annotated[
+    list[float] | None,
+    typer.Option(
+        "--at", metavar="X", help="Only the picture there, from 0 to 1; repeatable.", rich_help_panel=PICTURES
+    ),
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights", metavar="W,W,…", help="One blend of all ends, with these shares.", rich_help_panel=PICTURES
+    ),
+]
+NoiseOption = Annotated[
+    NoiseKind,
+    typer.Option(
+        "--noise",
+        help="Fresh noise, the same for all frames; or that of the pictures, which reproduces the ends.",
+        rich_help_panel=PICTURES,
+    ),
+]
+Before = Annotated[
+    str, typer.Option("--from", metavar="TEXT", help="What the picture shows.", rich_help_panel=PICTURES)
+]
+After = Annotated[
+    str, typer.Option("--to", metavar="TEXT", help="What it should show instead.", rich_help_panel=PICTURES)
+]
+Strength = Annotated[
+    float | None,
+    typer.Option(
+        "--strength",
+        metavar="X",
+        help="How far to go, from 0 to 1. More than 0.5 leaves little of the picture.",
+        rich_help_panel=PICTURES,
+    ),
+]
+Sweep = Annotated[
+    int | None,
+    typer.Option(
+        "--sweep", metavar="N", help="N pictures on the way from the original to there.", rich_help_panel=PICTURES
+    ),
+]
+
+MaskOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mask",
+        metavar="FILE|X,Y,W,H",
+        help="What to repaint: the white of a picture, or a box in pixels; repeatable."
+        " Without it, where the picture itself is transparent.",
+        rich_help_panel=MASK,
+    ),
+]
+MaskModeOption = Annotated[
+    MaskMode,
+    typer.Option("--mask-mode", help="What of a mask is repainted: white, or transparent.", rich_help_panel=MASK),
+]
+InvertMask = Annotated[bool, typer.Option("--invert-mask", help="Repaint what is not marked.", rich_help_panel=MASK)]
+Expand = Annotated[
+    str | None,
+    typer.Option(
+        "--expand",
+        metavar="EDGE=PX,…",
+        help="Paint beyond the edges, as left=64,top=32; a number alone is for all four.",
+        rich_help_panel=MASK,
+    ),
+]
+ShowMask = Annotated[
+    bool,
+    typer.Option("--show-mask", help="Paint nothing; show what would be repainted, tinted.", rich_help_panel=MASK),
+]
+
+Animate = Annotated[
+    Animated | None,
+    typer.Option("--animate", help="Make an animation. The suffix in -o says so, too.", rich_help_panel=ANIMATION),
+]
+Fps = Annotated[float, typer.Option("--fps", metavar="X", help="Frames a second.", rich_help_panel=ANIMATION)]
+Bounce = Annotated[bool, typer.Option("--bounce", help="Go back as well.", rich_help_panel=ANIMATION)]
+Hold = Annotated[
+    float, typer.Option("--hold", metavar="S", help="Seconds that the ends stand still.", rich_help_panel=ANIMATION)
+]
+
+Minus = Annotated[
+    list[str] | None,
+    typer.Option("--minus", metavar="IMAGE|TEXT", help="Take this away; repeatable.", rich_help_panel=ARITHMETIC),
+]
+Plus = Annotated[
+    list[str] | None,
+    typer.Option("--plus", metavar="IMAGE|TEXT", help="Add this; repeatable.", rich_help_panel=ARITHMETIC),
+]
+Imagine = Annotated[
+    bool,
+    typer.Option(
+        "--imagine",
+        help="Let the prior make image embeddings of sentences, so that they can be painted.",
+        rich_help_panel=PICTURES,
+    ),
+]
+Invert = Annotated[
+    bool,
+    typer.Option(
+        "--invert", help="Also keep the noise from which the picture can be painted again.", rich_help_panel=PICTURES
+    ),
+]
+Places = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--input",
+        metavar="FILE|DIR",
+        help="Where a picture that was used may be now, under any name; repeatable.",
+        rich_help_panel=PICTURES,
+    ),
+]
+
 Seed = Annotated[
     int | None,
     typer.Option(
@@ -81,9 +242,47 @@ DtypeOption = Annotated[
     typer.Option("--dtype", help="Type of the numbers. The device's best if not given.", rich_help_panel=MODEL),
 ]
 
+# For pictures that are made again: whatever is not said is in the recipe, and no variable changes that.
+OtherModel = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME|DIR",
+        help="Where the recipe's model is, if it has no name that is known here.",
+        autocompletion=_model_names,
+        rich_help_panel=MODEL,
+    ),
+]
+OtherDevice = Annotated[
+    str | None,
+    typer.Option("--device", metavar="NAME", help="Another device than the recipe's.", rich_help_panel=MODEL),
+]
+OtherDtype = Annotated[
+    Dtype | None, typer.Option("--dtype", help="Another type of numbers than the recipe's.", rich_help_panel=MODEL)
+]
+
 Steps = Annotated[
     int | None,
     typer.Option("--steps", "--decoder-steps", metavar="N", help="Steps of the decoder.", rich_help_panel=DIALS),
+]
+InversionSteps = Annotated[
+    int | None,
+    typer.Option(
+        "--inversion-steps",
+        metavar="N",
+        help="Steps back to a picture's noise; more of them reproduce it better.",
+        rich_help_panel=DIALS,
+    ),
+]
+Resample = Annotated[
+    int | None,
+    typer.Option(
+        "--resample",
+        metavar="N",
+        help="How often each step is taken, so that new and old fit together; 1 is once.",
+        rich_help_panel=DIALS,
+    ),
 ]
 PriorSteps = Annotated[
     int | None, typer.Option("--prior-steps", metavar="N", help="Steps of the prior.", rich_help_panel=DIALS)
@@ -124,7 +323,7 @@ OutputFolder = Annotated[
     typer.Option(
         "--out",
         metavar="DIR",
-        help="Folder for files that are named after prompt and seed. The current one if not given.",
+        help="Folder for files that get a name of their own. The current one if not given.",
         rich_help_panel=OUTPUT,
     ),
 ]

@@ -6,30 +6,37 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from dallecli.cli.options import Format, Layout
+from dallecli.cli.options import Animated, Format, Layout
 from dallecli.errors import BadOutput
-from dallecli.recipe import Recipe
+from dallecli.recipe import Motion, Recipe
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from dallecli.animation import Tempo
     from dallecli.picture import Picture
 
 STDOUT = "-"
-SHEET = "-grid"
+SHEET_ENDING = "-grid"
+STRIP_ENDING = "-strip"
 
 RECORD: Mapping[str, str] = {
     "path": "the file that holds the picture",
     "tile": "its column and row in that file, from 0, if it is a sheet; else null",
-    "index": "which of the prompt's pictures it is, from 0; null for a sheet beside single files",
+    "index": "which of the pictures of its prompt or input it is, from 0; null for a sheet beside single files",
     "count": "1; for a sheet beside single files (`--layout both`), its number of pictures",
-    "prompt": "the prompt, whole",
+    "task": "the command that made it",
+    "prompt": "the prompt, whole; empty if none was given",
     "truncated": "whether the model read less than all of it",
     "dropped": "the words that it did not read",
+    "inputs": "what it was made from: for each input its kind, name and sha256",
+    "position": "where on the way between the ends, or how far towards the other sentence; null for other tasks",
     "seed": "the seed of this very picture",
     "model": "the model's name",
     "digest": "the sha256 of its files",
-    "size": "the side of the picture in pixels",
+    "size": "the side in pixels of what the model painted",
+    "width": "the width of the picture in pixels",
+    "height": "its height",
     "device": "where it was painted",
     "dtype": "with which numbers",
     "scores": "named scores of the picture, higher is better",
@@ -37,30 +44,77 @@ RECORD: Mapping[str, str] = {
 }
 """The keys of an object that `--json` prints, and what they mean."""
 
+STRIP = 12
+"""The most frames that stand in one row; more of them become a sheet of rows."""
+
+# The suffixes of animations, the one that every program knows first. Those of pictures need --animate beside them.
+_MOVING: Mapping[Animated, tuple[str, ...]] = {
+    "gif": (".gif",),
+    "webp": (".webp",),
+    "apng": (".png", ".apng"),
+    "mp4": (".mp4",),
+}
 _SUFFIXES: Mapping[str, Format] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    """One file (`file`), standard output (`stdout`), or files named after prompt and seed in `folder`."""
+class Place:
+    """One file (`file`), standard output (`stdout`), or files with names of their own in `folder`."""
 
     file: Path | None
     stdout: bool
     folder: Path
+    force: bool
+
+    @property
+    def certain(self) -> bool:
+        """Whether there is exactly one place for one result."""
+        return self.stdout or self.file is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """Where pictures go, and in which form. With `animated`, frames become one of these instead, moving so."""
+
+    place: Place
     layout: Layout
     format: Format
     metadata: bool
-    force: bool
+    animated: Animated | None = None
+    motion: Motion | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """A file that is there now (`path`), or the bytes for standard output (`data`), and the pictures inside it."""
+    """The bytes of a file that is there now (`path`), or of one for standard output, and the pictures inside it."""
 
     path: Path | None
-    data: bytes | None
+    data: bytes
     image: "Image.Image"
     records: tuple[dict[str, Any], ...]
+
+
+def place(
+    *, file: str | None, folder: Path | None, force: bool, results: int, noun: str, as_json: bool, redirected: str
+) -> Place:
+    """Decide where `results` of something go. Raises BadOutput where the options contradict each other.
+
+    `noun` says of what there is one result each, `redirected` is what standard output could be redirected to.
+    """
+    if file is None:
+        return Place(file=None, stdout=False, folder=folder if folder is not None else Path(), force=force)
+    if folder is not None:
+        raise BadOutput("-o and --out contradict each other", hint="-o names one file, --out the folder of many")
+    if results > 1:
+        raise BadOutput(f"-o names one file, but {results} {noun} make {results}", hint="use --out for a folder")
+    if file != STDOUT:
+        path = Path(file)
+        return Place(file=path, stdout=False, folder=path.parent, force=force)
+    if as_json:
+        raise BadOutput("-o - and --json both want standard output", hint="write to a file, or leave out --json")
+    if sys.stdout is not None and sys.stdout.isatty():
+        raise BadOutput("standard output is a terminal", hint=f"redirect it: > {redirected}, or into a pipe")
+    return Place(file=None, stdout=True, folder=Path(), force=force)
 
 
 def plan(
@@ -72,69 +126,100 @@ def plan(
     metadata: bool,
     force: bool,
     pictures: int,
-    prompts: int,
+    results: int = 1,
+    noun: str = "prompts",
+    animated: Animated | None = None,
+    motion: Motion | None = None,
     as_json: bool,
 ) -> Output:
-    """Decide where `pictures` of each of `prompts` prompts go. Raises BadOutput where the options contradict."""
-    if file is None:
-        place = folder if folder is not None else Path()
-        return Output(
-            file=None,
-            stdout=False,
-            folder=place,
-            layout=layout,
-            format=format if format is not None else "png",
-            metadata=metadata,
-            force=force,
-        )
-    if folder is not None:
-        raise BadOutput("-o and --out contradict each other", hint="-o names one file, --out the folder of many")
-    if prompts > 1:
-        raise BadOutput(f"-o names one file, but {prompts} prompts make {prompts}", hint="use --out for a folder")
-    if pictures > 1 and layout != "grid":
-        raise BadOutput(f"-o names one file, but --layout {layout} makes several", hint="use --out for a folder")
-    if file == STDOUT:
-        if as_json:
-            raise BadOutput("-o - and --json both want standard output", hint="write to a file, or leave out --json")
-        if sys.stdout is not None and sys.stdout.isatty():
-            raise BadOutput("standard output is a terminal", hint="redirect it (> picture.png), or draw with --preview")
-        return Output(
-            file=None,
-            stdout=True,
-            folder=Path(),
-            layout=layout,
-            format=format if format is not None else "png",
-            metadata=metadata,
-            force=force,
-        )
-    path = Path(file)
-    return Output(
-        file=path,
-        stdout=False,
-        folder=path.parent,
-        layout=layout,
-        format=_format_of(path, format),
-        metadata=metadata,
+    """Decide where `pictures` of each of `results` prompts (or what `noun` says) go, and in which form.
+
+    An animation is made of them if `animated` says so, or, given a `motion`, the name of the file.
+
+    Raises: BadOutput where the options contradict each other; BadSetting, MissingExtra for an animation that cannot be.
+    """
+    where = place(
+        file=file,
+        folder=folder,
         force=force,
+        results=results,
+        noun=noun,
+        as_json=as_json,
+        redirected="picture.png",
     )
+    if where.certain and pictures > 1 and layout != "grid":
+        raise BadOutput(f"-o names one file, but --layout {layout} makes several", hint="use --out for a folder")
+    if motion is not None:
+        animated = _animation(where, animated, motion, pictures, plain=format is None and layout == "grid")
+        if animated is not None:
+            return Output(place=where, layout="grid", format="png", metadata=metadata, animated=animated, motion=motion)
+    if where.file is not None:
+        format = _format_of(where.file, format)
+    return Output(place=where, layout=layout, format=format if format is not None else "png", metadata=metadata)
 
 
-def probe(output: Output, recipes: Iterable[Recipe]) -> None:
+def _animation(where: Place, asked: Animated | None, motion: Motion, pictures: int, *, plain: bool) -> Animated | None:
+    """The animation that was asked for, by name or by the suffix of a file. Raises as `plan`."""
+    suffix = where.file.suffix.lower() if where.file is not None else None
+    unlike_pictures = {name: kind for kind, names in _MOVING.items() for name in names if name not in _SUFFIXES}
+    kind = asked if asked is not None else unlike_pictures.get(suffix if suffix is not None else "")
+    if kind is None:
+        return None
+    if suffix is not None and suffix not in _MOVING[kind]:
+        hint = f"end the name in {_MOVING[kind][0]}, or leave --animate out"
+        raise BadOutput(f"{where.file} is not a name for an animated {kind}", hint=hint)
+    if not plain:
+        raise BadOutput("an animation is one file of its own format", hint="leave --format and --layout out")
+    if pictures < 2:
+        raise BadOutput("one picture does not move", hint="--frames or --sweep make more of them")
+    from dallecli.animation import check_format
+
+    check_format(kind, _tempo(motion))
+    return kind
+
+
+def _tempo(motion: Motion) -> "Tempo":
+    from dallecli.animation import Tempo
+
+    return Tempo(fps=motion.fps, bounce=motion.bounce, hold=motion.hold)
+
+
+def probe(jobs: Sequence[tuple[Recipe, Output]]) -> None:
     """Find out, by trying, that the results can be written. Raises BadOutput, DiskFull, PromptError."""
-    from dallecli.picture import check_file, check_folder, check_recipe_fits
+    from dallecli.picture import check_recipe_fits
 
-    recipes = list(recipes)
-    if output.metadata:
-        for recipe in recipes:
+    for recipe, output in jobs:
+        if output.metadata:
             check_recipe_fits(recipe)
-    if output.stdout:
+    _check_names([(recipe, output) for recipe, output in jobs if output.place.force and not output.place.certain])
+    for where in {output.place: None for _, output in jobs}:
+        # Twice the raw pixels: a sheet beside the single files, and PNG may even grow noise a little.
+        space = sum(2 * 3 * recipe.size**2 * recipe.count for recipe, output in jobs if output.place == where)
+        probe_place(where, space)
+
+
+def probe_place(where: Place, space: int) -> None:
+    """Find out, by trying, that `space` bytes can be written there. Raises BadOutput, DiskFull."""
+    from dallecli.picture import check_file, check_folder
+
+    if where.stdout:
         return
-    if output.file is not None:
-        check_file(output.file, force=output.force)
-    elif output.force:
-        _check_names(recipes, output)
-    # Twice the raw pixels: a sheet beside the single files, and PNG may even grow noise a little.
-    check_folder(output.folder, space=sum(2 * 3 * recipe.size**2 * recipe.count for recipe in recipes))
+    if where.file is not None:
+        check_file(where.file, force=where.force)
+    check_folder(where.folder, space)
+
+
+def put(where: Place, name: str, data: bytes) -> Path | None:
+    """Publish a result in its place, under `name` where that is free to choose; None is for standard output."""
+    from dallecli.picture import publish, publish_new
+
+    if where.stdout:
+        return None
+    if where.file is not None:
+        return publish(where.file, data, force=where.force)
+    if where.force:
+        return publish(where.folder / name, data, force=True)
+    return publish_new(where.folder, name, data)
 
 
 def save(recipe: Recipe, pictures: Iterable["Picture"], output: Output, done: Callable[[Written], None]) -> None:
@@ -143,34 +228,96 @@ def save(recipe: Recipe, pictures: Iterable["Picture"], output: Output, done: Ca
     Whatever ends the painting early, pictures that waited for their sheet are kept as single files, unless -o asked for
     one certain file. Raises BadOutput, DiskFull, BadSetting, and whatever the engine raises.
     """
-    from dallecli.picture import encode, grid, grid_shape
+    from dallecli.animation import animate
+    from dallecli.picture import encode
 
     singles, sheet = _kinds(recipe, output)
     waiting: list[Picture] = []
     try:
         for k, picture in enumerate(pictures):
             if singles:
-                done(_write_single(picture, k, output))
+                done(_write_single(recipe, picture, k, output))
             if sheet:
                 waiting.append(picture)
     except BaseException:
-        if not singles and output.file is None and not output.stdout:
+        if not singles and not output.place.certain:
             for k, picture in enumerate(waiting):
-                done(_write_single(picture, k, output))
+                done(_write_single(recipe, picture, k, output))
         raise
     if sheet:
-        image = grid([picture.image for picture in waiting])
-        whole = replace(waiting[0].recipe, count=len(waiting))
-        data = encode(image, output.format, whole if output.metadata else None)
-        path = _publish(data, whole, output, SHEET)
-        records = [_record(picture, k, path) for k, picture in enumerate(waiting)]
-        columns, _ = grid_shape(len(waiting))
-        if singles:
-            seconds = round(sum(picture.seconds for picture in waiting), 3)
-            records = [{**records[0], "count": len(waiting), "index": None, "scores": {}, "seconds": seconds}]
+        images = [picture.image for picture in waiting]
+        image, tiles = arrange(recipe, images)
+        whole = replace(_completed(recipe, waiting), motion=output.motion)
+        told = whole if output.metadata else None
+        if output.animated is not None and output.motion is not None:
+            data = animate(images, output.animated, _tempo(output.motion), told)
         else:
-            records = [{**record, "tile": [k % columns, k // columns]} for k, record in enumerate(records)]
-        done(Written(path=path, data=data if output.stdout else None, image=image, records=tuple(records)))
+            data = encode(image, output.format, told)
+        path = _publish(data, whole, output, _ending(whole, output))
+        records = [_record(picture, k, path) for k, picture in enumerate(waiting)]
+        if output.animated is not None:
+            pass  # its frames have no place of their own
+        elif singles:
+            seconds = round(sum(picture.seconds for picture in waiting), 3)
+            shape = {"width": image.width, "height": image.height}
+            records = [{**records[0], "count": len(waiting), "index": None, "scores": {}, "seconds": seconds, **shape}]
+        else:
+            records = [{**record, "tile": list(tile)} for record, tile in zip(records, tiles, strict=True)]
+        done(Written(path=path, data=data, image=image, records=tuple(records)))
+
+
+def arrange(recipe: Recipe, images: "Sequence[Image.Image]") -> "tuple[Image.Image, list[tuple[int, int]]]":
+    """One sheet of the pictures of a recipe, and the column and row of each.
+
+    A way is a strip. Variations have what they vary in the first corner. Everything else is a grid.
+    """
+    from dallecli.picture import grid, grid_shape
+
+    first = _original(recipe, images[0].size) if recipe.task == "vary" else None
+    shown = images if first is None else [first, *images]
+    columns = len(shown) if _is_way(recipe) and len(shown) <= STRIP else grid_shape(len(shown))[0]
+    places = [(k % columns, k // columns) for k in range(len(shown))]
+    return grid(shown, columns), places[len(shown) - len(images) :]
+
+
+def _original(recipe: Recipe, size: tuple[int, int]) -> "Image.Image | None":
+    """The picture that is varied, as CLIP saw it: the square in its middle. None for an embedding."""
+    from PIL import Image, ImageOps
+
+    from dallecli.reading import read_picture
+
+    source = recipe.inputs[0]
+    if source.kind != "picture":
+        return None
+    return ImageOps.fit(read_picture(source).image, size, Image.Resampling.LANCZOS)
+
+
+def _completed(recipe: Recipe, pictures: "Sequence[Picture]") -> Recipe:
+    """The recipe of all pictures of a sheet, with what their own recipes say that was used."""
+    used = pictures[0].recipe
+    whole = replace(recipe, digest=used.digest, device=used.device, dtype=used.dtype, versions=used.versions)
+    return whole.keeping(tuple(picture.recipe.seed for picture in pictures))
+
+
+def _is_way(recipe: Recipe) -> bool:
+    """Whether its pictures are frames on a way, in order and with one seed."""
+    from dallecli.recipe import Editing, Interpolating
+
+    settings = recipe.settings
+    if isinstance(settings, Interpolating):
+        return settings.positions is not None and len(settings.positions) > 1
+    return isinstance(settings, Editing) and len(settings.strengths) > 1
+
+
+def _ending(recipe: Recipe, output: Output) -> str:
+    if output.animated is not None:
+        return ""
+    return STRIP_ENDING if _is_way(recipe) else SHEET_ENDING
+
+
+def _number(recipe: Recipe, index: int) -> str:
+    """What tells the files of frames apart: their seed does not."""
+    return f"-{index + 1:0{len(str(recipe.count))}}" if _is_way(recipe) else ""
 
 
 def _kinds(recipe: Recipe, output: Output) -> tuple[bool, bool]:
@@ -191,42 +338,45 @@ def _format_of(path: Path, asked: Format | None) -> Format:
     return asked
 
 
-def _check_names(recipes: Sequence[Recipe], output: Output) -> None:
+def _check_names(jobs: Sequence[tuple[Recipe, Output]]) -> None:
     """With --force an older file is replaced, but not one of this very run."""
     from dallecli.picture import check_file, file_name
 
-    seen: set[str] = set()
-    for recipe in recipes:
+    seen: set[Path] = set()
+    for recipe, output in jobs:
+        suffix = _suffix(output)
         singles, sheet = _kinds(recipe, output)
-        seeds = range(recipe.seed, recipe.seed + recipe.count) if singles else range(0)
-        names = [file_name(recipe.prompt, seed, output.format) for seed in seeds]
+        names = []
+        for k in range(recipe.count if singles else 0):
+            seed = recipe.seed if _is_way(recipe) else recipe.seed + k
+            names.append(file_name(recipe.title, seed, suffix, _number(recipe, k)))
         if sheet:
-            names.append(file_name(recipe.prompt, recipe.seed, output.format, SHEET))
+            names.append(file_name(recipe.title, recipe.seed, suffix, _ending(recipe, output)))
         for name in names:
-            if name in seen:
+            path = output.place.folder / name
+            if path in seen:
                 raise BadOutput(f"two results would be called {name}", hint="leave out --force: they get numbers then")
-            check_file(output.folder / name, force=True)
-            seen.add(name)
+            check_file(path, force=True)
+            seen.add(path)
 
 
-def _write_single(picture: "Picture", index: int, output: Output) -> Written:
+def _write_single(recipe: Recipe, picture: "Picture", index: int, output: Output) -> Written:
     data = picture.encode(output.format, metadata=output.metadata)
-    path = _publish(data, picture.recipe, output, "")
+    path = _publish(data, picture.recipe, output, _number(recipe, index))
     record = _record(picture, index, path)
-    return Written(path=path, data=data if output.stdout else None, image=picture.image, records=(record,))
+    return Written(path=path, data=data, image=picture.image, records=(record,))
 
 
 def _publish(data: bytes, recipe: Recipe, output: Output, ending: str) -> Path | None:
-    from dallecli.picture import file_name, publish, publish_new
+    from dallecli.picture import file_name
 
-    if output.stdout:
-        return None
-    if output.file is not None:
-        return publish(output.file, data, force=output.force)
-    name = file_name(recipe.prompt, recipe.seed, output.format, ending)
-    if output.force:
-        return publish(output.folder / name, data, force=True)
-    return publish_new(output.folder, name, data)
+    return put(output.place, file_name(recipe.title, recipe.seed, _suffix(output), ending), data)
+
+
+def _suffix(output: Output) -> str:
+    from dallecli.picture import FORMATS
+
+    return FORMATS[output.format] if output.animated is None else _MOVING[output.animated][0]
 
 
 def _record(picture: "Picture", index: int, path: Path | None) -> dict[str, Any]:
@@ -237,13 +387,18 @@ def _record(picture: "Picture", index: int, path: Path | None) -> dict[str, Any]
         "tile": None,
         "index": index,
         "count": 1,
+        "task": recipe.task,
         "prompt": recipe.prompt,
         "truncated": bool(recipe.dropped),
         "dropped": list(recipe.dropped),
+        "inputs": recipe.to_dict()["inputs"],
+        "position": recipe.position,
         "seed": recipe.seed,
         "model": recipe.model,
         "digest": recipe.digest,
         "size": recipe.size,
+        "width": picture.image.width,
+        "height": picture.image.height,
         "device": recipe.device,
         "dtype": recipe.dtype,
         "scores": dict(picture.scores),

@@ -1,0 +1,76 @@
+"""Arguments that name pictures, embeddings or sentences, and options that are lists, as the data of requests."""
+
+import re
+from collections.abc import Callable, Sequence
+
+from dallecli.errors import BadInput, BadMask, BadSetting
+from dallecli.request import Box, Edges, Mask, MaskMode
+from dallecli.source import STDIN, Source, read_source, read_source_or_words
+
+_BOX = re.compile(r"\s*(-?\d+)\s*,\s*(-?\d+)\s*,\s*(-?\d+)\s*,\s*(-?\d+)\s*")
+_EDGE = re.compile(r"\s*(?:(left|top|right|bottom)\s*=)?\s*(\d+)\s*")
+
+
+def read_files(arguments: Sequence[str]) -> list[Source]:
+    """Each argument is a picture or an embedding; "-" is standard input. Raises BadInput and BadPicture."""
+    return _read(arguments, read_source)
+
+
+def read_files_or_words(arguments: Sequence[str]) -> list[Source]:
+    """Each argument is a file if there is one of this name, else a sentence. Raises BadInput and BadPicture."""
+    return _read(arguments, read_source_or_words)
+
+
+def read_mask(values: Sequence[str], mode: MaskMode, *, invert: bool, expand: Edges) -> Mask | None:
+    """What --mask and its friends mean: boxes and files, else the picture's own transparency.
+
+    None if nothing was said and the picture is only made larger. Raises BadInput, BadPicture and BadMask.
+    """
+    boxes, names = [], []
+    for value in values:
+        match = _BOX.fullmatch(value)
+        if match:
+            x, y, width, height = (int(number) for number in match.groups())
+            boxes.append((x, y, width, height))
+        elif re.fullmatch(r"[-+\d.,\s]+", value) and "," in value:
+            raise BadMask(f"{value!r} is not a box", hint="x,y,width,height in pixels, from the upper left corner")
+        else:
+            names.append(value)
+    if not values and expand and mode == "white" and not invert:
+        return None
+    return Mask(files=tuple(read_files(names)), boxes=tuple[Box, ...](boxes), mode=mode, invert=invert)
+
+
+def read_edges(text: str | None) -> Edges:
+    """What --expand means: "64" for all edges, or "left=64,top=32". Raises BadSetting."""
+    if text is None:
+        return Edges()
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        match = _EDGE.fullmatch(part)
+        names = () if match is None else (match[1],) if match[1] else ("left", "top", "right", "bottom")
+        if match is None or any(name in found for name in names):
+            raise BadSetting(f"--expand {text!r} means nothing", hint="--expand 64, or --expand left=64,top=32")
+        found |= {name: int(match[2]) for name in names}
+    return Edges(**found)
+
+
+def read_weights(text: str | None) -> tuple[float, ...] | None:
+    """What --weights means: numbers with commas. Raises BadSetting."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise BadSetting(f"--weights {text!r} are not numbers", hint="one for each end, as --weights 2,1,1") from error
+
+
+def check_one_stdin(*arguments: Sequence[str] | None) -> None:
+    """Standard input can be read once. Raises BadInput."""
+    if sum(list(group).count(STDIN) for group in arguments if group is not None) > 1:
+        raise BadInput("standard input can be one input, not two")
+
+
+def _read(arguments: Sequence[str], read: Callable[[str], Source]) -> list[Source]:
+    check_one_stdin(arguments)
+    return [read(argument) for argument in arguments]

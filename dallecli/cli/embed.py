@@ -1,0 +1,98 @@
+"""`dalle embed`: what CLIP sees or reads, as a small file that stands wherever a picture does."""
+
+from dallecli.cli import options
+
+ROOM = 2**16
+"""Bytes that an embedding takes, generously; with its noise it may take more."""
+
+
+def embed(
+    things: options.Things,
+    minus: options.Minus = None,
+    plus: options.Plus = None,
+    imagine: options.Imagine = False,
+    invert: options.Invert = False,
+    seed: options.Seed = None,
+    size: options.Size = None,
+    strict: options.Strict = False,
+    model: options.Model = "starter",
+    device: options.Device = None,
+    dtype: options.DtypeOption = None,
+    prior_steps: options.PriorSteps = None,
+    inversion_steps: options.InversionSteps = None,
+    prior_guidance: options.PriorGuidance = None,
+    prior_candidates: options.PriorCandidates = None,
+    output: options.OutputFile = None,
+    out: options.OutputFolder = None,
+    force: options.Force = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Write what CLIP sees in pictures, or reads in sentences, to small files.
+
+    Every command that takes a picture takes such a file, too, and -o - with - puts them into pipes. --minus and --plus
+    add meanings: all are brought to one length first, and the result is as long as what it started from.
+
+    \b
+    Examples:
+      dalle embed cat.jpg -o cat.safetensors
+      dalle embed cat.jpg --minus "a cat" --plus "a dog" -o - | dalle vary - -n 4
+      dalle embed "a castle" --imagine -o - | dalle interpolate cat.jpg - --at 0.5
+      dalle embed *.jpg --out embeddings
+    """
+    from dallecli.cli.arguments import check_one_stdin, read_files_or_words
+    from dallecli.cli.display import Display, emit, emit_json, emit_line
+    from dallecli.cli.output import place, probe_place, put
+    from dallecli.cli.settings import choose_engine
+    from dallecli.picture import slug
+    from dallecli.request import Embed, Stage
+    from dallecli.source import EMBEDDING_SUFFIX
+
+    check_one_stdin(things, minus, plus)
+    request = Embed(
+        inputs=tuple(read_files_or_words(things)),
+        minus=tuple(read_files_or_words(minus if minus is not None else [])),
+        plus=tuple(read_files_or_words(plus if plus is not None else [])),
+        imagine=imagine,
+        invert=invert,
+        model=model,
+        seed=seed,
+        size=size,
+        prior=Stage(steps=prior_steps, guidance=prior_guidance),
+        prior_candidates=prior_candidates,
+        inverting=Stage(steps=inversion_steps),
+        strict=strict,
+        device=device,
+        dtype=dtype,
+    )
+    where = place(
+        file=output,
+        folder=out,
+        force=force,
+        results=len(things),
+        noun="inputs",
+        as_json=json,
+        redirected=f"x{EMBEDDING_SUFFIX}",
+    )
+    probe_place(where, ROOM * len(things))
+    display = Display(quiet=quiet)
+    with display.opening(model):
+        found = choose_engine().embed(request, display.progress)
+    for embedded in found:
+        data = embedded.encode()
+        path = put(where, f"{slug(_stem(embedded.name))}{EMBEDDING_SUFFIX}", data)
+        if path is None:
+            emit(data)
+        elif json:
+            emit_json({"path": str(path), **embedded.facts()})
+        else:
+            emit_line(str(path))
+
+
+def _stem(name: str) -> str:
+    """A file's name without the suffix of a picture; sentences may hold dots that are none."""
+    from dallecli.source import EMBEDDING_SUFFIX, PICTURE_SUFFIXES
+
+    stem, dot, suffix = name.rpartition(".")
+    return stem if f"{dot}{suffix}".lower() in (*PICTURE_SUFFIXES, EMBEDDING_SUFFIX) else name

@@ -1,0 +1,132 @@
+"""`dalle inpaint`: a part of a picture painted anew, the rest kept."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dallecli.cli import options
+
+if TYPE_CHECKING:
+    from dallecli.cli.output import Output
+    from dallecli.request import Inpaint
+
+
+def inpaint(
+    image: options.Picture,
+    mask: options.MaskOption = None,
+    mask_mode: options.MaskModeOption = "white",
+    invert_mask: options.InvertMask = False,
+    expand: options.Expand = None,
+    show_mask: options.ShowMask = False,
+    prompt: options.Prompt = None,
+    num: options.Num = 1,
+    seed: options.Seed = None,
+    size: options.Size = None,
+    strict: options.Strict = False,
+    model: options.Model = "starter",
+    device: options.Device = None,
+    dtype: options.DtypeOption = None,
+    steps: options.Steps = None,
+    prior_steps: options.PriorSteps = None,
+    upsampler_steps: options.UpsamplerSteps = None,
+    guidance: options.Guidance = None,
+    prior_guidance: options.PriorGuidance = None,
+    sampler: options.Sampler = None,
+    prior_candidates: options.PriorCandidates = None,
+    resample: options.Resample = None,
+    output: options.OutputFile = None,
+    out: options.OutputFolder = None,
+    layout: options.LayoutOption = "grid",
+    format: options.FormatOption = None,
+    no_metadata: options.NoMetadata = False,
+    force: options.Force = False,
+    preview: options.Preview = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Paint a part of a picture anew and keep the rest, byte for byte.
+
+    The result is as large as the picture is. What is repainted is what a mask shows white, what lies in a box, or what
+    is transparent; with --expand also what is added around.
+
+    \b
+    Examples:
+      dalle inpaint room.png --mask 20,150,120,90 --prompt "a red couch"
+      dalle inpaint room.png --mask mask.png --show-mask
+      dalle inpaint cutout.png --prompt "a beach" -n 4
+      dalle inpaint room.png --expand left=64,right=64
+    """
+    from dallecli.cli.arguments import check_one_stdin, read_edges, read_files, read_mask
+    from dallecli.cli.output import plan
+    from dallecli.cli.painting import paint_all
+    from dallecli.request import Inpaint, Stage
+
+    check_one_stdin([image], mask)
+    edges = read_edges(expand)
+    (source,) = read_files([image])
+    request = Inpaint(
+        image=source,
+        mask=read_mask(mask if mask is not None else [], mask_mode, invert=invert_mask, expand=edges),
+        prompt=prompt,
+        resample=resample,
+        expand=edges,
+        model=model,
+        seed=seed,
+        count=num,
+        size=size,
+        prior=Stage(steps=prior_steps, guidance=prior_guidance),
+        decoder=Stage(sampler=sampler, steps=steps, guidance=guidance),
+        upsampler=Stage(steps=upsampler_steps),
+        prior_candidates=prior_candidates,
+        strict=strict,
+        device=device,
+        dtype=dtype,
+    )
+    target = plan(
+        file=output,
+        folder=out,
+        layout=layout,
+        format=format,
+        metadata=not no_metadata,
+        force=force,
+        pictures=1 if show_mask else num,
+        as_json=json,
+    )
+    if show_mask:
+        _show_mask(request, target, preview=preview, as_json=json, quiet=quiet)
+    else:
+        paint_all([request], target, preview=preview, as_json=json, quiet=quiet)
+
+
+def _show_mask(request: "Inpaint", output: "Output", *, preview: bool, as_json: bool, quiet: bool) -> None:
+    """Write the picture with what would be repainted tinted, and say how much that is."""
+    from dallecli.canvas import lay_out
+    from dallecli.cli.display import Display, emit, emit_json, emit_line
+    from dallecli.cli.output import put
+    from dallecli.cli.settings import choose_engine
+    from dallecli.masks import overlay, share
+    from dallecli.picture import FORMATS, encode, slug
+    from dallecli.safe import safe
+
+    display = Display(quiet=quiet)
+    recipe = choose_engine().resolve(request)
+    for warning in recipe.warnings:
+        display.warn(safe(warning))
+    layout = lay_out(request.image, request.mask, request.expand, recipe.size)
+    canvas, squares = layout.canvas, [list(patch.area) for patch in layout.patches]
+    image, repainted = overlay(canvas.image, canvas.hole), share(canvas.hole)
+    data = encode(image, output.format, None)
+    path = put(output.place, f"{slug(Path(request.image.name).stem)}-mask{FORMATS[output.format]}", data)
+    display.say(
+        f"{repainted:.1%} of {image.width} x {image.height} pixels would be repainted, in {len(squares)}"
+        f" {'square' if len(squares) == 1 else 'squares'}"
+    )
+    if path is None:
+        emit(data)
+    elif as_json:
+        facts = {"width": image.width, "height": image.height, "share": round(repainted, 6), "squares": squares}
+        emit_json({"path": str(path), **facts})
+    else:
+        emit_line(str(path))
+    if preview:
+        display.preview(image)

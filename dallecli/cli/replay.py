@@ -1,0 +1,140 @@
+"""`dalle replay`: a picture made again from the recipe that it carries."""
+
+import io
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from dallecli.cli import options
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from dallecli.cli.display import Display
+    from dallecli.cli.output import Written
+    from dallecli.recipe import Recipe
+    from dallecli.source import Source
+
+
+def replay(
+    files: options.PictureFiles,
+    inputs: options.Places = None,
+    model: options.OtherModel = None,
+    device: options.OtherDevice = None,
+    dtype: options.OtherDtype = None,
+    output: options.OutputFile = None,
+    out: options.OutputFolder = None,
+    format: options.FormatOption = None,
+    no_metadata: options.NoMetadata = False,
+    force: options.Force = False,
+    preview: options.Preview = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Make pictures again, from the recipes that they carry, and say if they came out differently.
+
+    With the same weights and versions, on the same machine, every pixel is the same. Pictures that were used are found
+    by their content: where they were, beside the file, or where --input says.
+
+    \b
+    Examples:
+      dalle replay a-red-fox-7.png -o again.png
+      dalle replay cat-vary-7-grid.png --input ~/photos
+    """
+    from dallecli.cli.display import Display
+    from dallecli.cli.output import plan, probe
+    from dallecli.cli.painting import paint, warn
+    from dallecli.cli.settings import choose_engine
+    from dallecli.source import read_source
+
+    display = Display(quiet=quiet)
+    engine = choose_engine()
+    originals = [_read(read_source(file), inputs if inputs is not None else []) for file in files]
+    jobs = []
+    for original in originals:
+        changed = _changed(original.recipe, model, device, dtype)
+        target = plan(
+            file=output,
+            folder=out,
+            layout="grid",
+            format=original.format if (format, output, changed.motion) == (None, None, None) else format,
+            metadata=not no_metadata,
+            force=force,
+            pictures=changed.count,
+            results=len(files),
+            noun="files",
+            animated=original.animated,
+            motion=changed.motion,
+            as_json=json,
+        )
+        jobs.append((engine.revive(changed), target))
+    probe(jobs)
+    warn([recipe for recipe, _ in jobs], display)
+    for original, (recipe, target) in zip(originals, jobs, strict=True):
+        (written,) = paint(engine, recipe, target, display, preview=preview, as_json=json)
+        _compare(original, written, target.format, display)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Original:
+    """A file that is made again: its recipe, with the bytes of the inputs, and its pixels."""
+
+    name: str
+    recipe: "Recipe"
+    format: "options.Format"
+    animated: "options.Animated | None"
+    image: "Image.Image"
+
+
+def _read(source: "Source", places: list[Path]) -> _Original:
+    """Raises: BadPicture, BadRecipe, and BadInput for an input that is not found."""
+    from dallecli.picture import opened, read_recipe
+    from dallecli.source import locate
+
+    data = source.data if source.data is not None else b""
+    recipe = read_recipe(io.BytesIO(data), where=source.name)
+    with opened(io.BytesIO(data), source.name) as file:
+        image, format = file.convert("RGB"), file.format
+    recipe = recipe.with_sources(lambda wanted: locate(wanted, Path(source.name), places))
+    kind = cast("options.Format", str(format).lower())
+    animated: options.Animated | None = None
+    if recipe.motion is not None:
+        animated = "webp" if kind == "webp" else "apng"
+    return _Original(name=source.name, recipe=recipe, format=kind, animated=animated, image=image)
+
+
+def _changed(recipe: "Recipe", model: str | None, device: str | None, dtype: str | None) -> "Recipe":
+    return replace(
+        recipe,
+        model=model if model is not None else recipe.model,
+        device=device if device is not None else recipe.device,
+        dtype=dtype if dtype is not None else recipe.dtype,
+    )
+
+
+def _compare(original: _Original, written: "Written", format: "options.Format", display: "Display") -> None:
+    """Say whether the same picture came out. Where a format loses something, both have to have lost the same."""
+    import numpy as np
+
+    from dallecli.picture import opened
+    from dallecli.safe import safe
+
+    if "jpeg" in (format, original.format) and format != original.format:
+        return
+    with opened(io.BytesIO(written.data), "the new picture") as file:
+        image = file.convert("RGB")
+    name = safe(original.name, 200)
+    if image.size != original.image.size:
+        display.warn(f"{name} is {_sides(original.image)} pixels, what was made from its recipe {_sides(image)}")
+        return
+    differences = np.abs(np.asarray(image).astype(int) - np.asarray(original.image))
+    if differences.max() > 0:
+        share = (differences.max(axis=2) > 0).mean()
+        display.warn(f"{share:.1%} of the pixels differ from {name}, by up to {differences.max()} of 255")
+    else:
+        display.note(f"every pixel is that of {name}")
+
+
+def _sides(image: "Image.Image") -> str:
+    return f"{image.width} x {image.height}"
