@@ -1,19 +1,20 @@
-"""`dalle train`: the starter from nothing, and what it is worth."""
+"""`dalle train`: a model from pictures of your own; the starter from nothing, and what it is worth."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from dallecli.cli import options
+from dallecli.cli.bars import Bars, arithmetic
 from dallecli.cli.help import SectionedCommand
+from dallecli.cli.train_stages import COMMANDS
 
-if TYPE_CHECKING:
-    from dallecli.training.loop import Report
-
-train = typer.Typer(rich_markup_mode=None, help="Train the starter, and measure it.", no_args_is_help=True)
+train = typer.Typer(
+    rich_markup_mode=None, help="Train on your own pictures; train the starter, and measure it.", no_args_is_help=True
+)
+for _name, _command in COMMANDS.items():
+    train.command(_name, cls=SectionedCommand)(_command)
 
 RUN, MEASURE = "Run", "Measure"
 
@@ -87,7 +88,7 @@ def starter(
     workshop = Workshop(plan, (state or _cache()) / preset, placement.device, autocast)
     chosen = [name for name in NEEDS if name in (stage or plan.runs)]
     whole = sum(plan.runs[name].seconds for name in chosen)
-    with _arithmetic(threads), _Bars(quiet=quiet) as bars:
+    with arithmetic(threads), Bars(quiet=quiet) as bars:
         for name in chosen:
             seconds = plan.runs[name].seconds * (1 if hours is None else hours * 3600 / whole)
             reason = train_stage(workshop, name, seconds, bars.show)
@@ -165,7 +166,7 @@ def evaluate(
         device=device,
     )
     workshop = Workshop(load_preset(preset), (state or _cache()) / preset, decide(device, None).device)
-    with _Bars(quiet=quiet) as bars:
+    with Bars(quiet=quiet) as bars:
         figures = measure(workshop, ask, count=pictures, kinds=kind, out=out, watch=bars.count)
     if json:
         emit_json(figures)
@@ -173,78 +174,7 @@ def evaluate(
         emit_rows([(name, f"{value:.3f}") for name, value in figures.items()])
 
 
-@contextmanager
-def _arithmetic(threads: int | None) -> Iterator[None]:
-    """Set what is the process's own for the time of a training, and leave it as it was.
-
-    Averages of late gradients underflow into denormal numbers, which cost a CPU a hundred times as much: they are
-    flushed to zero. `threads` of None leaves their number alone.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if threads is None else threads)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-        torch.set_num_threads(before)
-
-
 def _cache() -> Path:
     from platformdirs import user_cache_path
 
     return user_cache_path("dalle-train")
-
-
-class _Bars:
-    """A bar a stage on stderr: the share of its time budget, the loss, the speed. Sparse lines without a terminal."""
-
-    def __init__(self, *, quiet: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        console = Console(stderr=True, quiet=quiet)
-        self._plain = not console.is_terminal
-        self._console = console
-        self._bars = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TextColumn("{task.fields[figures]}", markup=False),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            disable=self._plain or quiet,
-        )
-        self._tasks: dict[str, int] = {}
-
-    def __enter__(self) -> "_Bars":
-        self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bars.stop()
-
-    def show(self, report: "Report") -> None:
-        """Move the bar of the report's stage."""
-        held_out = "".join(f"  {name} {value:.3f}" for name, value in report.figures.items())
-        speed = f"step {report.counters.step}  loss {report.loss:.4f}  {report.samples_per_second:.0f}/s"
-        self._move(report.name, report.counters.seconds, report.budget, speed)
-        if held_out or self._plain:
-            self._console.print(f"{report.name}  {speed}{held_out}", markup=False, highlight=False)
-
-    def note(self, text: str) -> None:
-        """Print a line above the bars."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def count(self, done: int, of: int) -> None:
-        """Move the bar of the pictures that are being judged."""
-        self._move("pictures", done, of, f"{done}/{of}")
-
-    def _move(self, name: str, done: float, of: float, figures: str) -> None:
-        from rich.progress import TaskID
-
-        if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name, total=of, figures=figures)
-        self._bars.update(TaskID(self._tasks[name]), completed=done, total=of, figures=figures)

@@ -25,21 +25,21 @@ from dallecli.training.states import Captions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderRecipe:
-    """What a lesson of the decoder is like; the defaults suit small networks.
+    """What a lesson of the decoder is like; the defaults are the paper's.
 
     caption_dropout, embedding_dropout: shares of samples that are trained without their caption, without their image
     embedding; both_dropout: the share without either, which is what guidance needs, counted in both of them. None: as
-    often as the two meet by chance. The paper has 0.5, 0.1 and chance. embedding_noise: the largest perturbation of
-    an embedding, in standard deviations. lean: the power of `Draw.timesteps`; 1 is the paper's even choice.
-    core_share: the share of samples that are drawn from the core of the data alone, where there is one.
+    often as the two meet by chance. embedding_noise: the largest perturbation of an embedding, in standard deviations.
+    lean: the power of `Draw.timesteps`; 1 is an even choice. core_share: the share of samples that are drawn from the
+    core of the data alone, where there is one.
     """
 
-    caption_dropout: float = 0.18
-    embedding_dropout: float = 0.12
-    both_dropout: float | None = 0.08
-    embedding_noise: float = 0.25
-    lean: float = 0.65
-    core_share: float = 0.3
+    caption_dropout: float = 0.5
+    embedding_dropout: float = 0.1
+    both_dropout: float | None = None
+    embedding_noise: float = 0.0
+    lean: float = 1.0
+    core_share: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.both <= min(self.caption_dropout, self.embedding_dropout):
@@ -83,8 +83,8 @@ class DecoderObjective:
         embeddings: Tensor,
         captions: Captions,
         held_out: int,
+        recipe: DecoderRecipe,
         core: Tensor | None = None,
-        recipe: DecoderRecipe | None = None,
     ) -> None:
         """Train on uint8 `pictures` [n 3 s s], their `embeddings` [n d] and `captions`, but for the last `held_out`.
 
@@ -100,7 +100,7 @@ class DecoderObjective:
         self.captions = captions
         self.count = len(pictures) - held_out
         self.core = core
-        self.recipe = DecoderRecipe() if recipe is None else recipe
+        self.recipe = recipe
 
     def loss(self, draw: Draw) -> Tensor:
         """Return the weighted error at random timesteps."""

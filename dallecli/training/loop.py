@@ -55,6 +55,14 @@ class Optimisation:
     average: float = 0.998
     """The decay of the weights' average a step, reached after a warm-up of (1 + n) / (10 + n)."""
 
+    def __post_init__(self) -> None:
+        for name in ("batch", "rate", "accumulate", "warmup", "decay", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a number above 0")
+        for name, value in (("average", self.average), *(("betas", beta) for beta in self.betas)):
+            if not 0 <= value < 1:
+                raise ValueError(f"{name} is {value}, expected a number from 0 up to 1")
+
 
 class Objective(Protocol):
     """What a run minimises."""
@@ -86,11 +94,12 @@ class Counters:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What the loop tells whoever watches: the run, how far it is, the recent loss and speed, validation figures."""
+    """What the loop tells whoever watches: the run, the share of its budget that is spent (0 to 1), the recent loss
+    and speed, validation figures."""
 
     name: str
     counters: Counters
-    budget: float
+    done: float
     loss: float
     samples_per_second: float
     figures: dict[str, float]
@@ -243,7 +252,7 @@ class Run:
                     figures = self._validate(log, warn)
                     validated = counters.seconds
                 speed = (counters.samples - since) / max(counters.seconds - reported, 1e-9)
-                report = Report(name=self.objective.name, counters=counters, budget=budget, loss=loss,
+                report = Report(name=self.objective.name, counters=counters, done=min(progress, 1.0), loss=loss,
                                 samples_per_second=speed, figures=figures)  # fmt: skip
                 self._report(report, log, watch, warn)
                 losses, since, reported = [], counters.samples, counters.seconds
@@ -345,6 +354,11 @@ class Run:
                     step = torch.tensor(float(self.counters.step), device=self.device)
                     both = {key: file.get_tensor(f"{key}.{name}").to(self.device) for key in ("exp_avg", "exp_avg_sq")}
                     self.optimizer.state[weight] = {"step": step, **both}
+
+    def settle(self) -> None:
+        """Make the averaged weights the trained ones."""
+        with torch.no_grad():
+            torch._foreach_copy_([weight.data for weight in self.weights], self.average)
 
     def _try_to_save(self, warn: Callable[[str], None]) -> None:
         try:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from safetensors.torch import save
 from torch import nn
 
+from dallecli.errors import BadOutput
 from dallecli.picture import publish
 from dallecli.training.clip import MEAN, STD
 
@@ -70,6 +71,9 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Write a file, whole or not at all; folders on the way are made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a file, whole or not at all; folders on the way are made. Raises BadOutput or DiskFull."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:
+        raise BadOutput(f"no folder can be made here: {problem.strerror}", where=str(path.parent)) from problem
     publish(path, data, force=True)

@@ -1,9 +1,12 @@
 """The networks of the stages, from the configs of a preset, with fresh weights."""
 
+from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import nn
 
+from dallecli.errors import BadSetting
 from dallecli.nets.clip import ClipTextConfig, ClipVisionConfig
 from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.nets.text_proj import TextProjConfig
@@ -40,3 +43,36 @@ def text_config(preset: Preset, vocab_size: int) -> dict[str, Any]:
     end = vocab_size - 1
     ends = {"bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": end}
     return {**preset.text_encoder, "vocab_size": vocab_size, **ends}
+
+
+def check(preset: Preset) -> None:
+    """Build every network without memory, and see whether one's output fits the next one's input.
+
+    Raises:
+        BadSetting: a network cannot be, or two don't fit each other.
+    """
+    stages = ("clip", "prior", "decoder", *UPSAMPLERS[: len(preset.upsamplers)])
+    if len(preset.upsamplers) not in (1, 2):
+        raise BadSetting(f"there are {len(preset.upsamplers)} upsamplers, expected one or two", where=preset.name)
+    for stage in stages:
+        try:
+            with torch.device("meta"):
+                fresh(stage, preset, preset.text_encoder.get("vocab_size", 512))
+        # what a constructor may answer to numbers that make no network
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as problem:
+            raise BadSetting(f"the network of {stage} cannot be built: {problem}", where=preset.name) from problem
+    width = preset.prior.get("embedding_dim", 768)
+    wanted = {
+        "text_encoder.hidden_size": (preset.text_encoder["hidden_size"], width),
+        "text_encoder.projection_dim": (preset.text_encoder["projection_dim"], width),
+        "text_proj.clip_embeddings_dim": (preset.text_proj.get("clip_embeddings_dim", 768), width),
+        "prior.num_embeddings": (preset.prior.get("num_embeddings", 77), preset.context),
+    }
+    if preset.image_encoder:
+        wanted["image_encoder.projection_dim"] = (preset.image_encoder["projection_dim"], width)
+    for name, (is_, should) in wanted.items():
+        if is_ != should:
+            raise BadSetting(f"{name} is {is_}, but the other networks need {should}", where=preset.name)
+    for small, large in pairwise(preset.sizes):
+        if large % small or large == small:
+            raise BadSetting(f"an upsampler from {small} to {large} px is not a whole multiple", where=preset.name)

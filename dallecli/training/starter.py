@@ -23,7 +23,7 @@ from dallecli.tokens import ClipTokenizer
 from dallecli.training import clip
 from dallecli.training.captions import caption_words
 from dallecli.training.clip import ClipData, ClipObjective, ClipTowers
-from dallecli.training.decoder import DecoderObjective, DecoderParts
+from dallecli.training.decoder import DecoderObjective, DecoderParts, DecoderRecipe
 from dallecli.training.judge import Judge, JudgeData, JudgeObjective
 from dallecli.training.loop import STATE, Objective, Report, Run, load_average
 from dallecli.training.model_folder import (
@@ -59,7 +59,13 @@ HELD_OUT = 1000
 """Held-out scenes, for validation while training; evaluation draws its own, further on."""
 CROP = 64
 """The side in pixels of the crops on which an upsampler to more than 64 px is trained."""
-CORRUPTION = {"upsampler": UpsamplerRecipe(noise=0.12), "upsampler_2": UpsamplerRecipe(noise=0.06)}
+DECODER = DecoderRecipe(
+    caption_dropout=0.18, embedding_dropout=0.12, both_dropout=0.08, embedding_noise=0.25, lean=0.65, core_share=0.3
+)
+CORRUPTION = {
+    "upsampler": UpsamplerRecipe(corruption="noise", noise=0.12),
+    "upsampler_2": UpsamplerRecipe(corruption="noise", noise=0.06),
+}
 """How much noise the low-resolution pictures get: as wrong as the stage before is."""
 LARGE_MIX = replace(Mix(), style=0.1)
 
@@ -226,7 +232,7 @@ class Workshop:
                 size = self.preset.decoder["sample_size"]
                 pictures = self.with_held_out(lambda pool: self.pictures(pool, size))
                 return DecoderObjective(
-                    module, schedule("decoder"), pictures, *self.conditions, self.held_out, self.core
+                    module, schedule("decoder"), pictures, *self.conditions, self.held_out, DECODER, self.core
                 )
             case Judge():
                 return JudgeObjective(module, self._judge_data(self.train_pool), self._judge_data(self.held_out_pool))

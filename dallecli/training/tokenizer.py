@@ -1,4 +1,4 @@
-"""Train the starter's tokenizer: CLIP's byte-level BPE on a closed list of words, each of which becomes one token."""
+"""Train a tokenizer: CLIP's byte-level BPE on the words of the captions, each of which becomes one token if it fits."""
 
 import json
 from collections.abc import Iterable
@@ -23,8 +23,8 @@ def byte_characters() -> list[str]:
     return [*map(chr, printable), *(chr(256 + place) for place in range(len(hidden)))]
 
 
-def _learn_merges(texts: Iterable[str]) -> list[tuple[str, str]]:
-    """Byte-pair merges learnt until every word of the texts is whole."""
+def _learn_merges(texts: Iterable[str], most: int | None) -> list[tuple[str, str]]:
+    """Byte-pair merges learnt until every word of the texts is whole, or there are `most` tokens."""
     learner = Tokenizer(models.BPE(end_of_word_suffix=WORD_END))
     learner.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     learner.pre_tokenizer = pre_tokenizers.Sequence(
@@ -35,7 +35,7 @@ def _learn_merges(texts: Iterable[str]) -> list[tuple[str, str]]:
     )
     learner.decoder = decoders.BPEDecoder(suffix=WORD_END)
     trainer = trainers.BpeTrainer(
-        vocab_size=1 << 20,  # no limit: learning ends when nothing is left to merge
+        vocab_size=1 << 20 if most is None else most,  # learning ends at the latest when nothing is left to merge
         min_frequency=1,
         initial_alphabet=byte_characters(),
         # Ties between equally frequent pairs go by number. Characters that end a word would get theirs in the random
@@ -48,15 +48,16 @@ def _learn_merges(texts: Iterable[str]) -> list[tuple[str, str]]:
     return [(left, right) for left, right in json.loads(learner.to_str())["model"]["merges"]]
 
 
-def train_tokenizer(captions: Iterable[str], folder: Path, context: int) -> int:
+def train_tokenizer(captions: Iterable[str], folder: Path, context: int, most: int | None = None) -> int:
     """Write ``vocab.json``, ``merges.txt``, ``special_tokens_map.json`` and ``tokenizer_config.json`` into ``folder``.
 
     captions: texts whose words become one token each (``captions.caption_words()`` is the whole closed list); any other
-    word falls to pieces, at worst to bytes. context: the longest prompt in tokens, start and end included. Returns the
-    vocabulary's size. Layout as published with CLIP: 256 bytes, 256 bytes that end a word, the merges, start, end; so
-    the end token has the highest id (CLIP pools there), and it also pads. Deterministic.
+    word falls to pieces, at worst to bytes. context: the longest prompt in tokens, start and end included. most: the
+    largest vocabulary; where the words do not fit, the rarest fall to pieces. Returns the vocabulary's size. Layout as
+    published with CLIP: 256 bytes, 256 bytes that end a word, the merges, start, end; so the end token has the highest
+    id (CLIP pools there), and it also pads. Deterministic.
     """
-    merges = _learn_merges(captions)
+    merges = _learn_merges(captions, None if most is None else most - len((START, END)))
     alphabet = byte_characters()
     tokens = [
         *alphabet,

@@ -29,12 +29,12 @@ class UpsamplerRecipe:
     """What a lesson of an upsampler is like.
 
     corruption: what is done to the small pictures (corruption.py); the paper has "blur" for the first upsampler and
-    "bsr" for the second. noise: the largest deviation of the noise where that is "noise", in units of [-1, 1] pixels;
+    "bsr" for the second. noise: the largest deviation of the noise where it is "noise", in units of [-1, 1] pixels:
     as wrong as the stage before is.
     """
 
-    corruption: str = "noise"
-    noise: float = 0.12
+    corruption: str = "blur"
+    noise: float = 0.1
 
     def __post_init__(self) -> None:
         if self.corruption not in CORRUPTIONS:

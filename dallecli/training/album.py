@@ -1,0 +1,210 @@
+"""The pictures of a training, decoded once, cropped square and scaled to the sizes that the stages learn from.
+
+An epoch then costs no decoding: the pixels are memory-mapped, and the system keeps in memory what fits. An album is
+made in a folder of its own and appears whole or not at all.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from dallecli.errors import BadInput, BadPicture, DiskFull
+from dallecli.reading import read_picture
+from dallecli.source import Source
+from dallecli.training.data import Fault, Item, Listing, held_out_last, summary
+
+MOST_HELD_OUT: Final = 1000
+HELD_OUT_SHARE: Final = 20
+"""One picture in so many validates, at least one and at most `MOST_HELD_OUT`."""
+AT_ONCE: Final = 256
+"""Pictures that are decoded before their pixels are written."""
+
+INDEX: Final = "album.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What an album is made of: it is made again when any of this changes.
+
+    sizes: the sides in pixels. data: the digest of the listing. least: the shortest side of a picture that is taken.
+    mirrored: whether each picture that is trained on is there a second time, mirrored.
+    """
+
+    sizes: tuple[int, ...]
+    data: str
+    least: int
+    mirrored: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Album:
+    """n captioned pictures, of which the last `held_out` validate.
+
+    pictures: by size, uint8 [n 3 size size], mapped from the disk. small: how many had to be enlarged to the largest
+    size. faults: everything that was left out, from the listing as well.
+    """
+
+    pictures: dict[int, Tensor]
+    captions: tuple[str, ...]
+    held_out: int
+    small: int
+    faults: tuple[Fault, ...]
+
+
+def make_album(folder: Path, listing: Listing, terms: Terms, watch: Callable[[int, int], None]) -> None:
+    """Decode the pictures of a listing into an album at `folder`, replacing what is there.
+
+    Raises:
+        BadInput: fewer than two pictures are left.
+        DiskFull: there is no space for it; nothing is left behind.
+    """
+    count = len(listing.items)
+    if count < 2:
+        raise _too_few(count, listing.faults)
+    bytes_each = sum(3 * size**2 for size in terms.sizes) * (2 if terms.mirrored else 1)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    needed, free = count * bytes_each, shutil.disk_usage(folder.parent).free
+    if free < needed:
+        hint = "make room, or choose another --out; smaller sizes need less"
+        raise DiskFull(f"the decoded pictures take {needed} bytes, {free} are free", str(folder.parent), hint)
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    partial.mkdir()
+    try:
+        try:
+            _fill(partial, listing, terms, watch)
+        except OSError as problem:
+            raise DiskFull(f"the decoded pictures cannot be written: {problem.strerror}", str(folder)) from problem
+        if folder.exists():
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def is_current(folder: Path, terms: Terms) -> bool:
+    """Whether there is an album in `folder` that was made on these terms."""
+    file = folder / INDEX
+    return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["terms"] == _plain(terms)
+
+
+def open_album(folder: Path) -> Album:
+    """Open an album that `make_album` made."""
+    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    pictures = {}
+    for size in index["terms"]["sizes"]:
+        # Mapped privately: torch wants memory that could be written to, and nobody does.
+        pixels: NDArray[np.uint8] = np.load(folder / f"pictures_{size}.npy", mmap_mode="c")
+        pictures[size] = torch.from_numpy(pixels[: len(index["captions"])])
+    return Album(
+        pictures=pictures,
+        captions=tuple(index["captions"]),
+        held_out=index["held_out"],
+        small=index["small"],
+        faults=tuple(Fault(**fault) for fault in index["faults"]),
+    )
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """The middle square of a picture at `size` px: scaled down by averaging areas, scaled up smoothly."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    method = Image.Resampling.BOX if side >= size else Image.Resampling.BICUBIC
+    return image.resize((size, size), method, box=(left, top, left + side, top + side))
+
+
+def _fill(folder: Path, listing: Listing, terms: Terms, watch: Callable[[int, int], None]) -> None:
+    count = len(listing.items)
+    rows = count * (2 if terms.mirrored else 1)
+    arrays = {
+        size: np.lib.format.open_memmap(
+            folder / f"pictures_{size}.npy", mode="w+", dtype=np.uint8, shape=(rows, 3, size, size)
+        )
+        for size in terms.sizes
+    }
+    held_out = _held_out(count)
+    faults, captions, small, done = list(listing.faults), list[str](), 0, 0
+    kept_out = 0
+    items = held_out_last(listing.items, held_out)
+    with ThreadPoolExecutor() as threads:
+        for start in range(0, count, AT_ONCE):
+            part = items[start : start + AT_ONCE]
+            for place, (item, made) in enumerate(zip(part, threads.map(_decoder(terms), part), strict=True), start):
+                if isinstance(made, Fault):
+                    faults.append(made)
+                    continue
+                validates = place >= count - held_out
+                kept_out += validates
+                small += made.enlarged
+                for again in range(1 if validates or not terms.mirrored else 2):
+                    for size, pixels in made.pixels.items():
+                        arrays[size][done] = pixels[..., ::-1] if again else pixels
+                    captions.append(item.caption)
+                    done += 1
+            watch(min(start + AT_ONCE, count), count)
+    if len(captions) < 2:
+        raise _too_few(len(captions), tuple(faults))
+    for array in arrays.values():
+        array.flush()
+    index = {
+        "terms": _plain(terms),
+        "captions": captions,
+        "held_out": max(kept_out, 1),
+        "small": small,
+        "faults": [asdict(fault) for fault in faults],
+    }
+    with (folder / INDEX).open("w", encoding="utf-8") as file:
+        json.dump(index, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    pixels: dict[int, NDArray[np.uint8]]
+    enlarged: bool
+
+
+def _decoder(terms: Terms) -> Callable[[Item], _Made | Fault]:
+    largest = max(terms.sizes)
+
+    def decode(item: Item) -> _Made | Fault:
+        try:
+            image = read_picture(Source(kind="picture", name=item.name, data=item.read())).image
+        except (BadPicture, OSError, ValueError) as problem:
+            why = problem.what if isinstance(problem, BadPicture) else str(problem)
+            return Fault(name=item.name, kind="unreadable pictures", why=why)
+        side = min(image.size)
+        if side < terms.least:
+            why = f"{image.width} x {image.height} pixels, the shorter side needs {terms.least}"
+            return Fault(name=item.name, kind="pictures that are too small", why=why)
+        pixels = {size: np.asarray(square(image, size)).transpose(2, 0, 1) for size in terms.sizes}
+        return _Made(pixels, enlarged=side < largest)
+
+    return decode
+
+
+def _held_out(count: int) -> int:
+    return min(MOST_HELD_OUT, max(1, count // HELD_OUT_SHARE))
+
+
+def _plain(terms: Terms) -> dict[str, object]:
+    return {**asdict(terms), "sizes": list(terms.sizes)}
+
+
+def _too_few(count: int, faults: Sequence[Fault]) -> BadInput:
+    lines = summary(faults)
+    what = "there is nothing to train on" if count == 0 else "one picture alone cannot be trained on"
+    if lines:
+        what += f": {'; '.join(lines)}"
+    return BadInput(what, hint="give pictures with captions: photo.jpg + photo.txt, metadata.jsonl, or .tar shards")
