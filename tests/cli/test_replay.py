@@ -1,0 +1,246 @@
+"""`dalle replay`: the same picture again, from the file alone or with its inputs, or a clear reason why not."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dallecli.picture import encode, read_recipe
+
+from .conftest import Dalle, on_terminal, process
+
+PICTURE = {"png": "a fox.png", "jpeg": "a fox.jpg", "webp": "a fox.webp"}
+
+
+@pytest.fixture(autouse=True)
+def pictures(settings: None) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("cat.png")
+    Image.new("RGB", (32, 32), "blue").save("dog.jpg")
+    mask = Image.new("L", (64, 48), 0)
+    mask.paste(255, (0, 0, 32, 48))
+    mask.save("left.png")
+
+
+EVERYTHING = {
+    "generate": ["generate", "a fox", "--steps", "9", "--guidance", "0"],
+    "sheet": ["generate", "a fox", "-n", "4"],
+    "best": ["generate", "a fox", "-n", "2", "--best-of", "7"],
+    "vary": ["vary", "cat.png", "--prompt", "in snow"],
+    "variations": ["vary", "cat.png", "-n", "3", "--fidelity", "0.5"],
+    "interpolate": ["interpolate", "cat.png", "a fox", "dog.jpg", "--frames", "5"],
+    "one place": ["interpolate", "cat.png", "a fox", "--at", "0.3"],
+    "blends": ["interpolate", "cat.png", "dog.jpg", "--weights", "2,1", "-n", "3"],
+    "inverted": ["interpolate", "cat.png", "dog.jpg", "--noise", "inverted", "--inversion-steps", "5"],
+    "inpaint": ["inpaint", "cat.png", "--mask", "left.png", "--mask", "40,0,9,9", "--invert-mask", "-n", "2"],
+    "outpaint": ["inpaint", "cat.png", "--expand", "left=9", "--prompt", "a wood"],
+    "edit": ["edit", "cat.png", "--from", "a", "--to", "b"],
+    "sweep": ["edit", "cat.png", "--from", "a", "--to", "b", "--sweep", "4"],
+}
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_every_file_of_every_task_is_made_again_byte_for_byte(dalle: Dalle, name):
+    (path,) = dalle(*EVERYTHING[name], "-s", "7", "--out", ".").lines
+    result = dalle("replay", path, "-o", "again.png")
+    assert (result.code, result.lines, result.err) == (0, ["again.png"], "")
+    assert Path("again.png").read_bytes() == Path(path).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["sheet", "best", "variations", "interpolate", "inverted", "inpaint", "sweep"])
+def test_a_picture_of_a_row_is_made_again_alone(dalle: Dalle, name):
+    paths = dalle(*EVERYTHING[name], "-s", "7", "--layout", "files").lines
+    assert len(paths) > 1
+    for k, path in enumerate(paths):
+        assert dalle("replay", path, "-o", f"again-{k}.png").err == ""
+        with Image.open(path) as first, Image.open(f"again-{k}.png") as second:
+            assert first.tobytes() == second.tobytes()
+
+
+@pytest.mark.parametrize("format", ["png", "jpeg", "webp"])
+def test_what_is_made_again_has_the_format_and_a_name_of_its_own(dalle: Dalle, format):
+    (path,) = dalle("generate", "a fox", "-s", "7", "--format", format).lines
+    (again,) = dalle("replay", path).lines
+    assert again == f"{Path(path).stem}-2{Path(path).suffix}"
+    assert Path(again).read_bytes() == Path(path).read_bytes()
+
+
+def test_an_animation_moves_again(dalle: Dalle):
+    for kind in ("webp", "apng"):
+        way = ["interpolate", "cat.png", "dog.jpg", "--frames", "4", "--size", "16", "--fps", "5", "--bounce"]
+        (path,) = dalle(*way, "--animate", kind, "-s", "7").lines
+        (again,) = dalle("replay", path).lines
+        assert Path(again).read_bytes() == Path(path).read_bytes()
+        with Image.open(again) as image:
+            assert image.n_frames == 6
+
+
+def test_a_recipe_of_the_first_format_is_still_played(dalle: Dalle):
+    """What version 0.1.0 wrote, taken from a file of its own."""
+    dalle("generate", "a fox", "-s", "7", "-o", "x.png")
+    recipe = read_recipe(Path("x.png"))
+    with Image.open("x.png") as image:
+        text = image.info["dalle"]
+        for key in ("inputs", "settings", "scores", "motion"):
+            start = text.index(f', "{key}": ')
+            depth, end = 0, start + len(f', "{key}": ')
+            while depth > 0 or text[end] not in ",}":
+                depth += {"{": 1, "[": 1, "}": -1, "]": -1}.get(text[end], 0)
+                end += 1
+            text = text[:start] + text[end:]
+        from PIL.PngImagePlugin import PngInfo
+
+        info = PngInfo()
+        info.add_itxt("dalle", text.replace("dalle-recipe/2", "dalle-recipe/1"))
+        image.save("old.png", pnginfo=info)
+    assert b"dalle-recipe/1" in Path("old.png").read_bytes()
+    assert dalle("replay", "old.png", "-o", "again.png").err == ""
+    assert read_recipe(Path("again.png")) == recipe
+
+
+# Inputs
+
+
+def test_an_input_that_was_moved_and_renamed_is_found_by_its_content(dalle: Dalle):
+    (path,) = dalle("vary", "cat.png", "-s", "7").lines
+    Path("album").mkdir()
+    Path("cat.png").rename("album/holiday-3.png")
+    Path("album/other.txt").write_text("no picture")
+    result = dalle("replay", path)
+    assert (result.code, result.out) == (2, b"")
+    assert result.err.splitlines() == [
+        "error: the picture that this was made from is not here: cat.png",
+        f"where: {path}",
+        "hint: say where it is: --input FILE, or a folder",
+    ]
+    assert dalle("replay", path, "--input", "album", "-o", "again.png").code == 0
+    assert dalle("replay", path, "--input", "album/holiday-3.png", "-o", "again-2.png").code == 0
+    assert Path("again.png").read_bytes() == Path(path).read_bytes() == Path("again-2.png").read_bytes()
+
+
+def test_an_input_that_has_changed_is_not_used(dalle: Dalle):
+    (path,) = dalle("inpaint", "cat.png", "--mask", "left.png").lines
+    Image.new("L", (64, 48), 255).save("left.png")
+    result = dalle("replay", path)
+    assert (result.code, result.err.splitlines()[0]) == (2, "error: left.png has changed since this was made from it")
+
+
+def test_a_result_is_played_again_from_another_folder(dalle: Dalle, monkeypatch):
+    Path("out").mkdir()
+    (path,) = dalle("vary", "cat.png", "-s", "7", "--out", "out").lines
+    Path("cat.png").rename("out/cat.png")
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    assert dalle("replay", f"../{path}", "-o", "again.png").code == 0
+    assert Path("again.png").read_bytes() == Path(f"../{path}").read_bytes()
+
+
+def test_what_came_out_of_a_pipe_travels_inside(dalle: Dalle):
+    embedding = dalle("embed", "cat.png", "--minus", "a cat", "--plus", "a dog", "-o", "-").out
+    (path,) = dalle("vary", "-", "-s", "7", stdin=embedding).lines
+    assert dalle("replay", path, "-o", "again.png").code == 0
+    assert Path("again.png").read_bytes() == Path(path).read_bytes()
+
+
+def test_a_picture_from_a_pipe_is_found_with_its_file(dalle: Dalle):
+    (path,) = dalle("vary", "-", "-s", "7", stdin=Path("cat.png").read_bytes()).lines
+    refused = dalle("replay", path)
+    assert refused.err.splitlines()[0].endswith("is not here: standard input")
+    assert dalle("replay", path, "--input", ".", "-o", "again.png").code == 0
+
+
+# What differs, and what is refused
+
+
+def test_another_picture_than_the_files_is_reported(dalle: Dalle):
+    dalle("generate", "a fox", "-s", "7", "-o", "x.png")
+    recipe = read_recipe(Path("x.png"))
+    with Image.open("x.png") as image:
+        image.putpixel((0, 0), tuple((level + 9) % 256 for level in image.getpixel((0, 0))))
+        Path("touched.png").write_bytes(encode(image, "png", recipe))
+        Path("smaller.png").write_bytes(encode(image.resize((9, 9)), "png", recipe))
+    assert dalle("replay", "touched.png").err.startswith(
+        "warning: 0.0% of the pixels differ from touched.png, by up to"
+    )
+    result = dalle("replay", "smaller.png")
+    assert result.err == "warning: smaller.png is 9 x 9 pixels, what was made from its recipe 256 x 256\n"
+    assert result.code == 0
+
+
+def test_on_a_terminal_it_says_that_every_pixel_is_the_same():
+    process("generate", "a fox", "-s", "7", "-o", "x.png")
+    assert "every pixel is that of x.png" in on_terminal("replay", "x.png").err
+
+
+def test_several_files_at_once(dalle: Dalle):
+    paths = dalle("generate", "a fox", "a cat", "-s", "7").lines
+    Path("again").mkdir()
+    lines = dalle("replay", *paths, "--out", "again").lines
+    assert [Path(line).read_bytes() for line in lines] == [Path(path).read_bytes() for path in paths]
+    assert dalle("replay", *paths, "-o", "x.png").code == 2
+
+
+def test_the_picture_itself_can_come_from_a_pipe(dalle: Dalle):
+    data = dalle("generate", "a fox", "-s", "7", "-o", "-").out
+    assert dalle("replay", "-", "-o", "-", stdin=data).out == data
+
+
+def test_a_file_that_nothing_can_be_made_from_is_refused(dalle: Dalle):
+    dalle("embed", "cat.png", "-o", "z.safetensors")
+    Path("text.png").write_text("hello")
+    for name, what in (
+        ("cat.png", "this picture carries no recipe"),
+        ("text.png", "this is not a picture"),
+        ("missing.png", "the file cannot be read: No such file or directory"),
+        ("z.safetensors", "this is not a PNG, JPEG or WebP picture"),
+    ):
+        result = dalle("replay", name)
+        assert (result.code, result.out) == (2, b"")
+        assert result.err.splitlines()[:2] == [f"error: {what}", f"where: {name}"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ('"count": 1', '"count": 100000', "the number of pictures is 100000"),
+        ('"model": "starter"', '"model": "nope"', "no model is called 'nope'"),
+        ('"size": 256', '"size": 100', "starter does not paint 100 pixels"),
+        ('"steps": 25', '"steps": 99999', "the decoder was trained on 1000 steps, not 99999"),
+        ('"fidelity": 0.5', '"fidelity": 5.5', "the fidelity is 5.5"),
+        ('"device": "cpu"', '"device": "gpu9"', "no device is called 'gpu9'"),
+    ],
+)
+def test_a_recipe_that_somebody_made_up_is_checked_like_a_request(dalle: Dalle, old, new, what):
+    dials = ["--steps", "25", "--fidelity", "0.5"]
+    dalle("vary", "cat.png", "-o", "x.png", *dials)
+    with Image.open("x.png") as image:
+        text = image.info["dalle"]
+        assert old in text
+        from PIL.PngImagePlugin import PngInfo
+
+        info = PngInfo()
+        info.add_itxt("dalle", text.replace(old, new))
+        image.save("y.png", pnginfo=info)
+    result = dalle("replay", "y.png")
+    assert (result.code, result.err.splitlines()[0]) == (2 if "device" not in old else 5, f"error: {what}")
+
+
+def test_a_model_in_a_folder_is_named_again(dalle: Dalle):
+    dalle("generate", "a fox", "-s", "7", "-o", "x.png", "-m", "fake")
+    result = dalle("replay", "x.png", "-m", "starter", "-o", "y.png")
+    assert (result.code, read_recipe(Path("y.png")).model) == (0, "starter")
+
+
+def test_inputs_are_told_apart_by_their_content(dalle: Dalle):
+    """Two ends may have one name, in two folders, and recipes keep only the last part of a path."""
+    for folder, colour in (("a", "red"), ("b", "lime")):
+        Path(folder).mkdir()
+        Image.new("RGB", (8, 8), colour).save(f"{folder}/x.png")
+    first, second = (str(Path(folder, "x.png").resolve()) for folder in "ab")
+    (path,) = dalle("interpolate", first, second, "-s", "7").lines
+    names = [(source.name, source.sha256) for source in read_recipe(Path(path)).inputs]
+    assert names == [("x.png", hashlib.sha256(Path(file).read_bytes()).hexdigest()) for file in (first, second)]
+    assert dalle("replay", path, "--input", "a", "--input", "b", "-o", "again.png").code == 0
+    assert Path("again.png").read_bytes() == Path(path).read_bytes()
