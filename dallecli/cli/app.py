@@ -77,20 +77,21 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """An open DALL-E 2 for the shell: a sentence becomes a picture, on your own machine.
+    """An open DALL-E 2 for the shell: pictures from words and other pictures, on your own machine.
 
     \b
     Examples:
       dalle generate "a red car at the beach"
       dalle generate "a panda in the snow" -n 4 --seed 7
-      dalle vary panda.png -n 4
+      dalle vary cat.jpg -n 4
+      dalle inpaint room.png --mask 20,150,120,90 --prompt "a red couch"
       dalle show a-panda-in-the-snow-7-grid.png
     """
     if context.invoked_subcommand in CONFIGURED:
         from dallecli.cli.settings import defaults_from_config
 
         try:
-            context.default_map = {context.invoked_subcommand: defaults_from_config()}
+            context.default_map = {context.invoked_subcommand: defaults_from_config(context.invoked_subcommand)}
         except BadConfig:
             # The doctor lists it among its findings.
             if context.invoked_subcommand != "doctor":

@@ -34,7 +34,7 @@ def edit(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Change what a picture shows by the difference of two sentences.
+    """Change a picture by the difference of two sentences.
 
     The picture's own noise is kept, so what the sentences don't speak of changes little. --sweep paints the way there
     as one strip; take the strength that you like best from it.

@@ -29,10 +29,11 @@ def embed(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Write what CLIP sees in pictures, or reads in sentences, to small files.
+    """Write what CLIP sees or reads to small files.
 
-    Every command that takes a picture takes such a file, too, and -o - with - puts them into pipes. --minus and --plus
-    add meanings: all are brought to one length first, and the result is as long as what it started from.
+    Of pictures or sentences, one file each. Every command that takes a picture takes such a file, too, and -o - and -
+    put them into pipes. --minus and --plus do arithmetic with meanings: all are brought to one length first, and the
+    result is as long as what it started from.
 
     \b
     Examples:

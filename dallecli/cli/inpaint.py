@@ -44,10 +44,10 @@ def inpaint(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Paint a part of a picture anew and keep the rest, byte for byte.
+    """Paint a part of a picture anew.
 
-    The result is as large as the picture is. What is repainted is what a mask shows white, what lies in a box, or what
-    is transparent; with --expand also what is added around.
+    All other pixels stay what they are, and the result is as large as the picture. What is repainted is what a mask
+    shows white, what lies in a box, or what is transparent; with --expand also what is added around.
 
     \b
     Examples:

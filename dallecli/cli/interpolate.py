@@ -42,10 +42,10 @@ def interpolate(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Paint what lies between pictures or sentences, mixed as you like.
+    """Paint what lies between pictures or sentences.
 
-    Writes the frames as one strip, or as an animation if the name in -o ends in .gif or .mp4. An argument is a
-    file if there is one of this name, else a sentence.
+    Both may be mixed: an argument is a file if there is one of this name, else a sentence. Writes the frames as one
+    strip, or as an animation if the name in -o ends in .gif or .mp4.
 
     \b
     Examples:

@@ -66,7 +66,7 @@ BestOf = Annotated[
 ]
 Prompt = Annotated[
     str | None,
-    typer.Option("--prompt", "-p", metavar="TEXT", help="Words that the decoder reads, too.", rich_help_panel=PICTURES),
+    typer.Option("--prompt", "-p", metavar="TEXT", help="Words for what is painted.", rich_help_panel=PICTURES),
 ]
 Fidelity = Annotated[
     float | None,
@@ -79,7 +79,12 @@ Fidelity = Annotated[
 ]
 Frames = Annotated[
     int | None,
-    typer.Option("--frames", metavar="N", help="Pictures on the way, both ends included.", rich_help_panel=PICTURES),
+    typer.Option(
+        "--frames",
+        metavar="N",
+        help="Pictures on the way, both ends included; 7 if not given.",
+        rich_help_panel=PICTURES,
+    ),
 ]
 At = Annotated[
     list[float] | None,

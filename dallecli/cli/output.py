@@ -74,7 +74,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """Where pictures go, and in which form. With `animated`, frames become one of these instead, moving so."""
+    """Where pictures go, and in which form. With `animated`, frames become one of these instead of a sheet."""
 
     place: Place
     layout: Layout
@@ -149,16 +149,20 @@ def plan(
     )
     if where.certain and pictures > 1 and layout != "grid":
         raise BadOutput(f"-o names one file, but --layout {layout} makes several", hint="use --out for a folder")
-    if motion is not None:
-        animated = _animation(where, animated, motion, pictures, plain=format is None and layout == "grid")
-        if animated is not None:
-            return Output(place=where, layout="grid", format="png", metadata=metadata, animated=animated, motion=motion)
-    if where.file is not None:
+    animated = _animation(where, animated, motion, pictures) if motion is not None else None
+    if where.file is not None and animated is None:
         format = _format_of(where.file, format)
-    return Output(place=where, layout=layout, format=format if format is not None else "png", metadata=metadata)
+    return Output(
+        place=where,
+        layout=layout,
+        format=format if format is not None else "png",
+        metadata=metadata,
+        animated=animated,
+        motion=motion if animated is not None else None,
+    )
 
 
-def _animation(where: Place, asked: Animated | None, motion: Motion, pictures: int, *, plain: bool) -> Animated | None:
+def _animation(where: Place, asked: Animated | None, motion: Motion, pictures: int) -> Animated | None:
     """The animation that was asked for, by name or by the suffix of a file. Raises as `plan`."""
     suffix = where.file.suffix.lower() if where.file is not None else None
     unlike_pictures = {name: kind for kind, names in _MOVING.items() for name in names if name not in _SUFFIXES}
@@ -168,8 +172,6 @@ def _animation(where: Place, asked: Animated | None, motion: Motion, pictures: i
     if suffix is not None and suffix not in _MOVING[kind]:
         hint = f"end the name in {_MOVING[kind][0]}, or leave --animate out"
         raise BadOutput(f"{where.file} is not a name for an animated {kind}", hint=hint)
-    if not plain:
-        raise BadOutput("an animation is one file of its own format", hint="leave --format and --layout out")
     if pictures < 2:
         raise BadOutput("one picture does not move", hint="--frames or --sweep make more of them")
     from dallecli.animation import check_format
@@ -228,9 +230,6 @@ def save(recipe: Recipe, pictures: Iterable["Picture"], output: Output, done: Ca
     Whatever ends the painting early, pictures that waited for their sheet are kept as single files, unless -o asked for
     one certain file. Raises BadOutput, DiskFull, BadSetting, and whatever the engine raises.
     """
-    from dallecli.animation import animate
-    from dallecli.picture import encode
-
     singles, sheet = _kinds(recipe, output)
     waiting: list[Picture] = []
     try:
@@ -245,25 +244,7 @@ def save(recipe: Recipe, pictures: Iterable["Picture"], output: Output, done: Ca
                 done(_write_single(recipe, picture, k, output))
         raise
     if sheet:
-        images = [picture.image for picture in waiting]
-        image, tiles = arrange(recipe, images)
-        whole = replace(_completed(recipe, waiting), motion=output.motion)
-        told = whole if output.metadata else None
-        if output.animated is not None and output.motion is not None:
-            data = animate(images, output.animated, _tempo(output.motion), told)
-        else:
-            data = encode(image, output.format, told)
-        path = _publish(data, whole, output, _ending(whole, output))
-        records = [_record(picture, k, path) for k, picture in enumerate(waiting)]
-        if output.animated is not None:
-            pass  # its frames have no place of their own
-        elif singles:
-            seconds = round(sum(picture.seconds for picture in waiting), 3)
-            shape = {"width": image.width, "height": image.height}
-            records = [{**records[0], "count": len(waiting), "index": None, "scores": {}, "seconds": seconds, **shape}]
-        else:
-            records = [{**record, "tile": list(tile)} for record, tile in zip(records, tiles, strict=True)]
-        done(Written(path=path, data=data, image=image, records=tuple(records)))
+        done(_write_sheet(recipe, waiting, output, alone=not singles))
 
 
 def arrange(recipe: Recipe, images: "Sequence[Image.Image]") -> "tuple[Image.Image, list[tuple[int, int]]]":
@@ -309,12 +290,6 @@ def _is_way(recipe: Recipe) -> bool:
     return isinstance(settings, Editing) and len(settings.strengths) > 1
 
 
-def _ending(recipe: Recipe, output: Output) -> str:
-    if output.animated is not None:
-        return ""
-    return STRIP_ENDING if _is_way(recipe) else SHEET_ENDING
-
-
 def _number(recipe: Recipe, index: int) -> str:
     """What tells the files of frames apart: their seed does not."""
     return f"-{index + 1:0{len(str(recipe.count))}}" if _is_way(recipe) else ""
@@ -324,7 +299,7 @@ def _kinds(recipe: Recipe, output: Output) -> tuple[bool, bool]:
     """Whether single files are written, and whether a sheet is. One picture needs no sheet."""
     if recipe.count == 1:
         return True, False
-    return output.layout != "grid", output.layout != "files"
+    return output.layout != "grid", output.layout != "files" or output.animated is not None
 
 
 def _format_of(path: Path, asked: Format | None) -> Format:
@@ -340,18 +315,17 @@ def _format_of(path: Path, asked: Format | None) -> Format:
 
 def _check_names(jobs: Sequence[tuple[Recipe, Output]]) -> None:
     """With --force an older file is replaced, but not one of this very run."""
-    from dallecli.picture import check_file, file_name
+    from dallecli.picture import FORMATS, check_file, file_name
 
     seen: set[Path] = set()
     for recipe, output in jobs:
-        suffix = _suffix(output)
         singles, sheet = _kinds(recipe, output)
         names = []
         for k in range(recipe.count if singles else 0):
             seed = recipe.seed if _is_way(recipe) else recipe.seed + k
-            names.append(file_name(recipe.title, seed, suffix, _number(recipe, k)))
+            names.append(file_name(recipe.title, seed, FORMATS[output.format], _number(recipe, k)))
         if sheet:
-            names.append(file_name(recipe.title, recipe.seed, suffix, _ending(recipe, output)))
+            names.append(_sheet_name(recipe, output))
         for name in names:
             path = output.place.folder / name
             if path in seen:
@@ -361,30 +335,57 @@ def _check_names(jobs: Sequence[tuple[Recipe, Output]]) -> None:
 
 
 def _write_single(recipe: Recipe, picture: "Picture", index: int, output: Output) -> Written:
+    from dallecli.picture import FORMATS, file_name
+
     data = picture.encode(output.format, metadata=output.metadata)
-    path = _publish(data, picture.recipe, output, _number(recipe, index))
-    record = _record(picture, index, path)
-    return Written(path=path, data=data, image=picture.image, records=(record,))
+    own = picture.recipe
+    path = put(output.place, file_name(own.title, own.seed, FORMATS[output.format], _number(recipe, index)), data)
+    return Written(path=path, data=data, image=picture.image, records=(_record(picture, index, path, None),))
 
 
-def _publish(data: bytes, recipe: Recipe, output: Output, ending: str) -> Path | None:
-    from dallecli.picture import file_name
+def _write_sheet(recipe: Recipe, pictures: "Sequence[Picture]", output: Output, *, alone: bool) -> Written:
+    """All pictures of a recipe as one sheet or animation. If it is not alone, its pictures have records already."""
+    from dallecli.animation import animate
+    from dallecli.picture import encode
 
-    return put(output.place, file_name(recipe.title, recipe.seed, _suffix(output), ending), data)
+    images = [picture.image for picture in pictures]
+    sheet, tiles = arrange(recipe, images)
+    whole = replace(_completed(recipe, pictures), motion=output.motion)
+    told = whole if output.metadata else None
+    if output.animated is not None and output.motion is not None:
+        data = animate(images, output.animated, _tempo(output.motion), told)
+        width, height = images[0].size
+    else:
+        data = encode(sheet, output.format, told)
+        width, height = sheet.size
+    path = put(output.place, _sheet_name(whole, output), data)
+    if alone:
+        places = tiles if output.animated is None else [None] * len(tiles)
+        records = [
+            _record(picture, k, path, tile) for k, (picture, tile) in enumerate(zip(pictures, places, strict=True))
+        ]
+    else:
+        seconds = round(sum(picture.seconds for picture in pictures), 3)
+        about = {"index": None, "count": len(pictures), "scores": {}, "seconds": seconds, "position": None}
+        records = [{**_record(pictures[0], 0, path, None), **about, "width": width, "height": height}]
+    return Written(path=path, data=data, image=sheet, records=tuple(records))
 
 
-def _suffix(output: Output) -> str:
-    from dallecli.picture import FORMATS
+def _sheet_name(recipe: Recipe, output: Output) -> str:
+    from dallecli.picture import FORMATS, file_name
 
-    return FORMATS[output.format] if output.animated is None else _MOVING[output.animated][0]
+    if output.animated is not None:
+        return file_name(recipe.title, recipe.seed, _MOVING[output.animated][0])
+    ending = STRIP_ENDING if _is_way(recipe) else SHEET_ENDING
+    return file_name(recipe.title, recipe.seed, FORMATS[output.format], ending)
 
 
-def _record(picture: "Picture", index: int, path: Path | None) -> dict[str, Any]:
+def _record(picture: "Picture", index: int, path: Path | None, tile: tuple[int, int] | None) -> dict[str, Any]:
     """One picture for `--json`. Where `path` is a sheet, `tile` is its column and row there, from 0."""
     recipe = picture.recipe
     return {
         "path": None if path is None else str(path),
-        "tile": None,
+        "tile": None if tile is None else list(tile),
         "index": index,
         "count": 1,
         "task": recipe.task,

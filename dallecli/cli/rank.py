@@ -23,10 +23,11 @@ def rank(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Say how well sentences and pictures fit, by CLIP: for each picture, the best sentence first.
+    """Score how well sentences and pictures fit.
 
-    The score is the cosine between the embeddings. The share is what CLIP would bet on a sentence if one of them were
-    true. With a single sentence, the best picture comes first. An argument is a file if there is one of this name.
+    For each picture, the best sentence comes first; of a single sentence, the best picture. The score is the cosine
+    between what CLIP sees and what it reads, the share what it would bet on this sentence if one of them were true. An
+    argument is a file if there is one of this name, else a sentence.
 
     \b
     Examples:

@@ -32,10 +32,10 @@ def replay(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Make pictures again, from the recipes that they carry, and say if they came out differently.
+    """Make pictures again, from the recipes in them.
 
-    With the same weights and versions, on the same machine, every pixel is the same. Pictures that were used are found
-    by their content: where they were, beside the file, or where --input says.
+    With the same weights and versions, on the same machine, every pixel is the same; if one is not, it says so.
+    Pictures that were used are found by their content: where they were, beside the file, or where --input says.
 
     \b
     Examples:

@@ -80,9 +80,13 @@ def read_config() -> dict[str, Any]:
     return values
 
 
-def defaults_from_config() -> dict[str, Any]:
-    """The config file in the form that Typer takes: by parameter name."""
-    return {key.replace("-", "_"): value for key, value in read_config().items()}
+def defaults_from_config(command: str) -> dict[str, Any]:
+    """The config file in the form that Typer takes, by parameter name, as far as it is for a command."""
+    values = {key.replace("-", "_"): value for key, value in read_config().items()}
+    if command == "interpolate":
+        # All frames of a way share one seed: there `num` is not how many pictures somebody usually wants.
+        values.pop("num", None)
+    return values
 
 
 def choose_engine() -> Engine:

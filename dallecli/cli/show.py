@@ -17,7 +17,9 @@ EDGES = ("left", "top", "right", "bottom")
 
 
 def show(files: options.PictureFiles, json: options.Json = False, debug: options.Debug = False) -> None:
-    """Print how pictures were made: the recipe that each file carries. Of an embedding, what it is of.
+    """Print how pictures were made.
+
+    That is the recipe that each file carries; or of an embedding, what it is of.
 
     \b
     Examples:

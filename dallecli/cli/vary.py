@@ -30,10 +30,11 @@ def vary(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Paint pictures like one that is there: the same subject, seen anew.
+    """Paint more pictures like one that is there.
 
-    Several of them become one sheet with the original in its first corner. --fidelity starts from the picture's own
-    noise: at 0 that still changes everything but the subject, at 1 nothing.
+    The same subject, seen anew: the pictures have what CLIP sees in the original, and the rest is made up. Several of
+    them become one sheet with the original in its first corner. --fidelity starts from the picture's own noise, and at
+    1 nothing changes.
 
     \b
     Examples:

@@ -35,7 +35,10 @@ def test_version_is_one_line(dalle: Dalle):
     assert dalle("--version").out.decode() == f"dalle {__version__}\n"
 
 
-@pytest.mark.parametrize("command", [["generate"], ["show"], ["models", "list"], ["models", "path"], ["doctor"]])
+VERBS = ["generate", "vary", "interpolate", "inpaint", "edit", "rank", "embed", "show", "replay", "doctor"]
+
+
+@pytest.mark.parametrize("command", [*([verb] for verb in VERBS), ["models", "list"], ["models", "path"]])
 def test_every_command_has_help_with_examples(dalle: Dalle, command):
     for flag in ("-h", "--help"):
         result = dalle(*command, flag)
@@ -139,6 +142,25 @@ def test_commands_without_settings_do_not_mind_a_broken_config_file(dalle: Dalle
     _config("nope = 1")
     assert dalle("models", "list").code == 0
     assert dalle("--help").code == 0
+
+
+def test_the_list_of_commands_says_each_in_one_line(dalle: Dalle):
+    listed = [line for line in dalle("--help").lines if line.strip().split(" ")[0] in VERBS]
+    assert len(listed) == len(VERBS)
+    assert not any(line.endswith("...") for line in listed)
+
+
+def test_the_config_file_is_for_every_task_and_a_number_of_pictures_not_for_ways(dalle: Dalle, tmp_path: Path):
+    from PIL import Image
+
+    Image.new("RGB", (8, 8)).save("x.png")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "config.toml").write_text('num = 3\nsize = 16\nformat = "webp"\n')
+    assert len(dalle("vary", "x.png", "--json").objects) == 3
+    assert dalle("inpaint", "x.png", "--mask", "0,0,4,4", "-s", "1").lines == ["x-inpaint-1-grid.webp"]
+    assert dalle("interpolate", "x.png", "a fox", "-s", "1").lines == ["x-to-a-fox-1-strip.webp"]
+    assert dalle("interpolate", "x.png", "a fox", "-s", "1", "--animate", "gif").lines == ["x-to-a-fox-1.gif"]
+    assert dalle("edit", "x.png", "--from", "a", "--to", "b", "-s", "1").lines == ["x-to-b-1.webp"]
 
 
 def test_config_keys_are_options_of_generate():
