@@ -15,7 +15,7 @@ from pathlib import PurePath
 from typing import Any, Final, Protocol, TypeVar, cast, get_args
 
 from dallecli import __version__
-from dallecli.errors import BadRecipe, BadSize, PromptTooLong, TaskNotSupported
+from dallecli.errors import BadRecipe, BadSetting, BadSize, PromptTooLong, TaskNotSupported
 from dallecli.request import (
     INVERSION,
     STAGES,
@@ -300,7 +300,7 @@ def fill(request: Request, spec: Defaults, dropped: str, seed: int) -> Recipe:
 
     `dropped` is the end of its sentences that the model will not read, or "".
 
-    Raises: TaskNotSupported, BadSize, PromptTooLong (strict requests only).
+    Raises: TaskNotSupported, BadSize, BadSetting, PromptTooLong (strict requests only).
     """
     task = TASKS[type(request)]
     if task not in spec.tasks:
@@ -335,7 +335,10 @@ def fill(request: Request, spec: Defaults, dropped: str, seed: int) -> Recipe:
 
 
 def fill_stages(request: Ask, spec: Defaults, size: int) -> dict[str, StageSettings]:
-    """The stages that a request runs to paint (or to invert) pictures of `size`, with every dial set."""
+    """The stages that a request runs to paint (or to invert) pictures of `size`, with every dial set.
+
+    Raises: BadSetting for a sampler that does not go both ways.
+    """
     unused = len(spec.sizes) - 1 - spec.sizes.index(size)
     names = [name for name in STAGES if name in spec.stages]
     asked = {
@@ -348,6 +351,9 @@ def fill_stages(request: Ask, spec: Defaults, size: int) -> dict[str, StageSetti
     stages = {}
     if request.inversion is not None:
         stages[INVERSION] = _settle(request.inversion, INVERTING)
+        if request.decoder.sampler not in (None, INVERTING.sampler):
+            what = f"inverted noise cannot be painted with the sampler {request.decoder.sampler!r}"
+            raise BadSetting(what, hint=f"leave --sampler out: it is {INVERTING.sampler}")
         # Steps are undone by the same steps, so what paints from inverted noise follows the inversion.
         defaults |= {name: stages[INVERSION] for name in names if name != "prior"}
     for name in names[: len(names) - unused]:

@@ -94,6 +94,17 @@ def read_source(path: str) -> Source:
     return Source(kind=kind, name=path, sha256=hashlib.sha256(data).hexdigest(), data=data)
 
 
+def check_readable(argument: str) -> None:
+    """Refuse, without reading it, what `read_source_or_words` could not open. Raises BadInput."""
+    if argument != STDIN and _is_file(argument):
+        try:
+            if stat.S_ISREG(_path(argument).stat().st_mode):  # opening a pipe would already take from it
+                with _path(argument).open("rb"):
+                    pass
+        except (OSError, ValueError, RuntimeError) as error:
+            raise _unreadable(error, argument) from error
+
+
 def read_source_or_words(argument: str) -> Source:
     """A file where there is one of this name, else words.
 
@@ -101,10 +112,7 @@ def read_source_or_words(argument: str) -> Source:
 
     Raises: as `read_source`.
     """
-    looks = argument.startswith(("./", "../", "~", "/")) or argument.lower().endswith(_FILE_SUFFIXES)
-    if argument == STDIN or looks or _exists(argument):
-        return read_source(argument)
-    return words(argument)
+    return read_source(argument) if argument == STDIN or _is_file(argument) else words(argument)
 
 
 def locate(source: Source, near: Path, places: Iterable[Path] = ()) -> Source:
@@ -141,19 +149,27 @@ def _read(path: str) -> bytes:
                 raise BadInput("standard input is a terminal", hint="name a file, or pipe one in")
             data = _capped(sys.stdin.buffer, path)
         else:
-            file = Path(path).expanduser() if path.startswith("~") else Path(path)
+            file = _path(path)
             status = file.stat()
             if stat.S_ISREG(status.st_mode) and status.st_size > FILE_BYTES:
                 raise _too_big(path)
             with file.open("rb") as opened:
                 data = _capped(opened, path)
     except (OSError, ValueError, RuntimeError) as error:
-        # ValueError is a NUL in the name, RuntimeError an unknown ~user.
-        reason = error.strerror if isinstance(error, OSError) and error.strerror is not None else str(error)
-        raise BadInput(f"the file cannot be read: {reason}", where=_shown(path)) from error
+        raise _unreadable(error, path) from error
     if not data:
         raise BadInput("the file is empty", where=_shown(path))
     return data
+
+
+def _path(name: str) -> Path:
+    return Path(name).expanduser() if name.startswith("~") else Path(name)
+
+
+def _unreadable(error: Exception, path: str) -> BadInput:
+    # Besides OSError, ValueError is a NUL in the name, RuntimeError an unknown ~user.
+    reason = error.strerror if isinstance(error, OSError) and error.strerror is not None else str(error)
+    return BadInput(f"the file cannot be read: {reason}", where=_shown(path))
 
 
 def _capped(file: BinaryIO, path: str) -> bytes:
@@ -171,7 +187,10 @@ def _shown(path: str) -> str:
     return "standard input" if path == STDIN else path
 
 
-def _exists(argument: str) -> bool:
+def _is_file(argument: str) -> bool:
+    """Whether an argument names a file, or looks as if it was meant to."""
+    if argument.startswith(("./", "../", "~", "/")) or argument.lower().endswith(_FILE_SUFFIXES):
+        return True
     # Words may be longer than any name (ENAMETOOLONG) or hold what no name can.
     try:
         return os.path.lexists(argument)

@@ -198,6 +198,13 @@ def test_inverted_noise_is_painted_by_the_steps_that_found_it():
     }
 
 
+def test_inverted_noise_is_painted_by_the_sampler_that_found_it():
+    dpm = Stage(sampler="dpm++")
+    assert fill(Vary(model="two-step", image=FOX, decoder=dpm), _Spec(), "", 7).stages["decoder"].sampler == "dpm++"
+    with pytest.raises(BadSetting, match=r"cannot be painted with the sampler 'dpm\+\+'"):
+        fill(Vary(model="two-step", image=FOX, fidelity=0, decoder=dpm), _Spec(), "", 7)
+
+
 def test_a_recipe_keeps_the_bytes_of_its_inputs_out_of_the_file():
     recipe = fill(VERBS["inpaint"], _Spec(), "", 7)
     assert [source.data for source in recipe.sources] == [b"fox", b"mask"]

@@ -1,11 +1,15 @@
 """Arguments that name pictures, embeddings or sentences, and options that are lists, as the data of requests."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from dallecli.errors import BadInput, BadMask, BadSetting
 from dallecli.request import Box, Edges, Mask, MaskMode
-from dallecli.source import STDIN, Source, read_source, read_source_or_words
+from dallecli.source import STDIN, Source, check_readable, read_source, read_source_or_words
+
+BATCH_BYTES: Final = 256 * 2**20
+"""How many bytes of pictures are kept in memory at once, where there is no need for all."""
 
 _BOX = re.compile(r"\s*(-?\d+)\s*,\s*(-?\d+)\s*,\s*(-?\d+)\s*,\s*(-?\d+)\s*")
 _EDGE = re.compile(r"\s*(?:(left|top|right|bottom)\s*=)?\s*(\d+)\s*")
@@ -19,6 +23,27 @@ def read_files(arguments: Sequence[str]) -> list[Source]:
 def read_files_or_words(arguments: Sequence[str]) -> list[Source]:
     """Each argument is a file if there is one of this name, else a sentence. Raises BadInput and BadPicture."""
     return _read(arguments, read_source_or_words)
+
+
+def read_batches(arguments: Sequence[str], most: int = BATCH_BYTES) -> Iterator[list[Source]]:
+    """As `read_files_or_words`, but not more bytes at once than a whole album of photos has.
+
+    That every file is there is found out before the first are read. Raises BadInput and BadPicture.
+    """
+    check_one_stdin(arguments)
+    for argument in arguments:
+        check_readable(argument)
+    batch: list[Source] = []
+    size = 0
+    for argument in arguments:
+        source = read_source_or_words(argument)
+        batch.append(source)
+        size += len(source.data) if source.data is not None else 0
+        if size >= most:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def read_mask(values: Sequence[str], mode: MaskMode, *, invert: bool, expand: Edges) -> Mask | None:

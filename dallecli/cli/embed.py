@@ -42,7 +42,7 @@ def embed(
       dalle embed "a castle" --imagine -o - | dalle interpolate cat.jpg - --at 0.5
       dalle embed *.jpg --out embeddings
     """
-    from dallecli.cli.arguments import check_one_stdin, read_files_or_words
+    from dallecli.cli.arguments import check_one_stdin, read_batches, read_files_or_words
     from dallecli.cli.display import Display, emit, emit_json, emit_line
     from dallecli.cli.output import place, probe_place, put
     from dallecli.cli.settings import choose_engine
@@ -51,22 +51,8 @@ def embed(
     from dallecli.source import EMBEDDING_SUFFIX
 
     check_one_stdin(things, minus, plus)
-    request = Embed(
-        inputs=tuple(read_files_or_words(things)),
-        minus=tuple(read_files_or_words(minus if minus is not None else [])),
-        plus=tuple(read_files_or_words(plus if plus is not None else [])),
-        imagine=imagine,
-        invert=invert,
-        model=model,
-        seed=seed,
-        size=size,
-        prior=Stage(steps=prior_steps, guidance=prior_guidance),
-        prior_candidates=prior_candidates,
-        inverting=Stage(steps=inversion_steps),
-        strict=strict,
-        device=device,
-        dtype=dtype,
-    )
+    taken = tuple(read_files_or_words(minus if minus is not None else []))
+    added = tuple(read_files_or_words(plus if plus is not None else []))
     where = place(
         file=output,
         folder=out,
@@ -77,18 +63,35 @@ def embed(
         redirected=f"x{EMBEDDING_SUFFIX}",
     )
     probe_place(where, ROOM * len(things))
-    display = Display(quiet=quiet)
-    with display.opening(model):
-        found = choose_engine().embed(request, display.progress)
-    for embedded in found:
-        data = embedded.encode()
-        path = put(where, f"{slug(_stem(embedded.name))}{EMBEDDING_SUFFIX}", data)
-        if path is None:
-            emit(data)
-        elif json:
-            emit_json({"path": str(path), **embedded.facts()})
-        else:
-            emit_line(str(path))
+    display, engine = Display(quiet=quiet), choose_engine()
+    for batch in read_batches(things):
+        request = Embed(
+            inputs=tuple(batch),
+            minus=taken,
+            plus=added,
+            imagine=imagine,
+            invert=invert,
+            model=model,
+            seed=seed,
+            size=size,
+            prior=Stage(steps=prior_steps, guidance=prior_guidance),
+            prior_candidates=prior_candidates,
+            inverting=Stage(steps=inversion_steps),
+            strict=strict,
+            device=device,
+            dtype=dtype,
+        )
+        with display.opening(model):
+            found = engine.embed(request, display.progress)
+        for embedded in found:
+            data = embedded.encode()
+            path = put(where, f"{slug(_stem(embedded.name))}{EMBEDDING_SUFFIX}", data)
+            if path is None:
+                emit(data)
+            elif json:
+                emit_json({"path": str(path), **embedded.facts()})
+            else:
+                emit_line(str(path))
 
 
 def _stem(name: str) -> str:

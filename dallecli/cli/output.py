@@ -366,7 +366,13 @@ def _write_sheet(recipe: Recipe, pictures: "Sequence[Picture]", output: Output, 
         ]
     else:
         seconds = round(sum(picture.seconds for picture in pictures), 3)
-        about = {"index": None, "count": len(pictures), "scores": {}, "seconds": seconds, "position": None}
+        about: dict[str, Any] = {
+            "index": None,
+            "count": len(pictures),
+            "scores": {},
+            "seconds": seconds,
+            "position": None,
+        }
         records = [{**_record(pictures[0], 0, path, None), **about, "width": width, "height": height}]
     return Written(path=path, data=data, image=sheet, records=tuple(records))
 

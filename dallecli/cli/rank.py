@@ -7,6 +7,8 @@ from dallecli.cli import options
 if TYPE_CHECKING:
     import numpy as np
 
+    from dallecli.embedding_file import Embedded
+
     Numbers = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 
 SCALE = 100.0
@@ -37,7 +39,7 @@ def rank(
     """
     import numpy as np
 
-    from dallecli.cli.arguments import read_files_or_words
+    from dallecli.cli.arguments import read_batches
     from dallecli.cli.display import Display, emit_json, emit_table
     from dallecli.cli.settings import choose_engine
     from dallecli.embedding_file import cosines
@@ -45,10 +47,12 @@ def rank(
     from dallecli.request import Embed
 
     display = Display(quiet=quiet)
-    request = Embed(inputs=tuple(read_files_or_words(things)), model=model, device=device, dtype=dtype)
     engine = choose_engine()
-    with display.opening(model):
-        found = engine.embed(request, display.progress)
+    found: list[Embedded] = []
+    for batch in read_batches(things):
+        request = Embed(inputs=tuple(batch), model=model, device=device, dtype=dtype)
+        with display.opening(model):
+            found += engine.embed(request, display.progress)
     named = list(zip(things, found, strict=True))
     pictures = [(name, embedded) for name, embedded in named if embedded.kind == "image"]
     texts = [(name, embedded) for name, embedded in named if embedded.kind == "text"]

@@ -34,6 +34,24 @@ def test_pictures_and_sentences_become_files_named_after_them(dalle: Dalle):
     assert dalle("embed", "cat.png").lines == ["cat-2.safetensors"]
 
 
+def test_a_whole_album_is_taken_in_parts(monkeypatch):
+    from dallecli.cli.arguments import read_batches
+
+    names = ["cat.png", "a fox", "dog.png", "cat.png"]
+    size = len(Path("cat.png").read_bytes())
+    parts = [[source.name for source in part] for part in read_batches(names, most=size + 1)]
+    assert parts == [["cat.png", "a fox", "dog.png"], ["cat.png"]]
+
+
+def test_a_missing_file_is_found_before_the_first_is_read(dalle: Dalle):
+    result = dalle("rank", "cat.png", "a cat", "dgo.png")
+    assert (result.code, result.out) == (2, b"")
+    assert result.err.splitlines() == [
+        "error: the file cannot be read: No such file or directory",
+        "where: dgo.png",
+    ]
+
+
 def test_json_says_what_is_in_the_file(dalle: Dalle):
     assert dalle("embed", "cat.png", "--json", "--invert").objects == [
         {
