@@ -169,7 +169,12 @@ def _path(name: str) -> Path:
 def _unreadable(error: Exception, path: str) -> BadInput:
     # Besides OSError, ValueError is a NUL in the name, RuntimeError an unknown ~user.
     reason = error.strerror if isinstance(error, OSError) and error.strerror is not None else str(error)
-    return BadInput(f"the file cannot be read: {reason}", where=_shown(path))
+    hint = None
+    if path.startswith(("http://", "https://")):
+        hint = "nothing is downloaded here: curl -sL URL | dalle … -"
+    elif " " in path and isinstance(error, FileNotFoundError):
+        hint = "the name of a file is wanted here; dalle generate paints sentences"
+    return BadInput(f"the file cannot be read: {reason}", where=_shown(path), hint=hint)
 
 
 def _capped(file: BinaryIO, path: str) -> bytes:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 from dallecli.errors import BadInput, BadMask, BadSetting
@@ -12,6 +13,8 @@ BATCH_BYTES: Final = 256 * 2**20
 """How many bytes of pictures are kept in memory at once, where there is no need for all."""
 
 _BOX = re.compile(r"\s*(-?\d+)\s*,\s*(-?\d+)\s*,\s*(-?\d+)\s*,\s*(-?\d+)\s*")
+# Numbers with anything that somebody may put between them.
+_BOXLIKE = re.compile(r"\s*-?\d+(\.\d+)?(\s*[-+,;:xX ]\s*-?\d+(\.\d+)?)+\s*")
 _EDGE = re.compile(r"\s*(?:(left|top|right|bottom)\s*=)?\s*(\d+)\s*")
 
 
@@ -23,6 +26,16 @@ def read_files(arguments: Sequence[str]) -> list[Source]:
 def read_files_or_words(arguments: Sequence[str]) -> list[Source]:
     """Each argument is a file if there is one of this name, else a sentence. Raises BadInput and BadPicture."""
     return _read(arguments, read_source_or_words)
+
+
+def read_ends(arguments: Sequence[str]) -> tuple[Source, ...]:
+    """The ends of a way. A number is none, but a position that went astray. Raises BadInput and BadPicture."""
+    ends = read_files_or_words(arguments)
+    for end in ends:
+        if end.kind == "text" and re.fullmatch(r"[-+]?[\d.]+", end.name.strip()):
+            hint = "several places on the way are --at 0.3 --at 0.5"
+            raise BadInput(f"{end.name} is neither a file nor a sentence", hint=hint)
+    return tuple(ends)
 
 
 def read_batches(arguments: Sequence[str], most: int = BATCH_BYTES) -> Iterator[list[Source]]:
@@ -57,7 +70,7 @@ def read_mask(values: Sequence[str], mode: MaskMode, *, invert: bool, expand: Ed
         if match:
             x, y, width, height = (int(number) for number in match.groups())
             boxes.append((x, y, width, height))
-        elif re.fullmatch(r"[-+\d.,\s]+", value) and "," in value:
+        elif _BOXLIKE.fullmatch(value) and not Path(value).exists():
             raise BadMask(f"{value!r} is not a box", hint="x,y,width,height in pixels, from the upper left corner")
         else:
             names.append(value)

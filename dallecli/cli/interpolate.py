@@ -55,7 +55,7 @@ def interpolate(
       dalle interpolate cat.jpg dog.jpg fox.jpg --weights 2,1,1
       dalle interpolate cat.jpg dog.jpg --noise inverted --animate mp4
     """
-    from dallecli.cli.arguments import read_files_or_words, read_weights
+    from dallecli.cli.arguments import read_ends, read_weights
     from dallecli.cli.output import plan
     from dallecli.cli.painting import paint_all
     from dallecli.recipe import Motion
@@ -64,7 +64,7 @@ def interpolate(
     shares = read_weights(weights)
     positions = tuple(at) if at else None
     request = Interpolate(
-        ends=tuple(read_files_or_words(ends)),
+        ends=read_ends(ends),
         frames=FRAMES if frames is None and positions is None and shares is None else frames,
         positions=positions,
         weights=shares,

@@ -151,7 +151,7 @@ def plan(
         raise BadOutput(f"-o names one file, but --layout {layout} makes several", hint="use --out for a folder")
     animated = _animation(where, animated, motion, pictures) if motion is not None else None
     if where.file is not None and animated is None:
-        format = _format_of(where.file, format)
+        format = _format_of(where.file, format, moving=motion is not None)
     return Output(
         place=where,
         layout=layout,
@@ -302,10 +302,13 @@ def _kinds(recipe: Recipe, output: Output) -> tuple[bool, bool]:
     return output.layout != "grid", output.layout != "files" or output.animated is not None
 
 
-def _format_of(path: Path, asked: Format | None) -> Format:
+def _format_of(path: Path, asked: Format | None, *, moving: bool) -> Format:
     named = _SUFFIXES.get(path.suffix.lower())
     if named is None and asked is None:
-        raise BadOutput(f"what format is {path.name!r}?", hint="end the name in .png, .jpg or .webp, or say --format")
+        more = ", .gif or .mp4 for an animation" if moving else ""
+        raise BadOutput(
+            f"what format is {path.name!r}?", hint=f"end the name in .png, .jpg or .webp{more}, or say --format"
+        )
     if asked is None or named is None:
         return named if named is not None else cast(Format, asked)
     if asked != named:

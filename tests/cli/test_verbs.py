@@ -103,6 +103,12 @@ def test_a_picture_that_is_half_there_is_refused_before_anything_is_written(dall
         assert _files() == before
 
 
+def test_who_gives_words_or_an_address_for_a_picture_is_told_what_to_do(dalle: Dalle):
+    words = dalle("vary", "a red cat").err.splitlines()
+    assert words[1:] == ["where: a red cat", "hint: the name of a file is wanted here; dalle generate paints sentences"]
+    assert dalle("vary", "https://example.com/cat.png").err.splitlines()[-1].startswith("hint: nothing is downloaded")
+
+
 # Interpolate
 
 
@@ -185,6 +191,7 @@ def test_an_animation_goes_into_a_pipe(dalle: Dalle):
         (["cat.png", "dgo.jpg"], "the file cannot be read: No such file or directory"),
         (["cat.png", "dog.jpg", "--at", "1.5"], "a position between the ends is 1.5"),
         (["cat.png", "dog.jpg", "--at", "nan"], "a position between the ends is nan"),
+        (["cat.png", "dog.jpg", "--at", "0.3", "0.5"], "0.5 is neither a file nor a sentence"),
         (["cat.png", "dog.jpg", "--frames", "1"], "the number of frames is 1"),
         (["cat.png", "dog.jpg", "--weights", "1,x"], "--weights '1,x' are not numbers"),
         (["cat.png", "dog.jpg", "--weights", "1"], "1 weights for 2 ends"),
@@ -279,6 +286,8 @@ def test_a_mask_that_is_nearly_nothing_is_warned_of(dalle: Dalle):
         (["--mask", "0,0,0,8"], "0,0,0,8 is not a box"),
         (["--mask", "-1,0,8,8"], "-1,0,8,8 is not a box"),
         (["--mask", "1,2,3"], "'1,2,3' is not a box"),
+        (["--mask", "1 2 30 40"], "'1 2 30 40' is not a box"),
+        (["--mask", "30x40"], "'30x40' is not a box"),
         (["--mask", "left"], "the file cannot be read: No such file or directory"),
         (["--mask", "left.png", "--mask-mode", "alpha"], "this mask has no transparency"),
         (["--expand", "up=5"], "--expand 'up=5' means nothing"),
