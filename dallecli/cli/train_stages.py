@@ -147,7 +147,7 @@ def _command(names: tuple[str, ...], what: str, *examples: str) -> Callable[...,
         project = Project(out, settings, place, autocast, team)
         stages = tuple(stage for stage in project.stages if stage.startswith(names))
         budgets = _budgets(project, stages, hours, train_steps)
-        listing = look(data)
+        listing = look(data, but=out)
         with arithmetic(threads), Bars(quiet=quiet or not team.first) as bars:
             project.begin(listing, project.terms(listing, min_side, mirror), strict=strict, watch=bars.count)
             for line in _about_data(project, strict=strict):

@@ -9,6 +9,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from dallecli.errors import BadInput, BadPicture, DiskFull
+from dallecli.picture import publish
 from dallecli.reading import read_picture
 from dallecli.source import Source
 from dallecli.training.data import Fault, Item, Listing, held_out_last, summary
@@ -78,7 +80,8 @@ def make_album(folder: Path, listing: Listing, terms: Terms, watch: Callable[[in
     if free < needed:
         hint = "make room, or choose another --out; smaller sizes need less"
         raise DiskFull(f"the decoded pictures take {needed} bytes, {free} are free", str(folder.parent), hint)
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
     partial.mkdir()
     try:
         try:
@@ -104,8 +107,8 @@ def open_album(folder: Path) -> Album:
     pictures = {}
     for size in index["terms"]["sizes"]:
         # Mapped privately: torch wants memory that could be written to, and nobody does.
-        pixels: NDArray[np.uint8] = np.load(folder / f"pictures_{size}.npy", mmap_mode="c")
-        pictures[size] = torch.from_numpy(pixels[: len(index["captions"])])
+        shape = (len(index["captions"]), 3, size, size)
+        pictures[size] = torch.from_numpy(np.memmap(_pixels_file(folder, size), np.uint8, mode="c", shape=shape))
     return Album(
         pictures=pictures,
         captions=tuple(index["captions"]),
@@ -125,18 +128,12 @@ def square(image: Image.Image, size: int) -> Image.Image:
 
 def _fill(folder: Path, listing: Listing, terms: Terms, watch: Callable[[int, int], None]) -> None:
     count = len(listing.items)
-    rows = count * (2 if terms.mirrored else 1)
-    arrays = {
-        size: np.lib.format.open_memmap(
-            folder / f"pictures_{size}.npy", mode="w+", dtype=np.uint8, shape=(rows, 3, size, size)
-        )
-        for size in terms.sizes
-    }
-    held_out = _held_out(count)
-    faults, captions, small, done = list(listing.faults), list[str](), 0, 0
-    kept_out = 0
+    held_out = min(MOST_HELD_OUT, max(1, count // HELD_OUT_SHARE))
     items = held_out_last(listing.items, held_out)
-    with ThreadPoolExecutor() as threads:
+    faults, captions, small, validating = list(listing.faults), list[str](), 0, 0
+    with ThreadPoolExecutor() as threads, ExitStack() as stack:
+        # Written, not mapped: a disk that is full is an error here, and would be the end of the process there.
+        files = {size: stack.enter_context(_pixels_file(folder, size).open("wb")) for size in terms.sizes}
         for start in range(0, count, AT_ONCE):
             part = items[start : start + AT_ONCE]
             for place, (item, made) in enumerate(zip(part, threads.map(_decoder(terms), part), strict=True), start):
@@ -144,29 +141,31 @@ def _fill(folder: Path, listing: Listing, terms: Terms, watch: Callable[[int, in
                     faults.append(made)
                     continue
                 validates = place >= count - held_out
-                kept_out += validates
+                validating += validates
                 small += made.enlarged
-                for again in range(1 if validates or not terms.mirrored else 2):
-                    for size, pixels in made.pixels.items():
-                        arrays[size][done] = pixels[..., ::-1] if again else pixels
+                for mirrored in (False, True) if terms.mirrored and not validates else (False,):
                     captions.append(item.caption)
-                    done += 1
+                    for size, pixels in made.pixels.items():
+                        files[size].write((pixels[..., ::-1] if mirrored else pixels).tobytes())
             watch(min(start + AT_ONCE, count), count)
+        for file in files.values():
+            file.flush()
+            os.fsync(file.fileno())
     if len(captions) < 2:
         raise _too_few(len(captions), tuple(faults))
-    for array in arrays.values():
-        array.flush()
     index = {
         "terms": _plain(terms),
         "captions": captions,
-        "held_out": max(kept_out, 1),
+        "held_out": max(validating, 1),
         "small": small,
         "faults": [asdict(fault) for fault in faults],
     }
-    with (folder / INDEX).open("w", encoding="utf-8") as file:
-        json.dump(index, file)
-        file.flush()
-        os.fsync(file.fileno())
+    publish(folder / INDEX, json.dumps(index).encode(), force=False)
+
+
+def _pixels_file(folder: Path, size: int) -> Path:
+    """Bytes [n 3 size size], and nothing else."""
+    return folder / f"pictures_{size}.rgb"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +191,6 @@ def _decoder(terms: Terms) -> Callable[[Item], _Made | Fault]:
         return _Made(pixels, enlarged=side < largest)
 
     return decode
-
-
-def _held_out(count: int) -> int:
-    return min(MOST_HELD_OUT, max(1, count // HELD_OUT_SHARE))
 
 
 def _plain(terms: Terms) -> dict[str, object]:

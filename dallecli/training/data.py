@@ -84,8 +84,8 @@ def summary(faults: Sequence[Fault]) -> list[str]:
     return lines
 
 
-def look(places: Sequence[Path]) -> Listing:
-    """List the pairs in folders, metadata files and shards.
+def look(places: Sequence[Path], but: Path | None = None) -> Listing:
+    """List the pairs in folders, metadata files and shards, leaving the folder `but` out.
 
     Raises:
         BadInput: one of them is missing, cannot be read, or is none of these.
@@ -94,10 +94,11 @@ def look(places: Sequence[Path]) -> Listing:
     stamps: list[str] = []
     for place in places:
         try:
-            for file in _files(place):
+            files = list(_files(place, None if but is None else but.resolve()))
+            for file in files:
                 status = file.stat()
                 stamps.append(f"{file}\0{status.st_size}\0{status.st_mtime_ns}")
-            found += _pairs(place, prefix=f"{place}/" if len(places) > 1 else "")
+            found += _pairs(place, files, prefix=f"{place}/" if len(places) > 1 else "")
         except OSError as problem:
             raise BadInput(f"the data cannot be read: {problem.strerror}", where=str(place)) from problem
     items = sorted((item for item in found if isinstance(item, Item)), key=lambda item: item.name)
@@ -106,7 +107,7 @@ def look(places: Sequence[Path]) -> Listing:
     return Listing(items=tuple(items), faults=tuple(faults), digest=digest)
 
 
-def _files(place: Path) -> Iterator[Path]:
+def _files(place: Path, but: Path | None) -> Iterator[Path]:
     """All visible files below a folder in a fixed order, or the file itself."""
     if place.is_file():
         yield place
@@ -114,15 +115,16 @@ def _files(place: Path) -> Iterator[Path]:
     if not place.is_dir():
         raise BadInput("there are no such data", where=str(place), hint="name a folder, a metadata file or .tar shards")
     for folder, folders, names in os.walk(place):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        visible = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = [name for name in visible if Path(folder, name).resolve() != but]
         for name in sorted(names):
             path = Path(folder, name)
             if not name.startswith(".") and path.is_file():
                 yield path
 
 
-def _pairs(place: Path, prefix: str) -> Iterator[Item | Fault]:
-    """What is in one place; names are paths below it, behind `prefix`."""
+def _pairs(place: Path, files: Sequence[Path], prefix: str) -> Iterator[Item | Fault]:
+    """What is in the `files` of one place; names are paths below it, behind `prefix`."""
     if place.is_file():
         if place.suffix == SHARD:
             yield from _in_shard(place, prefix)
@@ -132,20 +134,18 @@ def _pairs(place: Path, prefix: str) -> Iterator[Item | Fault]:
             hint = "name a folder, a .jsonl or .csv file, or .tar shards"
             raise BadInput("this is not a kind of training data", where=str(place), hint=hint)
         return
-    files = list(_files(place))
-    described, named = set(), set[Path]()
+    described, named = set[Path](), set[str]()
     for file in files:
         if file.name in METADATA:
             described.add(file.parent)
             for found in _in_metadata(file, prefix + _folder_name(file.parent.relative_to(place))):
-                if isinstance(found, Item):
-                    named.add(found.file)
+                named.add(found.name)
                 yield found
         elif file.suffix == SHARD:
             yield from _in_shard(file, prefix)
     for file in files:
-        if file.suffix.lower() in PICTURE_SUFFIXES and file not in named:
-            name = prefix + file.relative_to(place).as_posix()
+        name = prefix + file.relative_to(place).as_posix()
+        if file.suffix.lower() in PICTURE_SUFFIXES and name not in named:
             if described.isdisjoint(file.parents):
                 yield _beside(file, name)
             else:

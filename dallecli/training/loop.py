@@ -156,7 +156,7 @@ class Run:
         self.team = Team() if team is None else team
         self.events = events
         self.counters = Counters()
-        self._agreed = 0.0
+        self._agreed: float | None = None
         self.parts = how.accumulate * self.team.size
         if how.batch % self.parts:
             raise BadSetting(
@@ -268,10 +268,9 @@ class Run:
         by_time = self.counters.seconds / budget
         if self.team.size > 1 and math.isfinite(budget):
             # No two clocks agree, and all have to stop at the same step.
-            if self.counters.step % AGREED:
-                by_time = self._agreed
-            else:
-                by_time = self._agreed = self.team.agree(by_time)
+            if self._agreed is None or self.counters.step % AGREED == 0:
+                self._agreed = self.team.agree(by_time)
+            by_time = self._agreed
         return by_time if steps is None else max(by_time, self.counters.step / steps)
 
     def _step(self, progress: float) -> Tensor:

@@ -96,7 +96,10 @@ def choose_settings(out: Path, preset: str | None, changes: Iterable[str], origi
             raise BadOutput("the output is there already, and dalle train did not make it", str(out), hint)
         name = DEFAULT_PRESET if preset is None else preset
         return Settings(preset=name, table=changed(load_own(name), changes), origin=origin)
-    before = Settings(**read_object(file))
+    try:
+        before = Settings(**read_object(file))
+    except TypeError as problem:
+        raise BadFile("these are not the settings of a training", where=str(file)) from problem
     if origin is not None and origin != before.origin:
         began = "nothing" if before.origin is None else before.origin
         raise BadOutput(f"the training in this folder began from {began}", str(out), "choose another folder with --out")

@@ -6,18 +6,20 @@ Every process holds the whole network and takes its part of each batch; gradient
 
 import os
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.nn import functional as collective
 
 from dallecli.errors import BadSetting
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-INSTALL = "pip install 'dallecli[train]'"
+INSTALL: Final = "pip install 'dallecli[train]'"
+PATIENCE: Final = timedelta(hours=12)
+"""How long processes wait for the first, which decodes the pictures and validates."""
 
 
 class Team:
@@ -44,7 +46,11 @@ class Team:
         return value
 
     def gather(self, rows: Tensor) -> Tensor:
-        """Return the rows of all processes, behind one another; gradients flow back to where they came from."""
+        """Return the rows of all processes, behind one another.
+
+        A number that all processes compute from them alike has, after the averaging, the gradient that one process
+        with all rows would give it.
+        """
         return rows
 
     def agree(self, value: float) -> float:
@@ -76,11 +82,14 @@ class Launched(Team):
         return mean
 
     def gather(self, rows: Tensor) -> Tensor:
-        if rows.requires_grad:
-            # accelerate's own gather cuts the gradient.
-            return torch.cat(collective.all_gather(rows))  # type: ignore[no-untyped-call]  # untyped in torch
-        gathered: Tensor = self.accelerator.gather(rows)
-        return gathered
+        everyone: Tensor = self.accelerator.gather(rows.detach())
+        if not rows.requires_grad:
+            return everyone
+        # What is gathered has no gradient, so each process sees that of its own rows alone, and averaging would make
+        # it `size` times too small.
+        parts = list(everyone.chunk(self.size))
+        parts[self.rank] = rows.detach() + self.size * (rows - rows.detach())
+        return torch.cat(parts)
 
     def agree(self, value: float) -> float:
         from accelerate.utils import broadcast
@@ -101,8 +110,9 @@ def join(device: torch.device) -> tuple[Team, torch.device]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Team(), device
     try:
-        from accelerate import Accelerator
+        from accelerate import Accelerator, InitProcessGroupKwargs
     except ImportError as missing:
         raise BadSetting("several processes need accelerate, which is not installed", hint=INSTALL) from missing
-    accelerator = Accelerator(mixed_precision="no", cpu=device.type == "cpu")
+    patience = InitProcessGroupKwargs(timeout=PATIENCE)
+    accelerator = Accelerator(mixed_precision="no", cpu=device.type == "cpu", kwargs_handlers=[patience])
     return Launched(accelerator), accelerator.device

@@ -1,11 +1,14 @@
 """The training loop: what a run owes to whoever interrupts it."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +16,10 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from dallecli.errors import BadFile, NonFinite
+from dallecli.errors import BadFile, BadSetting, DiskFull, NonFinite
 from dallecli.training.batch import Draw
 from dallecli.training.loop import STATE, Optimisation, Report, Run, hash_seed
+from tests.training.conftest import files_of_at_most
 
 HOW = Optimisation(batch=16, rate=1e-2, warmup=5, average=0.9)
 CPU = torch.device("cpu")
@@ -117,29 +121,55 @@ def test_every_step_has_its_own_seed() -> None:
     assert all(0 <= seed < 2**63 for seed in seeds)
 
 
+class Enough(Exception):
+    """The test has seen enough of a run."""
+
+
+def curve(folder: Path) -> list[tuple[int, float]]:
+    """The steps and losses in a run's log."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines]
+
+
+def train_up_to(folder: Path, last: int) -> None:
+    """Train a run that would take ENDLESS steps, one line of the log a step, and leave it as a kill would."""
+
+    def watch(report: Report) -> None:
+        if report.counters.step == last:
+            raise Enough
+
+    with pytest.raises(Enough):
+        Run(Line(), HOW, folder, CPU).train(math.inf, watch, steps=ENDLESS, every=0.0)
+
+
+ENDLESS = 100_000
+
 KILLED = """
-import sys
+import math, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-import torch
-from test_loop import CPU, HOW, Line, Run
-Run(Line(), HOW, Path({folder!r}), CPU).train(60, every=0.001, save_every=0.001)
+from test_loop import CPU, ENDLESS, HOW, Line, Run
+Run(Line(), HOW, Path({folder!r}), CPU).train(math.inf, steps=ENDLESS, every=0.0, save_every=0.001)
 """
 
 
-def test_a_run_killed_at_any_moment_leaves_a_whole_state(tmp_path: Path) -> None:
-    program = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+def test_a_run_killed_twice_goes_on_with_the_loss_curve_of_one_that_was_not(tmp_path: Path) -> None:
+    program = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "killed"))
     steps = 0
     for _ in range(2):
         process = subprocess.Popen([sys.executable, "-c", program])
         deadline = time.monotonic() + 60
-        while not _saved_past(tmp_path / STATE, steps) and time.monotonic() < deadline:
+        while not _saved_past(tmp_path / "killed" / STATE, steps) and time.monotonic() < deadline:
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        resumed = Run(Line(), HOW, tmp_path, CPU)
+        resumed = Run(Line(), HOW, tmp_path / "killed", CPU)
         assert resumed.counters.step > steps
         steps = resumed.counters.step
+    train_up_to(tmp_path / "killed", steps + 5)
+    train_up_to(tmp_path / "whole", steps + 5)
+    assert curve(tmp_path / "killed") == curve(tmp_path / "whole")
+    assert len(curve(tmp_path / "whole")) == steps + 5
 
 
 def _saved_past(state: Path, steps: int) -> bool:
@@ -149,3 +179,61 @@ def _saved_past(state: Path, steps: int) -> bool:
     with safe_open(state, framework="pt") as file:
         saved: int = json.loads(file.metadata()["counters"])["step"]
     return saved > steps + 5
+
+
+def test_a_batch_in_parts_is_the_same_batch(tmp_path: Path) -> None:
+    whole = train(tmp_path / "whole", 20)
+    parts = Run(Line(), replace(HOW, accumulate=4), tmp_path / "parts", CPU)
+    parts.train(math.inf, steps=20)
+    for mine, theirs in zip(parts.weights, whole.weights, strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-5)  # float32, summed in another order
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match="16 cannot be cut into 3"):
+        Run(Line(), replace(HOW, accumulate=3), tmp_path, CPU)
+
+
+@pytest.mark.parametrize("wrong", [{"batch": 0}, {"rate": -1.0}, {"accumulate": 0}, {"warmup": 0}, {"average": 1.0}])
+def test_an_optimisation_that_cannot_be_is_refused_by_name(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        replace(HOW, **wrong)
+
+
+def test_a_full_disk_at_a_checkpoint_keeps_the_one_before_and_training_goes_on(tmp_path: Path) -> None:
+    run = train(tmp_path, 5)
+    before = (tmp_path / STATE).read_bytes()
+    warnings: list[str] = []
+    disk = ExitStack()
+    disk.enter_context(files_of_at_most(500))
+
+    def watch(report: Report) -> None:
+        if report.counters.step == 15:
+            assert (tmp_path / STATE).read_bytes() == before
+            disk.close()  # somebody made room
+
+    run.train(math.inf, watch, steps=30, every=0.0, save_every=0.0, warn=warnings.append)
+    assert "line: step 6 was not saved, the disk is full; the state of step 5 is kept" in warnings
+    assert Run(Line(), HOW, tmp_path, CPU).counters.step == 30
+
+
+def test_a_disk_that_is_full_to_the_end_is_an_error_and_the_last_checkpoint_stays(tmp_path: Path) -> None:
+    run = train(tmp_path, 5)
+    before = (tmp_path / STATE).read_bytes()
+    with files_of_at_most(500), pytest.raises(DiskFull):
+        run.train(math.inf, steps=30)
+    assert (tmp_path / STATE).read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {STATE, "log.jsonl"}
+
+
+def test_tensorboard_gets_the_figures_of_the_log(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = Run(Line(), HOW, tmp_path / "run", CPU, events=tmp_path / "events")
+    run.train(math.inf, steps=20, every=0.0)
+    events = EventAccumulator(str(tmp_path / "events"))
+    events.Reload()
+    assert {"loss", "slope", "samples_per_second"} <= set(events.Tags()["scalars"])
+    shown = {event.step: event.value for event in events.Scalars("loss")}
+    assert shown == pytest.approx(dict(curve(tmp_path / "run")))  # float32 there
