@@ -146,6 +146,7 @@ def _command(names: tuple[str, ...], what: str, *examples: str) -> Callable[...,
         autocast = torch.bfloat16 if placement.kind == "bf16" else None
         project = Project(out, settings, place, autocast, team)
         stages = tuple(stage for stage in project.stages if stage.startswith(names))
+        project.check_stages(stages)
         budgets = _budgets(project, stages, hours, train_steps)
         listing = look(data, but=out)
         with arithmetic(threads), Bars(quiet=quiet or not team.first) as bars:
@@ -202,9 +203,6 @@ def _budgets(
     from dallecli.errors import BadSetting
 
     runs = project.preset.runs
-    for stage in stages:
-        if stage not in runs:
-            raise BadSetting(f"the preset says nothing of the training of {stage}", hint=f"add runs.{stage} to it")
     if steps is not None:
         return dict.fromkeys(stages, (math.inf, steps))
     if hours is None:

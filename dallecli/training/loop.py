@@ -157,13 +157,7 @@ class Run:
         self.events = events
         self.counters = Counters()
         self._agreed: float | None = None
-        self.parts = how.accumulate * self.team.size
-        if how.batch % self.parts:
-            raise BadSetting(
-                f"a batch of {how.batch} cannot be cut into {self.parts} equal parts",
-                where=objective.name,
-                hint=f"{self.team.size} processes, each in {how.accumulate} parts: choose a multiple of {self.parts}",
-            )
+        self.parts = parts_of(how, self.team.size, objective.name)
         folder.mkdir(parents=True, exist_ok=True)
         module = objective.module
         self.names = [name for name, _ in module.named_parameters()]
@@ -403,6 +397,18 @@ class Run:
             warn(f"{report.name}: the log of step {counters.step} was not written, {problem.strerror}")
         if watch is not None:
             watch(report)
+
+
+def parts_of(how: Optimisation, processes: int, name: str) -> int:
+    """Return in how many parts the batch of a run called `name` is worked off. Raises BadSetting if they differ."""
+    parts = how.accumulate * processes
+    if how.batch % parts:
+        raise BadSetting(
+            f"a batch of {how.batch} cannot be cut into {parts} equal parts",
+            where=name,
+            hint=f"{processes} processes, each in {how.accumulate} parts: choose a multiple of {parts}",
+        )
+    return parts
 
 
 def load_average(module: nn.Module, state: Path) -> None:

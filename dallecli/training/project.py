@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from dallecli.diffusion.schedule import Schedule
-from dallecli.errors import BadFile, BadFolder, BadInput, BadOutput, DiskFull, NotDownloaded
+from dallecli.errors import BadFile, BadFolder, BadInput, BadOutput, BadSetting, DiskFull, NotDownloaded
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
 from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.nets.text_proj import TextProjConfig, UnCLIPTextProjModel
@@ -38,7 +38,7 @@ from dallecli.training.album import Album, Terms, is_current, make_album, open_a
 from dallecli.training.clip import ClipData, ClipObjective, ClipTowers
 from dallecli.training.data import Listing, summary
 from dallecli.training.decoder import DecoderObjective, DecoderParts
-from dallecli.training.loop import STATE, Objective, Report, Run, load_average
+from dallecli.training.loop import STATE, Objective, Report, Run, load_average, parts_of
 from dallecli.training.model_folder import (
     INDEX,
     write_feature_extractor,
@@ -155,6 +155,33 @@ class Project:
         """All stages, in the order in which they are trained."""
         return ("clip", "prior", "decoder", *UPSAMPLERS[: len(self.preset.upsamplers)])
 
+    def check_stages(self, stages: Sequence[str]) -> None:
+        """Find out whether these stages can be trained, one after the other, before hours go into the first.
+
+        Raises:
+            BadSetting: the preset does not say how, or a batch cannot be shared out equally.
+            NotDownloaded: one of them reads CLIP, which has not been trained.
+            BadFolder: the model to begin from has no image tower.
+        """
+        for stage in stages:
+            if stage not in self.preset.runs:
+                raise BadSetting(
+                    f"the preset says nothing of the training of {stage}",
+                    where=self.preset.name,
+                    hint=f"add runs.{stage} to it",
+                )
+            parts_of(self.preset.runs[stage].how, self.team.size, stage)
+        reads = [stage for stage in stages if stage == "clip" or stage in READERS["clip"]]
+        if reads and not self.preset.image_encoder:
+            raise BadFolder(
+                "the model has no image_encoder: its CLIP cannot see pictures",
+                str(self.out if self.origin is None else self.origin.path),
+                "only upsamplers can be trained from it; or put the image_encoder of the same CLIP into its folder",
+            )
+        if reads and "clip" not in stages and self.origin is None and not self.state_file("clip").exists():
+            hint = "train it first: dalle train clip"
+            raise NotDownloaded(f"the {reads[0]} needs a clip, and none has been trained yet", str(self.out), hint)
+
     def terms(self, listing: Listing, least: int | None, mirrored: bool) -> Terms:
         """What the album of a listing is made of; `least` of None is the side of what the decoder paints."""
         sizes = set(self.preset.sizes)
@@ -225,9 +252,9 @@ class Project:
         """Train a stage until `seconds` of training or `steps` steps are spent in all, and write its parts.
 
         If it is not trained, return why. CLIP is left as it is once other stages were trained on it.
+        `check_stages` and `begin` come before.
 
         Raises:
-            NotDownloaded: a stage that it reads has not been trained.
             NonFinite, DiskFull: as `Run.train`.
         """
         above = [reader for reader in READERS.get(stage, ()) if self.state_file(reader).exists()]
@@ -335,13 +362,7 @@ class Project:
         return self._origin_net("image_encoder", lambda json: CLIPVisionModel(ClipVisionConfig.from_config(json)))
 
     def _origin_net(self, part: str, build: Callable[[dict[str, Any]], N]) -> N:
-        assert self.origin is not None  # whoever asks for its weights has looked
-        if part not in self.origin.parts:
-            raise BadFolder(
-                f"the model has no {part}: its CLIP cannot see pictures",
-                str(self.origin.path),
-                "only upsamplers can be trained from it; or put the image_encoder of the same CLIP into its folder",
-            )
+        assert self.origin is not None  # `check_stages` has looked
         config = self.origin.config(part)
         return load_net(lambda: build(config), self.origin.weights_file(part), torch.float32, self.device)
 
@@ -354,9 +375,7 @@ class Project:
             load_average(towers, state)
             towers.eval().requires_grad_(False)
             return towers.text_encoder, towers.image_encoder, state
-        if self.origin is None:
-            hint = "train it first: dalle train clip"
-            raise NotDownloaded("the clip has not been trained yet", where=str(self.out), hint=hint)
+        assert self.origin is not None  # `check_stages` has looked
         return self._text_encoder(), self._image_encoder(), self.origin.weights_file("text_encoder")
 
     @cached_property

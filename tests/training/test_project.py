@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dallecli.errors import BadInput, BadOutput, BadSetting, NotDownloaded
+from dallecli.errors import BadFolder, BadInput, BadOutput, BadSetting, NotDownloaded
 from dallecli.training.data import look
 from dallecli.training.loop import load_average
 from dallecli.training.networks import check
@@ -127,8 +127,19 @@ def test_clip_is_not_moved_once_others_stand_on_it(copied: Path, data: Path) -> 
 
 def test_a_stage_refuses_to_start_before_the_one_it_reads(data: Path, tmp_path: Path) -> None:
     with pytest.raises(NotDownloaded) as refused:
-        train(open_project(tmp_path / "new", data), "prior")
+        open_project(tmp_path / "new", data).check_stages(("prior",))
     assert "dalle train clip" in str(refused.value.hint)
+
+
+def test_a_model_whose_clip_cannot_see_is_refused_but_for_its_upsamplers(model: Path, tmp_path: Path) -> None:
+    origin = tmp_path / "origin"
+    shutil.copytree(model, origin, ignore=shutil.ignore_patterns("training", "image_encoder"))
+    out = tmp_path / "tuned"
+    project = Project(out, choose_settings(out, "tiny", (), str(origin)), CPU, None, Team())
+    project.check_stages(("upsampler",))
+    for stage in ("clip", "prior", "decoder"):
+        with pytest.raises(BadFolder, match="cannot see"):
+            project.check_stages((stage,))
 
 
 def test_a_model_is_begun_from_another_one_and_keeps_what_is_not_trained(
