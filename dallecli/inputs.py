@@ -36,6 +36,6 @@ def _check_embedding(source: Source, request: Ask, space: str) -> None:
     if embedded.kind == "text" and isinstance(request, Vary | Interpolate | Edit):
         hint = "say the words themselves, or embed them with --imagine"
         raise BadEmbedding("this is the embedding of a sentence, not of a picture", where=source.name, hint=hint)
-    if isinstance(request, Vary | Interpolate) and request.inversion is not None and not embedded.noise:
+    if isinstance(request, Vary | Interpolate | Edit) and request.inversion is not None and not embedded.noise:
         hint = "make it with: dalle embed --invert"
         raise BadEmbedding("this embedding brings no noise to start from", where=source.name, hint=hint)

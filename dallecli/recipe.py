@@ -155,6 +155,16 @@ class Recipe:
             return replace(self, count=1, settings=replace(settings, strengths=(settings.strengths[k],)))
         return replace(self, seed=self.seed + k, count=1)
 
+    def rest(self, first: int) -> "Recipe":
+        """The recipe of picture `first` and all after it: what is left to do when the ones before are done."""
+        settings = self.settings
+        left = self.count - first
+        if isinstance(settings, Interpolating) and settings.positions is not None and len(settings.positions) > 1:
+            return replace(self, count=left, settings=replace(settings, positions=settings.positions[first:]))
+        if isinstance(settings, Editing) and len(settings.strengths) > 1:
+            return replace(self, count=left, settings=replace(settings, strengths=settings.strengths[first:]))
+        return replace(self, seed=self.seed + first, count=left)
+
     def candidates(self) -> "Recipe":
         """Of a best-of the recipe of all pictures that are painted; any other recipe is that already."""
         if not isinstance(self.settings, Generating) or self.settings.best_of is None:
@@ -309,9 +319,7 @@ def fill(request: Request, spec: Defaults, dropped: str, seed: int) -> Recipe:
         raise PromptTooLong(
             f"{spec.name} would not read the end of this prompt: {dropped}", hint="shorten it, or leave out --strict"
         )
-    size = request.size if request.size is not None else spec.sizes[-1]
-    if size not in spec.sizes:
-        raise BadSize(f"{spec.name} does not paint {size} pixels", hint=f"it paints {', '.join(map(str, spec.sizes))}")
+    size = settle_size(request, spec)
     prompt = getattr(request, "prompt", None)
     settings, count = _settings(request)
     candidates = request.prior_candidates
@@ -332,6 +340,14 @@ def fill(request: Request, spec: Defaults, dropped: str, seed: int) -> Recipe:
         dtype=request.dtype,
         versions={"dallecli": __version__},
     )
+
+
+def settle_size(request: Ask, spec: Defaults) -> int:
+    """The side in pixels of what a request paints. Raises BadSize for one that the model has no stage for."""
+    size = request.size if request.size is not None else spec.sizes[-1]
+    if size not in spec.sizes:
+        raise BadSize(f"{spec.name} does not paint {size} pixels", hint=f"it paints {', '.join(map(str, spec.sizes))}")
+    return size
 
 
 def fill_stages(request: Ask, spec: Defaults, size: int) -> dict[str, StageSettings]:

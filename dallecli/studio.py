@@ -4,32 +4,39 @@
 are found in a fraction of a second. `paint` opens the model, once, and paints.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from dallecli.engine import Progress, check_same_stages
+from dallecli.engine import Progress, arithmetic, best, check_same_stages
 from dallecli.errors import (
+    BadEmbedding,
     BadFile,
     BadSetting,
     BadSteps,
     OutOfMemory,
+    PromptTooLong,
     TaskNotSupported,
     UnknownModel,
     UnknownSampler,
 )
 from dallecli.inputs import check_inputs
-from dallecli.recipe import Generating, Recipe, fill, random_seed, request_of
-from dallecli.request import Embed, Request, StageSettings
+from dallecli.recipe import Generating, Recipe, fill, fill_stages, random_seed, request_of, settle_size
+from dallecli.request import INVERSION, TASKS, Ask, Embed, Generate, Request, StageSettings
+from dallecli.safe import safe
 from dallecli.tokens import ClipTokenizer
-from dallecli.weights.folder import Folder
+from dallecli.weights.digest import file_digest
+from dallecli.weights.folder import NEEDED, Folder
 from dallecli.weights.registry import SAMPLERS, ModelSpec, find, locate
 
 if TYPE_CHECKING:
     from dallecli.embedding_file import Embedded
     from dallecli.picture import Picture
     from dallecli.placement import Placement
+
+log = logging.getLogger(__name__)
 
 BATCH: Final[Mapping[str, int]] = {"cpu": 1, "mps": 1, "cuda": 8}
 """Pictures at a time by type of device. On a CPU two at a time would save a fifth of the time, but one at a time makes
@@ -44,6 +51,12 @@ class _Model:
     folder: Folder
     tokenizer: ClipTokenizer
     parameters: int
+
+    def space(self) -> str:
+        """The name of the CLIP whose embeddings it works on: of a public one, or from its text tower's own weights."""
+        if self.spec.clip is not None:
+            return self.spec.clip
+        return f"clip-{file_digest(self.folder.weights_file('text_encoder'))[:12]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +85,12 @@ class LocalEngine:
             WeightsError: the model is not on this machine, or its files are not whole.
         """
         model = self._find(request.model)
-        dropped = " ".join(model.tokenizer.encode(text).dropped for text in request.texts).strip()
+        _check_parts(request, model)
+        dropped = _dropped(request, model)
         seed = request.seed if request.seed is not None else random_seed()
         recipe = fill(request, model.spec, dropped, seed)
-        if isinstance(recipe.settings, Generating) and recipe.settings.best_of is not None:
-            raise TaskNotSupported(f"{model.spec.name} cannot judge its own pictures yet")
-        for name, settings in recipe.stages.items():
-            _check_stage(name, settings, model.folder)
-        return replace(recipe, warnings=check_inputs(request, recipe.size, model.spec.name))
+        _check_stages(recipe.stages, model)
+        return replace(recipe, warnings=_check_inputs(request, recipe.size, recipe.stages, model))
 
     def revive(self, recipe: Recipe) -> Recipe:
         """Check a recipe that was read from a file as `resolve` checks a request.
@@ -88,13 +99,42 @@ class LocalEngine:
         """
         fresh = self.resolve(request_of(recipe))
         check_same_stages(recipe, fresh)
-        for name, settings in recipe.stages.items():
-            _check_stage(name, settings, self._find(recipe.model).folder)
+        _check_stages(recipe.stages, self._find(recipe.model))
         return replace(recipe, scores={}, warnings=fresh.warnings)
 
     def embed(self, request: Embed, progress: Callable[[Progress], None]) -> "list[Embedded]":
-        """Raises: TaskNotSupported."""
-        raise TaskNotSupported(f"{request.model} cannot embed yet")
+        """An embedding of every input, in order, after `arithmetic`.
+
+        Raises: as `resolve` and `paint`.
+        """
+        model = self._find(request.model)
+        _check_parts(request, model)
+        dropped = _dropped(request, model)
+        if dropped:
+            what = f"{model.spec.name} would not read the end of this: {dropped}"
+            if request.strict:
+                raise PromptTooLong(what, hint="shorten it, or leave out --strict")
+            log.warning("%s", safe(what, 300))
+        size = settle_size(request, model.spec)
+        stages = fill_stages(request, model.spec, size)
+        _check_stages(stages, model)
+        _check_inputs(request, size, stages, model)
+        opened = self._open(model, request.device, request.dtype)
+        from dallecli.pipelines.verbs import embed
+
+        candidates = request.prior_candidates
+        with memory_errors(model.spec.name):
+            found = embed(
+                opened.pipeline,
+                request,
+                name=model.spec.name,
+                size=size,
+                stages=stages,
+                candidates=candidates if candidates is not None else model.spec.prior_candidates,
+                seed=request.seed if request.seed is not None else random_seed(),
+                progress=progress,
+            )
+        return arithmetic(request, found)
 
     def paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
         """Yield the pictures of a recipe as they are done, each with its own completed recipe.
@@ -104,15 +144,16 @@ class LocalEngine:
             LayoutMismatch: the weights are not those of the networks that the model describes.
             MachineError: the device is not here, memory does not suffice, or a stage gave no finite numbers.
         """
-        opened = self._open(recipe)
+        model = self._models[recipe.model] if recipe.model in self._models else self._find(recipe.model)
+        opened = self._open(model, recipe.device, recipe.dtype, recipe.digest)
         complete = replace(
-            recipe,
+            recipe.candidates(),
             digest=opened.digest,
             device=str(opened.placement.device),
             dtype=opened.placement.kind,
             versions={**recipe.versions, "torch": _torch_version()},
         )
-        from dallecli.pipelines.verbs import VERBS
+        from dallecli.pipelines.verbs import VERBS, judge
 
         verb = VERBS[recipe.task]
 
@@ -120,7 +161,11 @@ class LocalEngine:
             return verb(opened.pipeline, rest, watch, batch)
 
         kind = opened.placement.device.type
-        yield from paint_in_batches(paint_some, complete, progress, self._batch, kind)
+        pictures = paint_in_batches(paint_some, complete, progress, self._batch, kind)
+        if isinstance(recipe.settings, Generating) and recipe.settings.best_of is not None:
+            words = opened.pipeline.read(recipe.prompt)
+            pictures = iter(best([judge(opened.pipeline, picture, words) for picture in pictures], recipe.count))
+        yield from pictures
 
     def _find(self, name: str) -> _Model:
         """The model under the name in a request, which may be a folder; kept under the name in its recipes."""
@@ -134,7 +179,7 @@ class LocalEngine:
             return known
         folder = locate(spec)
         model = _Model(
-            spec=replace(spec, sizes=folder.sizes()),
+            spec=replace(spec, sizes=folder.sizes(), tasks=folder.tasks),
             folder=folder,
             tokenizer=ClipTokenizer.open(folder.path / "tokenizer"),
             parameters=folder.parameters(),
@@ -142,11 +187,10 @@ class LocalEngine:
         self._models[spec.name] = model
         return model
 
-    def _open(self, recipe: Recipe) -> _Opened:
+    def _open(self, model: _Model, device: str | None, dtype: str | None, digest: str | None = None) -> _Opened:
         from dallecli.placement import decide
 
-        model = self._models[recipe.model] if recipe.model in self._models else self._find(recipe.model)
-        placement = decide(recipe.device, recipe.dtype)
+        placement = decide(device, dtype)
         opened = self._opened
         if opened is None or (opened.source, opened.placement) != (model.spec.source, placement):
             self._opened = opened = None  # the old model's memory is free before the new one takes its own
@@ -157,9 +201,9 @@ class LocalEngine:
                 source=model.spec.source, placement=placement, digest=model.folder.digest(), pipeline=pipeline
             )
             self._opened = opened
-        if recipe.digest is not None and recipe.digest != opened.digest:
+        if digest is not None and digest != opened.digest:
             raise BadFile(
-                f"these are not the weights that the recipe was painted with: {recipe.digest[:12]}",
+                f"these are not the weights that the recipe was painted with: {digest[:12]}",
                 str(model.folder.path),
                 f"here is {opened.digest[:12]}",
             )
@@ -183,7 +227,7 @@ def paint_in_batches(
     done = 0
     while done < recipe.count:
         first = done
-        rest = replace(recipe, seed=recipe.seed + first, count=recipe.count - first)
+        rest = recipe.rest(first)
 
         def watch(step: Progress, first: int = first) -> None:
             progress(replace(step, picture=step.picture + first, pictures=recipe.count))
@@ -219,14 +263,69 @@ def memory_errors(model: str) -> Iterator[None]:
         raise OutOfMemory(f"there is not enough memory for {model}", hint=hint) from problem
 
 
-def _check_stage(name: str, settings: StageSettings, folder: Folder) -> None:
-    if settings.sampler not in SAMPLERS:
-        raise UnknownSampler(f"no sampler is called {settings.sampler!r}", hint=f"one of {', '.join(SAMPLERS)}")
-    most = folder.trained_steps(name)
-    if not 2 <= settings.steps <= most:
-        raise BadSteps(f"{settings.steps} {name} steps are not possible", hint=f"from 2 to {most} are")
-    if name.startswith("upsampler") and settings.guidance != 1.0:
-        raise BadSetting(f"the {name} guidance is {settings.guidance}", hint="upsamplers see no prompt: leave it at 1")
+def _check_parts(request: Ask, model: _Model) -> None:
+    """Refuse what a model has no networks for."""
+    task = TASKS.get(type(request))
+    needed = {NEEDED[task]: task} if task is not None else {}
+    if any(source.kind == "picture" for source in request.sources):
+        needed["image_encoder"] = "looking at pictures"
+    if isinstance(request, Generate) and request.best_of is not None:
+        needed["image_encoder"] = "--best-of"
+    if request.imagines:
+        needed["prior"] = "making a picture of words"
+    for part, what in needed.items():
+        if part not in model.folder.parts:
+            tasks = ", ".join(model.spec.tasks)
+            raise TaskNotSupported(
+                f"{model.spec.name} has no {part}, which {what} needs", str(model.folder.path), f"it can {tasks}"
+            )
+
+
+def _dropped(request: Ask, model: _Model) -> str:
+    """The ends of a request's sentences that the model will not read."""
+    return " ".join(model.tokenizer.encode(text).dropped for text in request.texts).strip()
+
+
+def _check_stages(stages: Mapping[str, StageSettings], model: _Model) -> None:
+    for name, settings in stages.items():
+        if settings.sampler not in SAMPLERS:
+            raise UnknownSampler(f"no sampler is called {settings.sampler!r}", hint=f"one of {', '.join(SAMPLERS)}")
+        if INVERSION in stages and name != "prior" and settings.sampler != "ddim":
+            raise BadSetting(
+                f"the {name} cannot go from inverted noise with {settings.sampler}", hint="--sampler ddim, or none"
+            )
+        most = model.folder.trained_steps(name if name != INVERSION else "decoder")
+        if not 2 <= settings.steps <= most:
+            raise BadSteps(f"{settings.steps} {name} steps are not possible", hint=f"from 2 to {most} are")
+        if name.startswith("upsampler") and settings.guidance != 1.0:
+            raise BadSetting(
+                f"the {name} guidance is {settings.guidance}", hint="upsamplers see no prompt: leave it at 1"
+            )
+
+
+def _check_inputs(request: Ask, size: int, stages: Mapping[str, StageSettings], model: _Model) -> tuple[str, ...]:
+    """Decode all inputs, and compare what embeddings bring with what the model takes. Returns warnings."""
+    if not request.sources:
+        return ()
+    warnings = check_inputs(request, size, model.space())
+    width = model.folder.config("text_proj").get("clip_embeddings_dim")
+    painters = [name for name in stages if name not in ("prior", INVERSION)]
+    wanted = {name: (3, side, side) for name, side in zip(painters, model.spec.sizes, strict=False)}
+    for source in request.sources:
+        if source.kind != "embedding":
+            continue
+        from dallecli.embedding_file import read_embedding
+
+        embedded = read_embedding(source)
+        if embedded.vector.shape != (width,):
+            what = f"this embedding has {len(embedded.vector)} numbers, and {model.spec.name} takes {width}"
+            raise BadEmbedding(what, where=source.name)
+        there = {name: noise.shape for name, noise in embedded.noise.items()}
+        if request.inversion is not None and not isinstance(request, Embed) and not wanted.items() <= there.items():
+            sides = ", ".join(str(shape[-1]) for shape in there.values())
+            hint = f"--size with the largest of them, or: dalle embed --invert --size {size}"
+            raise BadEmbedding(f"this embedding brings noise for {sides} pixels only", where=source.name, hint=hint)
+    return warnings
 
 
 def _check_memory(model: _Model, placement: "Placement") -> None:
@@ -247,10 +346,13 @@ def _check_memory(model: _Model, placement: "Placement") -> None:
 def _open_karlo(model: _Model, placement: "Placement") -> Any:
     from dallecli.pipelines.karlo import KarloPipeline
 
-    return KarloPipeline(model.folder, placement.device, placement.dtype, space=model.spec.name)
+    return KarloPipeline(model.folder, placement.device, placement.dtype, space=model.space())
 
 
-LAYOUTS: Final[Mapping[str, Callable[[_Model, "Placement"], Any]]] = {"karlo": _open_karlo}
+LAYOUTS: Final[Mapping[str, Callable[[_Model, "Placement"], Any]]] = {
+    "karlo": _open_karlo,
+    "karlo-variations": _open_karlo,
+}
 """How a folder of each layout is opened: the one place that knows the families by name."""
 
 

@@ -131,7 +131,11 @@ def dpm_solver(
     steepest = 0.5
     before: Tensor | None = None
     h_before = 0.0
+    reached = steps[0].t
     for i, step in enumerate(steps):
+        if step.t != reached:  # noise was added in between: what was guessed before is of another x
+            before = None
+        reached = step.t_prev
         x0 = denoise(x, step).x0
         if step.t_prev < 0:
             x = x0

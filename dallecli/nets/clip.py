@@ -4,13 +4,16 @@ Keys and arithmetic are those of transformers' `CLIPTextModelWithProjection` and
 `CLIPVisionModelWithProjection`. Embeddings come out as the projections give them, not normalised.
 """
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from dallecli.nets.config import read_config, require
@@ -22,6 +25,13 @@ def quick_gelu(x: Tensor) -> Tensor:
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
+"""What OpenAI normalised the red, green and blue of its pictures with, in [0, 1]; everybody else does, too."""
+
+LONGEST = 64
+"""Of a picture so many times as long as it is wide, only the middle is ever resized; the tower sees less than that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +78,97 @@ class ClipVisionConfig:
     def from_config(cls, json: Mapping[str, Any]) -> Self:
         """Read the published JSON (see `read_config`)."""
         return read_config(cls, json)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipPreprocessing:
+    """`feature_extractor/preprocessor_config.json`: how a picture of any size becomes what the image tower reads.
+
+    `resize` is the length of the shortest side, or (height, width), and None leaves the size alone; `crop` is the
+    (height, width) that is cut from the middle. `resample` is Pillow's number for a filter, `scale` what levels are
+    multiplied with. Equals transformers' `CLIPImageProcessorPil`; the defaults are CLIP's own.
+    """
+
+    resize: int | tuple[int, int] | None = 224
+    resample: int = Image.Resampling.BICUBIC
+    crop: tuple[int, int] | None = (224, 224)
+    scale: float = 1 / 255
+    mean: tuple[float, ...] = MEAN
+    std: tuple[float, ...] = STD
+
+    @classmethod
+    def for_size(cls, size: int) -> Self:
+        """CLIP's own preprocessing for a tower that reads `size` x `size` pixels."""
+        return cls(resize=size, crop=(size, size))
+
+    @classmethod
+    def from_config(cls, json: Mapping[str, Any]) -> Self:
+        """Read the published JSON. Raises ValueError for a field of the wrong kind, or one that is not known here."""
+        size, crop = json.get("size", 224), json.get("crop_size", 224)
+        filters = [filter.value for filter in Image.Resampling]
+        resample = json.get("resample", Image.Resampling.BICUBIC)
+        require("resample", resample, *filters)
+        rescale, normalise = json.get("do_rescale", True), json.get("do_normalize", True)
+        return cls(
+            resize=_side(size) if json.get("do_resize", True) else None,
+            resample=resample,
+            crop=_sides("crop_size", crop) if json.get("do_center_crop", True) else None,
+            scale=_numbers("rescale_factor", [json.get("rescale_factor", 1 / 255)])[0] if rescale else 1.0,
+            mean=_numbers("image_mean", json.get("image_mean", MEAN)) if normalise else (0.0,),
+            std=_numbers("image_std", json.get("image_std", STD)) if normalise else (1.0,),
+        )
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """The (height, width) of what comes out; None where that depends on the picture."""
+        return self.crop if self.crop is not None or isinstance(self.resize, int) else self.resize
+
+    def __call__(self, images: Sequence[Image.Image]) -> Tensor:
+        """Return pixels [b 3 h w], float32, of RGB pictures."""
+        return torch.stack([self._prepare(image) for image in images])
+
+    def _prepare(self, image: Image.Image) -> Tensor:
+        width, height = image.size
+        if isinstance(self.resize, int):
+            short = min(width, height)
+            if max(width, height) > LONGEST * short:  # a strip that would fill the memory when it is enlarged
+                image = ImageOps.fit(image, (min(width, LONGEST * short), min(height, LONGEST * short)))
+                width, height = image.size
+            # The longer side is rounded down.
+            width, height = int(self.resize * width / short), int(self.resize * height / short)
+        elif self.resize is not None:
+            height, width = self.resize
+        image = image.resize((width, height), Image.Resampling(self.resample))
+        if self.crop is not None:
+            top, left = (height - self.crop[0]) // 2, (width - self.crop[1]) // 2
+            image = image.crop((left, top, left + self.crop[1], top + self.crop[0]))
+        levels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() * self.scale
+        mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (self.mean, self.std))
+        return (levels - mean) / std
+
+
+def _side(size: Any) -> int | tuple[int, int]:
+    """A `size` of the published JSON: older files have the shortest side as a bare number."""
+    if isinstance(size, Mapping) and "shortest_edge" in size:
+        size = size["shortest_edge"]
+    sides = _sides("size", size)
+    return sides if isinstance(size, Mapping) else sides[0]
+
+
+def _sides(name: str, size: Any) -> tuple[int, int]:
+    height, width = (size.get("height"), size.get("width")) if isinstance(size, Mapping) else (size, size)
+    if type(height) is not int or type(width) is not int or min(height, width) < 1:
+        raise ValueError(f"{name} is {size!r}, expected a side in pixels, or height and width")
+    return height, width
+
+
+def _numbers(name: str, values: Any) -> tuple[float, ...]:
+    """One number for all three channels, or one for each."""
+    if not isinstance(values, Sequence) or len(values) not in (1, 3):
+        raise ValueError(f"{name} is {values!r}, expected three numbers")
+    if not all(type(value) in (int, float) and 0 < value < math.inf for value in values):
+        raise ValueError(f"{name} is {values!r}, expected numbers above 0")
+    return tuple(float(value) for value in values)
 
 
 def _check(config: ClipTextConfig | ClipVisionConfig) -> None:

@@ -5,28 +5,31 @@ candidate and float32 it equals diffusers' UnCLIPPipeline, its random draws incl
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor, nn
 
-from dallecli.diffusion.denoiser import Denoiser, Guess, make_denoiser
-from dallecli.diffusion.guidance import OFF, Predict, pair
+from dallecli.diffusion.guidance import OFF, pair
+from dallecli.diffusion.inpaint import Known, resampled
+from dallecli.diffusion.inversion import invert
 from dallecli.diffusion.noise import Noise
-from dallecli.diffusion.samplers import SAMPLERS
-from dallecli.diffusion.schedule import Schedule, Step
-from dallecli.errors import BadFile, BadFolder, BadSetting, BadSteps, NonFinite
-from dallecli.nets.clip import ClipTextConfig, CLIPTextModel
+from dallecli.diffusion.samplers import SAMPLERS, ddim
+from dallecli.diffusion.schedule import Schedule
+from dallecli.errors import BadFile, BadFolder, BadSetting, NonFinite
+from dallecli.nets.clip import ClipPreprocessing, ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
 from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.nets.text_proj import Conditioning, TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.pipelines.embedding import Embedding, cosine
-from dallecli.pipelines.verbs import Watch
-from dallecli.request import StageSettings
+from dallecli.pipelines.model import Hole, Watch, at_size
+from dallecli.pipelines.stage import Diffusion, Nets, precise
+from dallecli.request import INVERSION, StageSettings
 from dallecli.tokens import ClipTokenizer
 from dallecli.weights.folder import Folder
 from dallecli.weights.load import load_net
@@ -38,6 +41,9 @@ log = logging.getLogger(__name__)
 
 UPSAMPLERS = {"upsampler": "super_res", "upsampler_2": "super_res_2"}
 """The stages after the decoder, and how their parts are called on disk."""
+
+PAINTERS = ("decoder", *UPSAMPLERS)
+"""The stages that paint, in the order of the chain."""
 
 WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 """The type in which a stage is done again when it overflows."""
@@ -90,11 +96,27 @@ class KarloPipeline:
 
         def encode(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
             embedding, hidden = self._text_encoder(dtype)(ids)
-            states = torch.cat([embedding[:, None], hidden], dim=1).to(_precise(dtype))
+            states = torch.cat([embedding[:, None], hidden], dim=1).to(precise(dtype))
             return states, states.isfinite().flatten(1).all(dim=1)
 
         states = self._finite("text", None, encode)
         return Words(embedding=states[:, 0], hidden=states[:, 1:], mask=mask)
+
+    @torch.inference_mode()
+    def meaning(self, words: Words) -> Embedding:
+        """The text embedding [1, d] of the real prompt."""
+        return Embedding(vector=words.embedding[1:], space=self.space)
+
+    @torch.inference_mode()
+    def see(self, images: Sequence[Image.Image]) -> Embedding:
+        """Let the image tower look at pictures, prepared as the folder's feature_extractor says."""
+        pixels = self._preprocessing()(images).to(self.device)
+
+        def encode(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+            vector = self._image_encoder(dtype)(pixels.to(dtype)).to(precise(dtype))
+            return vector, vector.isfinite().all(dim=1)
+
+        return Embedding(vector=self._finite("image tower", None, encode), space=self.space)
 
     @torch.inference_mode()
     def imagine(
@@ -104,24 +126,26 @@ class KarloPipeline:
 
         The paper's rule is the dot product of unit vectors (section 2.2); CLIP's own vectors differ in length.
         """
-        schedule = self._schedule("prior_scheduler")
         rivals = noise.rivals(candidates)
+        spread = words.spread(len(rivals), settings.guidance)
 
-        def sample(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        def nets(dtype: torch.dtype) -> Nets:
             net = self._prior(dtype)
-            spread = words.spread(len(rivals), settings.guidance)
             text, hidden = spread.embedding.to(dtype), spread.hidden.to(dtype)
+            return lambda x, t: net(x.to(dtype), t, text, hidden, spread.mask), None
 
-            def predict(x: Tensor, t: Tensor) -> Tensor:
-                output: Tensor = net(x.to(dtype), t, text, hidden, spread.mask)
-                return output
-
-            x = rivals.draw((net.config.embedding_dim,), self.device).to(_precise(dtype))
-            sample, healthy = _sample("prior", predict, schedule, settings, x, rivals, watch)
-            # The prior works on embeddings of mean 0 and deviation 1.
-            return sample * net.clip_std + net.clip_mean, healthy
-
-        drawn = Embedding(vector=self._finite("prior", rivals, sample), space=self.space)
+        config = self._config("prior", PriorConfig.from_config)
+        prior = Diffusion(
+            stage="prior",
+            shape=(config.embedding_dim,),
+            schedule=self._schedule("prior_scheduler"),
+            guidance=settings.guidance,
+            nets=nets,
+        )
+        sample = self._sample(prior, settings, rivals, watch)
+        # The prior works on embeddings of mean 0 and deviation 1.
+        net = self._prior(self.dtype)
+        drawn = Embedding(vector=sample * net.clip_std + net.clip_mean, space=self.space)
         fit = cosine(drawn, Embedding(vector=words.embedding[1:], space=self.space)).view(len(noise), candidates)
         best = fit.argmax(dim=1)
         pictures = torch.arange(len(noise), device=self.device)
@@ -130,36 +154,131 @@ class KarloPipeline:
 
     @torch.inference_mode()
     def decode(
-        self, embedding: Embedding, words: Words, noise: Noise, stages: Mapping[str, StageSettings], watch: Watch
+        self,
+        embedding: Embedding,
+        words: Words,
+        noise: Noise,
+        stages: Mapping[str, StageSettings],
+        watch: Watch,
+        *,
+        start: Mapping[str, Tensor] | None = None,
+        eta: float | None = None,
+        hole: Hole | None = None,
     ) -> Tensor:
         """Paint embeddings with the decoder and then with each upsampler that `stages` names.
 
         Raises ValueError if the embedding is another CLIP's.
         """
-        if embedding.space != self.space:
-            raise ValueError(f"this model decodes embeddings of {self.space}, not of {embedding.space}")
-        pixels = self._paint(embedding.vector, words, noise, stages["decoder"], watch)
-        for stage, part in UPSAMPLERS.items():
-            if stage in stages:
-                pixels = self._upsample(stage, part, pixels, noise, stages[stage], watch)
+        self._check_space(embedding)
+        pixels: Tensor | None = None
+        for stage in [stage for stage in PAINTERS if stage in stages]:
+            settings = stages[stage]
+            painter = self._painter(stage, embedding.vector.to(self.device), words, settings.guidance, pixels)
+            x_T = start[stage] if start is not None else None
+            pixels = self._sample(painter, settings, noise, watch, x_T, eta, hole).clamp(-1, 1)
+        assert pixels is not None  # every recipe has a decoder
         return pixels
 
-    def _paint(self, vector: Tensor, words: Words, noise: Noise, settings: StageSettings, watch: Watch) -> Tensor:
-        schedule = self._schedule("decoder_scheduler")
+    @torch.inference_mode()
+    def invert(
+        self,
+        embedding: Embedding,
+        words: Words,
+        pixels: Tensor,
+        noise: Noise,
+        settings: StageSettings,
+        stages: Sequence[str],
+        watch: Watch,
+    ) -> dict[str, Tensor]:
+        """Find the noise of the decoder and of each upsampler.
 
-        def sample(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        An upsampler's noise is found for the picture that is painted before it, not for the one that should have been:
+        what the stages before it have missed is then made good.
+        """
+        self._check_space(embedding)
+        names = [stage for stage in PAINTERS if stage in stages]
+        total = (2 * len(names) - 1) * settings.steps
+        found: dict[str, Tensor] = {}
+        low: Tensor | None = None
+        done = 0
+
+        def counted(stage: str, step: int, steps: int) -> None:
+            watch(INVERSION, done + step, total)
+
+        for stage in names:
+            guidance = settings.guidance if stage == "decoder" else OFF
+            painter = self._painter(stage, embedding.vector.to(self.device), words, guidance, low)
+            found[stage] = self._invert(painter, at_size(pixels, painter.shape[-1]), settings, noise, counted)
+            done += settings.steps
+            if stage != names[-1]:
+                low = self._sample(painter, settings, noise, counted, found[stage], eta=0.0).clamp(-1, 1)
+                done += settings.steps
+        return found
+
+    def _sample(
+        self,
+        diffusion: Diffusion,
+        settings: StageSettings,
+        noise: Noise,
+        watch: Watch,
+        start: Tensor | None = None,
+        eta: float | None = None,
+        hole: Hole | None = None,
+    ) -> Tensor:
+        """Run a stage from noise to a sample."""
+        steps = diffusion.steps(settings.steps)
+        if hole is not None:
+            hole = hole.at(diffusion.shape[-1], self.device)
+            steps = resampled(steps, hole.resample)
+        sampler = SAMPLERS[settings.sampler] if eta is None else partial(ddim, eta=eta)
+
+        def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+            healthy = torch.ones(len(noise), dtype=torch.bool, device=self.device)
+            denoise = diffusion.denoiser(dtype, healthy)
+            x = start.to(self.device) if start is not None else noise.draw(diffusion.shape, self.device)
+            x = x.to(precise(dtype))
+            constrained = sampler
+            if hole is not None:
+                constrained = partial(sampler, constrain=Known(hole.pixels.to(x.dtype), hole.unknown, steps, noise))
+            progress = partial(_report, watch, diffusion.stage, len(steps))
+            return constrained(denoise, x, steps, noise, progress), healthy
+
+        return self._finite(diffusion.stage, noise, run)
+
+    def _invert(
+        self, diffusion: Diffusion, pixels: Tensor, settings: StageSettings, noise: Noise, watch: Watch
+    ) -> Tensor:
+        """Run a stage from a picture to its noise."""
+        steps = diffusion.steps(settings.steps)
+
+        def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+            healthy = torch.ones(len(noise), dtype=torch.bool, device=self.device)
+            denoise = diffusion.denoiser(dtype, healthy)
+            progress = partial(_report, watch, INVERSION, len(steps))
+            return invert(denoise, pixels.to(self.device, precise(dtype)), steps, noise, progress), healthy
+
+        return self._finite(INVERSION, noise, run)
+
+    def _painter(self, stage: str, vector: Tensor, words: Words, guidance: float, low: Tensor | None) -> Diffusion:
+        """A painting stage: the decoder of embeddings, or the upsampler of a smaller picture `low`."""
+        if low is None:
+            return self._decoder(vector, words, guidance)
+        return self._upsampler(stage, low, guidance)
+
+    def _decoder(self, vector: Tensor, words: Words, guidance: float) -> Diffusion:
+        def nets(dtype: torch.dtype) -> Nets:
             net = self._unet("decoder", dtype)
-            condition, mask = self._condition(vector, words, settings.guidance, dtype)
+            condition, mask = self._condition(vector, words, guidance, dtype)
+            return lambda x, t: net(x.to(dtype), t, condition.context, condition.time, mask), None
 
-            def predict(x: Tensor, t: Tensor) -> Tensor:
-                output: Tensor = net(x.to(dtype), t, condition.context, condition.time, mask)
-                return output
-
-            size = net.config.sample_size
-            x = noise.draw((net.config.in_channels, size, size), self.device).to(_precise(dtype))
-            return _sample("decoder", predict, schedule, settings, x, noise, watch)
-
-        return self._finite("decoder", noise, sample).clamp(-1, 1)
+        config = self._config("decoder", UNetConfig.from_config)
+        return Diffusion(
+            stage="decoder",
+            shape=(config.in_channels, config.sample_size, config.sample_size),
+            schedule=self._schedule("decoder_scheduler"),
+            guidance=guidance,
+            nets=nets,
+        )
 
     def _condition(
         self, vector: Tensor, words: Words, guidance: float, dtype: torch.dtype
@@ -173,19 +292,15 @@ class KarloPipeline:
         condition = net(image, spread.embedding.to(dtype), spread.hidden.to(dtype))
         return condition, F.pad(spread.mask, (net.config.clip_extra_context_tokens, 0), value=True)
 
-    def _upsample(
-        self, stage: str, part: str, pixels: Tensor, noise: Noise, settings: StageSettings, watch: Watch
-    ) -> Tensor:
-        """Paint the details of a larger picture; the last step has a net of its own."""
-        if settings.guidance != OFF:
-            raise BadSetting(
-                f"the {stage} guidance is {settings.guidance}", hint="upsamplers see no prompt: leave it at 1"
-            )
-        schedule = self._schedule(f"{part}_scheduler")
+    def _upsampler(self, stage: str, pixels: Tensor, guidance: float) -> Diffusion:
+        """The painter of the details of a larger picture; its last step has a net of its own."""
+        if guidance != OFF:
+            raise BadSetting(f"the {stage} guidance is {guidance}", hint="upsamplers see no prompt: leave it at 1")
+        part = UPSAMPLERS[stage]
+        size = self._config(f"{part}_first", UNetConfig.from_config).sample_size
 
-        def sample(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        def nets(dtype: torch.dtype) -> Nets:
             first, last = (self._unet(f"{part}_{which}", dtype) for which in ("first", "last"))
-            size = first.config.sample_size
             # On the CPU, because not every device can do it, and because it is nothing there.
             low = F.interpolate(pixels.cpu(), size=[size, size], mode="bicubic", antialias=True)
             low = low.to(self.device, dtype)
@@ -194,10 +309,15 @@ class KarloPipeline:
                 output: Tensor = net(torch.cat([x.to(dtype), low], dim=1), t)
                 return output
 
-            x = noise.draw((*pixels.shape[1:2], size, size), self.device).to(_precise(dtype))
-            return _sample(stage, partial(predict, first), schedule, settings, x, noise, watch, partial(predict, last))
+            return partial(predict, first), partial(predict, last)
 
-        return self._finite(stage, noise, sample).clamp(-1, 1)
+        return Diffusion(
+            stage=stage,
+            shape=(pixels.shape[1], size, size),
+            schedule=self._schedule(f"{part}_scheduler"),
+            guidance=guidance,
+            nets=nets,
+        )
 
     def _finite(self, stage: str, noise: Noise | None, run: Callable[[torch.dtype], tuple[Tensor, Tensor]]) -> Tensor:
         """Return the result of `run`, which also says whether each picture [b] stayed finite on the way.
@@ -223,6 +343,10 @@ class KarloPipeline:
             )
         return result
 
+    def _check_space(self, embedding: Embedding) -> None:
+        if embedding.space != self.space:
+            raise ValueError(f"this model decodes embeddings of {self.space}, not of {embedding.space}")
+
     def _schedule(self, part: str) -> Schedule:
         try:
             return Schedule.from_config(self.folder.config(part))
@@ -231,6 +355,20 @@ class KarloPipeline:
 
     def _text_encoder(self, dtype: torch.dtype) -> CLIPTextModel:
         return self._net("text_encoder", lambda json: CLIPTextModel(ClipTextConfig.from_config(json)), dtype)
+
+    def _image_encoder(self, dtype: torch.dtype) -> CLIPVisionModel:
+        return self._net("image_encoder", lambda json: CLIPVisionModel(ClipVisionConfig.from_config(json)), dtype)
+
+    def _preprocessing(self) -> ClipPreprocessing:
+        """As the folder says, else CLIP's own: older folders come without a feature_extractor."""
+        config = self.folder.preprocessing()
+        if config is None:
+            return ClipPreprocessing.for_size(self._config("image_encoder", ClipVisionConfig.from_config).image_size)
+        try:
+            return ClipPreprocessing.from_config(config)
+        except ValueError as problem:
+            where = str(self.folder.path / "feature_extractor")
+            raise BadFile(f"pictures can't be prepared so: {problem}", where) from problem
 
     def _prior(self, dtype: torch.dtype) -> PriorTransformer:
         return self._net("prior", lambda json: PriorTransformer(PriorConfig.from_config(json)), dtype)
@@ -256,17 +394,26 @@ class KarloPipeline:
     def _check(self) -> None:
         """Refuse parts that don't fit each other, before any of them is loaded."""
         text = self._config("text_encoder", ClipTextConfig.from_config)
-        prior = self._config("prior", PriorConfig.from_config)
         text_proj = self._config("text_proj", TextProjConfig.from_config)
         decoder = self._config("decoder", UNetConfig.from_config)
-        self._same("width of embeddings", "text_encoder", text.projection_dim, "prior", prior.embedding_dim)
-        self._same("width of text states", "text_encoder", text.hidden_size, "prior", prior.embedding_dim)
-        self._same("width of embeddings", "prior", prior.embedding_dim, "text_proj", text_proj.clip_embeddings_dim)
-        self._same("number of tokens", "tokenizer", self.tokenizer.context, "prior", prior.num_embeddings)
+        width = ("text_proj", text_proj.clip_embeddings_dim)
+        self._same("width of embeddings", "text_encoder", text.projection_dim, *width)
+        self._same("width of text states", "text_encoder", text.hidden_size, *width)
         self._same(
             "width of tokens", "text_proj", text_proj.cross_attention_dim, "decoder", decoder.cross_attention_dim
         )
         self._same("width of time", "text_proj", text_proj.time_embed_dim, "decoder", decoder.time_dim)
+        if "prior" in self.folder.parts:
+            prior = self._config("prior", PriorConfig.from_config)
+            self._same("width of embeddings", "prior", prior.embedding_dim, *width)
+            self._same("number of tokens", "tokenizer", self.tokenizer.context, "prior", prior.num_embeddings)
+        if "image_encoder" in self.folder.parts:
+            vision = self._config("image_encoder", ClipVisionConfig.from_config)
+            self._same("width of embeddings", "image_encoder", vision.projection_dim, *width)
+            side, read = vision.image_size, self._preprocessing().size
+            if read != (side, side):
+                what = f"the image_encoder reads {side} x {side} pixels, the feature_extractor makes {read}"
+                raise BadFolder(what, str(self.folder.path), "these parts are of different models")
         if self.tokenizer.end >= text.vocab_size or self.tokenizer.context > text.max_position_embeddings:
             raise BadFolder(
                 "the tokenizer's vocabulary or context is larger than the text_encoder's", str(self.folder.path)
@@ -298,51 +445,5 @@ class KarloPipeline:
             )
 
 
-def _precise(dtype: torch.dtype) -> torch.dtype:
-    """The type of what samplers compute, while the nets compute in `dtype`: 1 / sqrt(alpha_bar) goes up to 20000."""
-    return torch.promote_types(dtype, torch.float32)
-
-
-def _sample(
-    stage: str,
-    predict: Predict,
-    schedule: Schedule,
-    settings: StageSettings,
-    x: Tensor,
-    noise: Noise,
-    watch: Watch,
-    predict_last: Predict | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Run a stage from the noise `x`; return the sample and whether each picture [b] stayed finite in every step.
-
-    `predict_last` takes the last step, where given. Raises BadSteps if the schedule can't be walked in so many steps.
-    """
-    try:
-        steps = schedule.steps(settings.steps)
-    except ValueError as problem:
-        raise BadSteps(str(problem), where=stage) from problem
-    healthy = torch.ones(len(x), dtype=torch.bool, device=x.device)
-
-    def checked(predict: Predict) -> Predict:
-        def run(x: Tensor, t: Tensor) -> Tensor:
-            output = predict(x, t)
-            # A sum is finite only if all its terms are. Looked at here, because clipping would hide an infinity, and
-            # kept on the device: the only wait is at the end of the stage.
-            total = output.flatten(1).sum(dim=1, dtype=torch.float32)
-            healthy.logical_and_(total.isfinite().view(-1, len(healthy)).all(dim=0))
-            return output
-
-        return run
-
-    denoise = make_denoiser(checked(predict), schedule, settings.guidance)
-    if predict_last is not None:
-        denoise = _switched(denoise, make_denoiser(checked(predict_last), schedule, settings.guidance))
-    sampler = SAMPLERS[settings.sampler]
-    return sampler(denoise, x, steps, noise, lambda done: watch(stage, done, len(steps))), healthy
-
-
-def _switched(denoise: Denoiser, last: Denoiser) -> Denoiser:
-    def switched(x: Tensor, step: Step) -> Guess:
-        return last(x, step) if step.t_prev < 0 else denoise(x, step)
-
-    return switched
+def _report(watch: Watch, stage: str, steps: int, done: int) -> None:
+    watch(stage, done, steps)

@@ -4,6 +4,7 @@ model_index.json                      which pipeline this is
 tokenizer/                            vocab.json, merges.txt, tokenizer_config.json
 prior/, decoder/, …                   config.json and one .safetensors file
 prior_scheduler/, …                   scheduler_config.json
+feature_extractor/                    preprocessor_config.json, for the image_encoder
 dalle.json                            optional: the dials that suit this model (see registry.py)
 """
 
@@ -44,11 +45,31 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
             "upsampler_2": "super_res_2_scheduler",
         },
         optional=(("image_encoder",), ("super_res_2_first", "super_res_2_last", "super_res_2_scheduler")),
-    )
+    ),
+    # The same networks published for pictures instead of words: an image tower where the prior was.
+    "karlo-variations": Layout(
+        pipeline="UnCLIPImageVariationPipeline",
+        networks=("text_encoder", "image_encoder", "text_proj", "decoder", "super_res_first", "super_res_last"),
+        schedulers={
+            "decoder": "decoder_scheduler",
+            "upsampler": "super_res_scheduler",
+            "upsampler_2": "super_res_2_scheduler",
+        },
+        optional=(("super_res_2_first", "super_res_2_last", "super_res_2_scheduler"),),
+    ),
 }
 
 # The networks whose `sample_size` is the side of the picture that they paint, in the order of the chain.
 PAINTERS: Final = ("decoder", "super_res_first", "super_res_2_first")
+
+NEEDED: Final[Mapping[str, str]] = {
+    "generate": "prior",
+    "vary": "image_encoder",
+    "interpolate": "image_encoder",
+    "inpaint": "image_encoder",
+    "edit": "image_encoder",
+}
+"""What a model must have for each task beside what every model has."""
 
 PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".th")
 LARGEST_JSON: Final = 2**20  # bytes; published configs have 2 KB
@@ -62,7 +83,8 @@ class Folder:
     """A folder that has all parts of a known layout. Their contents are checked when they are asked for.
 
     path: the folder. layout: the key of its kind in `LAYOUTS`. parts: all parts that are here and that the layout
-    knows. networks: those of them that hold weights, in the order of the chain, optional ones last.
+    knows. networks: those of them that hold weights, in the order of the chain, optional ones last. tasks: what can
+    be done with these parts, by the names in `request.TASKS`.
 
     Raises:
         BadFolder: it is not a folder, it is empty, not a model, of a kind that is not known, or a part is missing.
@@ -83,6 +105,7 @@ class Folder:
         optional = [part for group in groups for part in group]
         self.parts = (*layout.networks, *schedulers, "tokenizer", *optional)
         self.networks = (*layout.networks, *(part for part in optional if not part.endswith("_scheduler")))
+        self.tasks = tuple(task for task, part in NEEDED.items() if part in self.parts)
         for part in self.parts:
             if not (path / part).is_dir():
                 raise BadFolder(f"the part {part} is missing from this model", str(path))
@@ -99,6 +122,15 @@ class Folder:
         for name, value in config.items():
             _check_size(name, value, path)
         return config
+
+    def preprocessing(self) -> dict[str, Any] | None:
+        """The JSON object that says how pictures are prepared for the image tower; None where there is none.
+
+        Raises:
+            BadFile: it is not a JSON object.
+        """
+        path = self._preprocessing_file()
+        return read_object(path) if path.is_file() else None
 
     def weights_file(self, part: str) -> Path:
         """The .safetensors file of a network: the plain one, or else the half-precision one.
@@ -173,7 +205,11 @@ class Folder:
         files = [file for part in self.networks for file in (self.weights_file(part), self._config_file(part))]
         files += [self._config_file(part) for part in self.parts if part.endswith("_scheduler")]
         files += [file for file in _listing(self.path / "tokenizer") if file.is_file()]
+        files += [file for file in (self._preprocessing_file(),) if file.is_file()]
         return combined_digest(self.path, files)
+
+    def _preprocessing_file(self) -> Path:
+        return self.path / "feature_extractor" / "preprocessor_config.json"
 
     def _config_file(self, part: str) -> Path:
         path = self.path / part / ("scheduler_config.json" if part.endswith("_scheduler") else "config.json")

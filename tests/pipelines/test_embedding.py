@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dallecli.errors import BadEmbedding
 from dallecli.pipelines.embedding import Embedding, cosine, slerp
 
 
@@ -59,7 +60,7 @@ def test_near_directions_lose_no_digits(apart):
 
 
 def test_opposite_directions_have_no_way_between_them():
-    with pytest.raises(ValueError, match="opposite"):
+    with pytest.raises(BadEmbedding, match="opposite"):
         slerp(embedding([1.0, 2.0]), embedding([-2.0, -4.0]), 0.5)
 
 

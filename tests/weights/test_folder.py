@@ -75,7 +75,7 @@ def test_a_folder_that_is_gone_is_no_folder(tmp_path: Path) -> None:
     assert "No such file or directory" in refusal(lambda: Folder(tmp_path / "gone")).what
 
 
-@pytest.mark.parametrize("pipeline", ["StableDiffusionPipeline", "UnCLIPImageVariationPipeline", None, 7, ["UnCLIP"]])
+@pytest.mark.parametrize("pipeline", ["StableDiffusionPipeline", "UnCLIPImg2ImgPipeline", None, 7, ["UnCLIP"]])
 def test_another_kind_of_model_is_named(model: Path, pipeline: object) -> None:
     write_json(model / "model_index.json", {"_class_name": pipeline})
     error = refusal(lambda: Folder(model))

@@ -1,0 +1,106 @@
+"""What a family of unCLIP models supplies, and the verbs are written on: `Model`. A family knows nothing of verbs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from dallecli.diffusion.noise import Noise
+from dallecli.pipelines.embedding import Embedding
+from dallecli.request import StageSettings
+
+Words = TypeVar("Words")
+
+Watch = Callable[[str, int, int], None]
+"""Called after each step with the stage, the steps done and the steps in all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hole:
+    """A part of pictures that is painted anew, while the rest is known and stays.
+
+    `pixels` [b 3 s s] in [-1, 1] are the pictures at the size of the last stage that runs, and `unknown`, boolean
+    [b 1 s s], is True where they are painted. Every step but the last is taken `resample` times.
+    """
+
+    pixels: Tensor
+    unknown: Tensor
+    resample: int
+
+    def at(self, size: int, device: torch.device) -> "Hole":
+        """The same for a stage that paints `size` pixels: known there is only what is known everywhere beneath."""
+        unknown = (F.adaptive_max_pool2d(self.unknown.float(), size) > 0).to(device)
+        return Hole(pixels=at_size(self.pixels, size).to(device), unknown=unknown, resample=self.resample)
+
+
+class Model(Protocol[Words]):
+    """The parts of an unCLIP model. `Words` is whatever the family keeps of a prompt it has read.
+
+    The batch is as long as `noise`, and all pictures in it are of the same words. Stages are keyed as in
+    `request.STAGES`.
+    """
+
+    def read(self, prompt: str) -> Words:
+        """Encode a prompt; "" is one, too, and means nothing."""
+        ...
+
+    def meaning(self, words: Words) -> Embedding:
+        """The embedding [1, d] of words, as CLIP's text tower has it."""
+        ...
+
+    def see(self, images: Sequence[Image.Image]) -> Embedding:
+        """The embeddings [b, d] of RGB pictures of any size, as CLIP's image tower has them."""
+        ...
+
+    def imagine(
+        self, words: Words, noise: Noise, settings: StageSettings, candidates: int, watch: Watch
+    ) -> tuple[Embedding, Tensor]:
+        """Let the prior make an image embedding [b, d] of each picture: the best of `candidates`.
+
+        Also returned is how well each fits the words, as the cosine [b] of the angle between both.
+        """
+        ...
+
+    def decode(
+        self,
+        embedding: Embedding,
+        words: Words,
+        noise: Noise,
+        stages: Mapping[str, StageSettings],
+        watch: Watch,
+        *,
+        start: Mapping[str, Tensor] | None = None,
+        eta: float | None = None,
+        hole: Hole | None = None,
+    ) -> Tensor:
+        """Paint embeddings to pixels [b, 3, s, s] in [-1, 1], running the painting stages that `stages` names.
+
+        `start` holds the x_T [b, 3, h, w] of every painting stage; without it, it is drawn. `eta` is DDIM's, for all
+        stages, and for no other sampler. With `hole`, the known part of the result is exactly `hole.pixels`.
+        """
+        ...
+
+    def invert(
+        self,
+        embedding: Embedding,
+        words: Words,
+        pixels: Tensor,
+        noise: Noise,
+        settings: StageSettings,
+        stages: Sequence[str],
+        watch: Watch,
+    ) -> dict[str, Tensor]:
+        """The x_T [b, 3, h, w] of the painting `stages`, from which `decode` paints `pixels` [b, 3, s, s] again.
+
+        That is with the sampler "ddim", `settings`' steps in every stage, its guidance in the decoder, and eta 0.
+        """
+        ...
+
+
+def at_size(pixels: Tensor, size: int) -> Tensor:
+    """Pictures [b 3 s s] averaged down to `size`, which is how upsamplers' low-resolution pictures are defined."""
+    return pixels if pixels.shape[-1] == size else F.adaptive_avg_pool2d(pixels, size)

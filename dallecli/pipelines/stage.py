@@ -1,0 +1,68 @@
+"""One diffusion stage of a pipeline, with its conditions bound: run forwards or backwards, and watched for overflow."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dallecli.diffusion.denoiser import Denoiser, Guess, make_denoiser
+from dallecli.diffusion.guidance import Predict
+from dallecli.diffusion.schedule import Schedule, Step
+from dallecli.errors import BadSteps
+
+Nets = tuple[Predict, Predict | None]
+"""A net with its conditions bound, and another for the last step where there is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diffusion:
+    """A stage: `nets` binds its nets in a floating-point type. Conditions are paired unless guidance is 1.
+
+    `shape` is that of one sample, without the batch.
+    """
+
+    stage: str
+    shape: tuple[int, ...]
+    schedule: Schedule
+    guidance: float
+    nets: Callable[[torch.dtype], Nets]
+
+    def steps(self, count: int) -> list[Step]:
+        """The visits of a run. Raises BadSteps if the schedule can't be walked in so many."""
+        try:
+            return self.schedule.steps(count)
+        except ValueError as problem:
+            raise BadSteps(str(problem), where=self.stage) from problem
+
+    def denoiser(self, dtype: torch.dtype, healthy: Tensor) -> Denoiser:
+        """A denoiser that clears the flag in `healthy`, boolean [b], of each picture for which a net overflows."""
+
+        def checked(predict: Predict) -> Predict:
+            def run(x: Tensor, t: Tensor) -> Tensor:
+                output = predict(x, t)
+                # A sum is finite only if all its terms are. Looked at here, because clipping would hide an infinity,
+                # and kept on the device: the only wait is at the end of the stage.
+                total = output.flatten(1).sum(dim=1, dtype=torch.float32)
+                healthy.logical_and_(total.isfinite().view(-1, len(healthy)).all(dim=0))
+                return output
+
+            return run
+
+        predict, predict_last = self.nets(dtype)
+        denoise = make_denoiser(checked(predict), self.schedule, self.guidance)
+        if predict_last is None:
+            return denoise
+        return _switched(denoise, make_denoiser(checked(predict_last), self.schedule, self.guidance))
+
+
+def precise(dtype: torch.dtype) -> torch.dtype:
+    """The type of what samplers compute, while the nets compute in `dtype`: 1 / sqrt(alpha_bar) goes up to 20000."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _switched(denoise: Denoiser, last: Denoiser) -> Denoiser:
+    def switched(x: Tensor, step: Step) -> Guess:
+        return last(x, step) if step.t_prev < 0 else denoise(x, step)
+
+    return switched
