@@ -208,7 +208,11 @@ class Run:
         finally:
             if log is not None:
                 log.close()
-        self.save()
+        try:
+            self.save()
+        except DiskFull as full:
+            hint = f"make room and run the same command again; {self._kept()}"
+            raise DiskFull(full.what, full.where, hint) from full
         self.team.wait()
 
     def _train(
@@ -357,10 +361,12 @@ class Run:
         try:
             self.save()
         except DalleError as problem:
-            kept = (
-                f"the state of step {_saved_step(self.state_file)} is kept" if self.state_file.exists() else "none is"
-            )
-            warn(f"{self.objective.name}: step {self.counters.step} was not saved, {problem.what}; {kept}")
+            warn(f"{self.objective.name}: step {self.counters.step} was not saved, {problem.what}; {self._kept()}")
+
+    def _kept(self) -> str:
+        if not self.state_file.exists():
+            return "no state is kept"
+        return f"the state of step {_saved_step(self.state_file)} is kept"
 
     def _validate(self, log: Log | None, warn: Callable[[str], None]) -> dict[str, float]:
         """Figures and a sheet of samples, with the averaged weights; nothing where another process does it."""

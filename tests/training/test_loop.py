@@ -220,8 +220,9 @@ def test_a_full_disk_at_a_checkpoint_keeps_the_one_before_and_training_goes_on(t
 def test_a_disk_that_is_full_to_the_end_is_an_error_and_the_last_checkpoint_stays(tmp_path: Path) -> None:
     run = train(tmp_path, 5)
     before = (tmp_path / STATE).read_bytes()
-    with files_of_at_most(500), pytest.raises(DiskFull):
+    with files_of_at_most(500), pytest.raises(DiskFull) as full:
         run.train(math.inf, steps=30)
+    assert "the state of step 5 is kept" in str(full.value.hint)
     assert (tmp_path / STATE).read_bytes() == before
     assert {path.name for path in tmp_path.iterdir()} == {STATE, "log.jsonl"}
 
