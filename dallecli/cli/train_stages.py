@@ -95,19 +95,29 @@ Threads = Annotated[
 
 _REST: Final = """
 
-    A run continues where it stopped, even where it was killed; with a larger budget it goes on. Several GPUs or
-    machines: accelerate launch -m dallecli train …
+    A run continues where it stopped, even where it was killed; with a larger budget it goes on. With several GPUs:
+    accelerate launch --multi_gpu -m dallecli train …
 
     \b
     Examples:
 """
 
-_WHOLE = "Train a whole model on your own pictures: CLIP, prior, decoder and upsamplers, one after the other."
+_WHOLE: Final = """Train a whole model on your own pictures.
+
+    CLIP, the prior, the decoder and the upsamplers, one after the other."""
 _STAGES: Final = {
-    "clip": "Train CLIP on your own pictures: what captions and pictures have in common.",
-    "prior": "Train the prior on your own pictures: from a caption to a CLIP image embedding.",
-    "decoder": "Train the decoder on your own pictures: from an embedding and a caption to a small picture.",
-    "upsampler": "Train the upsamplers on your own pictures: from a small picture to a large one.",
+    "clip": """Train CLIP on your own pictures.
+
+    It learns what captions and pictures have in common; the prior and the decoder stand on it.""",
+    "prior": """Train the prior on your own pictures.
+
+    It learns to tell from a caption the CLIP embedding of its picture.""",
+    "decoder": """Train the decoder on your own pictures.
+
+    It learns to paint a small picture of an embedding and a caption.""",
+    "upsampler": """Train the upsamplers on your own pictures.
+
+    They learn to paint the details of a picture that is larger.""",
 }
 
 
