@@ -61,15 +61,17 @@ def check(preset: Preset) -> None:
         # what a constructor may answer to numbers that make no network
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as problem:
             raise BadSetting(f"the network of {stage} cannot be built: {problem}", where=preset.name) from problem
-    width = preset.prior.get("embedding_dim", 768)
+    text, prior = ClipTextConfig.from_config(preset.text_encoder), PriorConfig.from_config(preset.prior)
+    width = prior.embedding_dim
     wanted = {
-        "text_encoder.hidden_size": (preset.text_encoder["hidden_size"], width),
-        "text_encoder.projection_dim": (preset.text_encoder["projection_dim"], width),
-        "text_proj.clip_embeddings_dim": (preset.text_proj.get("clip_embeddings_dim", 768), width),
-        "prior.num_embeddings": (preset.prior.get("num_embeddings", 77), preset.context),
+        "text_encoder.hidden_size": (text.hidden_size, width),
+        "text_encoder.projection_dim": (text.projection_dim, width),
+        "text_proj.clip_embeddings_dim": (TextProjConfig.from_config(preset.text_proj).clip_embeddings_dim, width),
+        "prior.num_embeddings": (prior.num_embeddings, preset.context),
     }
     if preset.image_encoder:
-        wanted["image_encoder.projection_dim"] = (preset.image_encoder["projection_dim"], width)
+        vision = ClipVisionConfig.from_config(preset.image_encoder)
+        wanted["image_encoder.projection_dim"] = (vision.projection_dim, width)
     for name, (is_, should) in wanted.items():
         if is_ != should:
             raise BadSetting(f"{name} is {is_}, but the other networks need {should}", where=preset.name)

@@ -92,6 +92,11 @@ class Preset:
         painters = (self.decoder, *self.upsamplers)
         return tuple(int(config["sample_size"]) for config in painters)
 
+    @property
+    def image_size(self) -> int:
+        """The side in pixels of what CLIP's image tower sees."""
+        return ClipVisionConfig.from_config(self.image_encoder).image_size
+
 
 def load_preset(name: str) -> Preset:
     """Read a preset of the starter.
@@ -184,6 +189,8 @@ def read_preset(raw: Mapping[str, Any], name: str) -> Preset:
     upsamplers = raw["upsamplers"]
     if not isinstance(upsamplers, list) or not all(isinstance(one, dict) for one in upsamplers):
         raise BadSetting("upsamplers is not a list of tables", where=name)
+    for painter in (raw["decoder"], *upsamplers):
+        _whole(painter, "sample_size", name)
     return Preset(
         name=name,
         context=_whole(raw, "context", name),
@@ -293,7 +300,7 @@ def _table(raw: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
 
 
 def _whole(raw: Mapping[str, Any], key: str, name: str) -> int:
-    value = raw[key]
+    value = raw.get(key)
     if type(value) is not int or value < 1:
         raise BadSetting(f"{key} is {value!r}, expected a whole number above 0", where=name)
     return value

@@ -67,8 +67,8 @@ LARGEST_TABLE: Final = 2**31
 """Bytes that the text states of all captions may take; more are computed when they are asked for."""
 SHOWN: Final = 16
 """Held-out pictures on the sheet that samples are compared with."""
-READERS: Final = {"clip": ("prior", "decoder")}
-"""The stages that stand on another one."""
+STAND_ON_CLIP: Final = ("prior", "decoder")
+"""The stages that read CLIP's embeddings, and would misread those of another CLIP."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,8 +170,8 @@ class Project:
                     where=self.preset.name,
                     hint=f"add runs.{stage} to it",
                 )
-            parts_of(self.preset.runs[stage].how, self.team.size, stage)
-        reads = [stage for stage in stages if stage == "clip" or stage in READERS["clip"]]
+            parts_of(self.preset.runs[stage].how, self.team.size, stage)  # or BadSetting
+        reads = [stage for stage in stages if stage in ("clip", *STAND_ON_CLIP)]
         if reads and not self.preset.image_encoder:
             raise BadFolder(
                 "the model has no image_encoder: its CLIP cannot see pictures",
@@ -186,7 +186,7 @@ class Project:
         """What the album of a listing is made of; `least` of None is the side of what the decoder paints."""
         sizes = set(self.preset.sizes)
         if self.preset.image_encoder:
-            sizes.add(int(self.preset.image_encoder["image_size"]))
+            sizes.add(self.preset.image_size)
         side = self.preset.sizes[0] if least is None else least
         return Terms(sizes=tuple(sorted(sizes)), data=listing.digest, least=side, mirrored=mirrored)
 
@@ -257,9 +257,10 @@ class Project:
         Raises:
             NonFinite, DiskFull: as `Run.train`.
         """
-        above = [reader for reader in READERS.get(stage, ()) if self.state_file(reader).exists()]
+        above = [other for other in STAND_ON_CLIP if stage == "clip" and self.state_file(other).exists()]
         if above:
-            return f"{' and '.join(above)} stand on it; remove {self.state} to train it again"
+            folders = " and ".join(str(self.state / other) for other in above)
+            return f"{' and '.join(above)} stand on it; remove {folders} to train it again"
         torch.manual_seed(1 + self.stages.index(stage))
         events = self.state / "tensorboard" / stage
         objective = self._objective(stage)
@@ -268,7 +269,7 @@ class Project:
         if run.counters.seconds >= seconds or (steps is not None and run.counters.step >= steps):
             if not self._is_written(stage):
                 self._finish(stage, run)
-            return f"its {_budget(seconds, steps)} are spent; give more --hours or --steps to go on"
+            return f"its {_budget(seconds, steps)} are spent; give more --hours or --train-steps to go on"
         run.train(seconds, watch, steps=steps, warn=warn)
         self._finish(stage, run)
         return None
@@ -288,7 +289,7 @@ class Project:
         """The stages whose networks were made for another CLIP than the one that was trained here."""
         if self.origin is None or not self.state_file("clip").exists():
             return ()
-        return tuple(stage for stage in READERS["clip"] if not self.state_file(stage).exists())
+        return tuple(stage for stage in STAND_ON_CLIP if not self.state_file(stage).exists())
 
     # What a stage is made of
 
@@ -401,11 +402,11 @@ class Project:
     @property
     def _table_bytes(self) -> int:
         distinct = len(set(self.album.captions)) + 1
-        return 2 * distinct * self.preset.context * int(self.preset.text_encoder["hidden_size"])
+        return 2 * distinct * self.preset.context * ClipTextConfig.from_config(self.preset.text_encoder).hidden_size
 
     @cached_property
     def _clip_pictures(self) -> Tensor:
-        return self._near(self.album.pictures[int(self.preset.image_encoder["image_size"])])
+        return self._near(self.album.pictures[self.preset.image_size])
 
     @cached_property
     def _ids(self) -> Tensor:
@@ -478,7 +479,7 @@ class Project:
                 write_network(out, "text_encoder", config, module.text_encoder)
                 write_network(out, "image_encoder", preset.image_encoder, module.image_encoder)
                 if new:
-                    write_feature_extractor(out, int(preset.image_encoder["image_size"]))
+                    write_feature_extractor(out, preset.image_size)
             case PriorTransformer():
                 write_network(out, "prior", preset.prior, module)
                 write_scheduler(out, "prior_scheduler", preset.schedulers["prior"])
