@@ -13,7 +13,12 @@ from typer.main import get_command
 from dallecli.cli.app import build
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "reference" / "cli.md"]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "guides").glob("*.md")),
+    ROOT / "docs" / "reference" / "cli.md",
+]
 
 
 def _lines(page: Path) -> list[str]:

@@ -279,7 +279,7 @@ def without(key: str) -> Callable[[dict[str, object]], object]:
         ("colour=red", "colour"),
         ("context=0", "context is 0"),
         ("no equals sign", "not a change"),
-        ("decoder={}", "sample_size is None"),
+        ("decoder.sample_size=0", "sample_size is 0"),
     ],
 )
 def test_a_preset_that_cannot_be_is_refused_by_the_name_of_the_setting(tmp_path: Path, change: str, said: str) -> None:
