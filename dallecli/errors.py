@@ -147,6 +147,13 @@ class WeightsError(DalleError):
 class NotDownloaded(WeightsError):
     """The model is known, but its files are not on this machine."""
 
+    def __init__(
+        self, what: str, where: str | None = None, hint: str | None = None, *, model: str | None = None
+    ) -> None:
+        """`model`: the name under which it can be pulled, None if it cannot."""
+        super().__init__(what, where, hint)
+        self.model = model
+
 
 class BadFolder(WeightsError):
     """The folder is not a model, or a part of it is missing."""

@@ -1,4 +1,7 @@
-"""The models that have a name (weights.toml), and any folder that somebody points at. No torch here.
+"""The models that have a name (weights.toml), and any folder or Hub repository that somebody points at. No torch here.
+
+`find` says what a model is, `locate` where it lies. Neither ever uses the network: what is not on this machine is an
+error that names the command which fetches it (see fetch.py).
 
 A folder that nobody registered gets the dials of the published model of its layout, changed by the `dalle.json` that
 may lie in it: `{"prior_candidates": 2, "stages": {"decoder": {"steps": 25, "guidance": 2.5}}}`.
@@ -16,26 +19,48 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from dallecli.errors import BadFile, BadFolder, NotDownloaded, UnknownModel
-from dallecli.request import STAGES, StageSettings
+from dallecli.errors import BadFile, BadFolder, NotDownloaded, TaskNotSupported, UnknownModel
+from dallecli.request import STAGES, TASKS, StageSettings
 from dallecli.weights.folder import LAYOUTS, Folder, read_object
+from dallecli.weights.hub import REPOSITORY
+from dallecli.weights.lock import folder_path, read_lock
 
 SAMPLERS: Final = ("ancestral", "ddim", "dpm++")
 """The names in diffusion's table of samplers, which cannot be asked without torch."""
 
-TASKS: Final = ("generate",)
+HUB: Final = "hf:"
+"""What the name of a model starts with that is a repository of the Hugging Face Hub."""
 
-PUBLISHED: Final[Mapping[str, str]] = {"karlo": "karlo"}
+LONGEST_NAME: Final = 200
+
+PUBLISHED: Final[Mapping[str, str]] = {"karlo": "karlo", "karlo-variations": "karlo"}
 """For each layout the registered model whose dials an unregistered folder of it gets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedParts:
+    """Some parts of a model, and where on the Hub they are.
+
+    repository: ORG/NAME. commit: in full where it is known, else None: it is taken when the model is pulled. folder:
+    where the parts lie in the model's folder, "" for the folder itself. names: of the parts. tasks: what they are
+    needed for, None for everything.
+    """
+
+    repository: str
+    commit: str | None
+    folder: str
+    names: tuple[str, ...]
+    tasks: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """An entry of weights.toml, or what stands in for one.
 
-    source: "package:FOLDER", "hub:ORG/NAME" or "folder:PATH". sizes: pixels, ascending, of the decoder and each
-    upsampler. stages: the model's own dials, keyed as in `request.STAGES`. parameters: numbers in all networks, None
-    where only the files know.
+    source: "package:FOLDER", "hub:ORG/NAME" or "folder:PATH". tasks: what it can do, nothing for a model that is
+    foreseen. sizes: pixels, ascending, of the decoder and each upsampler. stages: the model's own dials, keyed as in
+    `request.STAGES`. parameters: numbers in all networks, None where only the files know. clip: the public CLIP whose
+    space its embeddings are in, None where it is the model's own. parts: what a pull of it fetches.
     """
 
     name: str
@@ -49,6 +74,8 @@ class ModelSpec:
     stages: Mapping[str, StageSettings]
     prior_candidates: int
     parameters: int | None
+    clip: str | None = None
+    parts: tuple[PublishedParts, ...] = ()
 
     def memory(self, bytes_each: int = 4) -> int | None:
         """Bytes that the weights take with `bytes_each` bytes a number; None where only the files know."""
@@ -84,22 +111,28 @@ def read_registry(text: str, where: str) -> dict[str, ModelSpec]:
 
 
 def find(name_or_folder: str) -> ModelSpec:
-    """The model of this name, or the one in this folder. A name wins over a folder: write `./name` for the folder.
+    """The model of this name, in this folder, or, for hf:ORG/NAME@REVISION, in this repository of the Hub.
+
+    A name wins over a folder: write `./name` for the folder.
 
     Raises:
-        UnknownModel: there is neither.
+        UnknownModel: there is no such name or folder.
+        NotDownloaded: the repository was not pulled.
         BadFolder, BadFile: the folder is not a model, or does not describe itself well.
     """
     known = _registered()
     if name_or_folder in known:
         return known[name_or_folder]
+    if name_or_folder.startswith(HUB):
+        return _of_the_hub(name_or_folder)
     path = os.path.expanduser(name_or_folder)  # noqa: PTH111  # Path.expanduser raises for unknown users
     if os.path.lexists(path):
         return _unregistered(Folder(Path(path)))
     if os.sep in name_or_folder or name_or_folder.startswith((".", "~")):
         raise UnknownModel("there is no such model folder", name_or_folder)
     close = difflib.get_close_matches(name_or_folder, known, n=1, cutoff=0.6)
-    hint = f"did you mean {close[0]}?" if close else f"the models are {', '.join(known)}; a folder works, too"
+    names = ", ".join(known)
+    hint = f"did you mean {close[0]}?" if close else f"the models are {names}; a folder or hf:ORG/NAME works, too"
     raise UnknownModel(f"no model is called {name_or_folder!r}", hint=hint)
 
 
@@ -107,9 +140,11 @@ def locate(spec: ModelSpec) -> Folder:
     """The folder that holds a model's files. Never uses the network.
 
     Raises:
-        NotDownloaded: a Hub model is not in the Hugging Face cache, or the package came without its own.
+        TaskNotSupported: the model is foreseen, but cannot be painted with yet.
+        NotDownloaded: a Hub model was not pulled, or the package came without its own.
         BadFolder, BadFile: the folder is there, but not whole.
     """
+    check_ready(spec)
     kind, _, place = spec.source.partition(":")
     if kind == "package":
         path = Path(str(resources.files("dallecli") / place))
@@ -120,22 +155,65 @@ def locate(spec: ModelSpec) -> Folder:
         return Folder(path)
     if kind == "folder":
         return Folder(Path(place))
-    return _cached_snapshot(place, spec)
+    return _pulled(spec.name, place, parse_hub_name(spec.name)[1] if spec.name.startswith(HUB) else spec.commit)
 
 
-def _cached_snapshot(repository: str, spec: ModelSpec) -> Folder:
+def check_ready(spec: ModelSpec) -> None:
+    """Raises: TaskNotSupported, for a model that is foreseen, but cannot be painted with yet."""
+    if not spec.tasks:
+        ready = ", ".join(name for name, other in _registered().items() if other.tasks)
+        raise TaskNotSupported(f"{spec.name} is foreseen, but this version does not paint with it", hint=f"use {ready}")
+
+
+def parse_hub_name(name: str) -> tuple[str, str]:
+    """Repository and revision in hf:ORG/NAME or hf:ORG/NAME@REVISION; without one it is main.
+
+    Raises:
+        UnknownModel: the name is not of this form.
+    """
+    match = re.fullmatch(rf"{HUB}({REPOSITORY})(?:@([\w][\w./-]*))?", name, re.ASCII)
+    if match is None or ".." in name or len(name) > LONGEST_NAME:
+        raise UnknownModel(
+            f"{name!r} is not the name of a repository", hint="write hf:ORG/NAME or hf:ORG/NAME@REVISION"
+        )
+    return match[1], match[2] if match[2] is not None else "main"
+
+
+def _of_the_hub(name: str) -> ModelSpec:
+    """What stands in for a registry entry of a repository that was pulled, or lies in the Hugging Face cache."""
+    repository, revision = parse_hub_name(name)
+    folder = _pulled(name, repository, revision)
+    lock = read_lock(name)
+    return replace(
+        _unregistered(folder),
+        name=name,
+        description="a repository of the Hugging Face Hub",
+        source=f"hub:{repository}",
+        commit=lock.commits.get(repository) if lock is not None else None,
+        licence=lock.licence if lock is not None else None,
+    )
+
+
+def _pulled(name: str, repository: str, revision: str | None) -> Folder:
+    """The folder of a model that was pulled, or a whole snapshot that another program put into the cache."""
     from huggingface_hub import try_to_load_from_cache
 
-    index = try_to_load_from_cache(repository, "model_index.json", revision=spec.commit)
-    what = f"{spec.name} is not on this machine"
-    if isinstance(index, str):
-        try:
-            return Folder(Path(index).parent)
-        except BadFolder as problem:  # a download that stopped half-way
-            what = f"{spec.name} is on this machine only in part: {problem.what}"
-    pinned = "" if spec.commit is None else f" --revision {spec.commit}"
-    hint = f"hf download {repository}{pinned} --local-dir {spec.name}    then: --model ./{spec.name}"
-    raise NotDownloaded(what, hint=hint)
+    what = f"{name} is not on this machine"
+    lock = read_lock(name)
+    if lock is None:
+        index = try_to_load_from_cache(repository, "model_index.json", revision=revision)
+        place = Path(index).parent if isinstance(index, str) else None
+    else:
+        place = folder_path(name)
+        missing = lock.missing()
+        if missing:
+            what = f"{name} is on this machine only in part: {missing[0].path} is missing"
+    try:
+        if place is not None and place.is_dir() and (lock is None or not missing):
+            return Folder(place)
+    except BadFolder as problem:  # a download that stopped half-way
+        what = f"{name} is on this machine only in part: {problem.what}"
+    raise NotDownloaded(what, hint=f"dalle models pull {name}", model=name)
 
 
 def _unregistered(folder: Folder) -> ModelSpec:
@@ -151,6 +229,8 @@ def _unregistered(folder: Folder) -> ModelSpec:
         source=f"folder:{folder.path.resolve()}",
         commit=None,
         licence=None,
+        clip=None,
+        parts=(),
         sizes=sizes,
         stages=stages,
         parameters=None,
@@ -175,22 +255,43 @@ def _with_own_dials(spec: ModelSpec, file: Path) -> ModelSpec:
 def _spec(name: str, fields: "_Fields") -> ModelSpec:
     sizes = fields.sizes("sizes")
     stages = fields.table("stages")
+    tasks = fields.choices("tasks", TASKS.values())
+    source = fields.source("source")
+    parts = tuple(_parts(table) for table in fields.tables("parts")) if "parts" in fields else ()
+    commits = {part.repository: part.commit for part in parts}
     spec = ModelSpec(
         name=name,
         description=fields.text("description"),
-        layout=fields.choice("layout", LAYOUTS),
-        source=fields.source("source"),
-        commit=fields.text("commit") if "commit" in fields else None,
+        # What is foreseen only may have a layout that is not known yet.
+        layout=fields.choice("layout", LAYOUTS) if tasks else fields.text("layout"),
+        source=source,
+        commit=commits.get(source.partition(":")[2]),
         licence=fields.text("licence"),
-        tasks=fields.choices("tasks", TASKS),
+        tasks=tasks,
         sizes=sizes,
-        stages={stage: _stage(stages.table(stage)) for stage in STAGES[: len(sizes) + 1]},
+        stages={stage: _stage(stages.table(stage)) for stage in STAGES[: len(sizes) + 1] if stage in stages or tasks},
         prior_candidates=fields.whole("prior_candidates", 1),
         parameters=fields.whole("parameters", 1) if "parameters" in fields else None,
+        clip=fields.text("clip") if "clip" in fields else None,
+        parts=parts,
     )
     stages.finish()
     fields.finish()
     return spec
+
+
+def _parts(fields: "_Fields") -> PublishedParts:
+    parts = PublishedParts(
+        repository=fields.match("hub", REPOSITORY, "ORG/NAME"),
+        commit=fields.match("commit", "[0-9a-f]{40}", "a commit in full") if "commit" in fields else None,
+        folder=fields.match("folder", r"[a-z][\w-]*(\.\d[\w-]*)*", "the name of a folder")
+        if "folder" in fields
+        else "",
+        names=fields.texts("names", "[a-z][a-z0-9_]*"),
+        tasks=fields.choices("tasks", TASKS.values()) if "tasks" in fields else None,
+    )
+    fields.finish()
+    return parts
 
 
 def _stage(fields: "_Fields") -> StageSettings:
@@ -218,11 +319,29 @@ class _Fields:
             raise self._wrong(key, value, "a text")
         return value
 
-    def source(self, key: str) -> str:
+    def match(self, key: str, pattern: str, wanted: str) -> str:
         value = self.text(key)
-        if not re.fullmatch(r"package:[a-z_]+|hub:[\w.-]+/[\w.-]+", value, re.ASCII):
-            raise self._wrong(key, value, "package:FOLDER or hub:ORG/NAME")
+        if not re.fullmatch(pattern, value, re.ASCII):
+            raise self._wrong(key, value, wanted)
         return value
+
+    def source(self, key: str) -> str:
+        return self.match(key, rf"package:[a-z_]+|hub:{REPOSITORY}", "package:FOLDER or hub:ORG/NAME")
+
+    def texts(self, key: str, pattern: str) -> tuple[str, ...]:
+        values = self._take(key)
+        plain = isinstance(values, list) and all(
+            isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) for value in values
+        )
+        if not plain or not values:
+            raise self._wrong(key, values, "a list of names")
+        return tuple(values)
+
+    def tables(self, key: str) -> "list[_Fields]":
+        values = self._take(key)
+        if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
+            raise self._wrong(key, values, "a list of tables")
+        return [_Fields(value, self.where, f"{self._full_name(key)}[{k}]") for k, value in enumerate(values)]
 
     def choice(self, key: str, known: Collection[str]) -> str:
         value = self._take(key)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from dallecli.diffusion import samplers
-from dallecli.errors import BadFile, BadFolder, NotDownloaded, UnknownModel
+from dallecli.errors import BadFile, BadFolder, NotDownloaded, TaskNotSupported, UnknownModel
 from dallecli.request import STAGES, StageSettings
 from dallecli.weights import registry as module
 from dallecli.weights.registry import find, locate, read_registry, registry
@@ -34,11 +34,29 @@ upsampler = { sampler = "ancestral", steps = 7, guidance = 1.0 }
 
 def test_the_shipped_registry_is_in_order() -> None:
     models = registry()
-    assert list(models) == ["starter", "karlo"]
+    assert list(models) == ["starter", "karlo", "kandinsky", "sd-unclip"]
     for name, spec in models.items():
         assert spec.name == name
-        assert list(spec.stages) == list(STAGES[: len(spec.sizes) + 1])
-        assert spec.tasks == ("generate",)
+        if spec.tasks:
+            assert list(spec.stages) == list(STAGES[: len(spec.sizes) + 1])
+        if spec.source.startswith("hub:"):
+            assert spec.parts[0].repository == spec.source.removeprefix("hub:")
+    assert [name for name, spec in models.items() if spec.tasks] == ["starter", "karlo"]
+
+
+def test_commits_are_stated_where_they_are_known() -> None:
+    assert [part.commit for part in registry()["kandinsky"].parts] == [
+        "9fc51ad5732afc5d031724219d22e6c42179c5a8",
+        "9ae140d347fed8ce6e8bb3005dcc1f48543bb8e3",
+        "db790ad5cbcabed886f069ef2710774657621702",
+    ]
+    assert {part.commit for name in ("karlo", "sd-unclip") for part in registry()[name].parts} == {None}
+
+
+def test_what_is_foreseen_is_not_offered_for_painting() -> None:
+    for name in ("kandinsky", "sd-unclip"):
+        with pytest.raises(TaskNotSupported, match="does not paint with it"):
+            locate(find(name))
 
 
 def test_karlo_has_its_published_dials() -> None:
@@ -52,7 +70,9 @@ def test_karlo_has_its_published_dials() -> None:
 
 def test_the_size_of_karlo_is_that_of_its_published_networks() -> None:
     published = Path(__file__).parents[1] / "nets" / "published_keys"
-    counts = dict.fromkeys(("text_encoder", "prior", "text_proj", "decoder"), 1) | {"super_res_first": 2}
+    counts = dict.fromkeys(("text_encoder", "image_encoder", "prior", "text_proj", "decoder"), 1) | {
+        "super_res_first": 2
+    }
     total = sum(
         json.loads((published / f"{part}.json").read_text())["num_parameters"] * n for part, n in counts.items()
     )
@@ -185,6 +205,20 @@ def test_a_good_entry_is_read() -> None:
         ("[64, 256]", "[64, 128, 256]", r"m\.stages\.upsampler_2 is missing"),
         ('"d"', '""', r"m\.description is"),
         ("prior_candidates = 2", "prior_candidates = 2\ncolour = 3", r"not a setting of a model: m\.colour"),
+        ('"hub:org/name"', '"hub:org/name"\nparts = 3', r"m\.parts is 3, not a list of tables"),
+        ('"hub:org/name"', '"hub:org/name"\nparts = [{ hub = "o/../x", names = ["a"] }]', r"m\.parts\[0\]\.hub is"),
+        ('"hub:org/name"', '"hub:org/name"\nparts = [{ hub = "o/x", names = ["../a"] }]', r"m\.parts\[0\]\.names is"),
+        ('"hub:org/name"', '"hub:org/name"\nparts = [{ hub = "o/x", names = [] }]', r"m\.parts\[0\]\.names is"),
+        (
+            '"hub:org/name"',
+            '"hub:org/name"\nparts = [{ hub = "o/x", names = ["a"], folder = "../b" }]',
+            r"m\.parts\[0\]\.folder is",
+        ),
+        (
+            '"hub:org/name"',
+            '"hub:org/name"\nparts = [{ hub = "o/x", names = ["a"], commit = "main" }]',
+            r"m\.parts\[0\]\.commit is 'main', not a commit in full",
+        ),
         ("[m.stages]", "[m.stages]\nthird = {}", r"not a setting of a model: m\.stages\.third"),
     ],
 )
@@ -222,8 +256,8 @@ def test_karlo_that_is_not_here_comes_with_the_command_that_gets_it(cache: Path)
     with pytest.raises(NotDownloaded) as raised:
         locate(find("karlo"))
     assert raised.value.exit_code == 3
-    assert "hf download kakaobrain/karlo-v1-alpha --local-dir karlo" in str(raised.value.hint)
-    assert "--model ./karlo" in str(raised.value.hint)
+    assert raised.value.hint == "dalle models pull karlo"
+    assert raised.value.model == "karlo"
 
 
 def test_karlo_in_the_hugging_face_cache_is_used_without_a_network(cache: Path, tmp_path: Path) -> None:

@@ -1,0 +1,188 @@
+"""What was pulled, written down: of which commit, which files, how long, with which sha256. One JSON file a model.
+
+The lock is written when a pull has been planned, before a byte is fetched, so that an interrupted pull goes on with the
+same commit, whatever the branch has become. It lies beside the Hugging Face cache, as does the model's folder, whose
+files are links into the cache:
+
+    $HF_HOME/hub/                        the Hugging Face cache, as every program knows it
+    $HF_HOME/dalle/karlo.lock.json       this file
+    $HF_HOME/dalle/karlo/                the model in the published layout, complete or absent
+    $HF_HOME/dalle/converted/            what was pickled, as safetensors, by sha256
+"""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from dallecli.errors import BadFile
+from dallecli.weights.folder import PICKLES, read_object
+
+FORMAT: Final = "dalle-lock/1"
+SUFFIX: Final = ".lock.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LockedFile:
+    """One file of a model.
+
+    path: in the model's folder. repository, source, size, etag: what it is made of, as in `hub.RemoteFile`. sha256: of
+    the bytes under `path`, in hex; None until they have been here. ours: whether they were not in the cache before the
+    first pull, and so a removal may take them out again.
+    """
+
+    path: str
+    repository: str
+    source: str
+    size: int
+    etag: str
+    sha256: str | None = None
+    ours: bool
+
+    @property
+    def pickled(self) -> bool:
+        """Whether it is published as a pickle, and kept as what was converted from it."""
+        return self.source.endswith(PICKLES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lock:
+    """A pulled model. commits: of each repository. tasks, half: what was asked for. files: sorted by path."""
+
+    model: str
+    licence: str | None
+    commits: Mapping[str, str]
+    tasks: tuple[str, ...]
+    half: bool
+    files: tuple[LockedFile, ...]
+
+    def blob(self, file: LockedFile) -> Path:
+        """Where the bytes of a file lie: in the cache, or among what was converted."""
+        if file.pickled:
+            return converted(file.sha256 if file.sha256 is not None else "unknown")
+        return cached(file.repository, file.etag)
+
+    def missing(self) -> list[LockedFile]:
+        """The files whose bytes are not here in full; only their presence and their length are looked at.
+
+        What was converted has no length in the lock; its header tells when it is read.
+        """
+        return [file for file in self.files if not self._here(file)]
+
+    def _here(self, file: LockedFile) -> bool:
+        try:
+            size = self.blob(file).stat().st_size
+        except OSError:
+            return False
+        return file.sha256 is not None and (file.pickled or size == file.size)
+
+    def with_file(self, changed: LockedFile) -> "Lock":
+        """The lock with a file's entry replaced."""
+        return replace(self, files=tuple(changed if file.path == changed.path else file for file in self.files))
+
+    def write(self) -> None:
+        """Replace the lock file in one step. Raises: OSError."""
+        path = lock_path(self.model)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f"{path.name}.{os.getpid()}")
+        with draft.open("w", encoding="utf-8") as file:
+            json.dump({"format": FORMAT, **asdict(self)}, file, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+
+
+def home() -> Path:
+    """Where locks and the folders of pulled models lie, beside the Hugging Face cache."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HOME) / "dalle"
+
+
+def folder_path(model: str) -> Path:
+    """Where the folder of a pulled model lies. The names hf:ORG/NAME@REVISION become names of folders, each its own."""
+    return home() / quote(model.replace("hf:", "hf--", 1).replace("/", "--", 1), safe="@")
+
+
+def lock_path(model: str) -> Path:
+    """Where the lock of a model lies."""
+    folder = folder_path(model)
+    return folder.with_name(folder.name + SUFFIX)
+
+
+def repository_cache(repository: str) -> Path:
+    """A repository's folder in the Hugging Face cache."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+
+
+def cached(repository: str, etag: str) -> Path:
+    """Where the Hugging Face cache keeps the bytes that the Hub calls `etag`."""
+    return repository_cache(repository) / "blobs" / etag
+
+
+def converted(sha256: str) -> Path:
+    """Where a converted file lies."""
+    return home() / "converted" / f"{sha256}.safetensors"
+
+
+def read_lock(model: str) -> Lock | None:
+    """The lock of a model; None if it was never pulled.
+
+    Raises:
+        BadFile: the lock file cannot be read, or is none.
+    """
+    path = lock_path(model)
+    return _read(path) if path.is_file() else None
+
+
+def all_locks() -> list[Lock]:
+    """The locks of all models that were pulled; what is not a lock is left out."""
+    locks = []
+    for path in sorted(home().glob(f"*{SUFFIX}")):
+        try:
+            locks.append(_read(path))
+        except BadFile:
+            continue
+    return locks
+
+
+def _read(path: Path) -> Lock:
+    content = read_object(path)
+    hint = "remove it, and pull the model again"
+    if content.pop("format", None) != FORMAT:
+        raise BadFile("this is not a lock file of this version", str(path), hint)
+    try:
+        files = tuple(_file(entry) for entry in content.pop("files"))
+        lock = Lock(**{**content, "tasks": tuple(content["tasks"]), "files": files})
+        # The names decide which files are read, linked and removed.
+        sound = all(
+            re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name, re.ASCII) and re.fullmatch("[0-9a-f]{40}", commit)
+            for name, commit in lock.commits.items()
+        )
+        if not sound or not isinstance(lock.model, str) or lock_path(lock.model) != path:
+            raise ValueError("a name in it is wrong")
+    except (ValueError, TypeError, KeyError, AttributeError) as problem:
+        raise BadFile(f"this lock file is damaged: {problem}", str(path), hint) from problem
+    return lock
+
+
+def _file(entry: dict[str, Any]) -> LockedFile:
+    file = LockedFile(**entry)
+    plain = r"[\w-][\w.+-]*(/[\w-][\w.+-]*)*"
+    digests = [file.etag, *([] if file.sha256 is None else [file.sha256])]
+    sound = (
+        re.fullmatch(plain, file.path, re.ASCII)
+        and re.fullmatch(plain, file.source, re.ASCII)
+        and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", file.repository, re.ASCII)
+        and all(re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", digest) for digest in digests)
+        and type(file.size) is int
+    )
+    if not sound:
+        raise ValueError(f"the entry of {file.path} is wrong")
+    return file
