@@ -39,6 +39,9 @@ DUMPING_GROUNDS = {"util", "utils", "common", "helper", "helpers", "base", "core
 
 BANNED = {"torch.load", "pickle.load", "pickle.loads", "torch.set_grad_enabled", "torch.manual_seed"}
 
+# Pickles are opened here alone: in a process of its own, and for tensors only.
+CONVERTER = HOUSE / "weights" / "convert.py"
+
 # Networks draw their first weights from the global generator, so who trains them has to seed it.
 SEEDS_THE_WORLD = "training"
 
@@ -122,6 +125,9 @@ def test_nothing_is_swallowed_loaded_loosely_or_unpickled(path):
             loose = any(word.arg == "strict" and ast.unparse(word.value) == "False" for word in node.keywords)
             assert not (node.func.attr == "load_state_dict" and loose), f"{path}:{node.lineno}: weights load strictly"
             called = ast.unparse(node.func)
+            if called == "torch.load" and path == CONVERTER:
+                assert "weights_only=True" in [ast.unparse(word) for word in node.keywords]
+                continue
             if not (called == "torch.manual_seed" and _room(path) == SEEDS_THE_WORLD):
                 assert called not in BANNED, f"{path}:{node.lineno}: {called}"
     for mark in ("TODO", "FIXME", "XXX"):
@@ -175,7 +181,8 @@ def test_short_commands_answer_in_a_quarter_of_a_second(arguments):
 def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
     rooms = (
         "cli.app errors source request recipe inputs embedding_file picture reading masks canvas animation engine safe "
-        "studio tokens weights.registry weights.folder weights.digest weights.header cli.arguments cli.settings "
+        "studio tokens weights.registry weights.folder weights.digest weights.header weights.hub weights.lock "
+        "weights.fetch weights.convert cli.pulling cli.arguments cli.settings "
         "cli.painting cli.output cli.prompts cli.display cli.reference"
     )
     code = "\n".join(f"import dallecli.{room}" for room in rooms.split())
@@ -244,6 +251,10 @@ def test_a_new_option_is_a_decision():
         "doctor": {"--json", "--debug"} | model,
         "models list": {"--json", "--debug"},
         "models path": {"name", "--debug"},
+        "models pull": {"name", "--for", "--half"} | manners,
+        "models verify": {"names"} | manners,
+        "models remove": {"name", "--yes", "-y"} | manners,
+        "models convert": {"source", "target"} | manners,
     }
     assert {"models", "train"} == set(root.commands) - set(leaves)
 

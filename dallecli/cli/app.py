@@ -24,12 +24,13 @@ from dallecli.cli.help import SectionedCommand, SectionedGroup
 from dallecli.cli.inpaint import inpaint
 from dallecli.cli.interpolate import interpolate
 from dallecli.cli.models import models
+from dallecli.cli.pulling import offer
 from dallecli.cli.rank import rank
 from dallecli.cli.replay import replay
 from dallecli.cli.show import show
 from dallecli.cli.train import train
 from dallecli.cli.vary import vary
-from dallecli.errors import BadConfig, DalleError, InternalError, Interrupted, OutOfMemory, RequestError
+from dallecli.errors import BadConfig, DalleError, InternalError, Interrupted, NotDownloaded, OutOfMemory, RequestError
 from dallecli.safe import safe
 
 CONFIGURED = frozenset({"generate", "vary", "interpolate", "inpaint", "edit", "rank", "embed", "doctor"})
@@ -110,7 +111,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         with _signals_raise():
             app = build(completion="_DALLE_COMPLETE" in os.environ or any(option in given for option in COMPLETION))
-            code = app(args=list(arguments), prog_name="dalle", standalone_mode=False)
+            code = _called(app, arguments, may_ask=not as_json)
     except Stopped as stopped:
         return _stopped(stopped.number, as_json=as_json)
     except Exception as error:
@@ -121,6 +122,16 @@ def run(arguments: Sequence[str]) -> int:
         return failure.exit_code
     # Typer returns the code of an early end (--help, --version).
     return code if isinstance(code, int) else 0
+
+
+def _called(app: typer.Typer, arguments: Sequence[str], *, may_ask: bool) -> object:
+    """Run the application; where a model is missing that somebody at a terminal then wants pulled, once more."""
+    try:
+        return app(args=list(arguments), prog_name="dalle", standalone_mode=False)
+    except NotDownloaded as missing:
+        if not (may_ask and offer(missing)):
+            raise
+    return app(args=list(arguments), prog_name="dalle", standalone_mode=False)
 
 
 def _explain(error: Exception) -> DalleError:

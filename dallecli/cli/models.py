@@ -1,6 +1,5 @@
-"""`dalle models`: what can be painted with, and where it lies."""
+"""`dalle models`: what can be painted with, where it lies, and how it gets there."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -11,12 +10,12 @@ from dallecli.cli.help import SectionedCommand
 if TYPE_CHECKING:
     from dallecli.weights.registry import ModelSpec
 
-models = typer.Typer(rich_markup_mode=None, help="The models: which there are, and where.")
+models = typer.Typer(rich_markup_mode=None, help="The models: which there are, where they are, and how to get them.")
 
 
 @models.command("list", cls=SectionedCommand)
 def list_models(json: options.Json = False, debug: options.Debug = False) -> None:
-    """List the models that have a name.
+    """List the models that have a name, and those that were pulled.
 
     Whether they are on this machine, the sizes that they paint, and what they are; --json has everything else.
 
@@ -26,17 +25,21 @@ def list_models(json: options.Json = False, debug: options.Debug = False) -> Non
       dalle models list --json | jq -r .licence
     """
     from dallecli.cli.display import emit_json, emit_table
-    from dallecli.weights.registry import registry
+    from dallecli.weights.lock import all_locks
+    from dallecli.weights.registry import find, registry
 
-    specs = registry().values()
+    known = registry()
+    others = [lock.model for lock in all_locks() if lock.model not in known and not lock.missing()]
+    specs = [*known.values(), *(find(name) for name in others)]
     if json:
         for spec in specs:
             emit_json(_facts(spec))
         return
-    emit_table(
-        ("NAME", "HERE", "PIXELS", "WHAT"),
-        [(spec.name, _presence(spec), ", ".join(map(str, spec.sizes)), spec.description) for spec in specs],
-    )
+    rows = []
+    for spec in specs:
+        what = spec.description if spec.tasks else f"{spec.description} (foreseen: not painted with yet)"
+        rows.append((spec.name, _presence(spec), ", ".join(map(str, spec.sizes)), what))
+    emit_table(("NAME", "HERE", "PIXELS", "WHAT"), rows)
 
 
 @models.command("path", cls=SectionedCommand)
@@ -56,7 +59,172 @@ def path(name: options.ModelName, debug: options.Debug = False) -> None:
     emit_line(str(locate(find(name)).path))
 
 
+@models.command("pull", cls=SectionedCommand)
+def pull(
+    name: options.PullName,
+    tasks: options.ForTasks = None,
+    half: options.Half = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Fetch a model from the Hugging Face Hub, or mend one.
+
+    Every byte is checked against what the Hub says it is. A pull that was stopped goes on where it stopped; what is
+    here and right is not fetched again. Prints the model's folder.
+
+    \b
+    Examples:
+      dalle models pull karlo
+      dalle models pull karlo --for vary
+      dalle models pull hf:kakaobrain/karlo-v1-alpha@main
+    """
+    from dallecli.cli.display import emit_json, emit_line
+    from dallecli.cli.pulling import pull_model
+    from dallecli.weights.registry import check_ready, registry
+
+    known = registry()
+    if name in known:
+        check_ready(known[name])
+    pulled = pull_model(name, tasks=tasks, half=True if half else None, quiet=quiet)
+    if json:
+        lock = pulled.lock
+        size = sum(file.size for file in lock.files)
+        path = str(pulled.folder)
+        emit_json({"name": name, "path": path, "commits": dict(lock.commits), "bytes": size, "fetched": pulled.fetched})
+    else:
+        emit_line(str(pulled.folder))
+
+
+@models.command("verify", cls=SectionedCommand)
+def verify(
+    names: options.PulledNames = None,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Read every byte of pulled models again, and compare with what was pulled.
+
+    A file that is wrong is put aside, so that nothing uses it; the next pull fetches it again. Of a folder of your own
+    the headers are checked: nobody wrote down what its bytes were.
+
+    \b
+    Examples:
+      dalle models verify
+      dalle models verify karlo || dalle models pull karlo
+    """
+    from dallecli.cli.display import emit_json, emit_line
+    from dallecli.cli.pulling import Watcher
+    from dallecli.errors import BadFile
+    from dallecli.weights import fetch
+    from dallecli.weights.lock import all_locks, folder_path, read_lock
+    from dallecli.weights.registry import find, locate
+
+    bad = []
+    for name in names if names is not None else [lock.model for lock in all_locks()]:
+        lock = read_lock(name)
+        wrong = []
+        if lock is None:
+            path = locate(find(name)).path
+            locate(find(name)).parameters()
+        else:
+            path = folder_path(name)
+            with Watcher(quiet=quiet) as watcher:
+                wrong = [file.path for file in fetch.verify(lock, watcher.show)]
+        bad += [(name, path / file) for file in wrong]
+        if json:
+            emit_json({"name": name, "path": str(path), "locked": lock is not None, "wrong": wrong})
+        elif not wrong:
+            emit_line(f"{name}: good" if lock is not None else f"{name}: good, by its headers")
+    if bad:
+        name, file = bad[0]
+        others = "" if len(bad) == 1 else f", and {len(bad) - 1} more are"
+        raise BadFile(f"a file of {name} is missing or wrong{others}", str(file), f"dalle models pull {name}")
+
+
+@models.command("remove", cls=SectionedCommand)
+def remove(
+    name: options.PullName,
+    yes: options.Yes = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Remove a pulled model from this machine.
+
+    Files that another model uses stay, and so do those that were in the Hugging Face cache before the pull.
+
+    \b
+    Examples:
+      dalle models remove karlo
+    """
+    import sys
+
+    from dallecli.cli.display import complain, emit_json
+    from dallecli.cli.pulling import size
+    from dallecli.errors import NotDownloaded, RequestError
+    from dallecli.safe import safe
+    from dallecli.weights import fetch
+    from dallecli.weights.lock import read_lock
+    from dallecli.weights.registry import find
+
+    lock = read_lock(name)
+    if lock is None:
+        find(name)  # says what was perhaps meant
+        raise NotDownloaded(f"{name} was not pulled: there is nothing to remove")
+    if not yes:
+        if sys.stdin is None or not sys.stdin.isatty():
+            raise RequestError("nobody is here to ask", hint=f"dalle models remove {name} --yes")
+        if not typer.confirm(f"Remove {safe(name, 100)}?", err=True):
+            return
+    freed = fetch.remove(lock)
+    if json:
+        emit_json({"name": name, "freed": freed})
+    elif not quiet:
+        complain(f"{safe(name, 100)} is removed: {size(freed)} are free again")
+
+
+@models.command("convert", cls=SectionedCommand)
+def convert(
+    source: options.Checkpoint,
+    target: options.Converted,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Turn pickled weights into safetensors.
+
+    A pickle is a program. It is opened in a process of its own that knows tensors only, and is ended when it tries
+    anything else. Of a folder everything else is copied. A pull does this by itself where it has to.
+
+    \b
+    Examples:
+      dalle models convert karlo-from-a-friend karlo-safe
+      dalle models convert pytorch_model.bin model.safetensors
+    """
+    from dallecli.cli.display import emit_json, emit_line
+    from dallecli.errors import BadOutput
+    from dallecli.weights.convert import convert_file, convert_folder
+    from dallecli.weights.digest import file_digest
+
+    if target.exists():
+        raise BadOutput("this is already there", str(target), "choose another name")
+    if not source.is_dir():
+        before = file_digest(source)
+        convert_file(source, target)
+        pairs = [(source, before, target)]
+    else:
+        pairs = [(pickle, file_digest(pickle), written) for pickle, written in convert_folder(source, target).items()]
+    for pickle, before, written in pairs:
+        if json:
+            after = file_digest(written)
+            emit_json({"source": str(pickle), "source_sha256": before, "path": str(written), "sha256": after})
+    if not json:
+        emit_line(str(target))
+
+
 def _facts(spec: "ModelSpec") -> dict[str, Any]:
+    memory = {kind: spec.memory(width) for kind, width in (("fp32", 4), ("bf16", 2), ("fp16", 2))}
     return {
         "name": spec.name,
         "description": spec.description,
@@ -64,10 +232,13 @@ def _facts(spec: "ModelSpec") -> dict[str, Any]:
         "layout": spec.layout,
         "source": spec.source,
         "commit": spec.commit,
+        "repositories": {part.repository: part.commit for part in spec.parts},
         "licence": spec.licence,
         "tasks": list(spec.tasks),
         "sizes": list(spec.sizes),
         "parameters": spec.parameters,
+        "memory": memory if spec.parameters is not None else None,
+        "clip": spec.clip,
         "prior_candidates": spec.prior_candidates,
         "stages": {
             name: {"sampler": stage.sampler, "steps": stage.steps, "guidance": stage.guidance}
@@ -77,11 +248,14 @@ def _facts(spec: "ModelSpec") -> dict[str, Any]:
 
 
 def _presence(spec: "ModelSpec") -> str:
-    """Where a model is, at a glance. Opening the cache properly would double the time of the command."""
+    """Where a model is, at a glance: nothing is read but its lock and the lengths of its files."""
     kind, _, place = spec.source.partition(":")
     if kind == "package":
         return "included"
-    from huggingface_hub.constants import HF_HUB_CACHE
+    from dallecli.weights.lock import folder_path, read_lock, repository_cache
 
-    snapshots = Path(HF_HUB_CACHE) / f"models--{place.replace('/', '--')}" / "snapshots"
+    lock = read_lock(spec.name)
+    if lock is not None:
+        return "in part" if lock.missing() or not folder_path(spec.name).is_dir() else "pulled"
+    snapshots = repository_cache(place) / "snapshots"
     return "cached" if snapshots.is_dir() and any(snapshots.iterdir()) else "no"

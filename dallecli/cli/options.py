@@ -23,7 +23,7 @@ def _model_names(incomplete: str) -> list[str]:
     """Names for the shell's completion."""
     from dallecli.weights.registry import registry
 
-    return [name for name in registry() if name.startswith(incomplete)]
+    return [name for name, spec in registry().items() if spec.tasks and name.startswith(incomplete)]
 
 
 Prompts = Annotated[
@@ -370,3 +370,24 @@ ModelName = Annotated[
     str,
     typer.Argument(metavar="NAME", help="A name from `dalle models list`, or a folder.", autocompletion=_model_names),
 ]
+
+PullName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="A name from `dalle models list`, or hf:ORG/NAME[@REVISION].", autocompletion=_model_names
+    ),
+]
+PulledNames = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME", help="Models; all that were pulled if none is given.", show_default=False),
+]
+ForTasks = Annotated[
+    list[str] | None,
+    typer.Option("--for", metavar="TASK", help="Only the parts for this: generate, vary, … May be repeated."),
+]
+Half = Annotated[bool, typer.Option("--half", help="Weights in half precision, where they are published.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", rich_help_panel=MANNERS)]
+Checkpoint = Annotated[
+    Path, typer.Argument(metavar="SOURCE", help="A pickled checkpoint, or a model folder with some.")
+]
+Converted = Annotated[Path, typer.Argument(metavar="TARGET", help="The .safetensors file, or the folder, to write.")]

@@ -1,0 +1,134 @@
+"""A model on its way from the Hub, for whoever watches: what comes, under which licence, how fast, how long yet."""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dallecli.cli.display import complain
+from dallecli.errors import NotDownloaded
+from dallecli.safe import safe
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from dallecli.weights.fetch import Plan, Pulled, Transfer
+
+SPARSE_SECONDS = 10.0
+
+
+def pull_model(name: str, *, tasks: Sequence[str] | None, half: bool | None, quiet: bool) -> "Pulled":
+    """Pull a model and show it on standard error. Raises what `fetch.pull` raises."""
+    from dallecli.weights.fetch import pull
+
+    with Watcher(quiet=quiet) as watcher:
+        return pull(name, tasks=tasks, half=half, agree=watcher.announce, watch=watcher.show)
+
+
+def offer(error: NotDownloaded) -> bool:
+    """Ask somebody at a terminal whether the model that is missing should be pulled now, and do it. Else False.
+
+    Nothing is asked of the Hub before the answer.
+    """
+    if error.model is None or not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+        return False
+    import typer
+
+    complain(f"{safe(error.what)}.")
+    if not typer.confirm(f"Fetch {_about(error.model)} now?", err=True):
+        return False
+    pull_model(error.model, tasks=None, half=None, quiet=False)
+    return True
+
+
+class Watcher:
+    """A bar in a terminal, a line now and then elsewhere, nothing with `quiet`."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._animated = not quiet and _is_terminal(sys.stderr)
+        self._bars: Bars | None = None
+        self._task: TaskID | None = None
+        self._shown = time.monotonic()
+
+    def __enter__(self) -> "Watcher":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def announce(self, plan: "Plan") -> None:
+        """Say what is about to be fetched; of a new model also under which licence."""
+        if self._quiet or plan.bytes == 0:
+            return
+        lock = plan.lock
+        complain(f"{safe(lock.model, 100)}: {size(plan.bytes)} from {safe(', '.join(lock.commits), 200)}")
+        if plan.fresh:
+            licence = "no licence is stated" if lock.licence is None else f"licence: {safe(lock.licence, 100)}"
+            complain(f"{licence}; its words are at {_address(next(iter(lock.commits)))}")
+
+    def show(self, step: "Transfer") -> None:
+        """So far it is."""
+        if self._animated:
+            self._move(step)
+        elif not self._quiet and time.monotonic() - self._shown >= SPARSE_SECONDS:
+            self._shown = time.monotonic()
+            complain(f"{step.doing} {safe(step.path, 100)}: {size(step.done)} of {size(step.total)}")
+
+    def _move(self, step: "Transfer") -> None:
+        if self._bars is None or self._task is None:
+            self._bars = _new_bars()
+            self._bars.start()
+            # What is here already is no part of the speed.
+            self._task = self._bars.add_task("", total=step.total, completed=step.done)
+        part = step.path.rpartition("/")[0]
+        description = f"{step.doing} {safe(part if part else step.path, 40)}"
+        self._bars.update(self._task, description=description, completed=step.done, total=step.total)
+
+
+def size(amount: int) -> str:
+    """Bytes, as people say it."""
+    if amount >= 10**8:
+        return f"{amount / 1e9:.1f} GB"
+    return f"{amount / 1e6:.1f} MB" if amount >= 10**5 else f"{amount / 1e3:.1f} KB"
+
+
+def _about(name: str) -> str:
+    """What would be fetched, as far as it is known without asking."""
+    from dallecli.weights.registry import registry
+
+    spec = registry().get(name)
+    if spec is None:
+        return safe(name, 100)
+    memory = spec.memory()
+    about = "it" if memory is None else f"about {size(memory)}"
+    return f"{about} from {spec.source.partition(':')[2]} (licence {spec.licence})"
+
+
+def _address(repository: str) -> str:
+    from dallecli.weights.hub import host
+
+    return f"{host()}/{repository}"
+
+
+def _is_terminal(stream: Any) -> bool:
+    return stream is not None and bool(stream.isatty())
+
+
+def _new_bars() -> "Bars":
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=20),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(compact=True),
+        console=Console(stderr=True, markup=False, emoji=False, highlight=False),
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
