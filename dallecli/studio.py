@@ -29,6 +29,7 @@ from dallecli.safe import safe
 from dallecli.tokens import ClipTokenizer
 from dallecli.weights.digest import file_digest
 from dallecli.weights.folder import NEEDED, Folder
+from dallecli.weights.lock import check_bytes
 from dallecli.weights.registry import SAMPLERS, ModelSpec, find, locate
 
 if TYPE_CHECKING:
@@ -195,6 +196,7 @@ class LocalEngine:
         if opened is None or (opened.source, opened.placement) != (model.spec.source, placement):
             self._opened = opened = None  # the old model's memory is free before the new one takes its own
             _check_memory(model, placement)
+            check_bytes(model.spec.name)
             with memory_errors(model.spec.name):
                 pipeline = LAYOUTS[model.folder.layout](model, placement)
             opened = _Opened(

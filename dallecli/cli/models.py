@@ -25,20 +25,28 @@ def list_models(json: options.Json = False, debug: options.Debug = False) -> Non
       dalle models list --json | jq -r .licence
     """
     from dallecli.cli.display import emit_json, emit_table
+    from dallecli.errors import WeightsError
     from dallecli.weights.lock import all_locks
     from dallecli.weights.registry import find, registry
 
     known = registry()
-    others = [lock.model for lock in all_locks() if lock.model not in known and not lock.missing()]
-    specs = [*known.values(), *(find(name) for name in others)]
+    specs, broken = list(known.values()), []
+    for name in (lock.model for lock in all_locks() if lock.model not in known):
+        try:
+            specs.append(find(name))
+        except WeightsError:
+            broken.append(name)
     if json:
         for spec in specs:
             emit_json(_facts(spec))
+        for name in broken:
+            emit_json({"name": name, "here": "in part"})
         return
     rows = []
     for spec in specs:
         what = spec.description if spec.tasks else f"{spec.description} (foreseen: not painted with yet)"
         rows.append((spec.name, _presence(spec), ", ".join(map(str, spec.sizes)), what))
+    rows += [(name, "in part", "", f"dalle models pull {name}") for name in broken]
     emit_table(("NAME", "HERE", "PIXELS", "WHAT"), rows)
 
 

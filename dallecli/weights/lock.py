@@ -20,6 +20,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from dallecli.errors import BadFile
+from dallecli.weights.digest import file_digest
 from dallecli.weights.folder import PICKLES, read_object
 
 FORMAT: Final = "dalle-lock/1"
@@ -139,6 +140,23 @@ def read_lock(model: str) -> Lock | None:
     """
     path = lock_path(model)
     return _read(path) if path.is_file() else None
+
+
+def check_bytes(model: str) -> None:
+    """Compare what a pulled model is with what was pulled; of one that was not pulled there is nothing to say.
+
+    The first time it reads every byte, and later only files that have changed (see digest.py).
+
+    Raises:
+        BadFile: a file has other bytes than those that were pulled.
+    """
+    lock = read_lock(model)
+    for file in () if lock is None else lock.files:
+        path = folder_path(model) / file.path
+        if file_digest(path) != file.sha256:
+            raise BadFile(
+                "the bytes of this file are not those that were pulled", str(path), f"dalle models pull {model}"
+            )
 
 
 def all_locks() -> list[Lock]:

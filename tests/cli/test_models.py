@@ -1,12 +1,36 @@
-"""`dalle models`: the registry for people and for programs, without torch and without the network."""
+"""`dalle models`: the registry for people and for programs, and models on their way from a Hub on this machine."""
 
+import contextlib
+import fcntl
+import json
+import os
+import pty
+import shutil
+import struct
+import subprocess
+import termios
 from pathlib import Path
 
+import oracle
 import pytest
+import torch
+from hub import Hub
+from safetensors.torch import load_file
 
+from dallecli.weights.lock import cached, folder_path
 from dallecli.weights.registry import registry
 
-from .conftest import Dalle
+from .conftest import Dalle, command, environment, on_terminal, process
+
+pytestmark = pytest.mark.usefixtures("hub")
+
+NAME = "hf:org/name"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that paints."""
+    return oracle.write(tmp_path_factory.mktemp("models") / "tiny", oracle.SHAPES["karlo"])
 
 
 def test_every_model_is_listed(dalle: Dalle):
@@ -25,15 +49,204 @@ def test_every_fact_is_in_the_json(dalle: Dalle):
         assert facts["stages"]["decoder"]["steps"] == spec.stages["decoder"].steps
 
 
-def test_a_model_in_the_hub_cache_is_noticed(dalle: Dalle, monkeypatch, tmp_path):
-    import huggingface_hub.constants
+def presence(dalle: Dalle) -> dict[str, str]:
+    return {facts["name"]: facts["here"] for facts in dalle("models", "list", "--json").objects}
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    here = {facts["name"]: facts["here"] for facts in dalle("models", "list", "--json").objects}
-    assert (here["starter"], here["karlo"]) == ("included", "no")
-    (tmp_path / "models--kakaobrain--karlo-v1-alpha" / "snapshots" / "abc").mkdir(parents=True)
-    here = {facts["name"]: facts["here"] for facts in dalle("models", "list", "--json").objects}
-    assert here["karlo"] == "cached"
+
+def test_a_model_in_the_hub_cache_is_noticed(dalle: Dalle):
+    assert presence(dalle) == {"starter": "included", "karlo": "no", "kandinsky": "no", "sd-unclip": "no"}
+    (cached("kakaobrain/karlo-v1-alpha", "x").parents[1] / "snapshots" / "abc").mkdir(parents=True)
+    assert presence(dalle)["karlo"] == "cached"
+
+
+def test_a_model_is_pulled_listed_verified_used_and_removed(dalle: Dalle, monkeypatch, hub: Hub, model):
+    commit = hub.add("org/name", model).commit
+    result = dalle("models", "pull", NAME)
+    assert (result.code, result.lines) == (0, [str(folder_path(NAME))])
+    assert "from org/name" in result.err
+    assert "licence: mit" in result.err
+    assert len(result.err.splitlines()) == 2
+    assert presence(dalle)[NAME] == "pulled"
+    assert dalle("models", "path", NAME).lines == [str(folder_path(NAME))]
+    assert dalle("models", "verify", NAME).lines == [f"{NAME}: good"]
+
+    hub.heal()
+    monkeypatch.setenv("DALLE_ENGINE", "local")
+    fast = ("--steps", "2", "--prior-steps", "2", "--upsampler-steps", "2", "--device", "cpu", "--dtype", "fp32")
+    result = dalle("generate", "a red cat", "-s", "7", "-m", NAME, *fast, "--json")
+    assert (result.code, result.err) == (0, "")
+    again = dalle("models", "pull", NAME, "--json").objects
+    assert [(record["name"], record["commits"], record["fetched"]) for record in again] == [
+        (NAME, {"org/name": commit}, 0)
+    ]
+    assert hub.requests == []
+
+    result = dalle("models", "remove", NAME)
+    assert result.code == 2
+    assert "--yes" in result.err
+    result = dalle("models", "remove", NAME, "--yes")
+    assert (result.code, result.out) == (0, b"")
+    assert "are free again" in result.err
+    assert NAME not in presence(dalle)
+
+
+def test_a_model_that_is_not_here_is_named_with_the_command_that_gets_it(dalle: Dalle, monkeypatch, hub: Hub, model):
+    """In a pipe nobody is asked."""
+    monkeypatch.setenv("DALLE_ENGINE", "local")
+    hub.add("org/name", model)
+    for arguments in (("generate", "a cat", "-m", NAME), ("models", "path", NAME), ("models", "verify", NAME)):
+        result = dalle(*arguments)
+        assert (result.code, result.out) == (3, b"")
+        assert f"hint: dalle models pull {NAME}" in result.err.splitlines()
+    assert hub.requests == []
+    hint = json.loads(dalle("generate", "a cat", "-m", NAME, "--json").err)["hint"]
+    assert dalle(*hint.split()[1:]).code == 0
+    assert dalle("models", "path", NAME).code == 0
+
+
+def answer(question: bytes, answer: bytes, *arguments: str, **changes: str) -> tuple[int, str]:
+    """Run `dalle` on a terminal of its own, and type an answer once it has asked."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
+    running = subprocess.Popen(
+        command(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, env=environment(**changes)
+    )
+    os.close(theirs)
+    received = b""
+    asked = False
+    with contextlib.suppress(OSError):
+        while chunk := os.read(ours, 65536):
+            received += chunk
+            if question in received and not asked:
+                asked = True
+                os.write(ours, answer)
+    os.close(ours)
+    return running.wait(timeout=60), received.decode()
+
+
+@pytest.mark.parametrize("said", ["y", "n"])
+def test_somebody_at_a_terminal_is_asked_and_then_gets_the_picture_or_the_command(hub: Hub, model, said):
+    hub.add("org/name", model)
+    arguments = ["generate", "a cat", "-m", NAME, "--device", "cpu", "--dtype", "fp32", "-s", "1"]
+    arguments += ["--steps", "2", "--prior-steps", "2", "--upsampler-steps", "2"]
+    code, text = answer(b"[y/N]", said.encode() + b"\n", *arguments, DALLE_ENGINE="local")
+    assert f"{NAME} is not on this machine." in text
+    if said == "y":
+        assert (code, Path("a-cat-1.png").is_file()) == (0, True)
+    else:
+        assert (code, list(Path().iterdir()), hub.requests) == (3, [], [])
+        assert f"dalle models pull {NAME}" in text
+
+
+def test_a_pull_in_a_terminal_shows_the_part_the_bytes_the_rate_and_the_time(hub: Hub, model):
+    hub.add("org/name", model)
+    hub.trouble("decoder/diffusion_pytorch_model.safetensors", pause=0.002)
+    result = on_terminal("models", "pull", NAME)
+    assert result.code == 0
+    for shown in ("fetching decoder", "B/s", "MB", "0:0"):
+        assert shown in result.err
+
+
+def test_quiet_is_quiet(dalle: Dalle, hub: Hub, model):
+    hub.add("org/name", model)
+    result = dalle("models", "pull", NAME, "-q")
+    assert (result.code, result.err) == (0, "")
+
+
+def test_wrong_bytes_are_three_lines_code_3_and_the_next_pull_repairs(dalle: Dalle, hub: Hub, model):
+    hub.add("org/name", model)
+    hub.trouble("decoder/diffusion_pytorch_model.safetensors", flip=5000)
+    result = dalle("models", "pull", NAME, "-q")
+    assert (result.code, result.out, len(result.err.splitlines())) == (3, b"", 3)
+    assert presence(dalle)[NAME] == "in part"
+    assert f"dalle models pull {NAME}" in dalle("models", "list").out.decode()
+    hub.heal()
+    assert dalle("models", "pull", NAME).code == 0
+
+
+def test_a_file_that_went_bad_is_found_put_aside_and_fetched_again(dalle: Dalle, hub: Hub, model):
+    hub.add("org/name", model)
+    dalle("models", "pull", NAME)
+    blob = (folder_path(NAME) / "prior" / "diffusion_pytorch_model.safetensors").resolve()
+    data = blob.read_bytes()
+    blob.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    result = dalle("models", "verify")
+    assert (result.code, result.out) == (3, b"")
+    assert f"dalle models pull {NAME}" in result.err
+    assert dalle("models", "path", NAME).code == 3
+    assert dalle("models", "pull", NAME).code == 0
+    assert dalle("models", "verify").lines == [f"{NAME}: good"]
+    assert blob.read_bytes() == data
+
+
+def test_without_a_network_the_exit_code_is_4(dalle: Dalle, monkeypatch, hub: Hub, model):
+    hub.add("org/name", model)
+    result = process("models", "pull", NAME, HF_HUB_OFFLINE="1")
+    assert (result.code, result.out, len(result.err.splitlines())) == (4, b"", 3)
+    assert "HF_HUB_OFFLINE" in result.err
+    assert hub.requests == []
+
+
+def test_the_token_is_taken_from_the_environment_and_shown_to_nobody(dalle: Dalle, monkeypatch, hub: Hub, model):
+    hub.add("org/name", model)
+    hub.token = "hf_abcdef"
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    wrong = dalle("models", "pull", NAME, "--debug")
+    assert wrong.code == 2
+    assert "hf_wrong" not in wrong.err + wrong.out.decode()
+    monkeypatch.setenv("HF_TOKEN", "hf_abcdef")
+    assert dalle("models", "pull", NAME).code == 0
+
+
+def test_bytes_that_changed_since_the_pull_are_not_painted_with(dalle: Dalle, monkeypatch, hub: Hub, model):
+    """One bit of one weight: the file is whole, its header good, its numbers finite."""
+    hub.add("org/name", model)
+    dalle("models", "pull", NAME)
+    blob = (folder_path(NAME) / "prior" / "diffusion_pytorch_model.safetensors").resolve()
+    data = blob.read_bytes()
+    blob.write_bytes(data[:-4] + bytes([data[-4] ^ 1]) + data[-3:])
+    monkeypatch.setenv("DALLE_ENGINE", "local")
+    result = dalle("generate", "a cat", "-m", NAME, "--device", "cpu", "--dtype", "fp32")
+    assert (result.code, result.out) == (3, b"")
+    assert result.err.splitlines()[-1] == f"hint: dalle models pull {NAME}"
+    dalle("models", "pull", NAME)
+    assert blob.read_bytes() == data
+
+
+def test_what_cannot_be_pulled_says_why(dalle: Dalle, model):
+    for name, code, words in (
+        ("starter", 2, "nothing to pull"),
+        (str(model), 2, "nothing to pull"),
+        ("kandinsky", 2, "does not paint with it"),
+        ("kalro", 2, "did you mean karlo"),
+        ("hf:nobody", 2, "not the name of a repository"),
+        ("hf:no/body", 2, "there is no no/body"),
+    ):
+        result = dalle("models", "pull", name)
+        assert (result.code, result.out) == (code, b""), name
+        assert words in result.err
+        assert len(result.err.splitlines()) <= 3
+
+
+def test_a_folder_with_pickles_is_converted_and_then_paints(dalle: Dalle, tmp_path, model):
+    pickled = shutil.copytree(model, tmp_path / "pickled")
+    weights = pickled / "prior" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
+    refused = dalle("models", "path", str(pickled))
+    assert dalle("models", "verify", str(pickled)).code == 3
+    result = dalle("models", "convert", str(pickled), "safe")
+    assert (result.code, result.lines) == (0, ["safe"])
+    ours, theirs = (
+        load_file(Path("safe/prior/diffusion_pytorch_model.safetensors")),
+        load_file(model / "prior" / "diffusion_pytorch_model.safetensors"),
+    )
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    assert not list(Path("safe").rglob("*.bin"))
+    assert dalle("models", "verify", "./safe").lines == ["./safe: good, by its headers"]
+    assert dalle("models", "convert", str(pickled), "safe").code == 2
+    assert refused.code in (0, 3)
 
 
 @pytest.mark.parametrize("name", ["nope", "starterr", "\x1b[31m"])
