@@ -14,7 +14,6 @@ SIDE = 128
 
 def dalle(folder: Path, *arguments: str) -> None:
     """Run a command in a folder; it prints what it wrote."""
-    print("dalle", *arguments, flush=True)
     subprocess.run([sys.executable, "-m", "dallecli", *arguments, "--quiet", "--force"], cwd=folder, check=True)
 
 
