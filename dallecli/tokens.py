@@ -16,6 +16,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 
 from dallecli.errors import BadFile, BadFolder
 
+REPAIR: Final = "correct it, or pull or copy the model again"
 CONTEXT: Final = 77  # tokens that CLIP's published text towers read; used when a folder does not say
 LONGEST_CONTEXT: Final = 4096  # "no limit" is stored as 1e30, and no CLIP reads more than this
 
@@ -68,7 +69,7 @@ class ClipTokenizer:
         special = {role: _added_token(stated[role], rules, role, folder) for role in SPECIAL}
         for role, token in special.items():
             if token.content not in vocab:
-                raise BadFile(f"the {role} {token.content!r} is not in the vocabulary", str(folder))
+                raise BadFile(f"the {role} {token.content!r} is not in the vocabulary", str(folder), REPAIR)
         return cls(
             encoder=_encoder(vocab, merges, special["unk_token"].content, list(special.values())),
             context=_context(config, folder),
@@ -142,39 +143,39 @@ def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]], di
         saved = _object(source)
         model, added = saved.get("model"), saved.get("added_tokens")
         if not isinstance(model, dict):
-            raise BadFile("this is not a saved byte-pair tokenizer", str(source))
+            raise BadFile("this is not a saved byte-pair tokenizer", str(source), REPAIR)
         vocab, merges = model.get("vocab"), model.get("merges")
         if isinstance(added, list):
             rules = {str(token.get("content")): token for token in added if isinstance(token, dict)}
         if isinstance(merges, list):  # older files write "a b" where newer ones write ["a", "b"]
             merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in merges]
     else:
-        raise BadFolder("the tokenizer's vocab.json and merges.txt are missing", str(folder))
+        raise BadFolder("the tokenizer's vocab.json and merges.txt are missing", str(folder), REPAIR)
     ids = _token_ids(vocab, source)
     return ids, _merges(merges, ids, source), rules
 
 
 def _token_ids(vocab: object, source: Path) -> dict[str, int]:
     if not isinstance(vocab, dict) or not vocab:
-        raise BadFile("the vocabulary is empty or not a table of tokens", str(source))
+        raise BadFile("the vocabulary is empty or not a table of tokens", str(source), REPAIR)
     if not all(type(index) is int and 0 <= index < 2**31 for index in vocab.values()):
-        raise BadFile("the vocabulary has an id that is not a whole number from 0 on", str(source))
+        raise BadFile("the vocabulary has an id that is not a whole number from 0 on", str(source), REPAIR)
     if len(set(vocab.values())) != len(vocab):
-        raise BadFile("the vocabulary gives one id to two tokens", str(source))
+        raise BadFile("the vocabulary gives one id to two tokens", str(source), REPAIR)
     return vocab
 
 
 def _merges(merges: object, vocab: dict[str, int], source: Path) -> list[tuple[str, str]]:
     """The merges as pairs, each of known tokens that join to a known token: the library panics over any other."""
     if not isinstance(merges, list):
-        raise BadFile("the merges are missing", str(source))
+        raise BadFile("the merges are missing", str(source), REPAIR)
     pairs = []
     for rank, pair in enumerate(merges, start=1):
         match pair:
             case [str(first), str(second)] if first in vocab and second in vocab and first + second in vocab:
                 pairs.append((first, second))
             case _:
-                raise BadFile(f"merge {rank} does not fit the vocabulary", str(source))
+                raise BadFile(f"merge {rank} does not fit the vocabulary", str(source), REPAIR)
     return pairs
 
 
@@ -182,7 +183,7 @@ def _added_token(stated: object, known: dict[str, object], role: str, folder: Pa
     """A special token as the JSON files write it: a string, or an object with the rules for finding it in a text."""
     rules = known.get(stated, {"content": stated}) if isinstance(stated, str) else stated
     if not isinstance(rules, dict) or not isinstance(rules.get("content"), str) or not rules["content"]:
-        raise BadFile(f"the {role} is not a token", str(folder))
+        raise BadFile(f"the {role} is not a token", str(folder), REPAIR)
     flags = {name: rules.get(name) is True for name in ("single_word", "lstrip", "rstrip", "normalized")}
     return AddedToken(rules["content"], special=True, **flags)
 
@@ -190,7 +191,9 @@ def _added_token(stated: object, known: dict[str, object], role: str, folder: Pa
 def _context(config: dict[str, Any], folder: Path) -> int:
     stated = config.get("model_max_length", CONTEXT)
     if not isinstance(stated, int | float) or isinstance(stated, bool) or stated < 3 or stated % 1:
-        raise BadFile(f"model_max_length is {stated!r}, not a number of tokens", str(folder / "tokenizer_config.json"))
+        raise BadFile(
+            f"model_max_length is {stated!r}, not a number of tokens", str(folder / "tokenizer_config.json"), REPAIR
+        )
     return int(stated) if stated <= LONGEST_CONTEXT else CONTEXT
 
 
@@ -201,9 +204,9 @@ def _object(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]
     try:
         content = json.loads(_text(path))
     except (ValueError, RecursionError) as problem:
-        raise BadFile(f"this file is not valid JSON: {problem}", str(path)) from problem
+        raise BadFile(f"this file is not valid JSON: {problem}", str(path), REPAIR) from problem
     if not isinstance(content, dict):
-        raise BadFile("this file is not a JSON object", str(path))
+        raise BadFile("this file is not a JSON object", str(path), REPAIR)
     return content
 
 
@@ -211,4 +214,4 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as problem:
-        raise BadFile(f"this file cannot be read: {problem}", str(path)) from problem
+        raise BadFile(f"this file cannot be read: {problem}", str(path), REPAIR) from problem

@@ -72,6 +72,8 @@ NEEDED: Final[Mapping[str, str]] = {
 """What a model must have for each task beside what every model has."""
 
 PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".th")
+REPAIR: Final = "correct it, or pull or copy the model again"
+
 LARGEST_JSON: Final = 2**20  # bytes; published configs have 2 KB
 LARGEST_NUMBER: Final = 2**20  # a vocabulary of 49,408 is the largest number in a published config
 LARGEST_DEPTH: Final = 512
@@ -108,7 +110,7 @@ class Folder:
         self.tasks = tuple(task for task, part in NEEDED.items() if part in self.parts)
         for part in self.parts:
             if not (path / part).is_dir():
-                raise BadFolder(f"the part {part} is missing from this model", str(path))
+                raise BadFolder(f"the part {part} is missing from this model", str(path), REPAIR)
 
     def config(self, part: str) -> dict[str, Any]:
         """The JSON object that describes a network or a scheduler.
@@ -154,9 +156,9 @@ class Folder:
                 )
         for name in others:
             if name.endswith(PICKLES):
-                hint = "use the .safetensors files of this model, or save it anew with safe_serialization=True"
+                hint = "use the .safetensors files of this model, or convert it: dalle models convert FOLDER NEW-FOLDER"
                 raise BadFile(f"{part} has only pickled weights, {name}, which could run code", str(folder), hint)
-        raise BadFolder(f"the weights of {part} are missing", str(folder))
+        raise BadFolder(f"the weights of {part} are missing", str(folder), REPAIR)
 
     def sizes(self) -> tuple[int, ...]:
         """The sides in pixels of what the decoder and each upsampler after it paint, ascending.
@@ -170,7 +172,7 @@ class Folder:
                 size = self.config(part).get("sample_size")
                 smaller = sizes[-1] if sizes else 0
                 if type(size) is not int or not smaller < size <= LARGEST_SIDE:
-                    raise BadFile(f"the sample_size of {part} cannot be {size!r}", str(self._config_file(part)))
+                    raise BadFile(f"the sample_size of {part} cannot be {size!r}", str(self._config_file(part)), REPAIR)
                 sizes.append(size)
         return tuple(sizes)
 
@@ -183,7 +185,7 @@ class Folder:
         part = LAYOUTS[self.layout].schedulers[stage]
         steps = self.config(part).get("num_train_timesteps", 1000)
         if type(steps) is not int or steps < 2:
-            raise BadFile(f"num_train_timesteps of {part} cannot be {steps!r}", str(self._config_file(part)))
+            raise BadFile(f"num_train_timesteps of {part} cannot be {steps!r}", str(self._config_file(part)), REPAIR)
         return steps
 
     def parameters(self) -> int:
@@ -214,7 +216,7 @@ class Folder:
     def _config_file(self, part: str) -> Path:
         path = self.path / part / ("scheduler_config.json" if part.endswith("_scheduler") else "config.json")
         if not path.is_file():
-            raise BadFolder(f"{path.name} of {part} is missing", str(path.parent))
+            raise BadFolder(f"{path.name} of {part} is missing", str(path.parent), REPAIR)
         return path
 
 
@@ -224,7 +226,8 @@ def _layout_of(path: Path) -> str:
         if layout.pipeline == stated:
             return name
     known = " or ".join(layout.pipeline for layout in LAYOUTS.values())
-    raise BadFolder(f"this model is of the kind {stated!r}, which is not run here", str(path), f"it should be {known}")
+    what = f"this model is of the kind {stated!r}, which is not run here"
+    raise BadFolder(what, str(path / "model_index.json"), f"it should be {known}")
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -237,14 +240,16 @@ def read_object(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             text = file.read(LARGEST_JSON + 1)
         if len(text) > LARGEST_JSON:
-            raise BadFile(f"this file should be a short description, but has more than {LARGEST_JSON} bytes", str(path))
+            raise BadFile(
+                f"this file should be a short description, but has more than {LARGEST_JSON} bytes", str(path), REPAIR
+            )
         content = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
     except OSError as problem:
-        raise BadFile(f"this file cannot be read: {problem.strerror}", str(path)) from problem
+        raise BadFile(f"this file cannot be read: {problem.strerror}", str(path), REPAIR) from problem
     except (ValueError, RecursionError) as problem:
-        raise BadFile(f"this file is not valid JSON: {problem}", str(path)) from problem
+        raise BadFile(f"this file is not valid JSON: {problem}", str(path), REPAIR) from problem
     if not isinstance(content, dict):
-        raise BadFile("this file is not a JSON object", str(path))
+        raise BadFile("this file is not a JSON object", str(path), REPAIR)
     return content
 
 
@@ -260,13 +265,13 @@ def _check_size(name: str, value: object, path: Path) -> None:
     elif isinstance(value, int | float):
         limit = LARGEST_DEPTH if name in DEPTHS else LARGEST_NUMBER
         if abs(value) > limit:
-            raise BadFile(f"{name} is {value}, which no network here has", str(path))
+            raise BadFile(f"{name} is {value}, which no network here has", str(path), REPAIR)
 
 
 def _listing(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except NotADirectoryError as problem:
-        raise BadFolder("this is a file, not a model folder", str(folder)) from problem
+        raise BadFolder("this is a file, not a model folder", str(folder), REPAIR) from problem
     except OSError as problem:
-        raise BadFolder(f"the model folder cannot be read: {problem.strerror}", str(folder)) from problem
+        raise BadFolder(f"the model folder cannot be read: {problem.strerror}", str(folder), REPAIR) from problem

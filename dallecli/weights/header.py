@@ -58,7 +58,7 @@ def read_header(path: Path) -> dict[str, Entry]:
             file.seek(8)
             text = file.read(length)
     except OSError as problem:
-        raise BadFile(f"the weights cannot be read: {problem.strerror}", str(path)) from problem
+        raise BadFile(f"the weights cannot be read: {problem.strerror}", str(path), FETCH_AGAIN) from problem
     entries = _entries(_parse(text, path), path)
     expected = 8 + length + max((entry.end for entry in entries.values()), default=0)
     if size < expected:
@@ -110,7 +110,7 @@ def _parse(text: bytes, path: Path) -> dict[str, Any]:
         raise BadFile("the header is damaged: it is not a table of tensors", str(path), FETCH_AGAIN)
     header.pop("__metadata__", None)
     if len(header) > MOST_TENSORS:
-        raise BadFile(f"the file claims {len(header)} tensors, which no model here has", str(path))
+        raise BadFile(f"the file claims {len(header)} tensors, which no model here has", str(path), FETCH_AGAIN)
     return header
 
 
@@ -128,7 +128,7 @@ def _entries(header: dict[str, Any], path: Path) -> dict[str, Entry]:
 
 def _entry(name: str, stated: object, path: Path) -> Entry:
     if not name.isprintable() or len(name) > LONGEST_NAME:
-        raise BadFile(f"a tensor has a name that no network uses: {name}", str(path))
+        raise BadFile(f"a tensor has a name that no network uses: {name}", str(path), FETCH_AGAIN)
     match stated:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(start), int(end)]} if (
             dtype in WIDTHS and len(shape) <= 8 and all(type(side) is int and 0 <= side < 2**40 for side in shape)
@@ -137,7 +137,9 @@ def _entry(name: str, stated: object, path: Path) -> Entry:
                 return Entry(dtype=dtype, shape=tuple(shape), start=start, end=end)
             problem = "has more or fewer bytes than its shape needs"
         case {"dtype": str(dtype)} if dtype not in WIDTHS:
-            raise BadFile(f"{name} is stored as {dtype}, a kind of number that is not read here", str(path))
+            raise BadFile(
+                f"{name} is stored as {dtype}, a kind of number that is not read here", str(path), FETCH_AGAIN
+            )
         case _:
             problem = "is not described as a tensor"
     raise BadFile(f"the header is damaged: {name} {problem}", str(path), FETCH_AGAIN)
