@@ -5,6 +5,7 @@ bar or a preview is really drawn: it would double the time of a short command.
 """
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -100,10 +101,23 @@ def report(error: DalleError, *, as_json: bool, exit_code: int | None = None) ->
         complain(line)
 
 
+class _Remarks(logging.Handler):
+    """What the rooms below have to say goes where warnings go."""
+
+    def __init__(self, display: "Display") -> None:
+        super().__init__(logging.WARNING)
+        self.display = display
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.display.warn(safe(record.getMessage()))
+
+
 class Display:
     """What the eye sees while pictures are painted: bars in a terminal, a line now and then elsewhere."""
 
     def __init__(self, *, quiet: bool) -> None:
+        log = logging.getLogger("dallecli")
+        log.handlers, log.propagate = [_Remarks(self)], False
         self.quiet = quiet
         self.animated = not quiet and _is_terminal()
         self.bars: Bars | None = None
@@ -222,7 +236,6 @@ def _draw_graphics(image: "Image", columns: int, console: "Console") -> bool:
     # It asks the terminal on standard output and standard input; where one of them is a pipe there is nobody to ask.
     if not (sys.stdout.isatty() and sys.stdin.isatty()):
         return False
-    import logging
     from importlib import import_module
 
     # A terminal that does not answer is no news: the picture is drawn all the same.
