@@ -52,9 +52,9 @@ def test_every_task_is_painted_and_made_again_byte_for_byte(dalle: Dalle, model:
 
 
 def test_embeddings_go_through_pipes(model: str):
-    made = process("embed", "cat.png", "--minus", "a cat", "--plus", "a dog", "-o", "-", "-m", model)
+    made = process("embed", "cat.png", "--minus", "a cat", "--plus", "a dog", "-o", "-", "-m", model, "-q")
     assert (made.code, made.err) == (0, "")
-    painted = process("vary", "-", *FAST, "-s", "7", "-o", "x.png", "-m", model, stdin=made.out)
+    painted = process("vary", "-", *FAST, "-q", "-s", "7", "-o", "x.png", "-m", model, stdin=made.out)
     assert (painted.code, painted.err) == (0, "")
     assert read_recipe(Path("x.png")).inputs[0].data == made.out
 
