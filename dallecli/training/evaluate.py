@@ -193,7 +193,8 @@ def nearest_distances(pictures: Tensor, known: Tensor) -> Tensor:
     flat = pictures.float().flatten(1)
     best = torch.full((len(flat),), torch.inf)
     for part in torch.split(known, 8192):
-        best = torch.minimum(best, torch.cdist(flat, part.float().flatten(1)).min(dim=1).values)
+        distances: Tensor = torch.cdist(flat, part.float().flatten(1))
+        best = torch.minimum(best, distances.amin(dim=1))
     return best / flat.shape[1] ** 0.5
 
 

@@ -65,7 +65,7 @@ class Judge(nn.Module):
 def _places(logits: Tensor) -> Tensor:
     """Return the mean position [b k 2] under the softmax of each map of `logits` [b k h w], x and y from 0 to 1."""
     height, width = logits.shape[2:]
-    share = logits.flatten(2).softmax(dim=-1).unflatten(2, (height, width))
+    share = logits.flatten(2).softmax(dim=-1).view(logits.shape)
     x, y = torch.linspace(0, 1, width, device=logits.device), torch.linspace(0, 1, height, device=logits.device)
     return torch.stack([share.sum(dim=2) @ x, share.sum(dim=3) @ y], dim=-1)
 
