@@ -191,11 +191,8 @@ def frechet(a: Tensor, b: Tensor) -> float:
 def nearest_distances(pictures: Tensor, known: Tensor) -> Tensor:
     """Return the root-mean-square difference [n] of each picture [n 3 h w] to the nearest of `known` [m 3 h w]."""
     flat = pictures.float().flatten(1)
-    best = torch.full((len(flat),), torch.inf)
-    for part in torch.split(known, 8192):
-        distances: Tensor = torch.cdist(flat, part.float().flatten(1))
-        best = torch.minimum(best, distances.amin(dim=1))
-    return best / flat.shape[1] ** 0.5
+    parts = [torch.cdist(flat, part.float().flatten(1)).amin(dim=1) for part in known.split(8192)]
+    return torch.stack(parts).amin(dim=0) / flat.shape[1] ** 0.5
 
 
 # --- CLIP -------------------------------------------------------------------------------------------------------
