@@ -5,6 +5,7 @@ together. The judge's own accuracy on drawn scenes stands beside the model's fig
 seen to reach more.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -191,8 +192,8 @@ def frechet(a: Tensor, b: Tensor) -> float:
 def nearest_distances(pictures: Tensor, known: Tensor) -> Tensor:
     """Return the root-mean-square difference [n] of each picture [n 3 h w] to the nearest of `known` [m 3 h w]."""
     flat = pictures.float().flatten(1)
-    parts = [torch.cdist(flat, part.float().flatten(1)).amin(dim=1) for part in known.split(8192)]
-    return torch.stack(parts).amin(dim=0) / flat.shape[1] ** 0.5
+    parts = [torch.cdist(flat, part.float().flatten(1)).amin(dim=1) for part in torch.split(known, 8192)]
+    return torch.stack(parts).amin(dim=0) / math.sqrt(flat.shape[1])
 
 
 # --- CLIP -------------------------------------------------------------------------------------------------------
