@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dallecli.cli.options import Animated, Format, Layout
+from dallecli.cli.sheet import arrange, ending, frame_number, is_way
 from dallecli.errors import BadOutput
 from dallecli.recipe import Motion, Recipe
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from dallecli.picture import Picture
 
 STDOUT = "-"
-SHEET_ENDING = "-grid"
-STRIP_ENDING = "-strip"
 
 RECORD: Mapping[str, str] = {
     "path": "the file that holds the picture",
@@ -43,9 +42,6 @@ RECORD: Mapping[str, str] = {
     "seconds": "how long it took to paint",
 }
 """The keys of an object that `--json` prints, and what they mean."""
-
-STRIP = 12
-"""The most frames that stand in one row; more of them become a sheet of rows."""
 
 # The suffixes of animations, the one that every program knows first. Those of pictures need --animate beside them.
 _MOVING: Mapping[Animated, tuple[str, ...]] = {
@@ -247,52 +243,11 @@ def save(recipe: Recipe, pictures: Iterable["Picture"], output: Output, done: Ca
         done(_write_sheet(recipe, waiting, output, alone=not singles))
 
 
-def arrange(recipe: Recipe, images: "Sequence[Image.Image]") -> "tuple[Image.Image, list[tuple[int, int]]]":
-    """One sheet of the pictures of a recipe, and the column and row of each.
-
-    A way is a strip. Variations have what they vary in the first corner. Everything else is a grid.
-    """
-    from dallecli.picture import grid, grid_shape
-
-    first = _original(recipe, images[0].size) if recipe.task == "vary" else None
-    shown = images if first is None else [first, *images]
-    columns = len(shown) if _is_way(recipe) and len(shown) <= STRIP else grid_shape(len(shown))[0]
-    places = [(k % columns, k // columns) for k in range(len(shown))]
-    return grid(shown, columns), places[len(shown) - len(images) :]
-
-
-def _original(recipe: Recipe, size: tuple[int, int]) -> "Image.Image | None":
-    """The picture that is varied, as CLIP saw it: the square in its middle. None for an embedding."""
-    from PIL import Image, ImageOps
-
-    from dallecli.reading import read_picture
-
-    source = recipe.inputs[0]
-    if source.kind != "picture":
-        return None
-    return ImageOps.fit(read_picture(source).image, size, Image.Resampling.LANCZOS)
-
-
 def _completed(recipe: Recipe, pictures: "Sequence[Picture]") -> Recipe:
     """The recipe of all pictures of a sheet, with what their own recipes say that was used."""
     used = pictures[0].recipe
     whole = replace(recipe, digest=used.digest, device=used.device, dtype=used.dtype, versions=used.versions)
     return whole.keeping(tuple(picture.recipe.seed for picture in pictures))
-
-
-def _is_way(recipe: Recipe) -> bool:
-    """Whether its pictures are frames on a way, in order and with one seed."""
-    from dallecli.recipe import Editing, Interpolating
-
-    settings = recipe.settings
-    if isinstance(settings, Interpolating):
-        return settings.positions is not None and len(settings.positions) > 1
-    return isinstance(settings, Editing) and len(settings.strengths) > 1
-
-
-def _number(recipe: Recipe, index: int) -> str:
-    """What tells the files of frames apart: their seed does not."""
-    return f"-{index + 1:0{len(str(recipe.count))}}" if _is_way(recipe) else ""
 
 
 def _kinds(recipe: Recipe, output: Output) -> tuple[bool, bool]:
@@ -325,8 +280,8 @@ def _check_names(jobs: Sequence[tuple[Recipe, Output]]) -> None:
         singles, sheet = _kinds(recipe, output)
         names = []
         for k in range(recipe.count if singles else 0):
-            seed = recipe.seed if _is_way(recipe) else recipe.seed + k
-            names.append(file_name(recipe.title, seed, FORMATS[output.format], _number(recipe, k)))
+            seed = recipe.seed if is_way(recipe) else recipe.seed + k
+            names.append(file_name(recipe.title, seed, FORMATS[output.format], frame_number(recipe, k)))
         if sheet:
             names.append(_sheet_name(recipe, output))
         for name in names:
@@ -342,7 +297,7 @@ def _write_single(recipe: Recipe, picture: "Picture", index: int, output: Output
 
     data = picture.encode(output.format, metadata=output.metadata)
     own = picture.recipe
-    path = put(output.place, file_name(own.title, own.seed, FORMATS[output.format], _number(recipe, index)), data)
+    path = put(output.place, file_name(own.title, own.seed, FORMATS[output.format], frame_number(recipe, index)), data)
     return Written(path=path, data=data, image=picture.image, records=(_record(picture, index, path, None),))
 
 
@@ -385,8 +340,7 @@ def _sheet_name(recipe: Recipe, output: Output) -> str:
 
     if output.animated is not None:
         return file_name(recipe.title, recipe.seed, _MOVING[output.animated][0])
-    ending = STRIP_ENDING if _is_way(recipe) else SHEET_ENDING
-    return file_name(recipe.title, recipe.seed, FORMATS[output.format], ending)
+    return file_name(recipe.title, recipe.seed, FORMATS[output.format], ending(recipe))
 
 
 def _record(picture: "Picture", index: int, path: Path | None, tile: tuple[int, int] | None) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from dallecli import __version__
 from dallecli.cli import options
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def replay(
             file=output,
             folder=out,
             layout="grid",
-            format=original.format if (format, output, changed.motion) == (None, None, None) else format,
+            format=format if format is not None or output is not None else original.format,
             metadata=not no_metadata,
             force=force,
             pictures=changed.count,
@@ -110,6 +111,7 @@ def _changed(recipe: "Recipe", model: str | None, device: str | None, dtype: str
         model=model if model is not None else recipe.model,
         device=device if device is not None else recipe.device,
         dtype=dtype if dtype is not None else recipe.dtype,
+        versions={"dallecli": __version__},
     )
 
 
@@ -131,7 +133,10 @@ def _compare(original: _Original, written: "Written", format: "options.Format", 
     differences = np.abs(np.asarray(image).astype(int) - np.asarray(original.image))
     if differences.max() > 0:
         share = (differences.max(axis=2) > 0).mean()
-        display.warn(f"{share:.1%} of the pixels differ from {name}, by up to {differences.max()} of 255")
+        made = safe(", ".join(f"{what} {version}" for what, version in original.recipe.versions.items()), 100)
+        display.warn(
+            f"{share:.1%} of the pixels differ from {name}, by up to {differences.max()} of 255 (made: {made})"
+        )
     else:
         display.note(f"every pixel is that of {name}")
 

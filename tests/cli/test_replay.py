@@ -207,13 +207,13 @@ def test_a_file_that_nothing_can_be_made_from_is_refused(dalle: Dalle):
         ('"count": 1', '"count": 100000', "the number of pictures is 100000"),
         ('"model": "starter"', '"model": "nope"', "no model is called 'nope'"),
         ('"size": 256', '"size": 100', "starter does not paint 100 pixels"),
-        ('"steps": 25', '"steps": 99999', "the decoder was trained on 1000 steps, not 99999"),
+        ('"steps": 26', '"steps": 99999', "the decoder was trained on 1000 steps, not 99999"),
         ('"fidelity": 0.5', '"fidelity": 5.5', "the fidelity is 5.5"),
         ('"device": "cpu"', '"device": "gpu9"', "no device is called 'gpu9'"),
     ],
 )
 def test_a_recipe_that_somebody_made_up_is_checked_like_a_request(dalle: Dalle, old, new, what):
-    dials = ["--steps", "25", "--fidelity", "0.5"]
+    dials = ["--steps", "26", "--fidelity", "0.5"]
     dalle("vary", "cat.png", "-o", "x.png", *dials)
     with Image.open("x.png") as image:
         text = image.info["dalle"]
