@@ -41,7 +41,7 @@ FORMAT = "dalle-recipe/2"
 OLD_FORMATS = ("dalle-recipe/1",)
 """Formats that are still read. The first knew `generate` only, so it had no inputs, settings and scores."""
 
-INVERTING: Final = StageSettings(sampler="ddim", steps=50, guidance=1.0)
+INVERTING: Final = StageSettings(sampler="ddim", steps=25, guidance=1.0)
 """How pictures are inverted if nothing is asked. What paints from inverted noise takes the same steps backwards."""
 
 EMBEDDED_BYTES: Final = 8192

@@ -6,6 +6,7 @@ a picture of zeros and ones hides errors.
 """
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,17 @@ import torch
 import torch.nn.functional as F
 from diffusers import PriorTransformer, UnCLIPPipeline, UnCLIPScheduler, UNet2DConditionModel, UNet2DModel
 from diffusers.pipelines.deprecated import unclip
-from diffusers.pipelines.deprecated.unclip import pipeline_unclip
+from diffusers.pipelines.deprecated.unclip import (
+    UnCLIPImageVariationPipeline,
+    pipeline_unclip,
+    pipeline_unclip_image_variation,
+)
 from diffusers.pipelines.deprecated.unclip.text_proj import UnCLIPTextProjModel
 from diffusers.schedulers import scheduling_unclip
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor, nn
 from transformers import (
+    CLIPImageProcessorPil,
     CLIPTextConfig,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
@@ -249,6 +255,12 @@ def image_encoder(shape: Shape, seed: int = 2) -> CLIPVisionModelWithProjection:
     return random_net(lambda: CLIPVisionModelWithProjection(config), seed)
 
 
+def feature_extractor(shape: Shape) -> CLIPImageProcessorPil:
+    """How pictures are prepared for the image tower: as CLIP's are, at its size."""
+    size = shape.vision["image_size"]
+    return CLIPImageProcessorPil(size={"shortest_edge": size}, crop_size={"height": size, "width": size})
+
+
 def prior(shape: Shape, seed: int = 3) -> PriorTransformer:
     """A random prior, with the statistics of its embeddings."""
     net = random_net(
@@ -344,6 +356,7 @@ def write(folder: Path, shape: Shape) -> Path:
     parts: dict[str, Any] = {
         "text_encoder": text_encoder(shape, vocab_size),
         "image_encoder": image_encoder(shape),
+        "feature_extractor": feature_extractor(shape),
         "prior": prior(shape),
         "text_proj": text_proj(shape),
         "decoder": decoder(shape),
@@ -362,27 +375,59 @@ def write(folder: Path, shape: Shape) -> Path:
             fit_super_res(parts[name], scheduler["super_res_scheduler"], size, 12)
     for name, part in parts.items():
         part.save_pretrained(folder / name)
-    index = {name: ["diffusers", type(part).__name__] for name, part in parts.items() if "super_res_2" not in name}
-    index |= {
-        "text_encoder": ["transformers", "CLIPTextModelWithProjection"],
-        "text_proj": ["unclip", "UnCLIPTextProjModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-    }
     # The image tower belongs to the variation pipeline; diffusers' UnCLIPPipeline would refuse its name.
-    del index["image_encoder"]
-    index["_class_name"] = "UnCLIPPipeline"
-    (folder / "model_index.json").write_text(json.dumps(index))
+    write_index(folder, "UnCLIPPipeline", set(parts) - {"image_encoder", "feature_extractor"})
     return folder
+
+
+def write_variations(folder: Path, whole: Path) -> Path:
+    """Write the image-variation folder of a whole model: no prior, and an image tower with its preprocessing."""
+    parts = {path.name for path in whole.iterdir() if path.is_dir()} - {"prior", "prior_scheduler"}
+    parts = {part for part in parts if "super_res_2" not in part}
+    for part in parts:
+        shutil.copytree(whole / part, folder / part)
+    write_index(folder, "UnCLIPImageVariationPipeline", parts - {"tokenizer"})
+    return folder
+
+
+def write_index(folder: Path, pipeline: str, parts: set[str]) -> None:
+    """Write `model_index.json`, which says what everything is."""
+    kinds = {
+        "text_encoder": ["transformers", "CLIPTextModelWithProjection"],
+        "image_encoder": ["transformers", "CLIPVisionModelWithProjection"],
+        "feature_extractor": ["transformers", "CLIPImageProcessor"],
+        "text_proj": ["unclip", "UnCLIPTextProjModel"],
+        "prior": ["diffusers", "PriorTransformer"],
+        "decoder": ["diffusers", "UNet2DConditionModel"],
+        "super_res_first": ["diffusers", "UNet2DModel"],
+        "super_res_last": ["diffusers", "UNet2DModel"],
+    }
+    index: dict[str, Any] = {
+        part: kinds.get(part, ["diffusers", "UnCLIPScheduler"]) for part in sorted(parts) if "super_res_2" not in part
+    }
+    index |= {"tokenizer": ["transformers", "CLIPTokenizer"], "_class_name": pipeline}
+    (folder / "model_index.json").write_text(json.dumps(index))
 
 
 def open_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> UnCLIPPipeline:
     """Let diffusers open a folder in the published layout."""
+    return _opened(UnCLIPPipeline, folder, dtype)
+
+
+def open_variations(folder: Path, dtype: torch.dtype = torch.float32) -> UnCLIPImageVariationPipeline:
+    """Let diffusers open an image-variation folder; pictures are prepared with Pillow, as when it was published."""
+    extractor = CLIPImageProcessorPil.from_pretrained(folder / "feature_extractor")
+    return _opened(UnCLIPImageVariationPipeline, folder, dtype, feature_extractor=extractor)
+
+
+def _opened(kind: Any, folder: Path, dtype: torch.dtype, **given: Any) -> Any:
     # Published folders name the module "unclip", which diffusers has moved without leaving an address.
     diffusers.pipelines.unclip = unclip
-    # Both files draw through a name of their own. torch's double numbers are others than its single ones of the same
-    # seed; whatever the nets compute in, the numbers compared are to be the single ones.
-    pipeline_unclip.randn_tensor = scheduling_unclip.randn_tensor = single_randn_tensor
-    pipeline = UnCLIPPipeline.from_pretrained(folder, tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"))
+    # All these files draw through a name of their own. torch's double numbers are others than its single ones of the
+    # same seed; whatever the nets compute in, the numbers compared are to be the single ones.
+    for module in (pipeline_unclip, pipeline_unclip_image_variation, scheduling_unclip):
+        module.randn_tensor = single_randn_tensor
+    pipeline = kind.from_pretrained(folder, tokenizer=CLIPTokenizer.from_pretrained(folder / "tokenizer"), **given)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(dtype)
 

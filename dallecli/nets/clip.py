@@ -142,7 +142,8 @@ class ClipPreprocessing:
         if self.crop is not None:
             top, left = (height - self.crop[0]) // 2, (width - self.crop[1]) // 2
             image = image.crop((left, top, left + self.crop[1], top + self.crop[0]))
-        levels = torch.from_numpy(np.array(image)).permute(2, 0, 1).float() * self.scale
+        # In double and then in single, like the oracle, so that it is the same to the last bit.
+        levels = (torch.from_numpy(np.array(image)).double() * self.scale).float().permute(2, 0, 1)
         mean, std = (torch.tensor(numbers)[:, None, None] for numbers in (self.mean, self.std))
         return (levels - mean) / std
 

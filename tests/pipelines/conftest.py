@@ -26,6 +26,22 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 
 
 @pytest.fixture(scope="session")
+def variations_folder(
+    model_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The image-variation folder of one of `oracle.SHAPES`: no prior; not to be written to."""
+    written: dict[str, Path] = {}
+
+    def folder(name: str) -> Path:
+        if name not in written:
+            place = tmp_path_factory.mktemp("variations") / name
+            written[name] = oracle.write_variations(place, model_folder(name))
+        return written[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
 def oracle_of(model_folder: Callable[[str], Path]) -> Callable[..., UnCLIPPipeline]:
     """diffusers' pipeline on the folder of a shape; to be left as it was."""
     opened: dict[tuple[str, torch.dtype], UnCLIPPipeline] = {}

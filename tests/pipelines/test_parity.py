@@ -1,4 +1,4 @@
-"""The whole chain against diffusers' UnCLIPPipeline: every step of every stage, and the random draws.
+"""The whole chains against diffusers' unCLIP pipelines, of text and of variations: every step, and the random draws.
 
 In float32 the bound is the design's, 1e-4 of a step's largest number, and rounding explains what is left: the nets
 differ by 1e-6, and guidance 8 multiplies that by up to 15. One thing is beyond any bound: a net that predicts noise has
@@ -19,6 +19,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from diffusers import UnCLIPPipeline, UnCLIPScheduler, UNet2DModel
+from diffusers.pipelines.deprecated.unclip import UnCLIPImageVariationPipeline
+from PIL import Image
 from torch import Tensor
 
 from dallecli.diffusion.noise import Noise
@@ -91,10 +93,32 @@ def their_run(
     return run
 
 
-def our_run(
-    model: Any, prompt: str, seeds: list[int], prior_guidance: float, guidance: float, steps: dict[str, int]
+def their_variation(
+    pipeline: UnCLIPImageVariationPipeline, image: Image.Image, seeds: list[int], guidance: float, steps: dict[str, int]
 ) -> Run:
-    run = Run()
+    run = Run(stages={"decoder": [], "upsampler": []})
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    with (
+        recorded(pipeline.decoder_scheduler, run.stages["decoder"]),
+        recorded(pipeline.super_res_scheduler, run.stages["upsampler"]),
+    ):
+        images = pipeline(
+            image,
+            num_images_per_prompt=len(seeds),
+            generator=generators,
+            decoder_guidance_scale=guidance,
+            decoder_num_inference_steps=steps["decoder"],
+            super_res_num_inference_steps=steps["upsampler"],
+            output_type="np",
+        ).images
+    run.pixels = torch.from_numpy(images)
+    run.generators = [generator.get_state() for generator in generators]
+    return run
+
+
+@contextmanager
+def recording(run: Run) -> Iterator[Callable[[str, int, int], None]]:
+    """Give ancestral sampling the name "recorded", under which it keeps every step; yield what watches stages end."""
     current: list[Tensor] = []
 
     def record(x: Tensor, step: Any) -> Tensor:
@@ -108,16 +132,40 @@ def our_run(
 
     SAMPLERS["recorded"] = partial(ancestral, constrain=record)
     try:
-        scales = {"prior": prior_guidance, "decoder": guidance}
-        stages = {
-            stage: StageSettings(sampler="recorded", steps=count, guidance=scales.get(stage, 1.0))
-            for stage, count in steps.items()
-        }
-        words, noise = model.read(prompt), Noise(seeds)
-        embedding, _ = model.imagine(words, noise, stages["prior"], 1, watch)
-        pixels = model.decode(embedding, words, noise, {k: v for k, v in stages.items() if k != "prior"}, watch)
+        yield watch
     finally:
         del SAMPLERS["recorded"]
+
+
+def our_run(
+    model: Any, prompt: str, seeds: list[int], prior_guidance: float, guidance: float, steps: dict[str, int]
+) -> Run:
+    run = Run()
+    words, noise = model.read(prompt), Noise(seeds)
+    stages = settings(steps, {"prior": prior_guidance, "decoder": guidance})
+    with recording(run) as watch:
+        embedding, _ = model.imagine(words, noise, stages["prior"], 1, watch)
+        pixels = model.decode(embedding, words, noise, {k: v for k, v in stages.items() if k != "prior"}, watch)
+    return finished(run, pixels, noise)
+
+
+def our_variation(model: Any, image: Image.Image, seeds: list[int], guidance: float, steps: dict[str, int]) -> Run:
+    run = Run()
+    noise = Noise(seeds)
+    with recording(run) as watch:
+        embedding = model.see([image] * len(seeds))
+        pixels = model.decode(embedding, model.read(""), noise, settings(steps, {"decoder": guidance}), watch)
+    return finished(run, pixels, noise)
+
+
+def settings(steps: dict[str, int], scales: dict[str, float]) -> dict[str, StageSettings]:
+    return {
+        stage: StageSettings(sampler="recorded", steps=count, guidance=scales.get(stage, 1.0))
+        for stage, count in steps.items()
+    }
+
+
+def finished(run: Run, pixels: Tensor, noise: Noise) -> Run:
     run.pixels = (pixels * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
     run.generators = list(noise.state())
     return run
@@ -219,6 +267,40 @@ def test_a_second_upsampler_goes_on_like_the_first(model_folder, opened, oracle_
     theirs.pixels = (x * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
     theirs.generators = [generator.get_state()]
     assert_same(ours, theirs, tolerance=SINGLE)
+
+
+def photo(width: int, height: int) -> Image.Image:
+    """A smooth picture with some grain, so that a filter or a crop that is off by a little shows."""
+    generator = torch.Generator().manual_seed(width)
+    smooth = F.interpolate(torch.rand(1, 3, 5, 5, generator=generator), size=(height, width), mode="bicubic")
+    grainy = (smooth[0] + 0.1 * torch.randn(3, height, width, generator=generator)).clamp(0, 1)
+    return Image.fromarray((grainy * 255).byte().permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("name", oracle.SHAPES)
+def test_pictures_are_seen_as_the_oracle_sees_them(variations_folder, opened, name):
+    theirs = oracle.open_variations(variations_folder(name))
+    model = opened(variations_folder(name))
+    for image in (photo(64, 48), photo(31, 90), photo(12, 10)):
+        with torch.no_grad():
+            expected = theirs._encode_image(image, "cpu", 1)
+        assert oracle.difference(model.see([image]).vector, expected) < SINGLE
+
+
+@pytest.mark.parametrize(("name", "seed"), [("karlo", 1), ("starter", 1), ("odd", 4)])
+def test_variations_equal_the_oracles(variations_folder, opened, name, seed):
+    ask = (photo(40, 30), [seed], 8.0, {"decoder": 25, "upsampler": 7})
+    folder = variations_folder(name)
+    ours = our_variation(opened(folder), *ask)
+    assert_same(ours, their_variation(oracle.open_variations(folder), *ask), tolerance=SINGLE)
+
+
+@pytest.mark.parametrize("guidance", [8.0, 1.0])
+def test_several_variations_equal_the_oracles_without_rounding(variations_folder, opened, guidance):
+    ask = (photo(40, 30), [0, 1, 2**62], guidance, {"decoder": 6, "upsampler": 4})
+    folder = variations_folder("karlo")
+    ours = our_variation(opened(folder, torch.float64), *ask)
+    assert_same(ours, their_variation(oracle.open_variations(folder, torch.float64), *ask))
 
 
 def test_images_are_rounded_as_the_oracle_rounds_them(oracle_of):
