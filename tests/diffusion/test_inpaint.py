@@ -1,5 +1,6 @@
 """Painting a part, on Gaussian data with two dependent parts: given the one, the law of the other is known."""
 
+import itertools
 import math
 
 import pytest
@@ -65,7 +66,7 @@ def test_a_step_that_is_taken_again_starts_at_its_own_noise_level():
     steps = resampled(SCHEDULE.steps(10), 2)
     unknown = torch.ones(40_000, dtype=torch.bool)
     known = Known(torch.zeros(1, 40_000), unknown, steps, Noise([0]))
-    for step, after in zip(steps, steps[1:], strict=False):
+    for step, after in itertools.pairwise(steps):
         x = Noise([1]).draw((40_000,)) * math.sqrt(1 - step.alpha_bar_prev)
         sigma = after.sigma if after.t == step.t else math.sqrt(1 - step.alpha_bar_prev)
         assert known(x, step).std().item() == pytest.approx(sigma, rel=0.02)
