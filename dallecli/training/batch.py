@@ -1,6 +1,7 @@
 """What a step of training works on: random numbers, and rows of the data."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -61,6 +62,19 @@ class Draw:
         """Return `of` in random order, the same one for the whole batch."""
         places = torch.randperm(len(of), generator=self._generator, device=self.device).tolist()
         return [of[place] for place in places]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Emphasis:
+    """What is shown more often than the rest: a `share` of all samples is drawn from the indices `rows` [m] alone."""
+
+    rows: Tensor
+    share: float
+
+    def draw(self, count: int, draw: Draw) -> Tensor:
+        """Return indices [batch] below `count`: of the emphasised rows by `share`, else of any."""
+        anywhere, among = draw.integers(count), self.rows[draw.integers(len(self.rows))]
+        return torch.where(draw.uniform() < self.share, among, anywhere)
 
 
 def take(data: Tensor, rows: Tensor) -> Tensor:

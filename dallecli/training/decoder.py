@@ -18,7 +18,7 @@ from dallecli.diffusion.samplers import ancestral
 from dallecli.diffusion.schedule import Schedule
 from dallecli.nets.text_proj import Conditioning, TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
-from dallecli.training.batch import Draw, take
+from dallecli.training.batch import Draw, Emphasis, take
 from dallecli.training.loss import expected, weights
 from dallecli.training.states import Captions
 
@@ -30,8 +30,7 @@ class DecoderRecipe:
     caption_dropout, embedding_dropout: shares of samples that are trained without their caption, without their image
     embedding; both_dropout: the share without either, which is what guidance needs, counted in both of them. None: as
     often as the two meet by chance. embedding_noise: the largest perturbation of an embedding, in standard deviations.
-    lean: the power of `Draw.timesteps`; 1 is an even choice. core_share: the share of samples that are drawn from the
-    core of the data alone, where there is one.
+    lean: the power of `Draw.timesteps`; 1 is an even choice.
     """
 
     caption_dropout: float = 0.5
@@ -39,7 +38,6 @@ class DecoderRecipe:
     both_dropout: float | None = None
     embedding_noise: float = 0.0
     lean: float = 1.0
-    core_share: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.both <= min(self.caption_dropout, self.embedding_dropout):
@@ -84,12 +82,9 @@ class DecoderObjective:
         captions: Captions,
         held_out: int,
         recipe: DecoderRecipe,
-        core: Tensor | None = None,
+        emphasis: Emphasis | None = None,
     ) -> None:
-        """Train on uint8 `pictures` [n 3 s s], their `embeddings` [n d] and `captions`, but for the last `held_out`.
-
-        `core` holds the indices of the samples that matter most, and are drawn more often.
-        """
+        """Train on uint8 `pictures` [n 3 s s], their `embeddings` [n d] and `captions`, but for the last `held_out`."""
         self.module = parts
         self.parts = parts
         self.schedule = schedule
@@ -99,16 +94,13 @@ class DecoderObjective:
         self.spread = embeddings.std(dim=0).to(self.alpha_bars.device)
         self.captions = captions
         self.count = len(pictures) - held_out
-        self.core = core
+        self.emphasis = emphasis
         self.recipe = recipe
 
     def loss(self, draw: Draw) -> Tensor:
         """Return the weighted error at random timesteps."""
-        chosen = draw.integers(self.count)
-        if self.core is not None:
-            among = self.core[draw.integers(len(self.core))]
-            chosen = torch.where(draw.uniform() < self.recipe.core_share, among, chosen)
-        return self._loss(chosen, draw)
+        emphasis = self.emphasis
+        return self._loss(draw.integers(self.count) if emphasis is None else emphasis.draw(self.count, draw), draw)
 
     def _loss(self, chosen: Tensor, draw: Draw) -> Tensor:
         recipe = self.recipe

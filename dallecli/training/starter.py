@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -21,6 +23,7 @@ from dallecli.nets.prior import PriorTransformer
 from dallecli.nets.unet import UNet
 from dallecli.tokens import ClipTokenizer
 from dallecli.training import clip
+from dallecli.training.batch import Emphasis
 from dallecli.training.captions import caption_words
 from dallecli.training.clip import ClipData, ClipObjective, ClipTowers
 from dallecli.training.decoder import DecoderObjective, DecoderParts, DecoderRecipe
@@ -60,13 +63,15 @@ HELD_OUT = 1000
 CROP = 64
 """The side in pixels of the crops on which an upsampler to more than 64 px is trained."""
 DECODER = DecoderRecipe(
-    caption_dropout=0.18, embedding_dropout=0.12, both_dropout=0.08, embedding_noise=0.25, lean=0.65, core_share=0.3
+    caption_dropout=0.18, embedding_dropout=0.12, both_dropout=0.08, embedding_noise=0.25, lean=0.65
 )
 CORRUPTION = {
     "upsampler": UpsamplerRecipe(corruption="noise", noise=0.12),
     "upsampler_2": UpsamplerRecipe(corruption="noise", noise=0.06),
 }
 """How much noise the low-resolution pictures get: as wrong as the stage before is."""
+EMPHASIS = 0.5
+"""The share of samples that are drawn from what is hardest for a network."""
 LARGE_MIX = replace(Mix(), style=0.1)
 
 
@@ -232,7 +237,7 @@ class Workshop:
                 size = self.preset.decoder["sample_size"]
                 pictures = self.with_held_out(lambda pool: self.pictures(pool, size))
                 return DecoderObjective(
-                    module, schedule("decoder"), pictures, *self.conditions, self.held_out, DECODER, self.core
+                    module, schedule("decoder"), pictures, *self.conditions, self.held_out, DECODER, self.hard
                 )
             case Judge():
                 return JudgeObjective(module, self._judge_data(self.train_pool), self._judge_data(self.held_out_pool))
@@ -242,11 +247,18 @@ class Workshop:
                 raise TypeError(f"no objective for {type(module).__name__}")
 
     @property
-    def core(self) -> Tensor:
-        """The training scenes of one thing in no special style: what a newcomer asks for first."""
+    def hard(self) -> Emphasis:
+        """The scenes that a decoder learns last: in a style, or of several things."""
         labels = self.train_pool.labels
-        alone = (labels.objects.sum(axis=1) == 1) & (labels.style == 0)
-        return torch.from_numpy(alone.nonzero()[0]).to(self.device)
+        return self._emphasis((labels.style > 0) | (labels.objects.sum(axis=1) > 1))
+
+    @property
+    def styled(self) -> Emphasis:
+        """The scenes in a style: what a picture of 64 px shows and one of 16 px only hints at."""
+        return self._emphasis(self.train_pool.labels.style > 0)
+
+    def _emphasis(self, chosen: NDArray[np.bool_]) -> Emphasis:
+        return Emphasis(rows=torch.from_numpy(chosen.nonzero()[0]).to(self.device), share=EMPHASIS)
 
     def _clip_data(self, pool: Pool) -> ClipData:
         return ClipData(self.pictures(pool, self.preset.image_encoder["image_size"]), self.ids(pool))
@@ -266,10 +278,13 @@ class Workshop:
         low, size = sizes[place], sizes[place + 1]
         if size <= 64:
             pictures, held_out = self.with_held_out(lambda pool: self.pictures(pool, size)), self.held_out
+            emphasis = self.styled
         else:
             pictures, held_out = self.pictures(self.large_pool, size), self.preset.large_pool // 50 + 1
+            emphasis = None
+        corruption = CORRUPTION[stage]
         return UpsamplerObjective(
-            stage, net, schedule("super_res"), pictures, low, min(size, CROP), CORRUPTION[stage], held_out
+            stage, net, schedule("super_res"), pictures, low, min(size, CROP), corruption, held_out, emphasis
         )
 
     @property

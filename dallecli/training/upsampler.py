@@ -17,7 +17,7 @@ from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import ancestral
 from dallecli.diffusion.schedule import Schedule
 from dallecli.nets.unet import UNet
-from dallecli.training.batch import Draw, take
+from dallecli.training.batch import Draw, Emphasis, take
 from dallecli.training.corruption import Corrupt, added_noise, bsr, paper_blur
 from dallecli.training.loss import expected, weights
 
@@ -70,6 +70,7 @@ class UpsamplerObjective:
         crop: int,
         recipe: UpsamplerRecipe,
         held_out: int,
+        emphasis: Emphasis | None = None,
     ) -> None:
         """Train on uint8 `pictures` [n 3 s s] against their box averages at `low` px, on crops of `crop` px.
 
@@ -85,10 +86,12 @@ class UpsamplerObjective:
         self.crop = crop
         self.corrupt = recipe.corrupt
         self.count = len(pictures) - held_out
+        self.emphasis = emphasis
 
     def loss(self, draw: Draw) -> Tensor:
         """Return the weighted error at random timesteps, on random crops."""
-        return self._loss(draw.integers(self.count), draw)
+        emphasis = self.emphasis
+        return self._loss(draw.integers(self.count) if emphasis is None else emphasis.draw(self.count, draw), draw)
 
     def _loss(self, chosen: Tensor, draw: Draw) -> Tensor:
         t = draw.timesteps(len(self.alpha_bars))
