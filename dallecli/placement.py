@@ -1,13 +1,18 @@
-"""Where a model runs and in what kind of number: decided once, with the reason in words.
+"""Where a model runs, in what kind of number, and what of it stays in memory: decided once, with the reason in words.
 
 Half the bits are half the memory and, on hardware made for them, several times the speed; on any other CPU they are
 slower than float32. So the default follows the hardware, and `dalle doctor` prints why.
+
+The networks of a model work one after the other. What is read once and kept is there for the next picture at once, but
+only the one at work has to be there: a `MemoryPlan` says which are kept. It never changes a picture.
 """
 
+import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dallecli.errors import BadSetting, NoSuchDevice
 
@@ -16,6 +21,12 @@ if TYPE_CHECKING:
 
 AMPERE = (8, 0)
 """The first CUDA capability with bf16 arithmetic of its own."""
+
+MEMORY: Final = ("low", "auto", "high")
+"""How much of a model is kept in memory: only the network at work, as many networks as fit, or all of them."""
+
+USABLE: Final = 0.9
+"""The share of what is free that a plan fills. The rest is for torch itself, and for what others take meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,9 +64,106 @@ def free_memory(device: "torch.device") -> int | None:
         import torch
 
         return torch.cuda.mem_get_info(device)[0]
-    if device.type == "cpu" and sys.platform == "linux":
-        return min([_linux_available(), *_control_group_free()])
-    return None
+    return system_memory().free if device.type == "cpu" else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemMemory:
+    """Bytes of main memory that this process may use, in all and still; None where the system does not tell."""
+
+    total: int | None
+    free: int | None
+
+
+def system_memory() -> SystemMemory:
+    """What the machine has, or the container around this process, if that is less."""
+    if sys.platform == "linux":
+        stated = _linux_memory()
+        total, free = stated["MemTotal"], stated["MemAvailable"]
+        limit = _control_group_limit()
+        if limit is not None:
+            total, free = min(total, limit[0]), min(free, max(limit[0] - limit[1], 0))
+        return SystemMemory(total=total, free=free)
+    if sys.platform == "win32":
+        return SystemMemory(total=None, free=None)
+    return SystemMemory(total=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), free=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """Bytes that a network takes on its device: of its weights, and of all numbers in between while it works."""
+
+    weights: int
+    working: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPlan:
+    """Which networks of a model are kept; every other one is read when its turn comes, and released after it.
+
+    kind: one of `MEMORY`. needs: of every network, in the order of the chain. free: bytes on the device when this was
+    planned, None where the system does not tell.
+    """
+
+    kind: str
+    needs: Mapping[str, Need]
+    kept: frozenset[str]
+    free: int | None
+
+    @property
+    def peak(self) -> int:
+        """The most bytes that are taken at once."""
+        return _peak(self.needs, self.kept)
+
+    @property
+    def least(self) -> int:
+        """The peak of a plan that keeps nothing: with less, the model does not run."""
+        return _peak(self.needs, frozenset())
+
+    @property
+    def fits(self) -> bool:
+        """Whether the peak is free, as far as the system tells."""
+        return self.free is None or self.peak <= self.free
+
+    @property
+    def why(self) -> str:
+        """The plan in words."""
+        if self.kept == set(self.needs):
+            kept = "all networks are kept"
+        elif self.kept:
+            kept = f"kept: {', '.join(part for part in self.needs if part in self.kept)}"
+        else:
+            kept = "one network at a time"
+        there = "" if self.free is None else f" of {in_gigabytes(self.free)} that are free"
+        return f"{kept}; at most {in_gigabytes(self.peak)}{there}"
+
+
+def plan_memory(needs: Mapping[str, Need], free: int | None, kind: str = "auto") -> MemoryPlan:
+    """Choose what to keep. With "auto" that is as much as fits into `USABLE` of what is free, the largest first.
+
+    Raises:
+        BadSetting: there is no such kind.
+    """
+    if kind not in MEMORY:
+        raise BadSetting(f"no memory plan is called {kind!r}", hint=f"one of {', '.join(MEMORY)}")
+    kept: frozenset[str] = frozenset()
+    if kind != "low":
+        for part in sorted(needs, key=lambda part: -needs[part].weights):
+            if kind == "high" or free is None or _peak(needs, kept | {part}) <= USABLE * free:
+                kept |= {part}
+    return MemoryPlan(kind=kind, needs=needs, kept=kept, free=free)
+
+
+def in_gigabytes(amount: int) -> str:
+    """Bytes as people read them."""
+    return f"{amount / 2**30:.1f} GB"
+
+
+def _peak(needs: Mapping[str, Need], kept: frozenset[str]) -> int:
+    always = sum(needs[part].weights for part in kept)
+    return always + max(
+        (need.working + (0 if part in kept else need.weights) for part, need in needs.items()), default=0
+    )
 
 
 def _device(asked: str | None) -> "tuple[torch.device, str]":
@@ -102,28 +210,36 @@ def _kind(device: "torch.device", asked: str | None) -> tuple[str, str]:
 def _cpu_kind() -> tuple[str, str]:
     import torch
 
-    for name, has in (("AMX", "_is_amx_tile_supported"), ("AVX512-BF16", "_is_avx512_bf16_supported")):
-        supported = getattr(torch.cpu, has, None)  # no public name in the oldest torch that is supported
-        if supported is not None and supported():
-            return "bf16", f"bf16, which this CPU computes natively ({name})"
+    name = native_bf16()
+    if name is not None:
+        return "bf16", f"bf16, which this CPU computes natively ({name})"
     capability = torch.backends.cpu.get_cpu_capability()
     return "fp32", f"fp32, because this CPU ({capability}) has no bf16 arithmetic"
 
 
-def _linux_available() -> int:
-    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-        name, _, amount = line.partition(":")
-        if name == "MemAvailable":
-            return int(amount.split()[0]) * 1024
-    return sys.maxsize
+def native_bf16() -> str | None:
+    """The name of this CPU's bf16 arithmetic; None if it has none."""
+    import torch
+
+    for name, has in (("AMX", "_is_amx_tile_supported"), ("AVX512-BF16", "_is_avx512_bf16_supported")):
+        supported = getattr(torch.cpu, has, None)  # no public name in the oldest torch that is supported
+        if supported is not None and supported():
+            return name
+    return None
 
 
-def _control_group_free() -> list[int]:
-    """What a container's memory limit leaves, if there is a container with one."""
+def _linux_memory() -> dict[str, int]:
+    """Bytes by the names in /proc/meminfo."""
+    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    return {line.partition(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+
+
+def _control_group_limit() -> tuple[int, int] | None:
+    """The bytes that a container allows, and those that are used of them, if there is a container with a limit."""
     group = Path("/sys/fs/cgroup")
     try:
         limit = (group / "memory.max").read_text(encoding="ascii").strip()
         used = (group / "memory.current").read_text(encoding="ascii").strip()
     except OSError:
-        return []
-    return [max(int(limit) - int(used), 0)] if limit.isdigit() else []
+        return None
+    return (int(limit), int(used)) if limit.isdigit() else None
