@@ -303,17 +303,19 @@ def schedulers(shape: Shape) -> dict[str, UnCLIPScheduler]:
 # Fitting the last layers.
 
 
-def fit(net: nn.Module, scheduler: UnCLIPScheduler, run: Callable[[Tensor, Tensor], Any], size: int, seed: int) -> None:
+def fit(
+    net: nn.Module, scheduler: Any, run: Callable[[Tensor, Tensor], Any], size: int, seed: int, channels: int = 3
+) -> None:
     """Fit `conv_out` so that `net`, called by `run(noisy, t)`, predicts what its scheduler expects, of smooth pictures.
 
-    Channels behind the first three (variances) keep their random weights.
+    Channels behind the first (variances) keep their random weights.
     """
     generator = torch.Generator().manual_seed(seed)
     features: list[Tensor] = []
     hook = net.conv_out.register_forward_pre_hook(lambda module, inputs: features.append(inputs[0]))
     targets = []
     for t in range(20, 1000, 140):
-        x0 = F.interpolate(torch.rand(4, 3, 4, 4, generator=generator) * 1.6 - 0.8, size=size, mode="bilinear")
+        x0 = F.interpolate(torch.rand(4, channels, 4, 4, generator=generator) * 1.6 - 0.8, size=size, mode="bilinear")
         eps = torch.randn(x0.shape, generator=generator)
         alpha_bar = scheduler.alphas_cumprod[t]
         run(alpha_bar.sqrt() * x0 + (1 - alpha_bar).sqrt() * eps, torch.tensor(t))
@@ -326,8 +328,8 @@ def fit(net: nn.Module, scheduler: UnCLIPScheduler, run: Callable[[Tensor, Tenso
     # A strong ridge: large weights would amplify the rounding of the features.
     ridge = 0.3 * square.diagonal().mean() * torch.eye(len(square), dtype=torch.float64)
     weights = torch.linalg.solve(square + ridge, columns.T @ wanted).T.float()
-    net.conv_out.weight[:3] = weights[:, :-1].reshape(3, -1, 3, 3)
-    net.conv_out.bias[:3] = weights[:, -1]
+    net.conv_out.weight[:channels] = weights[:, :-1].reshape(channels, -1, 3, 3)
+    net.conv_out.bias[:channels] = weights[:, -1]
 
 
 def fit_decoder(net: UNet2DConditionModel, scheduler: UnCLIPScheduler, shape: Shape, seed: int) -> None:

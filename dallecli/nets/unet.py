@@ -1,4 +1,5 @@
-"""The UNet of unCLIP: Karlo's decoder (text and image conditioned) and its super-resolution networks.
+"""The UNet of unCLIP: Karlo's decoder (text and image conditioned), its super-resolution networks, and Kandinsky's
+decoders of latents (image conditioned).
 
 One class serves both published layouts, diffusers' `UNet2DConditionModel` with "SimpleCrossAttn" blocks and
 its `UNet2DModel` with "Resnet" blocks: the config lists the blocks, and the keys on disk follow from them.
@@ -14,7 +15,9 @@ from torch import Tensor, nn
 
 from dallecli.nets.attention import MASKED, AddedKVAttention
 from dallecli.nets.config import read_config, require
+from dallecli.nets.image_condition import ImageProjection, ImageTimeEmbedding
 from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, sinusoid
+from dallecli.nets.text_proj import Conditioning
 
 DOWN_BLOCKS = {"ResnetDownsampleBlock2D": False, "SimpleCrossAttnDownBlock2D": True}
 """Published names of the down blocks, and whether they attend."""
@@ -53,6 +56,7 @@ class UNetConfig:
     only_cross_attention: bool = False
     addition_embed_type: str | None = None
     encoder_hid_dim_type: str | None = None
+    encoder_hid_dim: int | None = None
     cross_attention_norm: str | None = None
     resnet_skip_time_act: bool = False
     resnet_out_scale_factor: float = 1.0
@@ -81,8 +85,11 @@ class UNetConfig:
             raise ValueError("cross_attention_dim is missing, and the blocks attend")
         require("center_input_sample", self.center_input_sample, False)
         require("only_cross_attention", self.only_cross_attention, False)
-        require("addition_embed_type", self.addition_embed_type, None)
-        require("encoder_hid_dim_type", self.encoder_hid_dim_type, None)
+        require("addition_embed_type", self.addition_embed_type, None, "image")
+        image_proj = "image_proj" if self.sees_embeddings else None
+        require("encoder_hid_dim_type", self.encoder_hid_dim_type, image_proj)
+        if self.sees_embeddings and self.encoder_hid_dim is None:
+            raise ValueError("encoder_hid_dim is missing, and the network is conditioned on image embeddings")
         require("cross_attention_norm", self.cross_attention_norm, None)
         require("resnet_skip_time_act", self.resnet_skip_time_act, False)
         require("resnet_out_scale_factor", self.resnet_out_scale_factor, 1)
@@ -98,6 +105,11 @@ class UNetConfig:
         """Whether any block attends to a context."""
         kinds = [DOWN_BLOCKS[n] for n in self.down_block_types] + [UP_BLOCKS[n] for n in self.up_block_types]
         return any(kinds) or MID_BLOCKS[self.mid_block_type]
+
+    @property
+    def sees_embeddings(self) -> bool:
+        """Whether the network itself projects image embeddings to its context, as Kandinsky's does."""
+        return self.addition_embed_type == "image"
 
     @property
     def time_dim(self) -> int:
@@ -203,6 +215,11 @@ class UNet(nn.Module):
         last = len(channels) - 1
         self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
         self.time_embedding = TimestepEmbedding(channels[0], config.time_dim, config.time_dim)
+        self.encoder_hid_proj: ImageProjection | None = None
+        self.add_embedding: ImageTimeEmbedding | None = None
+        if config.encoder_hid_dim is not None and config.cross_attention_dim is not None and config.sees_embeddings:
+            self.encoder_hid_proj = ImageProjection(config.encoder_hid_dim, config.cross_attention_dim)
+            self.add_embedding = ImageTimeEmbedding(config.encoder_hid_dim, config.time_dim)
 
         down: list[DownBlock] = []
         for level, name in enumerate(config.down_block_types):
@@ -249,6 +266,15 @@ class UNet(nn.Module):
         # The published attention keeps its norm's eps at 1e-5 whatever norm_eps says.
         return [AddedKVAttention(channels, config.head_dim(block), context_dim, groups, 1e-5) for _ in range(count)]
 
+    def condition(self, image_embedding: Tensor) -> Conditioning:
+        """Return what image embeddings [b d] tell the blocks; `forward` takes it at every step.
+
+        Raises ValueError for a network that is conditioned in another way.
+        """
+        if self.encoder_hid_proj is None or self.add_embedding is None:
+            raise ValueError("this network does not project image embeddings")
+        return Conditioning(self.encoder_hid_proj(image_embedding), self.add_embedding(image_embedding))
+
     def forward(
         self,
         x: Tensor,
@@ -261,10 +287,10 @@ class UNet(nn.Module):
 
         Args:
             x: noised image [b c h w]; the super-resolution networks take it with the low-resolution
-                image behind it in the channels.
+                image behind it in the channels, Kandinsky's inpainting network what is known and where.
             t: timesteps of the trained schedule, [b] or a scalar.
             context: [b n d], where the blocks attend.
-            time_condition: [b time_dim], added to the time embedding (class_embed_type "identity").
+            time_condition: [b time_dim], added to the time embedding (class_embed_type "identity", or from `condition`).
             mask: bool [b n], True where a context token counts; None when all do.
         """
         time: Tensor = self.time_embedding(

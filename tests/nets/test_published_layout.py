@@ -1,7 +1,8 @@
-"""At full size, on the meta device, each net has exactly the tensors of the published Karlo files.
+"""At full size, on the meta device, each net has exactly the tensors of the published files.
 
 `published_keys/` lists config, keys, shapes and parameter counts of diffusers' and transformers' classes. There is no
-file for super_res_last, which is laid out as super_res_first.
+file for Karlo's super_res_last, which is laid out as super_res_first, nor for Kandinsky's inpainting UNet, which has five
+more channels at its entrance.
 """
 
 import json
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
+from dallecli.nets.movq import Movq, MovqConfig
 from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.nets.text_proj import TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
@@ -22,6 +24,11 @@ NETS = {
     "text_proj": (UnCLIPTextProjModel, TextProjConfig),
     "decoder": (UNet, UNetConfig),
     "super_res_first": (UNet, UNetConfig),
+    "kandinsky_text_encoder": (CLIPTextModel, ClipTextConfig),
+    "kandinsky_image_encoder": (CLIPVisionModel, ClipVisionConfig),
+    "kandinsky_prior": (PriorTransformer, PriorConfig),
+    "kandinsky_unet": (UNet, UNetConfig),
+    "kandinsky_movq": (Movq, MovqConfig),
 }
 
 
@@ -33,3 +40,12 @@ def test_full_size_nets_have_the_published_tensors(part):
         net = build(config.from_config(published["config"]))
     assert {key: list(tensor.shape) for key, tensor in net.state_dict().items()} == published["state_dict"]
     assert sum(tensor.numel() for tensor in net.state_dict().values()) == published["num_parameters"]
+
+
+def test_kandinskys_inpainting_net_also_takes_the_known_latents_and_where_they_are():
+    published = json.loads((Path(__file__).parent / "published_keys" / "kandinsky_unet.json").read_text())
+    with torch.device("meta"):
+        net = UNet(UNetConfig.from_config(published["config"] | {"in_channels": 9}))
+    shapes = {key: list(tensor.shape) for key, tensor in net.state_dict().items()}
+    assert shapes == published["state_dict"] | {"conv_in.weight": [384, 9, 3, 3]}
+    assert sum(tensor.numel() for tensor in net.state_dict().values()) == 1_253_074_568
