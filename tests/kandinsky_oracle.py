@@ -1,6 +1,6 @@
 """Random tiny Kandinsky 2.2 models in the published layout, written and opened with diffusers' own classes.
 
-As with `oracle`, the last layer of each denoiser is fitted to do its job a little. The schedules are the published ones.
+As with `oracle`, the last layer of each denoiser is fitted to do its job a little. Schedules are the published ones.
 """
 
 import json

@@ -1,8 +1,8 @@
 """MOVQ, Kandinsky's autoencoder: pictures to latents of an eighth of their side, and back.
 
 A VQGAN whose decoder is modulated by the latent itself (Zheng et al. 2022, "MoVQ", https://arxiv.org/abs/2209.09002,
-section 3.2). Keys and arithmetic are those of diffusers' `VQModel` with spatial norms. Kandinsky's diffusion lives in the
-continuous latents, before quantisation, so nothing here looks into the codebook, and they are not scaled either.
+section 3.2). Keys and arithmetic are those of diffusers' `VQModel` with spatial norms. Kandinsky's diffusion lives in
+the continuous latents, before quantisation, so nothing here looks into the codebook, and they are not scaled either.
 """
 
 from collections.abc import Mapping, Sequence
@@ -122,7 +122,8 @@ class Residual(nn.Module):
         h = self.conv2(F.silu(_normed(self.norm2, h, latent)))
         if self.conv_shortcut is not None:
             x = self.conv_shortcut(x)
-        return x + h
+        out: Tensor = x + h
+        return out
 
 
 class Attention(nn.Module):
@@ -145,7 +146,8 @@ class Attention(nn.Module):
         y = rearrange(_normed(norm, x, latent), "b c h w -> b (h w) c")
         q, k, v = (to(y)[:, None] for to in (self.to_q, self.to_k, self.to_v))
         y = self.to_out[0](F.scaled_dot_product_attention(q, k, v)[:, 0])
-        return x + rearrange(y, "b (h w) c -> b c h w", h=x.shape[2])
+        out: Tensor = x + rearrange(y, "b (h w) c -> b c h w", h=x.shape[2])
+        return out
 
 
 class Downsampler(nn.Module):

@@ -290,7 +290,7 @@ class UNet(nn.Module):
                 image behind it in the channels, Kandinsky's inpainting network what is known and where.
             t: timesteps of the trained schedule, [b] or a scalar.
             context: [b n d], where the blocks attend.
-            time_condition: [b time_dim], added to the time embedding (class_embed_type "identity", or from `condition`).
+            time_condition: [b time_dim], added to the time embedding (class_embed_type "identity", `condition`).
             mask: bool [b n], True where a context token counts; None when all do.
         """
         time: Tensor = self.time_embedding(

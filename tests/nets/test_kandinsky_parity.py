@@ -58,7 +58,7 @@ def test_the_autoencoder_goes_both_ways_without_its_codebook():
     ],
 )
 def test_another_autoencoder_is_refused_by_the_name_of_what_differs(change):
-    with pytest.raises(ValueError, match="norm_type|vq_embed_dim|lookup_from_codebook|channels|down_block_types"):
+    with pytest.raises(ValueError, match=r"norm_type|vq_embed_dim|lookup_from_codebook|channels|down_block_types"):
         MovqConfig.from_config(oracle.MOVQ | change)
 
 

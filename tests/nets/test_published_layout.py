@@ -1,8 +1,8 @@
 """At full size, on the meta device, each net has exactly the tensors of the published files.
 
 `published_keys/` lists config, keys, shapes and parameter counts of diffusers' and transformers' classes. There is no
-file for Karlo's super_res_last, which is laid out as super_res_first, nor for Kandinsky's inpainting UNet, which has five
-more channels at its entrance.
+file for Karlo's super_res_last, which is laid out as super_res_first, nor for Kandinsky's inpainting UNet, which has
+five more channels at its entrance.
 """
 
 import json
