@@ -164,7 +164,7 @@ class LocalEngine:
         kind = opened.placement.device.type
         pictures = paint_in_batches(paint_some, complete, progress, self._batch, kind)
         if isinstance(recipe.settings, Generating) and recipe.settings.best_of is not None:
-            words = opened.pipeline.read(recipe.prompt)
+            words = opened.pipeline.read([recipe.prompt])
             pictures = iter(best([judge(opened.pipeline, picture, words) for picture in pictures], recipe.count))
         yield from pictures
 

@@ -51,9 +51,10 @@ WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
-    """A prompt as the text tower sees it. Row 0 is the empty prompt, row 1 the real one.
+    """Prompts as the text tower sees them. Row 0 is the empty prompt, the others are the p real ones.
 
-    `embedding` [2, d] and `hidden` [2, n, d] are at least float32; `mask` [2, n] is True where a token is the prompt's.
+    `embedding` [1 + p, d] and `hidden` [1 + p, n, d] are at least float32; `mask` [1 + p, n] is True where a token is
+    the prompt's.
     """
 
     embedding: Tensor
@@ -61,11 +62,11 @@ class Words:
     mask: Tensor
 
     def spread(self, count: int, guidance: float) -> "Words":
-        """The rows for `count` pictures: all of the real prompt, behind as many of the empty one when guided."""
+        """The rows for `count` samples, the same number of each prompt: behind as many of the empty one when guided."""
 
         def rows(of: Tensor) -> Tensor:
-            empty, real = (row.expand(count, *row.shape) for row in of)
-            return real if guidance == OFF else pair(empty, real)
+            real = of[1:].repeat_interleave(count // (len(of) - 1), dim=0)
+            return real if guidance == OFF else pair(of[:1].expand_as(real), real)
 
         return Words(embedding=rows(self.embedding), hidden=rows(self.hidden), mask=rows(self.mask))
 
@@ -88,9 +89,9 @@ class KarloPipeline:
         self._check()
 
     @torch.inference_mode()
-    def read(self, prompt: str) -> Words:
-        """Encode a prompt and, for guidance, the empty one."""
-        tokens = [self.tokenizer.encode(""), self.tokenizer.encode(prompt)]
+    def read(self, prompts: Sequence[str]) -> Words:
+        """Encode prompts and, for guidance, the empty one."""
+        tokens = [self.tokenizer.encode(prompt) for prompt in ("", *prompts)]
         ids = torch.tensor([row.ids for row in tokens], device=self.device)
         mask = torch.tensor([row.mask for row in tokens], device=self.device)
 
@@ -104,7 +105,7 @@ class KarloPipeline:
 
     @torch.inference_mode()
     def meaning(self, words: Words) -> Embedding:
-        """The text embedding [1, d] of the real prompt."""
+        """The text embeddings [p, d] of the real prompts."""
         return Embedding(vector=words.embedding[1:], space=self.space)
 
     @torch.inference_mode()
@@ -146,7 +147,8 @@ class KarloPipeline:
         # The prior works on embeddings of mean 0 and deviation 1.
         net = self._prior(self.dtype)
         drawn = Embedding(vector=sample * net.clip_std + net.clip_mean, space=self.space)
-        fit = cosine(drawn, Embedding(vector=words.embedding[1:], space=self.space)).view(len(noise), candidates)
+        meant = words.embedding[1:].repeat_interleave(len(rivals) // (len(words.embedding) - 1), dim=0)
+        fit = cosine(drawn, Embedding(vector=meant, space=self.space)).view(len(noise), candidates)
         best = fit.argmax(dim=1)
         pictures = torch.arange(len(noise), device=self.device)
         vector = drawn.vector.view(len(noise), candidates, -1)[pictures, best]

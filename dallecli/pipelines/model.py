@@ -40,16 +40,16 @@ class Hole:
 class Model(Protocol[Words]):
     """The parts of an unCLIP model. `Words` is whatever the family keeps of a prompt it has read.
 
-    The batch is as long as `noise`, and all pictures in it are of the same words. Stages are keyed as in
-    `request.STAGES`.
+    The batch is as long as `noise`. Words are of as many prompts as there are pictures in it, or of one for all of
+    them. Stages are keyed as in `request.STAGES`.
     """
 
-    def read(self, prompt: str) -> Words:
-        """Encode a prompt; "" is one, too, and means nothing."""
+    def read(self, prompts: Sequence[str]) -> Words:
+        """Encode prompts, one or more; "" is one, too, and means nothing."""
         ...
 
     def meaning(self, words: Words) -> Embedding:
-        """The embedding [1, d] of words, as CLIP's text tower has it."""
+        """The embeddings [prompts, d] of words, as CLIP's text tower has them."""
         ...
 
     def see(self, images: Sequence[Image.Image]) -> Embedding:

@@ -39,7 +39,7 @@ def generate(
 ) -> Iterator[Picture]:
     """Paint the sentence of a recipe, `batch` pictures at a time."""
     chunks = _chunks(recipe, progress, batch)
-    words = model.read(recipe.prompt)
+    words = model.read([recipe.prompt])
     for chunk in chunks:
         noise = Noise(chunk.seeds)
         embedding, fit = model.imagine(words, noise, recipe.stages["prior"], recipe.prior_candidates, chunk.watch)
@@ -51,7 +51,7 @@ def vary(model: Model[Words], recipe: Recipe, progress: Callable[[Progress], Non
     """Paint what CLIP saw in a picture; with a fidelity, from the picture's own noise and with eta = 1 - fidelity."""
     fidelity = _settings(recipe, Varying).fidelity
     chunks = _chunks(recipe, progress, batch)
-    words = model.read(recipe.prompt)
+    words = model.read([recipe.prompt])
     seen = look(model, recipe.inputs[0])
     start = eta = None
     if fidelity is not None:
@@ -73,8 +73,8 @@ def interpolate(
     """
     settings = _settings(recipe, Interpolating)
     chunks = _chunks(recipe, progress, batch)
-    nothing = model.read("")
-    ends = [model.read(end.name) if end.kind == "text" else look(model, end) for end in recipe.inputs]
+    nothing = model.read([""])
+    ends = [model.read([end.name]) if end.kind == "text" else look(model, end) for end in recipe.inputs]
     starts = []
     if settings.noise == "inverted":
         seen = [end for end in ends if isinstance(end, Embedding)]
@@ -114,7 +114,7 @@ def inpaint(model: Model[Words], recipe: Recipe, progress: Callable[[Progress], 
     """Paint the hole in a picture, square by square, and keep every pixel around it."""
     settings = _settings(recipe, Inpainting)
     chunks = _chunks(recipe, progress, batch)
-    words = model.read(recipe.prompt)
+    words = model.read([recipe.prompt])
     layout = lay_out(recipe.inputs[0], settings.mask, settings.expand, recipe.size)
     for chunk in chunks:
         noise = Noise(chunk.seeds)
@@ -134,8 +134,8 @@ def edit(model: Model[Words], recipe: Recipe, progress: Callable[[Progress], Non
     """Turn a picture's embedding towards the difference of two sentences, and paint it from the picture's own noise."""
     settings = _settings(recipe, Editing)
     chunks = _chunks(recipe, progress, batch)
-    nothing = model.read("")
-    before, after = (on_cpu(model.meaning(model.read(text))) for text in (settings.before, settings.after))
+    nothing = model.read([""])
+    before, after = (on_cpu(model.meaning(model.read([text]))) for text in (settings.before, settings.after))
     seen = look(model, recipe.inputs[0])
     start = _noise_of(model, recipe, recipe.inputs[0], seen, nothing, progress)
     for chunk in chunks:
@@ -181,11 +181,11 @@ def embed(
         if source.kind == "picture":
             embedding = look(model, source)
             if request.invert and k < len(request.inputs):
-                noise = find_noise(model, source, embedding, model.read(""), stages, size, watch)
+                noise = find_noise(model, source, embedding, model.read([""]), stages, size, watch)
         elif request.imagine:
-            embedding, _ = model.imagine(model.read(source.name), Noise([seed]), stages["prior"], candidates, watch)
+            embedding, _ = model.imagine(model.read([source.name]), Noise([seed]), stages["prior"], candidates, watch)
         else:
-            embedding = model.meaning(model.read(source.name))
+            embedding = model.meaning(model.read([source.name]))
         found.append(
             Embedded(
                 vector=embedding.vector[0].float().cpu().numpy(),

@@ -135,7 +135,7 @@ def test_global_randomness_and_grad_mode_are_left_alone(starter):
 
 def imagine(model: Any, candidates: int, seeds: tuple[int, ...] = (3, 4, 5)) -> tuple[Embedding, torch.Tensor, Noise]:
     noise = Noise(seeds)
-    embedding, fit = model.imagine(model.read("a red cat"), noise, STAGES["prior"], candidates, ignore)
+    embedding, fit = model.imagine(model.read(["a red cat"]), noise, STAGES["prior"], candidates, ignore)
     return embedding, fit, noise
 
 
@@ -148,13 +148,42 @@ def test_more_candidates_fit_the_text_better(starter):
 
 def test_the_fit_is_the_cosine_with_the_text(starter):
     embedding, fit, _ = imagine(starter, 4)
-    text = starter.read("a red cat").embedding[1:]
+    text = starter.read(["a red cat"]).embedding[1:]
     torch.testing.assert_close(fit, torch.cosine_similarity(embedding.vector, text))
 
 
 def test_the_decoder_draws_the_same_however_many_candidates(starter):
     one, many = imagine(starter, 1)[2], imagine(starter, 5)[2]
     assert torch.equal(one.draw((3, 8, 8)), many.draw((3, 8, 8)))
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Several prompts at once.
+
+
+def paint_together(model: Any, prompts: list[str], seeds: tuple[int, ...]) -> torch.Tensor:
+    words, noise = model.read(prompts), Noise(seeds)
+    embedding, _ = model.imagine(words, noise, STAGES["prior"], 2, ignore)
+    return model.decode(embedding, words, noise, STAGES, ignore)
+
+
+def test_prompts_are_painted_together_as_alone(starter):
+    together = paint_together(starter, ["a red cat", "a blue dog"], (3, 9))
+    for row, (prompt, seed) in enumerate([("a red cat", 3), ("a blue dog", 9)]):
+        # One level of 255 is 0.0078.
+        torch.testing.assert_close(together[row], paint_together(starter, [prompt], (seed,))[0], rtol=0, atol=0.004)
+
+
+def test_in_a_group_of_one_size_neither_place_nor_neighbours_matter_to_the_last_bit(starter):
+    one = paint_together(starter, ["a red cat", "a blue dog", "a tree"], (3, 9, 4))
+    other = paint_together(starter, ["a house", "a house", "a red cat"], (7, 8, 3))
+    assert torch.equal(one[0], other[2])
+
+
+def test_each_prompt_has_its_meaning(starter):
+    both = starter.meaning(starter.read(["a red cat", "a blue dog"])).vector
+    for row, prompt in enumerate(["a red cat", "a blue dog"]):
+        torch.testing.assert_close(both[row], starter.meaning(starter.read([prompt])).vector[0])
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -259,7 +288,7 @@ def test_half_precision_paints_nearly_the_same_picture(model_folder, opened):
 
 
 def test_embeddings_of_another_clip_are_refused(starter):
-    words = starter.read("a red cat")
+    words = starter.read(["a red cat"])
     foreign = Embedding(vector=torch.zeros(1, 16), space="another clip")
     with pytest.raises(ValueError, match="another clip"):
         starter.decode(foreign, words, Noise([0]), STAGES, ignore)

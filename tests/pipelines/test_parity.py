@@ -141,7 +141,7 @@ def our_run(
     model: Any, prompt: str, seeds: list[int], prior_guidance: float, guidance: float, steps: dict[str, int]
 ) -> Run:
     run = Run()
-    words, noise = model.read(prompt), Noise(seeds)
+    words, noise = model.read([prompt]), Noise(seeds)
     stages = settings(steps, {"prior": prior_guidance, "decoder": guidance})
     with recording(run) as watch:
         embedding, _ = model.imagine(words, noise, stages["prior"], 1, watch)
@@ -154,7 +154,7 @@ def our_variation(model: Any, image: Image.Image, seeds: list[int], guidance: fl
     noise = Noise(seeds)
     with recording(run) as watch:
         embedding = model.see([image] * len(seeds))
-        pixels = model.decode(embedding, model.read(""), noise, settings(steps, {"decoder": guidance}), watch)
+        pixels = model.decode(embedding, model.read([""]), noise, settings(steps, {"decoder": guidance}), watch)
     return finished(run, pixels, noise)
 
 
@@ -217,7 +217,7 @@ def test_every_step_and_draw_equals_the_oracles_without_rounding(both, name):
 def test_text_states_equal_the_oracles(model_folder, opened, oracle_of, name):
     with torch.no_grad():
         embedding, hidden, mask = oracle_of(name)._encode_prompt("a blue dog", "cpu", 1, True)
-    words = opened(model_folder(name)).read("a blue dog")
+    words = opened(model_folder(name)).read(["a blue dog"])
     assert torch.equal(words.mask, mask)
     assert oracle.difference(words.hidden, hidden) < SINGLE
     assert oracle.difference(words.embedding, embedding) < SINGLE

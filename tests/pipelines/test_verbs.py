@@ -40,9 +40,9 @@ class NoisyModel:
         self.prompts = []
         self.batches = []
 
-    def read(self, prompt):
-        self.prompts.append(prompt)
-        return prompt.upper()
+    def read(self, prompts):
+        self.prompts += prompts
+        return tuple(prompt.upper() for prompt in prompts)
 
     def imagine(self, words, noise, settings, candidates, watch):
         self.batches.append((words, len(noise), settings, candidates))
@@ -86,7 +86,7 @@ def test_the_prompt_is_read_once_and_all_dials_arrive():
     model = NoisyModel()
     list(generate(model, RECIPE, ignore, 2))
     assert model.prompts == ["a red fox"]
-    assert model.batches == [("A RED FOX", count, RECIPE.stages["prior"], 2) for count in (2, 2, 1)]
+    assert model.batches == [(("A RED FOX",), count, RECIPE.stages["prior"], 2) for count in (2, 2, 1)]
 
 
 def test_pictures_come_as_they_are_done():
