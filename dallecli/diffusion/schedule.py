@@ -3,7 +3,7 @@
 Legend, as in Ho et al. 2020 and Nichol & Dhariwal 2021: `t` is a trained timestep, 0 (almost clean) to T-1 (noise);
 `beta` is the share of noise that one step adds; `alpha_bar` is the share of the clean sample's variance that is left,
 so that `x_t = signal x_0 + sigma eps` with `signal = sqrt(alpha_bar)` and `sigma = sqrt(1 - alpha_bar)`. Numbers are
-those of diffusers' UnCLIPScheduler.
+those of diffusers' UnCLIPScheduler (Karlo, and Kandinsky's prior) and DDPMScheduler (Kandinsky's decoders).
 """
 
 import math
@@ -16,7 +16,10 @@ import torch
 from torch import Tensor
 
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
-VARIANCE_TYPES = ("fixed_small_log", "learned_range")
+VARIANCE_TYPES = ("fixed_small_log", "fixed_small", "learned_range")
+"""How the noise of a step is found. The first two are the posterior's own: the logarithm only keeps it above 0."""
+SPACINGS = ("ends", "leading")
+"""How the visited timesteps are spread: from the last trained one to 0, or in whole strides up from 0."""
 LARGEST = 100_000
 """Beyond any number a schedule holds; a larger one is a mistake, and a table of it would fill the memory."""
 
@@ -44,7 +47,7 @@ class Schedule:
     """The noise levels a net was trained with, and how its output is to be read.
 
     `betas` and `alpha_bars` are float32 tables over the trained timesteps. `clip_range` bounds the predicted clean
-    sample, None means that it is left alone.
+    sample, None means that it is left alone. `spacing` is one of `SPACINGS`, and `offset` is added to every timestep.
     """
 
     betas: Tensor
@@ -52,23 +55,34 @@ class Schedule:
     prediction_type: str
     variance_type: str
     clip_range: float | None
+    spacing: str = "ends"
+    offset: int = 0
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Schedule":
-        """Read a `scheduler_config.json`, filling what published files leave out with UnCLIPScheduler's defaults.
+        """Read a `scheduler_config.json`; what published files leave out is filled with their class's defaults.
 
-        Raises ValueError for a schedule of another kind than UnCLIPScheduler's, or numbers that make no sense.
+        The class is UnCLIPScheduler where the file names none.
+
+        Raises ValueError for a schedule of another kind than UnCLIPScheduler's or DDPMScheduler's, or numbers that make
+        no sense.
         """
-        beta_schedule = config.get("beta_schedule", "squaredcos_cap_v2")
-        if beta_schedule != "squaredcos_cap_v2":
-            raise ValueError(f"beta_schedule is {beta_schedule!r}, only 'squaredcos_cap_v2' is known")
-        betas = _cosine_betas(int(_positive(config, "num_train_timesteps", 1000)))
+        kind = _one_of(tuple(_CLASSES), config, "_class_name", "UnCLIPScheduler")
+        beta_schedules, variance_type, spacing = _CLASSES[kind]
+        betas = _betas(config, _one_of(beta_schedules, config, "beta_schedule", beta_schedules[0]))
+        offset = config.get("steps_offset", 0) if spacing == "leading" else 0
+        if offset not in (0, 1):
+            raise ValueError(f"steps_offset is {offset!r}, expected 0 or 1")
+        if config.get("thresholding", False):
+            raise ValueError("thresholding is not known here")
         return cls(
             betas=betas,
             alpha_bars=torch.cumprod(1.0 - betas, dim=0),
             prediction_type=_one_of(PREDICTION_TYPES, config, "prediction_type", "epsilon"),
-            variance_type=_one_of(VARIANCE_TYPES, config, "variance_type", "fixed_small_log"),
+            variance_type=_one_of(VARIANCE_TYPES, config, "variance_type", variance_type),
             clip_range=_positive(config, "clip_sample_range", 1.0) if config.get("clip_sample", True) else None,
+            spacing=_one_of((spacing,), config, "timestep_spacing", spacing),
+            offset=offset,
         )
 
     @property
@@ -76,15 +90,21 @@ class Schedule:
         return len(self.betas)
 
     def steps(self, count: int) -> list[Step]:
-        """Spread `count` visits evenly from the last trained timestep down to 0, both ends included.
+        """The `count` visits of a run, evenly spread over the trained timesteps.
 
-        Rounding is half-to-even, as in UnCLIPScheduler. Raises ValueError unless 2 <= count <= the trained timesteps:
-        one visit can't be at both ends.
+        With the spacing "ends" they go from the last timestep down to 0, rounded half-to-even, as in UnCLIPScheduler;
+        with "leading" in whole strides down to `offset`, as in DDPMScheduler.
+
+        Raises ValueError unless 2 <= count <= the trained timesteps less the offset: one visit can't be at both ends.
         """
-        if not 2 <= count <= self.num_train_timesteps:
-            raise ValueError(f"{count} steps asked for, between 2 and {self.num_train_timesteps} are possible")
-        stride = (self.num_train_timesteps - 1) / (count - 1)
-        visited = [*(round(k * stride) for k in reversed(range(count))), -1]
+        most = self.num_train_timesteps - self.offset
+        if not 2 <= count <= most:
+            raise ValueError(f"{count} steps asked for, between 2 and {most} are possible")
+        if self.spacing == "leading":
+            stride: float = self.num_train_timesteps // count
+        else:
+            stride = (self.num_train_timesteps - 1) / (count - 1)
+        visited = [*(round(k * stride) + self.offset for k in reversed(range(count))), -1]
         return [self._step(index, t, t_prev) for index, (t, t_prev) in enumerate(pairwise(visited))]
 
     def _step(self, index: int, t: int, t_prev: int) -> Step:
@@ -92,7 +112,8 @@ class Schedule:
         # prediction of noise is divided by a signal of 5e-5, so the eighth digit of sigma becomes the fourth of x_0.
         alpha_bar = self.alpha_bars[t]
         alpha_bar_prev = self.alpha_bars[t_prev] if t_prev >= 0 else torch.ones(())
-        beta = self.betas[t] if t_prev == t - 1 else 1 - alpha_bar / alpha_bar_prev
+        single = t_prev == t - 1 and self.spacing == "ends"  # DDPMScheduler also takes single strides for jumps
+        beta = self.betas[t] if single else 1 - alpha_bar / alpha_bar_prev
         return Step(
             index=index,
             t=t,
@@ -103,6 +124,23 @@ class Schedule:
             sigma=(1 - alpha_bar).sqrt().item(),
             beta=beta.item(),
         )
+
+
+_CLASSES = {
+    "UnCLIPScheduler": (("squaredcos_cap_v2",), "fixed_small_log", "ends"),
+    "DDPMScheduler": (("linear", "squaredcos_cap_v2"), "fixed_small", "leading"),
+}
+"""The published classes that are known: their tables of betas, the default first, their own variance, their spacing."""
+
+
+def _betas(config: Mapping[str, Any], schedule: str) -> Tensor:
+    count = int(_positive(config, "num_train_timesteps", 1000))
+    if schedule == "squaredcos_cap_v2":
+        return _cosine_betas(count)
+    first, last = _positive(config, "beta_start", 1e-4), _positive(config, "beta_end", 0.02)
+    if not first <= last < 1:
+        raise ValueError(f"beta_start is {first} and beta_end {last}, expected ascending numbers below 1")
+    return torch.linspace(first, last, count, dtype=torch.float32)
 
 
 def _cosine_betas(count: int, largest: float = 0.999) -> Tensor:

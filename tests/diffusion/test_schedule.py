@@ -1,10 +1,10 @@
-"""The tables against published check values and against diffusers' UnCLIPScheduler."""
+"""The tables against published check values and against diffusers' UnCLIPScheduler and DDPMScheduler."""
 
 from itertools import pairwise
 
 import pytest
 import torch
-from diffusers import UnCLIPScheduler
+from diffusers import DDPMScheduler, UnCLIPScheduler
 
 from dallecli.diffusion.schedule import Schedule
 
@@ -70,6 +70,65 @@ def test_a_run_ends_on_the_clean_sample(schedule):
 def test_impossible_step_counts_are_refused(schedule, count):
     with pytest.raises(ValueError, match="between 2 and 1000"):
         schedule.steps(count)
+
+
+KANDINSKY = {
+    "_class_name": "DDPMScheduler",
+    "beta_schedule": "linear",
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "clip_sample": True,
+    "num_train_timesteps": 1000,
+    "prediction_type": "epsilon",
+    "set_alpha_to_one": False,
+    "steps_offset": 1,
+    "thresholding": False,
+}
+"""As published for its decoders, where newer fields are missing."""
+
+
+def test_kandinskys_tables_have_the_published_values():
+    schedule = Schedule.from_config(KANDINSKY)
+    assert schedule.alpha_bars[0].item() == pytest.approx(0.99915)
+    assert schedule.alpha_bars[500].item() == pytest.approx(0.16077, rel=1e-4)
+    assert schedule.alpha_bars[999].item() == pytest.approx(0.0015790, rel=1e-4)
+    assert [step.t for step in schedule.steps(30)][-3:] == [67, 34, 1]
+    assert schedule.clip_range == 1.0
+    assert Schedule.from_config(KANDINSKY | {"clip_sample": False}).clip_range is None
+
+
+@pytest.mark.parametrize("beta_schedule", ["linear", "squaredcos_cap_v2"])
+@pytest.mark.parametrize("count", [2, 7, 25, 50, 100, 333, 600, 999])
+def test_ddpm_tables_and_timesteps_equal_the_oracles(beta_schedule, count):
+    config = KANDINSKY | {"beta_schedule": beta_schedule}
+    schedule, oracle = Schedule.from_config(config), DDPMScheduler.from_config(config)
+    oracle.set_timesteps(count)
+    assert torch.equal(schedule.betas, oracle.betas)
+    assert torch.equal(schedule.alpha_bars, oracle.alphas_cumprod)
+    assert [step.t for step in schedule.steps(count)] == oracle.timesteps.tolist()
+
+
+def test_a_stride_beyond_the_last_trained_timestep_is_refused_where_the_oracle_would_crash():
+    oracle = DDPMScheduler.from_config(KANDINSKY)
+    oracle.set_timesteps(1000)
+    assert oracle.timesteps[0] == 1000  # there is no such timestep: 999 is the last
+    with pytest.raises(ValueError, match="between 2 and 999"):
+        Schedule.from_config(KANDINSKY).steps(1000)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"timestep_spacing": "trailing"},
+        {"steps_offset": 5},
+        {"thresholding": True},
+        {"beta_start": 0.5, "beta_end": 0.1},
+        {"_class_name": "PNDMScheduler"},
+    ],
+)
+def test_other_ways_of_a_ddpm_schedule_are_refused_by_name(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        Schedule.from_config(KANDINSKY | change)
 
 
 def test_missing_fields_are_the_published_defaults(schedule):
