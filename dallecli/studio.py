@@ -35,7 +35,8 @@ from dallecli.weights.registry import SAMPLERS, ModelSpec, find, locate
 if TYPE_CHECKING:
     from dallecli.embedding_file import Embedded
     from dallecli.picture import Picture
-    from dallecli.placement import Placement
+    from dallecli.pipelines.parts import Parts
+    from dallecli.placement import MemoryPlan, Placement
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +47,15 @@ a picture the same to the last bit, however many it was painted with. On a GPU i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Model:
-    """A model that was found and looked over: its files are whole, its tokenizer is open."""
+    """A model that was found and looked over: its files are whole, its tokenizer is open.
+
+    `parameters` is how many numbers each network has.
+    """
 
     spec: ModelSpec
     folder: Folder
     tokenizer: ClipTokenizer
-    parameters: int
+    parameters: Mapping[str, int]
 
     def space(self) -> str:
         """The name of the CLIP whose embeddings it works on: of a public one, or from its text tower's own weights."""
@@ -71,9 +75,14 @@ class _Opened:
 
 
 class LocalEngine:
-    """Paints with the models of this machine. It keeps the last model open, and one only: they are large."""
+    """Paints with the models of this machine. It keeps the last model open, and one only: they are large.
 
-    def __init__(self) -> None:
+    `memory`, one of `placement.MEMORY`, says how much of it stays in memory. It is the engine's and not a request's,
+    because pictures do not depend on it.
+    """
+
+    def __init__(self, memory: str = "auto") -> None:
+        self._memory = memory
         self._models: dict[str, _Model] = {}
         self._opened: _Opened | None = None
         self._batch = dict(BATCH)
@@ -168,6 +177,15 @@ class LocalEngine:
             pictures = iter(best([judge(opened.pipeline, picture, words) for picture in pictures], recipe.count))
         yield from pictures
 
+    def plan_memory(self, name: str, device: str | None, dtype: str | None) -> "MemoryPlan":
+        """What of a model would stay in memory.
+
+        Raises: as `resolve` for the model, and as `placement.decide` for the rest.
+        """
+        from dallecli.placement import decide
+
+        return _plan_memory(self._find(name), decide(device, dtype), self._memory)
+
     def _find(self, name: str) -> _Model:
         """The model under the name in a request, which may be a folder; kept under the name in its recipes."""
         spec = find(name)
@@ -183,7 +201,7 @@ class LocalEngine:
             spec=replace(spec, sizes=folder.sizes(), tasks=folder.tasks),
             folder=folder,
             tokenizer=ClipTokenizer.open(folder.path / "tokenizer"),
-            parameters=folder.parameters(),
+            parameters={part: folder.parameters_of(part) for part in folder.networks},
         )
         self._models[spec.name] = model
         return model
@@ -195,10 +213,14 @@ class LocalEngine:
         opened = self._opened
         if opened is None or (opened.source, opened.placement) != (model.spec.source, placement):
             self._opened = opened = None  # the old model's memory is free before the new one takes its own
-            _check_memory(model, placement)
+            plan = _plan_memory(model, placement, self._memory)
+            _check_memory(model, placement, plan)
             check_bytes(model.spec.name)
+            from dallecli.pipelines.parts import Parts
+
+            parts = Parts(model.folder, placement.device, placement.dtype, plan.kept)
             with memory_errors(model.spec.name):
-                pipeline = LAYOUTS[model.folder.layout](model, placement)
+                pipeline = LAYOUTS[model.folder.layout](parts, model.space())
             opened = _Opened(
                 source=model.spec.source, placement=placement, digest=model.folder.digest(), pipeline=pipeline
             )
@@ -330,32 +352,49 @@ def _check_inputs(request: Ask, size: int, stages: Mapping[str, StageSettings], 
     return warnings
 
 
-def _check_memory(model: _Model, placement: "Placement") -> None:
-    """Refuse what cannot fit: on a CPU the system would otherwise end this process, or another, without a word."""
-    from dallecli.placement import free_memory
+def _plan_memory(model: _Model, placement: "Placement", kind: str) -> "MemoryPlan":
+    from dallecli.placement import Need, free_memory, plan_memory
 
-    free = free_memory(placement.device)
-    needed = model.parameters * placement.dtype.itemsize
-    if free is not None and needed > free:
-        half = ", or --dtype bf16 for half of it" if placement.dtype.itemsize == 4 else ""
-        raise OutOfMemory(
-            f"the weights of {model.spec.name} take {needed / 1e9:.1f} GB in {placement.kind},"
-            f" and {free / 1e9:.1f} GB are free on {placement.device}",
-            hint=f"use a smaller model{half}",
+    needs = {
+        part: Need(
+            weights=count * placement.dtype.itemsize,
+            # Whatever the weights are, some layers compute in float32.
+            working=model.folder.working_numbers(part) * 4,
         )
+        for part, count in model.parameters.items()
+    }
+    return plan_memory(needs, free_memory(placement.device), kind)
 
 
-def _open_karlo(model: _Model, placement: "Placement") -> Any:
+def _check_memory(model: _Model, placement: "Placement", plan: "MemoryPlan") -> None:
+    """Refuse what cannot fit: on a CPU the system would otherwise end this process, or another, without a word."""
+    if plan.free is None or plan.fits:
+        return
+    from dallecli.placement import in_gigabytes
+
+    ways = []
+    if plan.least <= plan.free:
+        ways.append("--memory low")
+    if placement.dtype.itemsize == 4:
+        ways.append("--dtype bf16 for half of it")
+    raise OutOfMemory(
+        f"{model.spec.name} takes {in_gigabytes(plan.peak)} in {placement.kind},"
+        f" and {in_gigabytes(plan.free)} are free on {placement.device}",
+        hint=" or ".join([*ways, "a smaller model"]),
+    )
+
+
+def _open_karlo(parts: "Parts", space: str) -> Any:
     from dallecli.pipelines.karlo import KarloPipeline
 
-    return KarloPipeline(model.folder, placement.device, placement.dtype, space=model.space())
+    return KarloPipeline(parts, space)
 
 
-LAYOUTS: Final[Mapping[str, Callable[[_Model, "Placement"], Any]]] = {
+LAYOUTS: Final[Mapping[str, Callable[["Parts", str], Any]]] = {
     "karlo": _open_karlo,
     "karlo-variations": _open_karlo,
 }
-"""How a folder of each layout is opened: the one place that knows the families by name."""
+"""How a folder of each layout is opened, given the name of its CLIP: the one place that knows the families by name."""
 
 
 def _release(kind: str) -> None:

@@ -374,10 +374,11 @@ def test_a_schedule_with_an_impossible_value_is_an_error_of_the_weights(
 def test_a_model_that_cannot_fit_is_refused_before_it_is_loaded(cascade: Path) -> None:
     engine = LocalEngine()
     recipe = engine.resolve(ask(cascade))
-    engine._models["cascade"] = replace(engine._models["cascade"], parameters=10**15)
+    model = engine._models["cascade"]
+    engine._models["cascade"] = replace(model, parameters={**model.parameters, "prior": 2**50})
     error = refusal(lambda: list(engine.paint(recipe, lambda step: None)), OutOfMemory)
-    assert "4000000.0 GB in fp32" in error.what
-    assert "bf16" in str(error.hint)
+    assert "4194304.0 GB in fp32" in error.what
+    assert error.hint == "--dtype bf16 for half of it or a smaller model"
 
 
 def crowded(limit: int, error: Callable[[], Exception], asked: list[int]) -> Callable[..., Iterator[Picture]]:

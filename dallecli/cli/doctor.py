@@ -1,9 +1,7 @@
 """`dalle doctor`: what dalle would paint with here, and why."""
 
 import os
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from dallecli.cli import options
@@ -77,33 +75,21 @@ def _version(package: str, absent: str = "not installed") -> str:
 def _machine() -> dict[str, Any]:
     import platform
 
-    total, free = _memory()
+    from dallecli.placement import system_memory
+
+    memory = system_memory()
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory": _gigabytes(total),
-        "free memory": _gigabytes(free),
+        "memory": _gigabytes(memory.total),
+        "free memory": _gigabytes(memory.free),
     }
 
 
-def _memory() -> tuple[int | None, int | None]:
-    """Bytes of memory that this process may use, in all and now, where the system tells."""
-    total = free = None
-    if sys.platform == "linux":
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        stated = {line.partition(":")[0]: line.split()[1] for line in lines}
-        total, free = int(stated["MemTotal"]) * 1024, int(stated["MemAvailable"]) * 1024
-        limit = Path("/sys/fs/cgroup/memory.max")
-        if limit.is_file() and (text := limit.read_text(encoding="ascii").strip()).isdigit():
-            used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
-            total, free = min(total, int(text)), min(free, int(text) - used)
-    elif hasattr(os, "sysconf"):
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return total, free
-
-
 def _gigabytes(amount: int | None) -> str | None:
-    return None if amount is None else f"{amount / 2**30:.1f} GB"
+    from dallecli.placement import in_gigabytes
+
+    return None if amount is None else in_gigabytes(amount)
 
 
 def _settings(problems: list[DalleError]) -> dict[str, Any]:

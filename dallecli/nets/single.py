@@ -25,7 +25,8 @@ class _Linear(nn.Linear):
 
 class _Conv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
-        return self._conv_forward(x.float(), self.weight.float(), _single(self.bias)).to(x.dtype)
+        y: Tensor = self._conv_forward(x.float(), self.weight.float(), _single(self.bias))
+        return y.to(x.dtype)
 
 
 def _single(bias: Tensor | None) -> Tensor | None:

@@ -19,10 +19,14 @@ class Embedding:
 
     Numbers from two CLIPs mean different things even where there are equally many, so every function here that takes
     two embeddings raises ValueError when their spaces differ.
+
+    `away` [b, d] is what guidance leads away from while the embedding is painted, where somebody said so in words;
+    None is whatever the model has for "no picture". What is mixed of several embeddings has none.
     """
 
     vector: Tensor
     space: str
+    away: Tensor | None = None
 
 
 def cosine(a: Embedding, b: Embedding) -> Tensor:

@@ -4,49 +4,35 @@ The chain is that of Ramesh et al. 2022 as kakaobrain/karlo-v1-alpha publishes i
 candidate and float32 it equals diffusers' UnCLIPPipeline, its random draws included.
 """
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from dallecli.diffusion.guidance import OFF, pair
-from dallecli.diffusion.inpaint import Known, resampled
-from dallecli.diffusion.inversion import invert
 from dallecli.diffusion.noise import Noise
-from dallecli.diffusion.samplers import SAMPLERS, ddim
-from dallecli.diffusion.schedule import Schedule
-from dallecli.errors import BadFile, BadFolder, BadSetting, NonFinite
-from dallecli.nets.clip import ClipPreprocessing, ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
+from dallecli.errors import BadFolder, BadSetting
+from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, ClipVisionConfig
 from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.nets.text_proj import Conditioning, TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.pipelines.embedding import Embedding, cosine
 from dallecli.pipelines.model import Hole, Watch, at_size
-from dallecli.pipelines.stage import Diffusion, Nets, precise
+from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.stage import Diffusion, Nets, precise, sample, unsample
+from dallecli.pipelines.vision import preprocessing, see
 from dallecli.request import INVERSION, StageSettings
 from dallecli.tokens import ClipTokenizer
-from dallecli.weights.folder import Folder
-from dallecli.weights.load import load_net
-
-N = TypeVar("N", bound=nn.Module)
-C = TypeVar("C")
-
-log = logging.getLogger(__name__)
 
 UPSAMPLERS = {"upsampler": "super_res", "upsampler_2": "super_res_2"}
 """The stages after the decoder, and how their parts are called on disk."""
 
 PAINTERS = ("decoder", *UPSAMPLERS)
 """The stages that paint, in the order of the chain."""
-
-WIDER = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
-"""The type in which a stage is done again when it overflows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,20 +58,20 @@ class Words:
 
 
 class KarloPipeline:
-    """A model folder, opened on a device in a floating-point type. Networks are loaded when they are first needed.
+    """The parts of a model folder put together. Networks are loaded when they are first needed.
 
     `space` names the CLIP whose embeddings the model works on; by default that is the folder's name.
 
     Raises BadFolder or BadFile if the configs of the parts contradict each other.
     """
 
-    def __init__(self, folder: Folder, device: torch.device, dtype: torch.dtype, space: str | None = None) -> None:
-        self.folder = folder
-        self.device = device
-        self.dtype = dtype
-        self.space = space if space is not None else folder.path.name
-        self.tokenizer = ClipTokenizer.open(folder.path / "tokenizer")
-        self._nets: dict[str, nn.Module] = {}
+    def __init__(self, parts: Parts, space: str | None = None) -> None:
+        self.parts = parts
+        self.folder = parts.folder
+        self.device = parts.device
+        self.dtype = parts.dtype
+        self.space = space if space is not None else self.folder.path.name
+        self.tokenizer = ClipTokenizer.open(self.folder.path / "tokenizer")
         self._check()
 
     @torch.inference_mode()
@@ -100,7 +86,7 @@ class KarloPipeline:
             states = torch.cat([embedding[:, None], hidden], dim=1).to(precise(dtype))
             return states, states.isfinite().flatten(1).all(dim=1)
 
-        states = self._finite("text", None, encode)
+        states = self.parts.finite("text", None, encode)
         return Words(embedding=states[:, 0], hidden=states[:, 1:], mask=mask)
 
     @torch.inference_mode()
@@ -111,13 +97,7 @@ class KarloPipeline:
     @torch.inference_mode()
     def see(self, images: Sequence[Image.Image]) -> Embedding:
         """Let the image tower look at pictures, prepared as the folder's feature_extractor says."""
-        pixels = self._preprocessing()(images).to(self.device)
-
-        def encode(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-            vector = self._image_encoder(dtype)(pixels.to(dtype)).to(precise(dtype))
-            return vector, vector.isfinite().all(dim=1)
-
-        return Embedding(vector=self._finite("image tower", None, encode), space=self.space)
+        return Embedding(vector=see(self.parts, images), space=self.space)
 
     @torch.inference_mode()
     def imagine(
@@ -135,18 +115,18 @@ class KarloPipeline:
             text, hidden = spread.embedding.to(dtype), spread.hidden.to(dtype)
             return lambda x, t: net(x.to(dtype), t, text, hidden, spread.mask), None
 
-        config = self._config("prior", PriorConfig.from_config)
+        config = self.parts.config("prior", PriorConfig.from_config)
         prior = Diffusion(
             stage="prior",
             shape=(config.embedding_dim,),
-            schedule=self._schedule("prior_scheduler"),
+            schedule=self.parts.schedule("prior_scheduler"),
             guidance=settings.guidance,
             nets=nets,
         )
-        sample = self._sample(prior, settings, rivals, watch)
+        standard = sample(self.parts, prior, settings, rivals, watch)
         # The prior works on embeddings of mean 0 and deviation 1.
         net = self._prior(self.dtype)
-        drawn = Embedding(vector=sample * net.clip_std + net.clip_mean, space=self.space)
+        drawn = Embedding(vector=standard * net.clip_std + net.clip_mean, space=self.space)
         meant = words.embedding[1:].repeat_interleave(len(rivals) // (len(words.embedding) - 1), dim=0)
         fit = cosine(drawn, Embedding(vector=meant, space=self.space)).view(len(noise), candidates)
         best = fit.argmax(dim=1)
@@ -177,7 +157,8 @@ class KarloPipeline:
             settings = stages[stage]
             painter = self._painter(stage, embedding.vector.to(self.device), words, settings.guidance, pixels)
             x_T = start[stage] if start is not None else None
-            pixels = self._sample(painter, settings, noise, watch, x_T, eta, hole).clamp(-1, 1)
+            here = hole.at(painter.shape[-1], self.device) if hole is not None else None
+            pixels = sample(self.parts, painter, settings, noise, watch, x_T, eta, here).clamp(-1, 1)
         assert pixels is not None  # every recipe has a decoder
         return pixels
 
@@ -210,56 +191,13 @@ class KarloPipeline:
         for stage in names:
             guidance = settings.guidance if stage == "decoder" else OFF
             painter = self._painter(stage, embedding.vector.to(self.device), words, guidance, low)
-            found[stage] = self._invert(painter, at_size(pixels, painter.shape[-1]), settings, noise, counted)
+            here = at_size(pixels, painter.shape[-1])
+            found[stage] = unsample(self.parts, painter, here, settings, noise, counted)
             done += settings.steps
             if stage != names[-1]:
-                low = self._sample(painter, settings, noise, counted, found[stage], eta=0.0).clamp(-1, 1)
+                low = sample(self.parts, painter, settings, noise, counted, found[stage], eta=0.0).clamp(-1, 1)
                 done += settings.steps
         return found
-
-    def _sample(
-        self,
-        diffusion: Diffusion,
-        settings: StageSettings,
-        noise: Noise,
-        watch: Watch,
-        start: Tensor | None = None,
-        eta: float | None = None,
-        hole: Hole | None = None,
-    ) -> Tensor:
-        """Run a stage from noise to a sample."""
-        steps = diffusion.steps(settings.steps)
-        if hole is not None:
-            hole = hole.at(diffusion.shape[-1], self.device)
-            steps = resampled(steps, hole.resample)
-        sampler = SAMPLERS[settings.sampler] if eta is None else partial(ddim, eta=eta)
-
-        def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-            healthy = torch.ones(len(noise), dtype=torch.bool, device=self.device)
-            denoise = diffusion.denoiser(dtype, healthy)
-            x = start.to(self.device) if start is not None else noise.draw(diffusion.shape, self.device)
-            x = x.to(precise(dtype))
-            constrained = sampler
-            if hole is not None:
-                constrained = partial(sampler, constrain=Known(hole.pixels.to(x.dtype), hole.unknown, steps, noise))
-            progress = partial(_report, watch, diffusion.stage, len(steps))
-            return constrained(denoise, x, steps, noise, progress), healthy
-
-        return self._finite(diffusion.stage, noise, run)
-
-    def _invert(
-        self, diffusion: Diffusion, pixels: Tensor, settings: StageSettings, noise: Noise, watch: Watch
-    ) -> Tensor:
-        """Run a stage from a picture to its noise."""
-        steps = diffusion.steps(settings.steps)
-
-        def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-            healthy = torch.ones(len(noise), dtype=torch.bool, device=self.device)
-            denoise = diffusion.denoiser(dtype, healthy)
-            progress = partial(_report, watch, INVERSION, len(steps))
-            return invert(denoise, pixels.to(self.device, precise(dtype)), steps, noise, progress), healthy
-
-        return self._finite(INVERSION, noise, run)
 
     def _painter(self, stage: str, vector: Tensor, words: Words, guidance: float, low: Tensor | None) -> Diffusion:
         """A painting stage: the decoder of embeddings, or the upsampler of a smaller picture `low`."""
@@ -269,15 +207,15 @@ class KarloPipeline:
 
     def _decoder(self, vector: Tensor, words: Words, guidance: float) -> Diffusion:
         def nets(dtype: torch.dtype) -> Nets:
-            net = self._unet("decoder", dtype)
             condition, mask = self._condition(vector, words, guidance, dtype)
+            net = self._unet("decoder", dtype)
             return lambda x, t: net(x.to(dtype), t, condition.context, condition.time, mask), None
 
-        config = self._config("decoder", UNetConfig.from_config)
+        config = self.parts.config("decoder", UNetConfig.from_config)
         return Diffusion(
             stage="decoder",
             shape=(config.in_channels, config.sample_size, config.sample_size),
-            schedule=self._schedule("decoder_scheduler"),
+            schedule=self.parts.schedule("decoder_scheduler"),
             guidance=guidance,
             nets=nets,
         )
@@ -299,120 +237,66 @@ class KarloPipeline:
         if guidance != OFF:
             raise BadSetting(f"the {stage} guidance is {guidance}", hint="upsamplers see no prompt: leave it at 1")
         part = UPSAMPLERS[stage]
-        size = self._config(f"{part}_first", UNetConfig.from_config).sample_size
+        size = self.parts.config(f"{part}_first", UNetConfig.from_config).sample_size
 
         def nets(dtype: torch.dtype) -> Nets:
-            first, last = (self._unet(f"{part}_{which}", dtype) for which in ("first", "last"))
             # On the CPU, because not every device can do it, and because it is nothing there.
             low = F.interpolate(pixels.cpu(), size=[size, size], mode="bicubic", antialias=True)
             low = low.to(self.device, dtype)
 
-            def predict(net: UNet, x: Tensor, t: Tensor) -> Tensor:
-                output: Tensor = net(torch.cat([x.to(dtype), low], dim=1), t)
+            def predict(which: str, x: Tensor, t: Tensor) -> Tensor:
+                # Asked for at every step: the first net may have to leave before the last one comes.
+                output: Tensor = self._unet(f"{part}_{which}", dtype)(torch.cat([x.to(dtype), low], dim=1), t)
                 return output
 
-            return partial(predict, first), partial(predict, last)
+            return partial(predict, "first"), partial(predict, "last")
 
         return Diffusion(
             stage=stage,
             shape=(pixels.shape[1], size, size),
-            schedule=self._schedule(f"{part}_scheduler"),
+            schedule=self.parts.schedule(f"{part}_scheduler"),
             guidance=guidance,
             nets=nets,
         )
-
-    def _finite(self, stage: str, noise: Noise | None, run: Callable[[torch.dtype], tuple[Tensor, Tensor]]) -> Tensor:
-        """Return the result of `run`, which also says whether each picture [b] stayed finite on the way.
-
-        Pictures that did not are replaced by those of a second run in a wider type with the same noise; the others
-        stay as they are, so that a picture does not depend on its neighbours. Raises NonFinite if that doesn't help.
-        """
-        state = noise.state() if noise is not None else []
-        result, healthy = run(self.dtype)
-        if bool(healthy.all()):
-            return result
-        wider = WIDER.get(self.dtype)
-        if wider is not None:
-            log.warning("the %s overflowed in %s and is done again in %s", stage, self.dtype, wider)
-            if noise is not None:
-                noise.rewind(state)
-            again, healthy_again = run(wider)
-            result = torch.where(healthy.view(-1, *[1] * (result.ndim - 1)), result, again)
-            healthy = healthy | healthy_again
-        if not bool(healthy.all()):
-            raise NonFinite(
-                f"the {stage} gave numbers that are not finite", str(self.folder.path), "try a lower guidance"
-            )
-        return result
 
     def _check_space(self, embedding: Embedding) -> None:
         if embedding.space != self.space:
             raise ValueError(f"this model decodes embeddings of {self.space}, not of {embedding.space}")
 
-    def _schedule(self, part: str) -> Schedule:
-        try:
-            return Schedule.from_config(self.folder.config(part))
-        except ValueError as problem:
-            raise BadFile(f"this schedule can't be run: {problem}", str(self.folder.path / part)) from problem
-
     def _text_encoder(self, dtype: torch.dtype) -> CLIPTextModel:
-        return self._net("text_encoder", lambda json: CLIPTextModel(ClipTextConfig.from_config(json)), dtype)
-
-    def _image_encoder(self, dtype: torch.dtype) -> CLIPVisionModel:
-        return self._net("image_encoder", lambda json: CLIPVisionModel(ClipVisionConfig.from_config(json)), dtype)
-
-    def _preprocessing(self) -> ClipPreprocessing:
-        """As the folder says, else CLIP's own: older folders come without a feature_extractor."""
-        config = self.folder.preprocessing()
-        if config is None:
-            return ClipPreprocessing.for_size(self._config("image_encoder", ClipVisionConfig.from_config).image_size)
-        try:
-            return ClipPreprocessing.from_config(config)
-        except ValueError as problem:
-            where = str(self.folder.path / "feature_extractor")
-            raise BadFile(f"pictures can't be prepared so: {problem}", where) from problem
+        return self.parts.net("text_encoder", lambda json: CLIPTextModel(ClipTextConfig.from_config(json)), dtype)
 
     def _prior(self, dtype: torch.dtype) -> PriorTransformer:
-        return self._net("prior", lambda json: PriorTransformer(PriorConfig.from_config(json)), dtype)
+        return self.parts.net("prior", lambda json: PriorTransformer(PriorConfig.from_config(json)), dtype)
 
     def _text_proj(self, dtype: torch.dtype) -> UnCLIPTextProjModel:
-        return self._net("text_proj", lambda json: UnCLIPTextProjModel(TextProjConfig.from_config(json)), dtype)
+        return self.parts.net("text_proj", lambda json: UnCLIPTextProjModel(TextProjConfig.from_config(json)), dtype)
 
     def _unet(self, part: str, dtype: torch.dtype) -> UNet:
-        return self._net(part, lambda json: UNet(UNetConfig.from_config(json)), dtype)
-
-    def _net(self, part: str, build: Callable[[dict[str, Any]], N], dtype: torch.dtype) -> N:
-        """Load a network, and keep it if it is in the pipeline's own type: wider ones are for emergencies."""
-        if dtype == self.dtype and part in self._nets:
-            return cast(N, self._nets[part])
-        config = self.folder.config(part)
-        net = load_net(lambda: build(config), self.folder.weights_file(part), dtype, self.device)
-        # Convolutions are faster on pixels than on planes: measured 1.2 to 1.6 times, on CPUs with and without AMX.
-        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-        if dtype == self.dtype:
-            self._nets[part] = net
-        return net
+        return self.parts.net(part, lambda json: UNet(UNetConfig.from_config(json)), dtype)
 
     def _check(self) -> None:
         """Refuse parts that don't fit each other, before any of them is loaded."""
-        text = self._config("text_encoder", ClipTextConfig.from_config)
-        text_proj = self._config("text_proj", TextProjConfig.from_config)
-        decoder = self._config("decoder", UNetConfig.from_config)
+        text = self.parts.config("text_encoder", ClipTextConfig.from_config)
+        text_proj = self.parts.config("text_proj", TextProjConfig.from_config)
+        decoder = self.parts.config("decoder", UNetConfig.from_config)
         width = ("text_proj", text_proj.clip_embeddings_dim)
-        self._same("width of embeddings", "text_encoder", text.projection_dim, *width)
-        self._same("width of text states", "text_encoder", text.hidden_size, *width)
-        self._same(
+        self.parts.check_same("width of embeddings", "text_encoder", text.projection_dim, *width)
+        self.parts.check_same("width of text states", "text_encoder", text.hidden_size, *width)
+        self.parts.check_same(
             "width of tokens", "text_proj", text_proj.cross_attention_dim, "decoder", decoder.cross_attention_dim
         )
-        self._same("width of time", "text_proj", text_proj.time_embed_dim, "decoder", decoder.time_dim)
+        self.parts.check_same("width of time", "text_proj", text_proj.time_embed_dim, "decoder", decoder.time_dim)
         if "prior" in self.folder.parts:
-            prior = self._config("prior", PriorConfig.from_config)
-            self._same("width of embeddings", "prior", prior.embedding_dim, *width)
-            self._same("number of tokens", "tokenizer", self.tokenizer.context, "prior", prior.num_embeddings)
+            prior = self.parts.config("prior", PriorConfig.from_config)
+            self.parts.check_same("width of embeddings", "prior", prior.embedding_dim, *width)
+            self.parts.check_same(
+                "number of tokens", "tokenizer", self.tokenizer.context, "prior", prior.num_embeddings
+            )
         if "image_encoder" in self.folder.parts:
-            vision = self._config("image_encoder", ClipVisionConfig.from_config)
-            self._same("width of embeddings", "image_encoder", vision.projection_dim, *width)
-            side, read = vision.image_size, self._preprocessing().size
+            vision = self.parts.config("image_encoder", ClipVisionConfig.from_config)
+            self.parts.check_same("width of embeddings", "image_encoder", vision.projection_dim, *width)
+            side, read = vision.image_size, preprocessing(self.parts).size
             if read != (side, side):
                 what = f"the image_encoder reads {side} x {side} pixels, the feature_extractor makes {read}"
                 raise BadFolder(what, str(self.folder.path), "these parts are of different models")
@@ -424,28 +308,10 @@ class KarloPipeline:
         for part in UPSAMPLERS.values():
             for name in (f"{part}_first", f"{part}_last"):
                 if name in self.folder.parts:
-                    painters[name] = (self._config(name, UNetConfig.from_config), 6)
+                    painters[name] = (self.parts.config(name, UNetConfig.from_config), 6)
         for name, (config, channels) in painters.items():
-            schedule = self._schedule(f"{name.removesuffix('_first').removesuffix('_last')}_scheduler")
+            schedule = self.parts.schedule(f"{name.removesuffix('_first').removesuffix('_last')}_scheduler")
             outputs = (6,) if schedule.variance_type == "learned_range" else (3, 6)
             if config.in_channels != channels or config.out_channels not in outputs:
                 what = f"the {name} has {config.in_channels} channels in and {config.out_channels} out"
                 raise BadFolder(f"{what}, which don't fit a picture and its schedule", str(self.folder.path))
-
-    def _config(self, part: str, read: Callable[[dict[str, Any]], C]) -> C:
-        try:
-            return read(self.folder.config(part))
-        except ValueError as problem:
-            raise BadFile(f"this network can't be built: {problem}", str(self.folder.path / part)) from problem
-
-    def _same(self, what: str, part: str, size: int, other: str, other_size: int | None) -> None:
-        if size != other_size:
-            raise BadFolder(
-                f"the {what} is {size} in the {part} and {other_size} in the {other}",
-                str(self.folder.path),
-                "these parts are of different models",
-            )
-
-
-def _report(watch: Watch, stage: str, steps: int, done: int) -> None:
-    watch(stage, done, steps)

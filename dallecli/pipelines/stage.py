@@ -2,14 +2,22 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from dallecli.diffusion.denoiser import Denoiser, Guess, make_denoiser
 from dallecli.diffusion.guidance import Predict
+from dallecli.diffusion.inpaint import Known, resampled
+from dallecli.diffusion.inversion import invert
+from dallecli.diffusion.noise import Noise
+from dallecli.diffusion.samplers import SAMPLERS, ddim
 from dallecli.diffusion.schedule import Schedule, Step
 from dallecli.errors import BadSteps
+from dallecli.pipelines.model import Hole, Watch
+from dallecli.pipelines.parts import Parts
+from dallecli.request import INVERSION, StageSettings
 
 Nets = tuple[Predict, Predict | None]
 """A net with its conditions bound, and another for the last step where there is one."""
@@ -59,6 +67,58 @@ class Diffusion:
 def precise(dtype: torch.dtype) -> torch.dtype:
     """The type of what samplers compute, while the nets compute in `dtype`: 1 / sqrt(alpha_bar) goes up to 20000."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def sample(
+    parts: Parts,
+    diffusion: Diffusion,
+    settings: StageSettings,
+    noise: Noise,
+    watch: Watch,
+    start: Tensor | None = None,
+    eta: float | None = None,
+    hole: Hole | None = None,
+) -> Tensor:
+    """Run a stage from noise to a sample [b, *shape].
+
+    `start` is its x_T, drawn if not given; `eta` is DDIM's, and for no other sampler; `hole` has the stage's own shape.
+    """
+    steps = diffusion.steps(settings.steps)
+    if hole is not None:
+        steps = resampled(steps, hole.resample)
+    sampler = SAMPLERS[settings.sampler] if eta is None else partial(ddim, eta=eta)
+
+    def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        healthy = torch.ones(len(noise), dtype=torch.bool, device=parts.device)
+        denoise = diffusion.denoiser(dtype, healthy)
+        x = start.to(parts.device) if start is not None else noise.draw(diffusion.shape, parts.device)
+        x = x.to(precise(dtype))
+        constrained = sampler
+        if hole is not None:
+            constrained = partial(sampler, constrain=Known(hole.pixels.to(x.dtype), hole.unknown, steps, noise))
+        progress = partial(_report, watch, diffusion.stage, len(steps))
+        return constrained(denoise, x, steps, noise, progress), healthy
+
+    return parts.finite(diffusion.stage, noise, run)
+
+
+def unsample(
+    parts: Parts, diffusion: Diffusion, x0: Tensor, settings: StageSettings, noise: Noise, watch: Watch
+) -> Tensor:
+    """Run a stage backwards, from a sample `x0` [b, *shape] to the noise that `sample` makes it of with "ddim"."""
+    steps = diffusion.steps(settings.steps)
+
+    def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        healthy = torch.ones(len(noise), dtype=torch.bool, device=parts.device)
+        denoise = diffusion.denoiser(dtype, healthy)
+        progress = partial(_report, watch, INVERSION, len(steps))
+        return invert(denoise, x0.to(parts.device, precise(dtype)), steps, noise, progress), healthy
+
+    return parts.finite(INVERSION, noise, run)
+
+
+def _report(watch: Watch, stage: str, steps: int, done: int) -> None:
+    watch(stage, done, steps)
 
 
 def _switched(denoise: Denoiser, last: Denoiser) -> Denoiser:

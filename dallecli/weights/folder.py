@@ -11,7 +11,7 @@ dalle.json                            optional: the dials that suit this model (
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,13 +26,22 @@ class Layout:
 
     pipeline: how `model_index.json` calls it. networks: the parts with weights that every such model has. schedulers:
     the part that holds the schedule of each stage. optional: groups of parts that come whole or not at all.
+    planes: how much a network takes beside its weights at its fullest moment, for one picture, measured in planes as
+    large as the picture that it paints, with the channels of its first level. Of others it is next to nothing.
     """
 
     pipeline: str
     networks: tuple[str, ...]
     schedulers: Mapping[str, str]
     optional: tuple[tuple[str, ...], ...]
+    planes: Mapping[str, int] = field(default_factory=dict)
 
+
+# The decoder runs twice as many pictures as it paints, one half of them unguided.
+KARLO_PLANES: Final = {
+    "decoder": 80,
+    **{f"super_res_{which}": 24 for which in ("first", "last", "2_first", "2_last")},
+}
 
 LAYOUTS: Final[Mapping[str, Layout]] = {
     "karlo": Layout(
@@ -45,6 +54,7 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
             "upsampler_2": "super_res_2_scheduler",
         },
         optional=(("image_encoder",), ("super_res_2_first", "super_res_2_last", "super_res_2_scheduler")),
+        planes=KARLO_PLANES,
     ),
     # The same networks published for pictures instead of words: an image tower where the prior was.
     "karlo-variations": Layout(
@@ -56,6 +66,7 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
             "upsampler_2": "super_res_2_scheduler",
         },
         optional=(("super_res_2_first", "super_res_2_last", "super_res_2_scheduler"),),
+        planes=KARLO_PLANES,
     ),
 }
 
@@ -196,8 +207,27 @@ class Folder:
         Raises:
             BadFolder, BadFile: as `weights_file` and `header.read_header`.
         """
-        headers = [read_header(self.weights_file(part)) for part in self.networks]
-        return sum(math.prod(entry.shape) for header in headers for entry in header.values())
+        return sum(self.parameters_of(part) for part in self.networks)
+
+    def parameters_of(self, part: str) -> int:
+        """How many numbers one network has. Raises as `parameters`."""
+        return sum(math.prod(entry.shape) for entry in read_header(self.weights_file(part)).values())
+
+    def working_numbers(self, part: str) -> int:
+        """How many numbers a network has in memory beside its own, at its fullest moment, for one picture.
+
+        Raises:
+            BadFolder, BadFile: as `config`, and for sizes that are none.
+        """
+        planes = LAYOUTS[self.layout].planes.get(part, 0)
+        if planes == 0:
+            return 0
+        config = self.config(part)
+        channels, side = config.get("block_out_channels"), config.get("sample_size")
+        if not isinstance(channels, list) or not channels or type(channels[0]) is not int or type(side) is not int:
+            what = f"block_out_channels and sample_size of {part} cannot be {channels!r} and {side!r}"
+            raise BadFile(what, str(self._config_file(part)), REPAIR)
+        return planes * channels[0] * side**2
 
     def digest(self) -> str:
         """The sha256, in hex, of all that decides what this model paints: weights, configs and the tokenizer.

@@ -9,6 +9,7 @@ import torch
 from diffusers import UnCLIPPipeline
 
 from dallecli.pipelines.karlo import KarloPipeline
+from dallecli.pipelines.parts import Parts
 from dallecli.weights.folder import Folder
 
 
@@ -59,6 +60,6 @@ def opened() -> Callable[..., KarloPipeline]:
     """Open a folder on the CPU."""
 
     def open_folder(folder: Path, dtype: torch.dtype = torch.float32) -> KarloPipeline:
-        return KarloPipeline(Folder(folder), torch.device("cpu"), dtype, space="tiny")
+        return KarloPipeline(Parts(Folder(folder), torch.device("cpu"), dtype), space="tiny")
 
     return open_folder

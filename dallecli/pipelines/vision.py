@@ -1,0 +1,39 @@
+"""How a model folder's image tower looks at pictures, the same for every family."""
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dallecli.errors import BadFile
+from dallecli.nets.clip import ClipPreprocessing, ClipVisionConfig, CLIPVisionModel
+from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.stage import precise
+
+
+def see(parts: Parts, images: Sequence[Image.Image]) -> Tensor:
+    """The embeddings [b, d] of RGB pictures of any size, prepared as the folder says.
+
+    Raises NonFinite if the tower overflows, and BadFile for a preparation that is not known here.
+    """
+    pixels = preprocessing(parts)(images).to(parts.device)
+
+    def encode(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        tower = parts.net("image_encoder", lambda json: CLIPVisionModel(ClipVisionConfig.from_config(json)), dtype)
+        vector = tower(pixels.to(dtype)).to(precise(dtype))
+        return vector, vector.isfinite().all(dim=1)
+
+    return parts.finite("image tower", None, encode)
+
+
+def preprocessing(parts: Parts) -> ClipPreprocessing:
+    """As the folder says, else CLIP's own: older folders come without a feature_extractor."""
+    config = parts.folder.preprocessing()
+    if config is None:
+        return ClipPreprocessing.for_size(parts.config("image_encoder", ClipVisionConfig.from_config).image_size)
+    try:
+        return ClipPreprocessing.from_config(config)
+    except ValueError as problem:
+        where = str(parts.folder.path / "feature_extractor")
+        raise BadFile(f"pictures can't be prepared so: {problem}", where) from problem
