@@ -16,7 +16,9 @@
     │   ├── BadEmbedding            not an embedding file, or one of another CLIP
     │   ├── BadRecipe               a picture without a recipe, or a recipe that is not one
     │   ├── MissingExtra            an optional package that this needs is not installed
+    │   ├── BadPromptFile           lines of a prompt file that are wrong
     │   ├── BadOutput               the place to write is missing, read-only, taken or not a file
+    │   ├── FolderInUse             another process paints into this folder
     │   └── BadConfig               the config file or an environment variable is wrong
     ├── WeightsError            3   the files of a model are wrong or absent
     │   ├── NotDownloaded           known, but not on this machine
@@ -29,6 +31,7 @@
     │   ├── OutOfMemory             the model or the pictures do not fit
     │   ├── DiskFull                no space left, or over quota
     │   └── NonFinite               a stage gave NaN or infinity in its widest type
+    ├── SomeFailed              1   some pictures of many could not be painted; the others are there
     ├── InternalError          70   a mistake in dalle itself; whatever was not foreseen becomes this one
     └── Interrupted           130   Ctrl-C, or (143) a request to terminate; finished pictures are kept
 
@@ -134,6 +137,14 @@ class BadOutput(RequestError):
     """The place to write to is missing, read-only, taken, or not a file."""
 
 
+class BadPromptFile(RequestError):
+    """A prompt file cannot be read, or has lines that are wrong."""
+
+
+class FolderInUse(RequestError):
+    """Another process paints into this folder."""
+
+
 class BadConfig(RequestError):
     """The config file or an environment variable holds something that is not a setting."""
 
@@ -193,6 +204,10 @@ class DiskFull(MachineError):
 
 class NonFinite(MachineError):
     """A stage gave NaN or infinity, even in the widest type."""
+
+
+class SomeFailed(DalleError):
+    """Some of many pictures could not be painted, or files are not what the journal says; all others are there."""
 
 
 class InternalError(DalleError):

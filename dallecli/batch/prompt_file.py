@@ -1,0 +1,238 @@
+"""Files with a picture a line, read as a stream: .txt, .jsonl, .csv and .tsv.
+
+A line becomes a `Line` of named values, or a `BadLine` that says what is wrong with it; reading goes on after either.
+However long the file, or a line of it, the memory stays the same.
+"""
+
+import csv
+import json
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Final, Literal
+
+from dallecli.errors import BadPromptFile
+
+Kind = Literal["txt", "jsonl", "csv", "tsv"]
+
+KINDS: Final[Mapping[str, Kind]] = {
+    ".txt": "txt",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+}
+"""What a file holds, by its suffix."""
+
+LINE_BYTES: Final = 2**20
+"""The longest line: a prompt has at most 32 KB, and a JSON string may write every character in six."""
+
+STDIN: Final = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line: its number, from 1, and its values by name. `text` is all of it, "" for a table."""
+
+    number: int
+    values: Mapping[str, object]
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadLine:
+    """A line that cannot be used: its number, from 1, what is wrong, and where in it, from 1, if that is known.
+
+    `text` is all of it, as far as it is text and not too long.
+    """
+
+    number: int
+    reason: str
+    column: int | None = None
+    text: str = ""
+
+    def where(self, name: str) -> str:
+        """The place as compilers write it: file:line:column."""
+        return f"{name}:{self.number}" if self.column is None else f"{name}:{self.number}:{self.column}"
+
+
+class PromptFile:
+    """An open prompt file, which can be read again and again. What is no regular file is copied to one first.
+
+    `plain` is the name under which the lines of a text file appear: "prompt", or "image" for who varies pictures.
+    """
+
+    def __init__(self, path: str, plain: str) -> None:
+        """Raises BadPromptFile if it cannot be read, or nobody knows what it holds."""
+        self.name = "stdin" if path == STDIN else path
+        self.plain = plain
+        self._file, suffix = _opened(path)
+        self.kind = _kind(self._file, suffix, self.name)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def lines(self) -> Iterator[Line | BadLine]:
+        """Everything but blank lines and comments, from the beginning."""
+        self._file.seek(0)
+        if self.kind == "txt":
+            yield from (self._plain(line) for line in _text_lines(self._file) if not _is_comment(line))
+        elif self.kind == "jsonl":
+            yield from (_object(line) for line in _text_lines(self._file) if not _is_blank(line))
+        else:
+            yield from _table(self._file, "," if self.kind == "csv" else "\t")
+
+    def _plain(self, line: "_Text | BadLine") -> Line | BadLine:
+        if isinstance(line, BadLine):
+            return line
+        text = line.text.strip()
+        # A prompt may begin with # after all.
+        text = text.removeprefix("\\") if text.startswith("\\#") else text
+        return Line(number=line.number, values={self.plain: text}, text=line.text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Text:
+    number: int
+    text: str
+
+
+def _opened(path: str) -> tuple[BinaryIO, str | None]:
+    """The file from its start on, and its suffix; None for what comes through a pipe."""
+    if path == STDIN:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise BadPromptFile("standard input is a terminal", hint="name a file, or pipe one in")
+        return _spooled(sys.stdin.buffer), None
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115  # closed by PromptFile.close
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file, Path(path).suffix.lower()
+        with file:
+            return _spooled(file), None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror is not None else str(error)
+        raise BadPromptFile(f"the prompt file cannot be read: {reason}", where=path) from error
+
+
+def _spooled(stream: BinaryIO) -> BinaryIO:
+    """A copy of a stream on the disk: it is read twice, once to check it and once to paint."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115
+    shutil.copyfileobj(stream, copy)
+    return copy
+
+
+def _kind(file: BinaryIO, suffix: str | None, name: str) -> Kind:
+    if suffix in KINDS:
+        return KINDS[suffix]
+    if suffix is not None:
+        hint = f"end its name in {', '.join(KINDS)}, or pipe it in"
+        raise BadPromptFile(f"what does a {suffix if suffix else 'nameless'} file hold?", where=name, hint=hint)
+    file.seek(0)
+    start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    return "jsonl" if start.startswith(b"{") else "txt"
+
+
+def _text_lines(file: BinaryIO) -> Iterator[_Text | BadLine]:
+    """The lines of a file, without what ends them. Lines end with a line feed, and with nothing else."""
+    number = 0
+    while raw := file.readline(LINE_BYTES + 2):
+        number += 1
+        if not raw.endswith(b"\n") and len(raw) > LINE_BYTES:
+            while raw and not raw.endswith(b"\n"):
+                raw = file.readline(LINE_BYTES)
+            yield BadLine(number=number, reason=f"the line has more than {LINE_BYTES} bytes")
+            continue
+        raw = raw.removesuffix(b"\n").removesuffix(b"\r")
+        if number == 1:
+            raw = raw.removeprefix(b"\xef\xbb\xbf")
+        try:
+            yield _Text(number=number, text=raw.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            reason = f"this is not UTF-8: byte 0x{raw[error.start]:02x}"
+            text = raw.decode("utf-8", "backslashreplace")
+            yield BadLine(number=number, reason=reason, column=error.start + 1, text=text)
+
+
+def _is_blank(line: _Text | BadLine) -> bool:
+    return isinstance(line, _Text) and not line.text.strip()
+
+
+def _is_comment(line: _Text | BadLine) -> bool:
+    return _is_blank(line) or (isinstance(line, _Text) and line.text.lstrip().startswith("#"))
+
+
+def _object(line: _Text | BadLine) -> Line | BadLine:
+    if isinstance(line, BadLine):
+        return line
+    try:
+        values = json.loads(line.text, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        return BadLine(number=line.number, reason=f"this is not JSON: {error.msg}", column=error.colno, text=line.text)
+    except (ValueError, RecursionError) as error:
+        return BadLine(number=line.number, reason=f"this is not JSON: {error}", text=line.text)
+    if not isinstance(values, dict):
+        return BadLine(number=line.number, reason="this is not a JSON object", text=line.text)
+    return Line(number=line.number, values=values, text=line.text)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        twice = next(name for k, (name, _) in enumerate(pairs) if name in dict(pairs[:k]))
+        raise ValueError(f"{twice!r} is there twice")
+    return values
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+def _table(file: BinaryIO, delimiter: str) -> Iterator[Line | BadLine]:
+    """The rows of a table by the names in its first one. An empty cell says nothing."""
+    bad: list[BadLine] = []
+    rows = csv.reader(_table_text(file, bad), delimiter=delimiter, strict=True)
+    header: Sequence[str] | None = None
+    while True:
+        number = rows.line_num + 1
+        try:
+            cells = next(rows)
+        except StopIteration:
+            yield from bad
+            return
+        except csv.Error as error:
+            yield BadLine(number=number, reason=f"this is not a row of a table: {error}")
+            continue
+        if bad:
+            # What stood in the place of undecodable bytes is in this row.
+            yield from bad
+            bad.clear()
+            if header is None:
+                return
+        elif header is None:
+            header = [cell.strip() for cell in cells]
+            doubled = next((cell for k, cell in enumerate(header) if cell in header[:k]), None)
+            if doubled is not None:
+                yield BadLine(number=number, reason=f"two columns are called {doubled!r}")
+                return
+        elif any(cell.strip() for cell in cells):
+            yield _row(number, header, cells)
+
+
+def _row(number: int, header: Sequence[str], cells: Sequence[str]) -> Line | BadLine:
+    if len(cells) != len(header):
+        return BadLine(number=number, reason=f"{len(cells)} cells stand under {len(header)} names")
+    return Line(number=number, values={name: cell for name, cell in zip(header, cells, strict=True) if cell.strip()})
+
+
+def _table_text(file: BinaryIO, bad: list[BadLine]) -> Iterator[str]:
+    for line in _text_lines(file):
+        if isinstance(line, BadLine):
+            bad.append(line)
+            yield "\n"
+        else:
+            yield line.text + "\n"
