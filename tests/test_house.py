@@ -21,7 +21,7 @@ HOUSE = Path(dallecli.__file__).parent
 FLOORS = [
     {
         *("safe", "errors", "source", "request", "recipe", "picture", "engine"),
-        *("inputs", "embedding_file"),
+        *("inputs", "arguments", "embedding_file"),
         *("reading", "masks", "canvas", "animation"),
     },
     {"nets", "diffusion", "weights", "tokens"},
@@ -182,7 +182,7 @@ def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
     rooms = (
         "cli.app errors source request recipe inputs embedding_file picture reading masks canvas animation engine safe "
         "studio tokens weights.registry weights.folder weights.digest weights.header weights.hub weights.lock "
-        "weights.fetch weights.convert cli.pulling cli.arguments cli.settings "
+        "weights.fetch weights.convert cli.pulling arguments cli.settings "
         "cli.painting cli.output cli.prompts cli.display cli.reference"
     )
     code = "\n".join(f"import dallecli.{room}" for room in rooms.split())

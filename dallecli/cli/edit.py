@@ -45,7 +45,7 @@ def edit(
       dalle edit room.png --from "a room by day" --to "a room at night" --sweep 6
       dalle edit cat.jpg --from "a cat" --to "a tiger" --sweep 24 --bounce -o tiger.gif
     """
-    from dallecli.cli.arguments import read_files
+    from dallecli.arguments import read_files
     from dallecli.cli.output import plan
     from dallecli.cli.painting import paint_all
     from dallecli.recipe import Motion

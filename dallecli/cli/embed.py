@@ -42,7 +42,7 @@ def embed(
       dalle embed "a castle" --imagine -o - | dalle interpolate cat.jpg - --at 0.5
       dalle embed *.jpg --out embeddings
     """
-    from dallecli.cli.arguments import check_one_stdin, read_batches, read_files_or_words
+    from dallecli.arguments import check_one_stdin, read_batches, read_files_or_words
     from dallecli.cli.display import Display, emit, emit_json, emit_line
     from dallecli.cli.output import place, probe_place, put
     from dallecli.cli.settings import choose_engine

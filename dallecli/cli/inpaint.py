@@ -56,7 +56,7 @@ def inpaint(
       dalle inpaint cutout.png --prompt "a beach" -n 4
       dalle inpaint room.png --expand left=64,right=64
     """
-    from dallecli.cli.arguments import check_one_stdin, read_edges, read_files, read_mask
+    from dallecli.arguments import check_one_stdin, read_edges, read_files, read_mask
     from dallecli.cli.output import plan
     from dallecli.cli.painting import paint_all
     from dallecli.request import Inpaint, Stage

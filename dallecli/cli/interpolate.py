@@ -55,7 +55,7 @@ def interpolate(
       dalle interpolate cat.jpg dog.jpg fox.jpg --weights 2,1,1
       dalle interpolate cat.jpg dog.jpg --noise inverted --animate mp4
     """
-    from dallecli.cli.arguments import read_ends, read_weights
+    from dallecli.arguments import read_ends, read_weights
     from dallecli.cli.output import plan
     from dallecli.cli.painting import paint_all
     from dallecli.recipe import Motion

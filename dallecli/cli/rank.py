@@ -39,7 +39,7 @@ def rank(
     """
     import numpy as np
 
-    from dallecli.cli.arguments import read_batches
+    from dallecli.arguments import read_batches
     from dallecli.cli.display import Display, emit_json, emit_table
     from dallecli.cli.settings import choose_engine
     from dallecli.embedding_file import cosines

@@ -42,7 +42,7 @@ def vary(
       dalle vary cat.jpg --fidelity 0.8
       dalle embed cat.jpg --minus "a cat" --plus "a dog" -o - | dalle vary -
     """
-    from dallecli.cli.arguments import read_files
+    from dallecli.arguments import read_files
     from dallecli.cli.output import plan
     from dallecli.cli.painting import paint_all
     from dallecli.request import Stage, Vary

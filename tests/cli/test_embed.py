@@ -35,7 +35,7 @@ def test_pictures_and_sentences_become_files_named_after_them(dalle: Dalle):
 
 
 def test_a_whole_album_is_taken_in_parts(monkeypatch):
-    from dallecli.cli.arguments import read_batches
+    from dallecli.arguments import read_batches
 
     names = ["cat.png", "a fox", "dog.png", "cat.png"]
     size = len(Path("cat.png").read_bytes())
