@@ -72,6 +72,10 @@ class Engine(Protocol):
         """
         ...
 
+    def memory(self, recipe: Recipe) -> str:
+        """How much memory the painting of a recipe takes, in words."""
+        ...
+
     def embed(self, request: Embed, progress: Callable[[Progress], None]) -> list["Embedded"]:
         """An embedding of every input, in order, after `arithmetic`.
 
@@ -160,6 +164,9 @@ class FakeEngine:
             yield from best(list(pictures), recipe.count)
         else:
             yield from pictures
+
+    def memory(self, recipe: Recipe) -> str:
+        return "next to nothing"
 
     def embed(self, request: Embed, progress: Callable[[Progress], None]) -> "list[Embedded]":
         from dallecli.embedding_file import read_embedding

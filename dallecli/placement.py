@@ -134,8 +134,8 @@ class MemoryPlan:
             kept = f"kept: {', '.join(part for part in self.needs if part in self.kept)}"
         else:
             kept = "one network at a time"
-        there = "" if self.free is None else f" of {in_gigabytes(self.free)} that are free"
-        return f"{kept}; at most {in_gigabytes(self.peak)}{there}"
+        there = "" if self.free is None else f" of {in_words(self.free)} that are free"
+        return f"{kept}; at most {in_words(self.peak)}{there}"
 
 
 def plan_memory(needs: Mapping[str, Need], free: int | None, kind: str = "auto") -> MemoryPlan:
@@ -154,9 +154,9 @@ def plan_memory(needs: Mapping[str, Need], free: int | None, kind: str = "auto")
     return MemoryPlan(kind=kind, needs=needs, kept=kept, free=free)
 
 
-def in_gigabytes(amount: int) -> str:
+def in_words(amount: int) -> str:
     """Bytes as people read them."""
-    return f"{amount / 2**30:.1f} GB"
+    return f"{amount / 2**30:.1f} GB" if amount >= 2**30 else f"{amount / 2**20:.0f} MB"
 
 
 def _peak(needs: Mapping[str, Need], kept: frozenset[str]) -> int:

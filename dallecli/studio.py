@@ -177,14 +177,22 @@ class LocalEngine:
             pictures = iter(best([judge(opened.pipeline, picture, words) for picture in pictures], recipe.count))
         yield from pictures
 
-    def plan_memory(self, name: str, device: str | None, dtype: str | None) -> "MemoryPlan":
-        """What of a model would stay in memory.
+    def plan_memory(self, name: str, placement: "Placement") -> "MemoryPlan":
+        """What of a model stays in memory on a device. Raises as `resolve` does for the model."""
+        return _plan_memory(self._find(name), placement, self._memory)
 
-        Raises: as `resolve` for the model, and as `placement.decide` for the rest.
+    def memory(self, recipe: Recipe) -> str:
+        """The memory plan for a recipe, in words.
+
+        Raises:
+            MachineError: the device is not here, or its memory does not suffice.
         """
         from dallecli.placement import decide
 
-        return _plan_memory(self._find(name), decide(device, dtype), self._memory)
+        model, placement = self._find(recipe.model), decide(recipe.device, recipe.dtype)
+        plan = self.plan_memory(recipe.model, placement)
+        check_memory(model.spec.name, placement, plan)
+        return plan.why
 
     def _find(self, name: str) -> _Model:
         """The model under the name in a request, which may be a folder; kept under the name in its recipes."""
@@ -214,7 +222,7 @@ class LocalEngine:
         if opened is None or (opened.source, opened.placement) != (model.spec.source, placement):
             self._opened = opened = None  # the old model's memory is free before the new one takes its own
             plan = _plan_memory(model, placement, self._memory)
-            _check_memory(model, placement, plan)
+            check_memory(model.spec.name, placement, plan)
             check_bytes(model.spec.name)
             from dallecli.pipelines.parts import Parts
 
@@ -366,11 +374,14 @@ def _plan_memory(model: _Model, placement: "Placement", kind: str) -> "MemoryPla
     return plan_memory(needs, free_memory(placement.device), kind)
 
 
-def _check_memory(model: _Model, placement: "Placement", plan: "MemoryPlan") -> None:
-    """Refuse what cannot fit: on a CPU the system would otherwise end this process, or another, without a word."""
+def check_memory(model: str, placement: "Placement", plan: "MemoryPlan") -> None:
+    """Refuse what cannot fit: on a CPU the system would otherwise end this process, or another, without a word.
+
+    Raises: OutOfMemory, with what would fit.
+    """
     if plan.free is None or plan.fits:
         return
-    from dallecli.placement import in_gigabytes
+    from dallecli.placement import in_words
 
     ways = []
     if plan.least <= plan.free:
@@ -378,8 +389,8 @@ def _check_memory(model: _Model, placement: "Placement", plan: "MemoryPlan") -> 
     if placement.dtype.itemsize == 4:
         ways.append("--dtype bf16 for half of it")
     raise OutOfMemory(
-        f"{model.spec.name} takes {in_gigabytes(plan.peak)} in {placement.kind},"
-        f" and {in_gigabytes(plan.free)} are free on {placement.device}",
+        f"{model} takes {in_words(plan.peak)} in {placement.kind},"
+        f" and {in_words(plan.free)} are free on {placement.device}",
         hint=" or ".join([*ways, "a smaller model"]),
     )
 

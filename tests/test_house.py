@@ -224,7 +224,7 @@ def test_a_new_option_is_a_decision():
     leaves = {"dalle": root, **{name: root.commands[name] for name in sorted(set(root.commands) - {"models", "train"})}}
     leaves |= {f"models {name}": leaf for name, leaf in root.commands["models"].commands.items()}
     found = {name: {option for param in leaf.params for option in param.opts} for name, leaf in leaves.items()}
-    model = {"--model", "-m", "--device", "--dtype"}
+    model = {"--model", "-m", "--device", "--dtype", "--memory"}
     decoder = {"--steps", "--decoder-steps", "--upsampler-steps", "--guidance"}
     prior = {"--prior-steps", "--prior-guidance", "--prior-candidates"}
     file = {"--output", "-o", "--out", "--force"}
@@ -237,7 +237,7 @@ def test_a_new_option_is_a_decision():
     painting = ask | model | decoder | output | layout | manners
     assert found == {
         "dalle": {"--version"},
-        "generate": {"prompts", "--best-of"} | painting | num | prior | sampler,
+        "generate": {"prompts", "--best-of", "--dry-run"} | painting | num | prior | sampler,
         "vary": {"images", "--fidelity", "--inversion-steps"} | painting | num | sampler | prompt,
         "interpolate": {"ends", "--frames", "--at", "--weights", "--noise", "--inversion-steps"}
         | (painting | num | prior | sampler | moving),

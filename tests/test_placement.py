@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from dallecli.errors import BadSetting, NoSuchDevice
-from dallecli.placement import decide, free_memory
+from dallecli.placement import Need, decide, free_memory, plan_memory, system_memory
 
 
 def test_the_cpu_is_always_there_and_the_reason_says_who_chose() -> None:
@@ -74,6 +75,62 @@ def test_free_memory_is_what_the_system_has_left_at_most() -> None:
     total = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
     assert free is not None
     assert 0 < free <= int(total.split()[1]) * 1024
+
+
+CHAIN = {
+    "text": Need(weights=10, working=0),
+    "prior": Need(weights=100, working=0),
+    "decoder": Need(weights=80, working=50),
+    "upsampler": Need(weights=60, working=90),
+}
+
+
+def test_low_memory_is_that_of_the_network_which_takes_most() -> None:
+    plan = plan_memory(CHAIN, 1000, "low")
+    assert plan.kept == set()
+    assert plan.peak == plan.least == 150
+
+
+def test_high_memory_is_that_of_all_networks_and_the_fullest_moment_of_one() -> None:
+    plan = plan_memory(CHAIN, 10, "high")
+    assert plan.kept == set(CHAIN)
+    assert plan.peak == 250 + 90
+    assert plan.least == 150
+    assert not plan.fits
+
+
+@pytest.mark.parametrize("free", range(0, 500, 7))
+def test_what_is_chosen_fits_whenever_anything_does(free: int) -> None:
+    plan = plan_memory(CHAIN, free)
+    assert plan.kept == set() or plan.peak <= 0.9 * free
+    assert plan.fits == (free >= 150)
+    # Nothing that was left out would have fitted as well.
+    for part in set(CHAIN) - plan.kept:
+        assert replace(plan, kept=plan.kept | {part}).peak > 0.9 * free
+
+
+def test_the_largest_network_is_kept_first() -> None:
+    assert plan_memory(CHAIN, 300).kept == {"prior", "text"}
+    assert plan_memory(CHAIN, 380).kept == set(CHAIN)
+
+
+def test_everything_is_kept_where_the_system_does_not_tell() -> None:
+    plan = plan_memory(CHAIN, None)
+    assert plan.kept == set(CHAIN)
+    assert plan.fits
+
+
+def test_an_unknown_memory_plan_is_refused() -> None:
+    with pytest.raises(BadSetting, match="tight"):
+        plan_memory(CHAIN, None, "tight")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
+def test_the_machine_has_more_memory_than_is_free() -> None:
+    memory = system_memory()
+    assert memory.total is not None
+    assert memory.free is not None
+    assert 0 < memory.free < memory.total
 
 
 def test_importing_the_module_does_not_import_torch() -> None:

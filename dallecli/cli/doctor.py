@@ -14,6 +14,7 @@ def doctor(
     model: options.Model = "starter",
     device: options.Device = None,
     dtype: options.DtypeOption = None,
+    memory: options.Memory = "auto",
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -37,7 +38,7 @@ def doctor(
         "machine": _machine(),
         "settings": _settings(problems),
         "model": _model(model, problems),
-        "placement": _placement(device, dtype, problems),
+        "placement": _placement(model, device, dtype, memory, problems),
     }
     if json:
         emit_json({**findings, "problems": [problem.facts() for problem in problems]})
@@ -81,15 +82,15 @@ def _machine() -> dict[str, Any]:
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory": _gigabytes(memory.total),
-        "free memory": _gigabytes(memory.free),
+        "memory": _size(memory.total),
+        "free memory": _size(memory.free),
     }
 
 
-def _gigabytes(amount: int | None) -> str | None:
-    from dallecli.placement import in_gigabytes
+def _size(amount: int | None) -> str | None:
+    from dallecli.placement import in_words
 
-    return None if amount is None else in_gigabytes(amount)
+    return None if amount is None else in_words(amount)
 
 
 def _settings(problems: list[DalleError]) -> dict[str, Any]:
@@ -130,12 +131,24 @@ def _model(name: str, problems: list[DalleError]) -> dict[str, Any]:
     }
 
 
-def _placement(device: str | None, dtype: str | None, problems: list[DalleError]) -> dict[str, Any]:
-    from dallecli.placement import decide
+def _placement(
+    model: str, device: str | None, dtype: str | None, memory: str, problems: list[DalleError]
+) -> dict[str, Any]:
+    from dallecli.placement import decide, in_words
+    from dallecli.studio import LocalEngine, check_memory
 
     try:
         placement = decide(device, dtype)
     except DalleError as problem:
         problems.append(problem)
         return {"device": device, "dtype": dtype, "why": None}
-    return {"device": str(placement.device), "dtype": placement.kind, "why": placement.why}
+    found: dict[str, Any] = {"device": str(placement.device), "dtype": placement.kind, "why": placement.why}
+    try:
+        plan = LocalEngine(memory).plan_memory(model, placement)
+        needs = (f"{part} {in_words(need.weights + need.working)}" for part, need in plan.needs.items())
+        found |= {"networks at work": ", ".join(needs), "memory plan": plan.why}
+        check_memory(model, placement, plan)
+    except DalleError as problem:
+        if problem.what not in {known.what for known in problems}:  # of the model itself
+            problems.append(problem)
+    return found

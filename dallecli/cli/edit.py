@@ -15,6 +15,7 @@ def edit(
     model: options.Model = "starter",
     device: options.Device = None,
     dtype: options.DtypeOption = None,
+    memory: options.Memory = "auto",
     steps: options.Steps = None,
     upsampler_steps: options.UpsamplerSteps = None,
     inversion_steps: options.InversionSteps = None,
@@ -80,4 +81,4 @@ def edit(
         motion=Motion(fps=fps, bounce=bounce, hold=hold),
         as_json=json,
     )
-    paint_all([request], target, preview=preview, as_json=json, quiet=quiet)
+    paint_all([request], target, memory=memory, preview=preview, as_json=json, quiet=quiet)

@@ -18,6 +18,7 @@ def embed(
     model: options.Model = "starter",
     device: options.Device = None,
     dtype: options.DtypeOption = None,
+    memory: options.Memory = "auto",
     prior_steps: options.PriorSteps = None,
     inversion_steps: options.InversionSteps = None,
     prior_guidance: options.PriorGuidance = None,
@@ -63,7 +64,7 @@ def embed(
         redirected=f"x{EMBEDDING_SUFFIX}",
     )
     probe_place(where, ROOM * len(things))
-    display, engine = Display(quiet=quiet), choose_engine()
+    display, engine = Display(quiet=quiet), choose_engine(memory)
     for batch in read_batches(things):
         request = Embed(
             inputs=tuple(batch),

@@ -13,6 +13,7 @@ def generate(
     model: options.Model = "starter",
     device: options.Device = None,
     dtype: options.DtypeOption = None,
+    memory: options.Memory = "auto",
     steps: options.Steps = None,
     prior_steps: options.PriorSteps = None,
     upsampler_steps: options.UpsamplerSteps = None,
@@ -27,6 +28,7 @@ def generate(
     no_metadata: options.NoMetadata = False,
     force: options.Force = False,
     preview: options.Preview = False,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -44,7 +46,7 @@ def generate(
       echo "a castle in the forest" | dalle generate -o - > castle.png
     """
     from dallecli.cli.output import plan
-    from dallecli.cli.painting import paint_all
+    from dallecli.cli.painting import foretell, paint_all
     from dallecli.cli.prompts import read_prompts
     from dallecli.request import Generate, Stage
 
@@ -67,6 +69,9 @@ def generate(
         )
         for text in texts
     ]
+    if dry_run:
+        foretell(requests, memory=memory, as_json=json, quiet=quiet)
+        return
     target = plan(
         file=output,
         folder=out,
@@ -78,4 +83,4 @@ def generate(
         results=len(texts),
         as_json=json,
     )
-    paint_all(requests, target, preview=preview, as_json=json, quiet=quiet)
+    paint_all(requests, target, memory=memory, preview=preview, as_json=json, quiet=quiet)

@@ -25,6 +25,7 @@ def inpaint(
     model: options.Model = "starter",
     device: options.Device = None,
     dtype: options.DtypeOption = None,
+    memory: options.Memory = "auto",
     steps: options.Steps = None,
     prior_steps: options.PriorSteps = None,
     upsampler_steps: options.UpsamplerSteps = None,
@@ -95,7 +96,7 @@ def inpaint(
     if show_mask:
         _show_mask(request, target, preview=preview, as_json=json, quiet=quiet)
     else:
-        paint_all([request], target, preview=preview, as_json=json, quiet=quiet)
+        paint_all([request], target, memory=memory, preview=preview, as_json=json, quiet=quiet)
 
 
 def _show_mask(request: "Inpaint", output: "Output", *, preview: bool, as_json: bool, quiet: bool) -> None:

@@ -19,6 +19,7 @@ def interpolate(
     model: options.Model = "starter",
     device: options.Device = None,
     dtype: options.DtypeOption = None,
+    memory: options.Memory = "auto",
     steps: options.Steps = None,
     prior_steps: options.PriorSteps = None,
     upsampler_steps: options.UpsamplerSteps = None,
@@ -94,4 +95,4 @@ def interpolate(
         motion=Motion(fps=fps, bounce=bounce, hold=hold),
         as_json=json,
     )
-    paint_all([request], target, preview=preview, as_json=json, quiet=quiet)
+    paint_all([request], target, memory=memory, preview=preview, as_json=json, quiet=quiet)

@@ -246,6 +246,14 @@ DtypeOption = Annotated[
     Dtype | None,
     typer.Option("--dtype", help="Type of the numbers. The device's best if not given.", rich_help_panel=MODEL),
 ]
+Memory = Annotated[
+    Literal["low", "auto", "high"],
+    typer.Option(
+        "--memory",
+        help="What stays in memory: only the network at work, as many as fit, or all. Pictures do not depend on it.",
+        rich_help_panel=MODEL,
+    ),
+]
 
 # For pictures that are made again: whatever is not said is in the recipe, and no variable changes that.
 OtherModel = Annotated[
@@ -351,6 +359,12 @@ Force = Annotated[
         "--force",
         help="Replace files that exist. Without it -o refuses, and other names get a number.",
         rich_help_panel=OUTPUT,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Paint nothing; say what would be painted, and with how much memory.", rich_help_panel=OUTPUT
     ),
 ]
 Preview = Annotated[bool, typer.Option("--preview", help="Draw the result in the terminal.", rich_help_panel=OUTPUT)]

@@ -16,15 +16,32 @@ if TYPE_CHECKING:
     from dallecli.picture import Picture
 
 
-def paint_all(requests: Sequence[Request], output: Output, *, preview: bool, as_json: bool, quiet: bool) -> None:
+def paint_all(
+    requests: Sequence[Request], output: Output, *, memory: str, preview: bool, as_json: bool, quiet: bool
+) -> None:
     """Resolve every request, make sure that the results can be written, and only then paint, one after the other."""
-    engine = choose_engine()
+    engine = choose_engine(memory)
     recipes = [engine.resolve(request) for request in requests]
     display = Display(quiet=quiet)
     probe([(recipe, output) for recipe in recipes])
     warn(recipes, display)
     for recipe in recipes:
         paint(engine, recipe, output, display, preview=preview, as_json=as_json)
+
+
+def foretell(requests: Sequence[Request], *, memory: str, as_json: bool, quiet: bool) -> None:
+    """Resolve every request, and say what would be painted with how much memory."""
+    engine = choose_engine(memory)
+    recipes = [engine.resolve(request) for request in requests]
+    for recipe in recipes:
+        needed = engine.memory(recipe)
+        if as_json:
+            emit_json({"recipe": recipe.to_dict(), "memory": needed})
+        else:
+            pictures = "1 picture" if recipe.count == 1 else f"{recipe.count} pictures"
+            what = f"{pictures} of {recipe.size} px, seed {recipe.seed}, {safe(recipe.model, 60)}"
+            emit_line(f"{safe(repr(recipe.title), 60)}: {what}; memory: {needed}")
+    warn(recipes, Display(quiet=quiet))
 
 
 def paint(

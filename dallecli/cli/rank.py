@@ -21,6 +21,7 @@ def rank(
     model: options.Model = "starter",
     device: options.Device = None,
     dtype: options.DtypeOption = None,
+    memory: options.Memory = "auto",
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -47,7 +48,7 @@ def rank(
     from dallecli.request import Embed
 
     display = Display(quiet=quiet)
-    engine = choose_engine()
+    engine = choose_engine(memory)
     found: list[Embedded] = []
     for batch in read_batches(things):
         request = Embed(inputs=tuple(batch), model=model, device=device, dtype=dtype)

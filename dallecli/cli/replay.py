@@ -24,6 +24,7 @@ def replay(
     model: options.OtherModel = None,
     device: options.OtherDevice = None,
     dtype: options.OtherDtype = None,
+    memory: options.Memory = "auto",
     output: options.OutputFile = None,
     out: options.OutputFolder = None,
     format: options.FormatOption = None,
@@ -51,7 +52,7 @@ def replay(
     from dallecli.source import read_source
 
     display = Display(quiet=quiet)
-    engine = choose_engine()
+    engine = choose_engine(memory)
     originals = [_read(read_source(file), inputs if inputs is not None else []) for file in files]
     jobs = []
     for original in originals:

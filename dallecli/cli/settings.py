@@ -30,6 +30,7 @@ CONFIG_KEYS: Mapping[str, type[str] | type[int] | type[float] | type[bool]] = {
     "model": str,
     "device": str,
     "dtype": str,
+    "memory": str,
     "num": int,
     "size": int,
     "strict": bool,
@@ -91,8 +92,11 @@ def defaults_from_config(command: str) -> dict[str, Any]:
     return values
 
 
-def choose_engine() -> Engine:
-    """The engine that paints here. Raises BadConfig for a DALLE_ENGINE or DALLE_FAKE_SECONDS that means nothing."""
+def choose_engine(memory: str = "auto") -> Engine:
+    """The engine that paints here, with a memory plan of this kind.
+
+    Raises: BadConfig, for a DALLE_ENGINE or DALLE_FAKE_SECONDS that means nothing.
+    """
     name = os.environ.get("DALLE_ENGINE", "local")
     if name == "fake":
         seconds = os.environ.get("DALLE_FAKE_SECONDS", "0")
@@ -104,7 +108,7 @@ def choose_engine() -> Engine:
         raise BadConfig(f"DALLE_ENGINE is {name!r}", hint="unset it; local and fake exist")
     from dallecli.studio import LocalEngine
 
-    return LocalEngine()
+    return LocalEngine(memory)
 
 
 def _check(key: str, value: object, path: Path) -> None:

@@ -14,6 +14,7 @@ def vary(
     model: options.Model = "starter",
     device: options.Device = None,
     dtype: options.DtypeOption = None,
+    memory: options.Memory = "auto",
     steps: options.Steps = None,
     upsampler_steps: options.UpsamplerSteps = None,
     inversion_steps: options.InversionSteps = None,
@@ -77,4 +78,4 @@ def vary(
         noun="pictures",
         as_json=json,
     )
-    paint_all(requests, target, preview=preview, as_json=json, quiet=quiet)
+    paint_all(requests, target, memory=memory, preview=preview, as_json=json, quiet=quiet)
