@@ -127,7 +127,7 @@ def _spooled(stream: BinaryIO) -> BinaryIO:
 
 
 def _kind(file: BinaryIO, suffix: str | None, name: str) -> Kind:
-    if suffix in KINDS:
+    if suffix is not None and suffix in KINDS:
         return KINDS[suffix]
     if suffix is not None:
         hint = f"end its name in {', '.join(KINDS)}, or pipe it in"

@@ -97,9 +97,7 @@ class Wildcards:
             choice = None
             if k in choices:
                 marks = choices[k]
-                choice = Choice(
-                    tuple(self._between(text, a + 1, b, choices, within) for a, b in pairwise((k, *marks)))
-                )
+                choice = Choice(tuple(self._between(text, a + 1, b, choices, within) for a, b in pairwise((k, *marks))))
                 k = marks[-1] + 1
             elif text[k] == "_" and (match := _LIST.match(text, k, end)):
                 choice = Choice(self._options(match[1], within))
