@@ -81,12 +81,15 @@ def evaluate(
     count: int,
     kinds: Sequence[str] | None = None,
     out: Path | None = None,
+    references: bool = True,
     watch: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
     """Paint `count` prompts of each kind (all of `KINDS` if None) and judge them.
 
     `ask` holds the model and its dials; its prompt is replaced, and picture i of a kind has its seed + i. With `out`,
     the first 32 pictures of each kind are written there as a sheet, in order, uncurated, with their prompts beside.
+
+    Without `references`, only what was painted is judged: no drawn scenes, and not CLIP.
 
     Returned are shares in [0, 1] by name: those of a kind begin with its name, those of drawn scenes with "drawn_". A
     Fréchet distance ("frechet") and a distance to the nearest training scene ("nearest", in levels of 255) are
@@ -111,14 +114,15 @@ def evaluate(
             if watch is not None:
                 watch(place * count + number + 1, len(asked) * count)
         painted = _stacked(pictures)
-        drawn = list(scenes(PROMPT_SEED + 2**18, DRAWN, kind.drawn))
         figures |= _judged(judge, kind.name, painted, prompts)
-        figures |= _judged(judge, f"drawn_{kind.name}", _stacked(_rendered(drawn)), scene_prompts(drawn))
+        if references:
+            drawn = list(scenes(PROMPT_SEED + 2**18, DRAWN, kind.drawn))
+            figures |= _judged(judge, f"drawn_{kind.name}", _stacked(_rendered(drawn)), scene_prompts(drawn))
         if kind.name == "anything":
             figures |= _likeness(workshop, judge, painted)
         if out is not None:
             _write_sheet(out, kind.name, pictures[:SHOWN], prompts[:SHOWN])
-    return figures | _clip_recall(ask.model)
+    return figures | _clip_recall(ask.model) if references else figures
 
 
 def _painted(engine: Engine, ask: Generate, prompt: Prompt, number: int) -> NDArray[np.uint8]:
