@@ -1,0 +1,74 @@
+"""What the starter's dials are worth: `python benchmarks/sampling.py`, which prints the table of docs/starter.md.
+
+Each row changes one dial of the model's defaults. Pictures of pairs that no training scene shows, and of things in a
+style, are judged at 64 px by the judge of `dalle train starter --stage judge`; the seconds are those of a whole picture
+in a warm process, the median of three. `-n` sets the pictures of each kind (48), `--rows 0,3,5` runs some rows only.
+"""
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+
+import torch
+from platformdirs import user_cache_path
+
+from dallecli.request import Generate, Stage
+from dallecli.studio import LocalEngine
+from dallecli.training.evaluate import evaluate
+from dallecli.training.preset import load_preset
+from dallecli.training.starter import Workshop
+
+KINDS = ("pair", "style")
+DEFAULTS = Generate(prompt="a car", model="starter", seed=0)
+ROWS: tuple[tuple[str, Generate], ...] = (
+    ("as it is", DEFAULTS),
+    ("--guidance 1", replace(DEFAULTS, decoder=Stage(guidance=1.0))),
+    ("--guidance 2.5", replace(DEFAULTS, decoder=Stage(guidance=2.5))),
+    ("--guidance 4", replace(DEFAULTS, decoder=Stage(guidance=4.0))),
+    ("--prior-guidance 1", replace(DEFAULTS, prior=Stage(guidance=1.0))),
+    ("--prior-guidance 4", replace(DEFAULTS, prior=Stage(guidance=4.0))),
+    ("--prior-candidates 1", replace(DEFAULTS, prior_candidates=1)),
+    ("--prior-candidates 4", replace(DEFAULTS, prior_candidates=4)),
+    ("--prior-steps 10", replace(DEFAULTS, prior=Stage(steps=10))),
+    ("--steps 10", replace(DEFAULTS, decoder=Stage(steps=10))),
+    ("--steps 50", replace(DEFAULTS, decoder=Stage(steps=50))),
+    ("--sampler ddim", replace(DEFAULTS, decoder=Stage(sampler="ddim"))),
+    ("--sampler dpm++ --steps 15", replace(DEFAULTS, decoder=Stage(sampler="dpm++", steps=15))),
+    ("--upsampler-steps 4", replace(DEFAULTS, upsampler=Stage(steps=4))),
+    ("--upsampler-steps 15", replace(DEFAULTS, upsampler=Stage(steps=15))),
+)
+
+
+def seconds(engine: LocalEngine, ask: Generate) -> float:
+    """How long a picture takes at full size when everything is loaded: the median of three."""
+    taken = []
+    for _ in range(4):
+        began = time.perf_counter()
+        list(engine.paint(engine.resolve(ask), lambda _: None))
+        taken.append(time.perf_counter() - began)
+    return median(taken[1:])
+
+
+def main() -> None:
+    """Measure and print, row by row."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="starter")
+    parser.add_argument("-n", type=int, default=48)
+    parser.add_argument("--rows", default=",".join(str(k) for k in range(len(ROWS))))
+    parser.add_argument("--state", type=Path, default=user_cache_path("dalle-train"))
+    options = parser.parse_args()
+    workshop = Workshop(load_preset("cpu"), options.state / "cpu", torch.device("cpu"))
+    engine = LocalEngine()
+    print("| | both of a pair | the style | its thing | seconds |\n| --- | --- | --- | --- | --- |", flush=True)
+    for name, ask in (ROWS[int(k)] for k in options.rows.split(",")):
+        ask = replace(ask, model=options.model)
+        found = evaluate(workshop, ask, count=options.n, kinds=KINDS, references=False)
+        shares = (found["pair_all_objects"], found["style_style"], found["style_objects"])
+        cells = " | ".join(f"{share:.1%}" for share in shares)
+        print(f"| `{name}` | {cells} | {seconds(engine, ask):.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
