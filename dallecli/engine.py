@@ -72,6 +72,22 @@ class Engine(Protocol):
         """
         ...
 
+    def group(self, recipe: Recipe) -> int:
+        """How many pictures of such a recipe are painted at once where it runs."""
+        ...
+
+    def paint_together(self, recipes: Sequence[Recipe], progress: Callable[[Progress], None]) -> Iterator["Picture"]:
+        """Yield the one picture of each recipe, in order, as `paint` would; groups of them are painted at once.
+
+        The recipes have the same `alike`. Groups are filled up to one size, so that a picture on a CPU is the same to
+        the last bit, whatever it is painted with.
+        """
+        ...
+
+    def digest(self, recipe: Recipe) -> str:
+        """The sha256 of the weights that a recipe is painted with. The first time this reads all of them."""
+        ...
+
     def memory(self, recipe: Recipe) -> str:
         """How much memory the painting of a recipe takes, in words."""
         ...
@@ -116,6 +132,7 @@ class _FakeModel:
     tasks: tuple[str, ...] = tuple(TASKS.values())
     prior_candidates: int = 2
     sizes: tuple[int, ...] = (16, 64, 256)
+    largest: int | None = None
 
     @property
     def stages(self) -> Mapping[str, StageSettings]:
@@ -139,6 +156,8 @@ class FakeEngine:
     STEPS = 1000
     WORDS = 32
     SPACE = "fake"
+    GROUP = 4
+    DIGEST = "0" * 64
 
     def __init__(self, seconds_per_step: float = 0.0) -> None:
         self.seconds_per_step = seconds_per_step
@@ -158,7 +177,7 @@ class FakeEngine:
         return replace(recipe, scores={}, warnings=fresh.warnings)
 
     def paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
-        whole = replace(recipe, digest="0" * 64, device="cpu", dtype="fp32")
+        whole = replace(recipe, digest=self.DIGEST, device="cpu", dtype="fp32")
         pictures = self._paint(whole.candidates(), progress)
         if isinstance(recipe.settings, Generating) and recipe.settings.best_of is not None:
             yield from best(list(pictures), recipe.count)
@@ -167,6 +186,16 @@ class FakeEngine:
 
     def memory(self, recipe: Recipe) -> str:
         return "next to nothing"
+
+    def group(self, recipe: Recipe) -> int:
+        return self.GROUP
+
+    def paint_together(self, recipes: Sequence[Recipe], progress: Callable[[Progress], None]) -> Iterator["Picture"]:
+        for recipe in recipes:
+            yield from self.paint(recipe, progress)
+
+    def digest(self, recipe: Recipe) -> str:
+        return self.DIGEST
 
     def embed(self, request: Embed, progress: Callable[[Progress], None]) -> "list[Embedded]":
         from dallecli.embedding_file import read_embedding

@@ -178,6 +178,16 @@ class Recipe:
         return replace(self, settings=replace(self.settings, kept=seeds))
 
     @property
+    def alike(self) -> "Recipe | None":
+        """What recipes have in common that can be painted at once: all but the prompt and the seed.
+
+        None for tasks and numbers of pictures where that cannot be.
+        """
+        if self.count != 1 or self.settings != Generating():
+            return None
+        return replace(self, prompt="", dropped=(), seed=0, warnings=())
+
+    @property
     def sources(self) -> tuple[Source, ...]:
         """Everything that has to be there to paint this: the inputs, and the files of the mask."""
         masked = isinstance(self.settings, Inpainting) and self.settings.mask is not None
@@ -285,7 +295,8 @@ class Recipe:
 class Defaults(Protocol):
     """What `fill` needs to know of a model; a `ModelSpec` of the registry is one.
 
-    `sizes` ascend. The last is what the whole chain paints, and each one before it stops an upsampler earlier.
+    `sizes` ascend. The last is what the whole chain paints, and each one before it stops an upsampler earlier. Where
+    `largest` is given, the decoder paints any size up to that.
     """
 
     @property
@@ -298,6 +309,8 @@ class Defaults(Protocol):
     def prior_candidates(self) -> int: ...
     @property
     def sizes(self) -> tuple[int, ...]: ...
+    @property
+    def largest(self) -> int | None: ...
 
 
 def random_seed() -> int:
@@ -343,9 +356,12 @@ def fill(request: Request, spec: Defaults, dropped: str, seed: int) -> Recipe:
 
 
 def settle_size(request: Ask, spec: Defaults) -> int:
-    """The side in pixels of what a request paints. Raises BadSize for one that the model has no stage for."""
+    """The side in pixels of what a request paints. Raises BadSize for one that the model cannot paint."""
     size = request.size if request.size is not None else spec.sizes[-1]
-    if size not in spec.sizes:
+    if spec.largest is not None:
+        if size > spec.largest:
+            raise BadSize(f"{spec.name} does not paint {size} pixels", hint=f"it paints up to {spec.largest}")
+    elif size not in spec.sizes:
         raise BadSize(f"{spec.name} does not paint {size} pixels", hint=f"it paints {', '.join(map(str, spec.sizes))}")
     return size
 
@@ -355,7 +371,7 @@ def fill_stages(request: Ask, spec: Defaults, size: int) -> dict[str, StageSetti
 
     Raises: BadSetting for a sampler that does not go both ways.
     """
-    unused = len(spec.sizes) - 1 - spec.sizes.index(size)
+    unused = 0 if spec.largest is not None else len(spec.sizes) - 1 - spec.sizes.index(size)
     names = [name for name in STAGES if name in spec.stages]
     asked = {
         "prior": request.prior,

@@ -5,7 +5,7 @@ are found in a fraction of a second. `paint` opens the model, once, and paints.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -28,7 +28,7 @@ from dallecli.request import INVERSION, TASKS, Ask, Embed, Generate, Request, St
 from dallecli.safe import safe
 from dallecli.tokens import ClipTokenizer
 from dallecli.weights.digest import file_digest
-from dallecli.weights.folder import NEEDED, Folder
+from dallecli.weights.folder import Folder
 from dallecli.weights.lock import check_bytes
 from dallecli.weights.registry import SAMPLERS, ModelSpec, find, locate
 
@@ -78,14 +78,14 @@ class LocalEngine:
     """Paints with the models of this machine. It keeps the last model open, and one only: they are large.
 
     `memory`, one of `placement.MEMORY`, says how much of it stays in memory. It is the engine's and not a request's,
-    because pictures do not depend on it.
+    because pictures do not depend on it. `batch` is how many pictures are painted at once, None for `BATCH`.
     """
 
-    def __init__(self, memory: str = "auto") -> None:
+    def __init__(self, memory: str = "auto", batch: int | None = None) -> None:
         self._memory = memory
         self._models: dict[str, _Model] = {}
         self._opened: _Opened | None = None
-        self._batch = dict(BATCH)
+        self._batch = dict(BATCH) if batch is None else dict.fromkeys(BATCH, batch)
 
     def resolve(self, request: Request) -> Recipe:
         """Close what the request left open. Reads descriptions, headers and the tokenizer, but no weights.
@@ -154,15 +154,8 @@ class LocalEngine:
             LayoutMismatch: the weights are not those of the networks that the model describes.
             MachineError: the device is not here, memory does not suffice, or a stage gave no finite numbers.
         """
-        model = self._models[recipe.model] if recipe.model in self._models else self._find(recipe.model)
-        opened = self._open(model, recipe.device, recipe.dtype, recipe.digest)
-        complete = replace(
-            recipe.candidates(),
-            digest=opened.digest,
-            device=str(opened.placement.device),
-            dtype=opened.placement.kind,
-            versions={**recipe.versions, "torch": _torch_version()},
-        )
+        opened = self._opened_for(recipe)
+        complete = _completed(recipe.candidates(), opened)
         from dallecli.pipelines.verbs import VERBS, judge
 
         verb = VERBS[recipe.task]
@@ -176,6 +169,44 @@ class LocalEngine:
             words = opened.pipeline.read([recipe.prompt])
             pictures = iter(best([judge(opened.pipeline, picture, words) for picture in pictures], recipe.count))
         yield from pictures
+
+    def group(self, recipe: Recipe) -> int:
+        """How many pictures are painted at once on the recipe's device. Raises NoSuchDevice, BadSetting."""
+        from dallecli.placement import decide
+
+        return self._batch[decide(recipe.device, recipe.dtype).device.type]
+
+    def paint_together(self, recipes: Sequence[Recipe], progress: Callable[[Progress], None]) -> Iterator["Picture"]:
+        """Yield the picture of each recipe; where memory does not suffice, go on with half as many at once.
+
+        Raises: as `paint`.
+        """
+        opened = self._opened_for(recipes[0])
+        kind = opened.placement.device.type
+        left = [_completed(recipe, opened) for recipe in recipes]
+        while left:
+            size = self._batch[kind]
+            some, pictures = left[:size], None
+            # Filled up, and what is too much thrown away: sums of another size may be rounded in another order.
+            full = [*some, *[some[-1]] * (size - len(some))]
+            try:
+                with memory_errors(some[0].model):
+                    from dallecli.pipelines.verbs import generate_together
+
+                    pictures = generate_together(opened.pipeline, full, progress)
+            except OutOfMemory:
+                if size == 1:
+                    raise
+            if pictures is None:  # not in the except block, where the exception still holds on to the tensors
+                self._batch[kind] = size // 2
+                _release(kind)
+            else:
+                left = left[len(some) :]
+                yield from pictures[: len(some)]
+
+    def digest(self, recipe: Recipe) -> str:
+        """The sha256 of the model's weights, remembered from one process to the next. Raises BadFile."""
+        return self._find_again(recipe).folder.digest()
 
     def plan_memory(self, name: str, placement: "Placement") -> "MemoryPlan":
         """What of a model stays in memory on a device. Raises as `resolve` does for the model."""
@@ -206,13 +237,19 @@ class LocalEngine:
             return known
         folder = locate(spec)
         model = _Model(
-            spec=replace(spec, sizes=folder.sizes(), tasks=folder.tasks),
+            spec=replace(spec, sizes=folder.sizes(), largest=folder.largest(), tasks=folder.tasks),
             folder=folder,
-            tokenizer=ClipTokenizer.open(folder.path / "tokenizer"),
+            tokenizer=ClipTokenizer.open(folder.place("tokenizer")),
             parameters={part: folder.parameters_of(part) for part in folder.networks},
         )
         self._models[spec.name] = model
         return model
+
+    def _find_again(self, recipe: Recipe) -> _Model:
+        return self._models[recipe.model] if recipe.model in self._models else self._find(recipe.model)
+
+    def _opened_for(self, recipe: Recipe) -> _Opened:
+        return self._open(self._find_again(recipe), recipe.device, recipe.dtype, recipe.digest)
 
     def _open(self, model: _Model, device: str | None, dtype: str | None, digest: str | None = None) -> _Opened:
         from dallecli.placement import decide
@@ -240,6 +277,17 @@ class LocalEngine:
                 f"here is {opened.digest[:12]}",
             )
         return opened
+
+
+def _completed(recipe: Recipe, opened: _Opened) -> Recipe:
+    """The recipe with what it is really painted with."""
+    return replace(
+        recipe,
+        digest=opened.digest,
+        device=str(opened.placement.device),
+        dtype=opened.placement.kind,
+        versions={**recipe.versions, "torch": _torch_version()},
+    )
 
 
 def paint_in_batches(
@@ -298,7 +346,7 @@ def memory_errors(model: str) -> Iterator[None]:
 def _check_parts(request: Ask, model: _Model) -> None:
     """Refuse what a model has no networks for."""
     task = TASKS.get(type(request))
-    needed = {NEEDED[task]: task} if task is not None else {}
+    needed = {model.folder.needed(task): task} if task is not None else {}
     if any(source.kind == "picture" for source in request.sources):
         needed["image_encoder"] = "looking at pictures"
     if isinstance(request, Generate) and request.best_of is not None:
@@ -340,9 +388,10 @@ def _check_inputs(request: Ask, size: int, stages: Mapping[str, StageSettings], 
     if not request.sources:
         return ()
     warnings = check_inputs(request, size, model.space())
-    width = model.folder.config("text_proj").get("clip_embeddings_dim")
+    width = model.folder.width()
     painters = [name for name in stages if name not in ("prior", INVERSION)]
-    wanted = {name: (3, side, side) for name, side in zip(painters, model.spec.sizes, strict=False)}
+    sides = [*(side for side in model.spec.sizes if side < size), size][-len(painters) :]
+    wanted = {name: model.folder.noise_shape(side) for name, side in zip(painters, sides, strict=True)}
     for source in request.sources:
         if source.kind != "embedding":
             continue
@@ -354,9 +403,9 @@ def _check_inputs(request: Ask, size: int, stages: Mapping[str, StageSettings], 
             raise BadEmbedding(what, where=source.name)
         there = {name: noise.shape for name, noise in embedded.noise.items()}
         if request.inversion is not None and not isinstance(request, Embed) and not wanted.items() <= there.items():
-            sides = ", ".join(str(shape[-1]) for shape in there.values())
+            found = ", ".join(str(shape[-1] * model.folder.cell()) for shape in there.values())
             hint = f"--size with the largest of them, or: dalle embed --invert --size {size}"
-            raise BadEmbedding(f"this embedding brings noise for {sides} pixels only", where=source.name, hint=hint)
+            raise BadEmbedding(f"this embedding brings noise for {found} pixels only", where=source.name, hint=hint)
     return warnings
 
 
@@ -401,9 +450,16 @@ def _open_karlo(parts: "Parts", space: str) -> Any:
     return KarloPipeline(parts, space)
 
 
+def _open_kandinsky(parts: "Parts", space: str) -> Any:
+    from dallecli.pipelines.kandinsky import KandinskyPipeline
+
+    return KandinskyPipeline(parts, space)
+
+
 LAYOUTS: Final[Mapping[str, Callable[["Parts", str], Any]]] = {
     "karlo": _open_karlo,
     "karlo-variations": _open_karlo,
+    "kandinsky": _open_kandinsky,
 }
 """How a folder of each layout is opened, given the name of its CLIP: the one place that knows the families by name."""
 

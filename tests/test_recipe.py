@@ -32,6 +32,7 @@ class _Spec:
     tasks: tuple[str, ...] = tuple(TASKS.values())
     prior_candidates = 2
     sizes = (64, 256)
+    largest: int | None = None
     stages: ClassVar[dict[str, StageSettings]] = {
         "prior": StageSettings(sampler="ancestral", steps=25, guidance=4.0),
         "decoder": StageSettings(sampler="ancestral", steps=30, guidance=8.0),

@@ -31,13 +31,17 @@ class Known:
 
     `x0` [b, ...] is the clean picture. `unknown` is boolean, True where it is painted, and broadcasts to `x0`. `steps`
     are those that the sampler walks: before a step that is taken again, noise goes back to where that step begins.
-    After the last step the known part is `x0`, exactly.
+    After the last step the known part is `x0`, exactly. `held` [b, ...] is the noise under which the known part lies at
+    every step, fresh each time if it is not given.
     """
 
-    def __init__(self, x0: Tensor, unknown: Tensor, steps: Sequence[Step], noise: Noise) -> None:
+    def __init__(
+        self, x0: Tensor, unknown: Tensor, steps: Sequence[Step], noise: Noise, held: Tensor | None = None
+    ) -> None:
         self.x0 = x0
         self.unknown = unknown
         self.noise = noise
+        self.held = held
         self._again = {step.index for step, after in pairwise(steps) if after.t == step.t}
 
     def __call__(self, x: Tensor, step: Step) -> Tensor:
@@ -45,7 +49,8 @@ class Known:
         if step.t_prev < 0:
             return torch.where(self.unknown, x, self.x0)
         sigma = math.sqrt(1 - step.alpha_bar_prev)
-        known = math.sqrt(step.alpha_bar_prev) * self.x0 + sigma * self.noise.like(x)
+        eps = self.held if self.held is not None else self.noise.like(x)
+        known = math.sqrt(step.alpha_bar_prev) * self.x0 + sigma * eps
         x = torch.where(self.unknown, x, known)
         if step.index in self._again:
             x = math.sqrt(1 - step.beta) * x + math.sqrt(step.beta) * self.noise.like(x)

@@ -5,7 +5,6 @@ candidate and float32 it equals diffusers' UnCLIPPipeline, its random draws incl
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -16,14 +15,16 @@ from torch import Tensor
 from dallecli.diffusion.guidance import OFF, pair
 from dallecli.diffusion.noise import Noise
 from dallecli.errors import BadFolder, BadSetting
-from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, ClipVisionConfig
-from dallecli.nets.prior import PriorConfig, PriorTransformer
+from dallecli.nets.clip import ClipTextConfig, ClipVisionConfig
+from dallecli.nets.prior import PriorConfig
 from dallecli.nets.text_proj import Conditioning, TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
-from dallecli.pipelines.embedding import Embedding, cosine
-from dallecli.pipelines.model import Hole, Watch, at_size
+from dallecli.pipelines.embedding import Embedding
+from dallecli.pipelines.model import Beginning, Hole, Watch, at_size
 from dallecli.pipelines.parts import Parts
-from dallecli.pipelines.stage import Diffusion, Nets, precise, sample, unsample
+from dallecli.pipelines.prior import imagine
+from dallecli.pipelines.stage import Diffusion, Nets, sample, under_noise, unsample
+from dallecli.pipelines.text import Words, read
 from dallecli.pipelines.vision import preprocessing, see
 from dallecli.request import INVERSION, StageSettings
 from dallecli.tokens import ClipTokenizer
@@ -33,28 +34,6 @@ UPSAMPLERS = {"upsampler": "super_res", "upsampler_2": "super_res_2"}
 
 PAINTERS = ("decoder", *UPSAMPLERS)
 """The stages that paint, in the order of the chain."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
-    """Prompts as the text tower sees them. Row 0 is the empty prompt, the others are the p real ones.
-
-    `embedding` [1 + p, d] and `hidden` [1 + p, n, d] are at least float32; `mask` [1 + p, n] is True where a token is
-    the prompt's.
-    """
-
-    embedding: Tensor
-    hidden: Tensor
-    mask: Tensor
-
-    def spread(self, count: int, guidance: float) -> "Words":
-        """The rows for `count` samples, the same number of each prompt: behind as many of the empty one when guided."""
-
-        def rows(of: Tensor) -> Tensor:
-            real = of[1:].repeat_interleave(count // (len(of) - 1), dim=0)
-            return real if guidance == OFF else pair(of[:1].expand_as(real), real)
-
-        return Words(embedding=rows(self.embedding), hidden=rows(self.hidden), mask=rows(self.mask))
 
 
 class KarloPipeline:
@@ -71,23 +50,13 @@ class KarloPipeline:
         self.device = parts.device
         self.dtype = parts.dtype
         self.space = space if space is not None else self.folder.path.name
-        self.tokenizer = ClipTokenizer.open(self.folder.path / "tokenizer")
+        self.tokenizer = ClipTokenizer.open(self.folder.place("tokenizer"))
         self._check()
 
     @torch.inference_mode()
-    def read(self, prompts: Sequence[str]) -> Words:
-        """Encode prompts and, for guidance, the empty one."""
-        tokens = [self.tokenizer.encode(prompt) for prompt in ("", *prompts)]
-        ids = torch.tensor([row.ids for row in tokens], device=self.device)
-        mask = torch.tensor([row.mask for row in tokens], device=self.device)
-
-        def encode(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-            embedding, hidden = self._text_encoder(dtype)(ids)
-            states = torch.cat([embedding[:, None], hidden], dim=1).to(precise(dtype))
-            return states, states.isfinite().flatten(1).all(dim=1)
-
-        states = self.parts.finite("text", None, encode)
-        return Words(embedding=states[:, 0], hidden=states[:, 1:], mask=mask)
+    def read(self, prompts: Sequence[str], negative: str = "") -> Words:
+        """Encode prompts and, for guidance, the negative one."""
+        return read(self.parts, self.tokenizer, prompts, negative)
 
     @torch.inference_mode()
     def meaning(self, words: Words) -> Embedding:
@@ -103,36 +72,8 @@ class KarloPipeline:
     def imagine(
         self, words: Words, noise: Noise, settings: StageSettings, candidates: int, watch: Watch
     ) -> tuple[Embedding, Tensor]:
-        """Draw `candidates` image embeddings a picture from the prior; keep the one that points most like the text.
-
-        The paper's rule is the dot product of unit vectors (section 2.2); CLIP's own vectors differ in length.
-        """
-        rivals = noise.rivals(candidates)
-        spread = words.spread(len(rivals), settings.guidance)
-
-        def nets(dtype: torch.dtype) -> Nets:
-            net = self._prior(dtype)
-            text, hidden = spread.embedding.to(dtype), spread.hidden.to(dtype)
-            return lambda x, t: net(x.to(dtype), t, text, hidden, spread.mask), None
-
-        config = self.parts.config("prior", PriorConfig.from_config)
-        prior = Diffusion(
-            stage="prior",
-            shape=(config.embedding_dim,),
-            schedule=self.parts.schedule("prior_scheduler"),
-            guidance=settings.guidance,
-            nets=nets,
-        )
-        standard = sample(self.parts, prior, settings, rivals, watch)
-        # The prior works on embeddings of mean 0 and deviation 1.
-        net = self._prior(self.dtype)
-        drawn = Embedding(vector=standard * net.clip_std + net.clip_mean, space=self.space)
-        meant = words.embedding[1:].repeat_interleave(len(rivals) // (len(words.embedding) - 1), dim=0)
-        fit = cosine(drawn, Embedding(vector=meant, space=self.space)).view(len(noise), candidates)
-        best = fit.argmax(dim=1)
-        pictures = torch.arange(len(noise), device=self.device)
-        vector = drawn.vector.view(len(noise), candidates, -1)[pictures, best]
-        return Embedding(vector=vector, space=self.space), fit[pictures, best]
+        """Let the prior make embeddings, and keep the one that points most like the text."""
+        return imagine(self.parts, words, noise, settings, candidates, watch, self.space)
 
     @torch.inference_mode()
     def decode(
@@ -143,11 +84,13 @@ class KarloPipeline:
         stages: Mapping[str, StageSettings],
         watch: Watch,
         *,
+        size: int,
         start: Mapping[str, Tensor] | None = None,
         eta: float | None = None,
         hole: Hole | None = None,
+        beginning: Beginning | None = None,
     ) -> Tensor:
-        """Paint embeddings with the decoder and then with each upsampler that `stages` names.
+        """Paint embeddings with the decoder and then with each upsampler that `stages` names; they decide on the size.
 
         Raises ValueError if the embedding is another CLIP's.
         """
@@ -158,7 +101,12 @@ class KarloPipeline:
             painter = self._painter(stage, embedding.vector.to(self.device), words, settings.guidance, pixels)
             x_T = start[stage] if start is not None else None
             here = hole.at(painter.shape[-1], self.device) if hole is not None else None
-            pixels = sample(self.parts, painter, settings, noise, watch, x_T, eta, here).clamp(-1, 1)
+            first = 0
+            if stage == "decoder" and beginning is not None:
+                first = beginning.first(settings.steps)
+                x0 = at_size(beginning.pixels, painter.shape[-1]).expand(len(noise), -1, -1, -1)
+                x_T = under_noise(painter, x0.to(self.device), settings, noise, first)
+            pixels = sample(self.parts, painter, settings, noise, watch, x_T, eta, here, first).clamp(-1, 1)
         assert pixels is not None  # every recipe has a decoder
         return pixels
 
@@ -262,12 +210,6 @@ class KarloPipeline:
     def _check_space(self, embedding: Embedding) -> None:
         if embedding.space != self.space:
             raise ValueError(f"this model decodes embeddings of {self.space}, not of {embedding.space}")
-
-    def _text_encoder(self, dtype: torch.dtype) -> CLIPTextModel:
-        return self.parts.net("text_encoder", lambda json: CLIPTextModel(ClipTextConfig.from_config(json)), dtype)
-
-    def _prior(self, dtype: torch.dtype) -> PriorTransformer:
-        return self.parts.net("prior", lambda json: PriorTransformer(PriorConfig.from_config(json)), dtype)
 
     def _text_proj(self, dtype: torch.dtype) -> UnCLIPTextProjModel:
         return self.parts.net("text_proj", lambda json: UnCLIPTextProjModel(TextProjConfig.from_config(json)), dtype)

@@ -24,17 +24,34 @@ class Hole:
     """A part of pictures that is painted anew, while the rest is known and stays.
 
     `pixels` [b 3 s s] in [-1, 1] are the pictures at the size of the last stage that runs, and `unknown`, boolean
-    [b 1 s s], is True where they are painted. Every step but the last is taken `resample` times.
+    [b 1 s s], is True where they are painted. Every step but the last is taken `resample` times. `held` is the noise
+    under which what is known lies at every step, for nets that were trained to see it so; None is fresh each time.
     """
 
     pixels: Tensor
     unknown: Tensor
     resample: int
+    held: Tensor | None = None
 
     def at(self, size: int, device: torch.device) -> "Hole":
         """The same for a stage that paints `size` pixels: known there is only what is known everywhere beneath."""
         unknown = (F.adaptive_max_pool2d(self.unknown.float(), size) > 0).to(device)
         return Hole(pixels=at_size(self.pixels, size).to(device), unknown=unknown, resample=self.resample)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beginning:
+    """Pictures that are painted over instead of noise: `pixels` [b or 1, 3, s, s] in [-1, 1].
+
+    `strength`, above 0 and up to 1, is the share of the steps that are taken: at 1 next to nothing is left of them.
+    """
+
+    pixels: Tensor
+    strength: float
+
+    def first(self, steps: int) -> int:
+        """The first step that is taken, of so many; the last one always is."""
+        return min(steps - int(steps * self.strength), steps - 1)
 
 
 class Model(Protocol[Words]):
@@ -44,8 +61,8 @@ class Model(Protocol[Words]):
     them. Stages are keyed as in `request.STAGES`.
     """
 
-    def read(self, prompts: Sequence[str]) -> Words:
-        """Encode prompts, one or more; "" is one, too, and means nothing."""
+    def read(self, prompts: Sequence[str], negative: str = "") -> Words:
+        """Encode prompts, one or more; "" is one, too, and means nothing. Guidance leads away from `negative`."""
         ...
 
     def meaning(self, words: Words) -> Embedding:
@@ -73,14 +90,17 @@ class Model(Protocol[Words]):
         stages: Mapping[str, StageSettings],
         watch: Watch,
         *,
+        size: int,
         start: Mapping[str, Tensor] | None = None,
         eta: float | None = None,
         hole: Hole | None = None,
+        beginning: Beginning | None = None,
     ) -> Tensor:
-        """Paint embeddings to pixels [b, 3, s, s] in [-1, 1], running the painting stages that `stages` names.
+        """Paint embeddings to pixels [b, 3, size, size] in [-1, 1], running the painting stages that `stages` names.
 
-        `start` holds the x_T [b, 3, h, w] of every painting stage; without it, it is drawn. `eta` is DDIM's, for all
-        stages, and for no other sampler. With `hole`, the known part of the result is exactly `hole.pixels`.
+        `start` holds the x_T [b, c, h, w] of every painting stage; without it, it is drawn. `eta` is DDIM's, for all
+        stages, and for no other sampler. With `hole`, the known part of the result is exactly `hole.pixels`. With
+        `beginning` the decoder starts from pictures instead.
         """
         ...
 
@@ -94,7 +114,7 @@ class Model(Protocol[Words]):
         stages: Sequence[str],
         watch: Watch,
     ) -> dict[str, Tensor]:
-        """The x_T [b, 3, h, w] of the painting `stages`, from which `decode` paints `pixels` [b, 3, s, s] again.
+        """The x_T [b, c, h, w] of the painting `stages`, from which `decode` paints `pixels` [b, 3, s, s] again.
 
         That is with the sampler "ddim", `settings`' steps in every stage, its guidance in the decoder, and eta 0.
         """

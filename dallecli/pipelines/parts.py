@@ -71,14 +71,14 @@ class Parts:
         try:
             return read(self.folder.config(part))
         except ValueError as problem:
-            raise BadFile(f"this network can't be built: {problem}", str(self.folder.path / part)) from problem
+            raise BadFile(f"this network can't be built: {problem}", str(self.folder.place(part))) from problem
 
     def schedule(self, part: str) -> Schedule:
         """The schedule of a part. Raises BadFile if it can't be run."""
         try:
             return Schedule.from_config(self.folder.config(part))
         except ValueError as problem:
-            raise BadFile(f"this schedule can't be run: {problem}", str(self.folder.path / part)) from problem
+            raise BadFile(f"this schedule can't be run: {problem}", str(self.folder.place(part))) from problem
 
     def check_same(self, what: str, part: str, size: int, other: str, other_size: int | None) -> None:
         """Raise BadFolder where two parts that must agree on a size don't."""

@@ -78,12 +78,14 @@ def sample(
     start: Tensor | None = None,
     eta: float | None = None,
     hole: Hole | None = None,
+    first: int = 0,
 ) -> Tensor:
     """Run a stage from noise to a sample [b, *shape].
 
     `start` is its x_T, drawn if not given; `eta` is DDIM's, and for no other sampler; `hole` has the stage's own shape.
+    `first` is the step at whose noise level `start` is, if that is no longer pure noise.
     """
-    steps = diffusion.steps(settings.steps)
+    steps = diffusion.steps(settings.steps)[first:]
     if hole is not None:
         steps = resampled(steps, hole.resample)
     sampler = SAMPLERS[settings.sampler] if eta is None else partial(ddim, eta=eta)
@@ -95,7 +97,9 @@ def sample(
         x = x.to(precise(dtype))
         constrained = sampler
         if hole is not None:
-            constrained = partial(sampler, constrain=Known(hole.pixels.to(x.dtype), hole.unknown, steps, noise))
+            held = hole.held.to(x.dtype) if hole.held is not None else None
+            known = Known(hole.pixels.to(x.dtype), hole.unknown, steps, noise, held)
+            constrained = partial(sampler, constrain=known)
         progress = partial(_report, watch, diffusion.stage, len(steps))
         return constrained(denoise, x, steps, noise, progress), healthy
 
@@ -115,6 +119,12 @@ def unsample(
         return invert(denoise, x0.to(parts.device, precise(dtype)), steps, noise, progress), healthy
 
     return parts.finite(INVERSION, noise, run)
+
+
+def under_noise(diffusion: Diffusion, x0: Tensor, settings: StageSettings, noise: Noise, first: int) -> Tensor:
+    """A clean sample `x0` [b, *shape] at the noise level at which step `first` begins."""
+    step = diffusion.steps(settings.steps)[first]
+    return step.signal * x0 + step.sigma * noise.like(x0)
 
 
 def _report(watch: Watch, stage: str, steps: int, done: int) -> None:

@@ -43,8 +43,25 @@ def generate(
     for chunk in chunks:
         noise = Noise(chunk.seeds)
         embedding, fit = model.imagine(words, noise, recipe.stages["prior"], recipe.prior_candidates, chunk.watch)
-        pixels = model.decode(embedding, words, noise, recipe.stages, chunk.watch)
+        pixels = model.decode(embedding, words, noise, recipe.stages, chunk.watch, size=recipe.size)
         yield from chunk.pictures(to_images(pixels), [{"prior": score} for score in fit.tolist()])
+
+
+def generate_together(
+    model: Model[Words], recipes: Sequence[Recipe], progress: Callable[[Progress], None]
+) -> list[Picture]:
+    """Paint the one picture of each recipe, all at once; they have the same `alike`."""
+    first, began = recipes[0], time.perf_counter()
+    watch = _watch(progress, 0, len(recipes))
+    words = model.read([recipe.prompt for recipe in recipes])
+    noise = Noise([recipe.seed for recipe in recipes])
+    embedding, fit = model.imagine(words, noise, first.stages["prior"], first.prior_candidates, watch)
+    images = to_images(model.decode(embedding, words, noise, first.stages, watch, size=first.size))
+    seconds = (time.perf_counter() - began) / len(recipes)
+    return [
+        Picture(image=image, recipe=recipe, seconds=seconds, scores={"prior": score})
+        for recipe, image, score in zip(recipes, images, fit.tolist(), strict=True)
+    ]
 
 
 def vary(model: Model[Words], recipe: Recipe, progress: Callable[[Progress], None], batch: int) -> Iterator[Picture]:
@@ -59,7 +76,10 @@ def vary(model: Model[Words], recipe: Recipe, progress: Callable[[Progress], Non
     for chunk in chunks:
         count, noise = len(chunk.seeds), Noise(chunk.seeds)
         embedding = _repeated(seen, count)
-        pixels = model.decode(embedding, words, noise, recipe.stages, chunk.watch, start=_spread(start, count), eta=eta)
+        spread = _spread(start, count)
+        pixels = model.decode(
+            embedding, words, noise, recipe.stages, chunk.watch, size=recipe.size, start=spread, eta=eta
+        )
         yield from chunk.pictures(to_images(pixels))
 
 
@@ -106,7 +126,7 @@ def interpolate(
                     stage: torch.cat([slerp_rows(starts[i][stage], starts[i + 1][stage], t) for i, t in places])
                     for stage in starts[0]
                 }
-        pixels = model.decode(between, nothing, noise, recipe.stages, chunk.watch, start=start)
+        pixels = model.decode(between, nothing, noise, recipe.stages, chunk.watch, size=recipe.size, start=start)
         yield from chunk.pictures(to_images(pixels))
 
 
@@ -125,7 +145,8 @@ def inpaint(model: Model[Words], recipe: Recipe, progress: Callable[[Progress], 
             if recipe.prompt:
                 embedding, _ = model.imagine(words, noise, recipe.stages["prior"], recipe.prior_candidates, chunk.watch)
             hole = Hole(pixels=to_pixels(known), unknown=to_pixels(holes) > 0, resample=settings.resample)
-            painted = to_images(model.decode(embedding, words, noise, recipe.stages, chunk.watch, hole=hole))
+            pixels = model.decode(embedding, words, noise, recipe.stages, chunk.watch, size=recipe.size, hole=hole)
+            painted = to_images(pixels)
             canvases = [canvas.paste(patch, image) for canvas, image in zip(canvases, painted, strict=True)]
         yield from chunk.pictures([canvas.image for canvas in canvases])
 
@@ -142,7 +163,8 @@ def edit(model: Model[Words], recipe: Recipe, progress: Callable[[Progress], Non
         strengths = _own(settings.strengths, chunk.numbers)
         embedding = _stacked([turned(seen, before, after, strength) for strength in strengths])
         spread = _spread(start, len(strengths))
-        pixels = model.decode(embedding, nothing, Noise(chunk.seeds), recipe.stages, chunk.watch, start=spread)
+        noise = Noise(chunk.seeds)
+        pixels = model.decode(embedding, nothing, noise, recipe.stages, chunk.watch, size=recipe.size, start=spread)
         yield from chunk.pictures(to_images(pixels))
 
 
@@ -225,7 +247,7 @@ def find_noise(
     size: int,
     watch: Watch,
 ) -> dict[str, Tensor]:
-    """The x_T [1, 3, h, w] of every stage from which a picture is painted again at `size`, or those in a file.
+    """The x_T [1, c, h, w] of every stage from which a picture is painted again at `size`, or those in a file.
 
     Of a picture that is no square it is the middle, as with CLIP's image tower.
     """

@@ -35,5 +35,5 @@ def preprocessing(parts: Parts) -> ClipPreprocessing:
     try:
         return ClipPreprocessing.from_config(config)
     except ValueError as problem:
-        where = str(parts.folder.path / "feature_extractor")
+        where = str(parts.folder.place("feature_extractor"))
         raise BadFile(f"pictures can't be prepared so: {problem}", where) from problem

@@ -6,6 +6,9 @@ prior/, decoder/, …                   config.json and one .safetensors file
 prior_scheduler/, …                   scheduler_config.json
 feature_extractor/                    preprocessor_config.json, for the image_encoder
 dalle.json                            optional: the dials that suit this model (see registry.py)
+
+Kandinsky is published in three repositories, which lie side by side in one folder under their own names. Everywhere
+else its parts have the names that they would have in one: see `KANDINSKY`.
 """
 
 import json
@@ -28,6 +31,10 @@ class Layout:
     the part that holds the schedule of each stage. optional: groups of parts that come whole or not at all.
     planes: how much a network takes beside its weights at its fullest moment, for one picture, measured in planes as
     large as the picture that it paints, with the channels of its first level. Of others it is next to nothing.
+    index: the folder in the model's folder that holds its `model_index.json`. places: the folders of the parts that are
+    not in one of their own name. needed: the part that each task needs beside what every model has. width: the part
+    and the field that say how many numbers an embedding has. autoencoder: the part that turns latents into pixels,
+    where the decoder paints latents.
     """
 
     pipeline: str
@@ -35,13 +42,56 @@ class Layout:
     schedulers: Mapping[str, str]
     optional: tuple[tuple[str, ...], ...]
     planes: Mapping[str, int] = field(default_factory=dict)
+    index: str = ""
+    places: Mapping[str, str] = field(default_factory=dict)
+    needed: Mapping[str, str] = field(default_factory=lambda: NEEDED)
+    width: tuple[str, str] = ("text_proj", "clip_embeddings_dim")
+    autoencoder: str | None = None
 
+
+NEEDED: Final[Mapping[str, str]] = {
+    "generate": "prior",
+    "vary": "image_encoder",
+    "interpolate": "image_encoder",
+    "inpaint": "image_encoder",
+    "edit": "image_encoder",
+}
+"""What a model must have for each task beside what every model has, unless its layout says otherwise."""
 
 # The decoder runs twice as many pictures as it paints, one half of them unguided.
 KARLO_PLANES: Final = {
     "decoder": 80,
     **{f"super_res_{which}": 24 for which in ("first", "last", "2_first", "2_last")},
 }
+
+KANDINSKY: Final = Layout(
+    pipeline="KandinskyV22PriorPipeline",
+    networks=("text_encoder", "prior", "image_encoder"),
+    schedulers={"prior": "prior_scheduler", "decoder": "decoder_scheduler"},
+    optional=(
+        ("decoder", "movq", "decoder_scheduler"),
+        ("inpaint_decoder", "inpaint_movq", "inpaint_decoder_scheduler"),
+    ),
+    index="kandinsky-2-2-prior",
+    places={
+        **{part: f"kandinsky-2-2-prior/{part}" for part in ("text_encoder", "prior", "image_encoder", "tokenizer")},
+        "prior_scheduler": "kandinsky-2-2-prior/scheduler",
+        "feature_extractor": "kandinsky-2-2-prior/image_processor",
+        "decoder": "kandinsky-2-2-decoder/unet",
+        "movq": "kandinsky-2-2-decoder/movq",
+        "decoder_scheduler": "kandinsky-2-2-decoder/scheduler",
+        "inpaint_decoder": "kandinsky-2-2-decoder-inpaint/unet",
+        "inpaint_movq": "kandinsky-2-2-decoder-inpaint/movq",
+        "inpaint_decoder_scheduler": "kandinsky-2-2-decoder-inpaint/scheduler",
+    },
+    needed={
+        **dict.fromkeys(("generate", "vary", "interpolate"), "decoder"),
+        "inpaint": "inpaint_decoder",
+        "edit": "decoder",
+    },
+    width=("image_encoder", "projection_dim"),
+    autoencoder="movq",
+)
 
 LAYOUTS: Final[Mapping[str, Layout]] = {
     "karlo": Layout(
@@ -68,19 +118,11 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
         optional=(("super_res_2_first", "super_res_2_last", "super_res_2_scheduler"),),
         planes=KARLO_PLANES,
     ),
+    "kandinsky": KANDINSKY,
 }
 
-# The networks whose `sample_size` is the side of the picture that they paint, in the order of the chain.
-PAINTERS: Final = ("decoder", "super_res_first", "super_res_2_first")
-
-NEEDED: Final[Mapping[str, str]] = {
-    "generate": "prior",
-    "vary": "image_encoder",
-    "interpolate": "image_encoder",
-    "inpaint": "image_encoder",
-    "edit": "image_encoder",
-}
-"""What a model must have for each task beside what every model has."""
+# The networks whose `sample_size` is the side of what they paint, in the order of the chain; one of each group paints.
+PAINTERS: Final = (("decoder", "inpaint_decoder"), ("super_res_first",), ("super_res_2_first",))
 
 PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".th")
 REPAIR: Final = "correct it, or pull or copy the model again"
@@ -89,6 +131,8 @@ LARGEST_JSON: Final = 2**20  # bytes; published configs have 2 KB
 LARGEST_NUMBER: Final = 2**20  # a vocabulary of 49,408 is the largest number in a published config
 LARGEST_DEPTH: Final = 512
 LARGEST_SIDE: Final = 4096  # pixels
+LARGEST_PAINTED: Final = 2048  # pixels, by a decoder that was trained on a quarter of that and knows nothing of more
+MOST_LEVELS: Final = 6  # of an autoencoder; published ones have 4
 DEPTHS: Final = frozenset({"num_layers", "num_hidden_layers", "layers_per_block"})
 
 
@@ -105,23 +149,31 @@ class Folder:
     """
 
     def __init__(self, path: Path) -> None:
-        names = [entry.name for entry in _listing(path)]
-        if "model_index.json" not in names:
-            what = "model_index.json is missing: this is no model" if names else "the model folder is empty"
-            raise BadFolder(what, str(path), "give the folder that holds model_index.json, prior/, decoder/ …")
         self.path = path
         self.layout = _layout_of(path)
         layout = LAYOUTS[self.layout]
         extra = [part for group in layout.optional for part in group]
         schedulers = [part for part in layout.schedulers.values() if part not in extra]
-        groups = (group for group in layout.optional if any((path / part).is_dir() for part in group))
+        groups = (group for group in layout.optional if any(self.place(part).is_dir() for part in group))
         optional = [part for group in groups for part in group]
         self.parts = (*layout.networks, *schedulers, "tokenizer", *optional)
         self.networks = (*layout.networks, *(part for part in optional if not part.endswith("_scheduler")))
-        self.tasks = tuple(task for task, part in NEEDED.items() if part in self.parts)
+        self.tasks = tuple(task for task, part in layout.needed.items() if part in self.parts)
         for part in self.parts:
-            if not (path / part).is_dir():
-                raise BadFolder(f"the part {part} is missing from this model", str(path), REPAIR)
+            if not self.place(part).is_dir():
+                missing = self.place(part).relative_to(path)
+                raise BadFolder(f"the part {missing} is missing from this model", str(path), REPAIR)
+        if not self.tasks:
+            needed = " or ".join(layout.places.get(part, part) for part in dict.fromkeys(layout.needed.values()))
+            raise BadFolder(f"this model paints nothing without {needed}", str(path), REPAIR)
+
+    def place(self, part: str) -> Path:
+        """The folder of a part."""
+        return self.path / LAYOUTS[self.layout].places.get(part, part)
+
+    def needed(self, task: str) -> str:
+        """The part that a task needs beside what every model of this layout has."""
+        return LAYOUTS[self.layout].needed[task]
 
     def config(self, part: str) -> dict[str, Any]:
         """The JSON object that describes a network or a scheduler.
@@ -152,7 +204,7 @@ class Folder:
             BadFolder: there are no weights.
             BadFile: there are, but pickled or in shards.
         """
-        folder = self.path / part
+        folder = self.place(part)
         for precision in ("", ".fp16"):
             for stem in ("diffusion_pytorch_model", "model"):
                 path = folder / f"{stem}{precision}.safetensors"
@@ -178,14 +230,71 @@ class Folder:
             BadFile: a size is missing, not whole, or not larger than the one before.
         """
         sizes: list[int] = []
-        for part in PAINTERS:
-            if part in self.parts:
+        for group in PAINTERS:
+            for part in [part for part in group if part in self.parts][:1]:
                 size = self.config(part).get("sample_size")
                 smaller = sizes[-1] if sizes else 0
-                if type(size) is not int or not smaller < size <= LARGEST_SIDE:
+                if type(size) is not int or not smaller < size * self.cell() <= LARGEST_SIDE:
                     raise BadFile(f"the sample_size of {part} cannot be {size!r}", str(self._config_file(part)), REPAIR)
-                sizes.append(size)
+                sizes.append(size * self.cell())
         return tuple(sizes)
+
+    def cell(self) -> int:
+        """The side in pixels of what one cell of the decoder's sample becomes: 1 unless it paints latents.
+
+        Raises:
+            BadFile: the autoencoder does not say how many levels it has.
+        """
+        if LAYOUTS[self.layout].autoencoder is None:
+            return 1
+        part = self._autoencoder()
+        channels = self.config(part).get("block_out_channels")
+        if not isinstance(channels, list) or not 1 <= len(channels) <= MOST_LEVELS:
+            raise BadFile(f"block_out_channels of {part} cannot be {channels!r}", str(self._config_file(part)), REPAIR)
+        return int(2 ** (len(channels) - 1))
+
+    def grid(self) -> int:
+        """The pixels that a side of what the decoder paints is a multiple of, if it paints latents.
+
+        Raises:
+            BadFile: as `cell`, and where the decoder does not say how many levels it has.
+        """
+        part = next(part for part in PAINTERS[0] if part in self.parts)
+        channels = self.config(part).get("block_out_channels")
+        if not isinstance(channels, list) or not 1 <= len(channels) <= MOST_LEVELS:
+            raise BadFile(f"block_out_channels of {part} cannot be {channels!r}", str(self._config_file(part)), REPAIR)
+        return self.cell() << (len(channels) - 1)
+
+    def largest(self) -> int | None:
+        """The largest side in pixels, where the decoder paints any size; None where it has a size of its own."""
+        return None if LAYOUTS[self.layout].autoencoder is None else LARGEST_PAINTED
+
+    def noise_shape(self, size: int) -> tuple[int, int, int]:
+        """The channels, height and width of the noise that a picture of `size` is painted from, by the stage for that.
+
+        Raises:
+            BadFile: as `grid`, and where the autoencoder does not say how many channels its latents have.
+        """
+        if LAYOUTS[self.layout].autoencoder is None:
+            return 3, size, size
+        channels = self.config(self._autoencoder()).get("latent_channels")
+        if type(channels) is not int:
+            where = str(self._config_file(self._autoencoder()))
+            raise BadFile(f"latent_channels cannot be {channels!r}", where, REPAIR)
+        side = -(-size // self.grid()) * self.grid() // self.cell()
+        return channels, side, side
+
+    def width(self) -> int:
+        """How many numbers an embedding of this model has.
+
+        Raises:
+            BadFile: no number is stated.
+        """
+        part, name = LAYOUTS[self.layout].width
+        width = self.config(part).get(name)
+        if type(width) is not int:
+            raise BadFile(f"{name} of {part} cannot be {width!r}", str(self._config_file(part)), REPAIR)
+        return width
 
     def trained_steps(self, stage: str) -> int:
         """How many timesteps the network of a stage was trained on: the most that it can be asked for.
@@ -194,10 +303,14 @@ class Folder:
             BadFolder, BadFile: as `config`, and for a number that is none.
         """
         part = LAYOUTS[self.layout].schedulers[stage]
-        steps = self.config(part).get("num_train_timesteps", 1000)
+        part = part if part in self.parts else f"inpaint_{part}"
+        config = self.config(part)
+        steps, offset = config.get("num_train_timesteps", 1000), config.get("steps_offset", 0)
         if type(steps) is not int or steps < 2:
             raise BadFile(f"num_train_timesteps of {part} cannot be {steps!r}", str(self._config_file(part)), REPAIR)
-        return steps
+        if offset not in (0, 1):
+            raise BadFile(f"steps_offset of {part} cannot be {offset!r}", str(self._config_file(part)), REPAIR)
+        return steps - int(offset)
 
     def parameters(self) -> int:
         """How many numbers all networks have together, from the headers of their files.
@@ -236,28 +349,44 @@ class Folder:
         """
         files = [file for part in self.networks for file in (self.weights_file(part), self._config_file(part))]
         files += [self._config_file(part) for part in self.parts if part.endswith("_scheduler")]
-        files += [file for file in _listing(self.path / "tokenizer") if file.is_file()]
+        files += [file for file in _listing(self.place("tokenizer")) if file.is_file()]
         files += [file for file in (self._preprocessing_file(),) if file.is_file()]
         return combined_digest(self.path, files)
 
+    def _autoencoder(self) -> str:
+        part = str(LAYOUTS[self.layout].autoencoder)
+        return part if part in self.parts else f"inpaint_{part}"
+
     def _preprocessing_file(self) -> Path:
-        return self.path / "feature_extractor" / "preprocessor_config.json"
+        return self.place("feature_extractor") / "preprocessor_config.json"
 
     def _config_file(self, part: str) -> Path:
-        path = self.path / part / ("scheduler_config.json" if part.endswith("_scheduler") else "config.json")
+        path = self.place(part) / ("scheduler_config.json" if part.endswith("_scheduler") else "config.json")
         if not path.is_file():
             raise BadFolder(f"{path.name} of {part} is missing", str(path.parent), REPAIR)
         return path
 
 
 def _layout_of(path: Path) -> str:
-    stated = read_object(path / "model_index.json").get("_class_name")
+    names = [entry.name for entry in _listing(path)]
+    places = dict.fromkeys(layout.index for layout in LAYOUTS.values())
+    index = next((place for place in places if (path / place / "model_index.json").is_file()), None)
+    if index is None:
+        what = "model_index.json is missing: this is no model" if names else "the model folder is empty"
+        raise BadFolder(what, str(path), "give the folder that holds model_index.json, prior/, decoder/ …")
+    stated = read_object(path / index / "model_index.json").get("_class_name")
     for name, layout in LAYOUTS.items():
-        if layout.pipeline == stated:
+        if (layout.index, layout.pipeline) == (index, stated):
             return name
-    known = " or ".join(layout.pipeline for layout in LAYOUTS.values())
     what = f"this model is of the kind {stated!r}, which is not run here"
-    raise BadFolder(what, str(path / "model_index.json"), f"it should be {known}")
+    known = " or ".join(layout.pipeline for layout in LAYOUTS.values())
+    hint = f"it should be {known}"
+    halves = {
+        place.partition("/")[0] for layout in LAYOUTS.values() if layout.index for place in layout.places.values()
+    }
+    if path.resolve().name in halves:
+        what, hint = "this is one of several folders of a model", "give the folder that holds them all"
+    raise BadFolder(what, str(path / index / "model_index.json"), hint)
 
 
 def read_object(path: Path) -> dict[str, Any]:

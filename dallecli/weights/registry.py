@@ -33,7 +33,7 @@ HUB: Final = "hf:"
 
 LONGEST_NAME: Final = 200
 
-PUBLISHED: Final[Mapping[str, str]] = {"karlo": "karlo", "karlo-variations": "karlo"}
+PUBLISHED: Final[Mapping[str, str]] = {"karlo": "karlo", "karlo-variations": "karlo", "kandinsky": "kandinsky"}
 """For each layout the registered model whose dials an unregistered folder of it gets."""
 
 
@@ -60,7 +60,8 @@ class ModelSpec:
     source: "package:FOLDER", "hub:ORG/NAME" or "folder:PATH". tasks: what it can do, nothing for a model that is
     foreseen. sizes: pixels, ascending, of the decoder and each upsampler. stages: the model's own dials, keyed as in
     `request.STAGES`. parameters: numbers in all networks, None where only the files know. clip: the public CLIP whose
-    space its embeddings are in, None where it is the model's own. parts: what a pull of it fetches.
+    space its embeddings are in, None where it is the model's own. parts: what a pull of it fetches. largest:
+    the largest side, where any is painted and `sizes` only has the best one; None where there are no others.
     """
 
     name: str
@@ -76,6 +77,7 @@ class ModelSpec:
     parameters: int | None
     clip: str | None = None
     parts: tuple[PublishedParts, ...] = ()
+    largest: int | None = None
 
     def memory(self, bytes_each: int = 4) -> int | None:
         """Bytes that the weights take with `bytes_each` bytes a number; None where only the files know."""
@@ -232,6 +234,7 @@ def _unregistered(folder: Folder) -> ModelSpec:
         clip=None,
         parts=(),
         sizes=sizes,
+        largest=folder.largest(),
         stages=stages,
         parameters=None,
     )
@@ -269,6 +272,7 @@ def _spec(name: str, fields: "_Fields") -> ModelSpec:
         licence=fields.text("licence"),
         tasks=tasks,
         sizes=sizes,
+        largest=fields.whole("largest", 1) if "largest" in fields else None,
         stages={stage: _stage(stages.table(stage)) for stage in STAGES[: len(sizes) + 1] if stage in stages or tasks},
         prior_candidates=fields.whole("prior_candidates", 1),
         parameters=fields.whole("parameters", 1) if "parameters" in fields else None,

@@ -164,7 +164,7 @@ def test_the_decoder_draws_the_same_however_many_candidates(starter):
 def paint_together(model: Any, prompts: list[str], seeds: tuple[int, ...]) -> torch.Tensor:
     words, noise = model.read(prompts), Noise(seeds)
     embedding, _ = model.imagine(words, noise, STAGES["prior"], 2, ignore)
-    return model.decode(embedding, words, noise, STAGES, ignore)
+    return model.decode(embedding, words, noise, STAGES, ignore, size=RECIPE.size)
 
 
 def test_prompts_are_painted_together_as_alone(starter):
@@ -291,7 +291,7 @@ def test_embeddings_of_another_clip_are_refused(starter):
     words = starter.read(["a red cat"])
     foreign = Embedding(vector=torch.zeros(1, 16), space="another clip")
     with pytest.raises(ValueError, match="another clip"):
-        starter.decode(foreign, words, Noise([0]), STAGES, ignore)
+        starter.decode(foreign, words, Noise([0]), STAGES, ignore, size=RECIPE.size)
 
 
 @pytest.mark.parametrize("steps", [1, 1001])

@@ -10,7 +10,6 @@ such pixel, and everything is also compared in double precision, where rounding 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -24,7 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from dallecli.diffusion.noise import Noise
-from dallecli.diffusion.samplers import SAMPLERS, ancestral
+from dallecli.diffusion.samplers import SAMPLERS, Constrain, ancestral, free
 from dallecli.pipelines.verbs import to_images
 from dallecli.request import StageSettings
 
@@ -33,6 +32,7 @@ SINGLE = 1e-4
 DOUBLE = 1e-5
 LEVEL = 1 / 255 + 1e-6
 
+SIZE = 32  # for models that paint any; in these, the last stage has a size of its own
 STEPS = {"prior": 6, "decoder": 6, "upsampler": 4, "upsampler_2": 3}
 
 
@@ -121,16 +121,21 @@ def recording(run: Run) -> Iterator[Callable[[str, int, int], None]]:
     """Give ancestral sampling the name "recorded", under which it keeps every step; yield what watches stages end."""
     current: list[Tensor] = []
 
-    def record(x: Tensor, step: Any) -> Tensor:
-        current.append(x)
-        return x
+    def recorded_ancestral(
+        denoise: Any, x: Tensor, steps: Any, noise: Noise, progress: Any, constrain: Constrain = free
+    ) -> Tensor:
+        def record(x: Tensor, step: Any) -> Tensor:
+            current.append(x)  # as the oracle's schedulers leave it, before anything is imposed on it
+            return constrain(x, step)
+
+        return ancestral(denoise, x, steps, noise, progress, record)
 
     def watch(stage: str, step: int, of: int) -> None:
         if step == of:
             run.stages[stage] = current.copy()
             current.clear()
 
-    SAMPLERS["recorded"] = partial(ancestral, constrain=record)
+    SAMPLERS["recorded"] = recorded_ancestral
     try:
         yield watch
     finally:
@@ -145,7 +150,8 @@ def our_run(
     stages = settings(steps, {"prior": prior_guidance, "decoder": guidance})
     with recording(run) as watch:
         embedding, _ = model.imagine(words, noise, stages["prior"], 1, watch)
-        pixels = model.decode(embedding, words, noise, {k: v for k, v in stages.items() if k != "prior"}, watch)
+        painters = {k: v for k, v in stages.items() if k != "prior"}
+        pixels = model.decode(embedding, words, noise, painters, watch, size=SIZE)
     return finished(run, pixels, noise)
 
 
@@ -154,7 +160,8 @@ def our_variation(model: Any, image: Image.Image, seeds: list[int], guidance: fl
     noise = Noise(seeds)
     with recording(run) as watch:
         embedding = model.see([image] * len(seeds))
-        pixels = model.decode(embedding, model.read([""]), noise, settings(steps, {"decoder": guidance}), watch)
+        painters = settings(steps, {"decoder": guidance})
+        pixels = model.decode(embedding, model.read([""]), noise, painters, watch, size=SIZE)
     return finished(run, pixels, noise)
 
 

@@ -51,7 +51,7 @@ class NoisyModel:
         vector = noise.draw((4,))
         return Embedding(vector=vector, space="noisy"), vector[:, 0]
 
-    def decode(self, embedding, words, noise, stages, watch):
+    def decode(self, embedding, words, noise, stages, watch, *, size):
         steps = stages["decoder"].steps
         for step in range(steps):
             watch("decoder", step + 1, steps)

@@ -1,0 +1,279 @@
+"""Kandinsky 2.2: CLIP bigG, a diffusion prior, a decoder of latents that sees nothing but the image embedding, MOVQ.
+
+The chain is that of ai-forever/Kandinsky-2 as kandinsky-community publishes it, in three repositories. With the
+ancestral sampler, one candidate and float32 it equals diffusers' KandinskyV22 pipelines, their random draws included.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from dallecli.diffusion.guidance import OFF, pair
+from dallecli.diffusion.noise import Noise
+from dallecli.errors import BadFolder
+from dallecli.nets.clip import ClipTextConfig, ClipVisionConfig, CLIPVisionModel
+from dallecli.nets.movq import Movq, MovqConfig
+from dallecli.nets.prior import PriorConfig
+from dallecli.nets.unet import UNet, UNetConfig
+from dallecli.pipelines.embedding import Embedding
+from dallecli.pipelines.model import Beginning, Hole, Watch
+from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.prior import imagine
+from dallecli.pipelines.stage import Diffusion, Nets, precise, sample, under_noise, unsample
+from dallecli.pipelines.text import Words, read
+from dallecli.pipelines.vision import preprocessing, see
+from dallecli.request import StageSettings
+from dallecli.tokens import ClipTokenizer
+
+INPAINT = "inpaint_"
+"""What the names of the parts begin with that inpaint."""
+
+
+class KandinskyPipeline:
+    """The parts of a folder with Kandinsky's repositories put together. Networks are loaded when they are needed.
+
+    `space` names the CLIP whose embeddings the model works on.
+
+    Raises BadFolder or BadFile if the configs of the parts contradict each other.
+    """
+
+    def __init__(self, parts: Parts, space: str) -> None:
+        self.parts = parts
+        self.space = space
+        self.tokenizer = ClipTokenizer.open(parts.folder.place("tokenizer"))
+        self._no_picture: Tensor | None = None
+        self._check()
+
+    @torch.inference_mode()
+    def read(self, prompts: Sequence[str], negative: str = "") -> Words:
+        """Encode prompts, and what guidance leads away from."""
+        return read(self.parts, self.tokenizer, prompts, negative)
+
+    @torch.inference_mode()
+    def meaning(self, words: Words) -> Embedding:
+        """The text embeddings [p, d] of the real prompts."""
+        return Embedding(vector=words.embedding[1:], space=self.space)
+
+    @torch.inference_mode()
+    def see(self, images: Sequence[Image.Image]) -> Embedding:
+        """Let the image tower look at pictures, prepared as the folder's image_processor says."""
+        return Embedding(vector=see(self.parts, images), space=self.space)
+
+    @torch.inference_mode()
+    def imagine(
+        self, words: Words, noise: Noise, settings: StageSettings, candidates: int, watch: Watch
+    ) -> tuple[Embedding, Tensor]:
+        """Let the prior make embeddings; beside each, of a negative prompt, what the decoder is to lead away from."""
+        return imagine(self.parts, words, noise, settings, candidates, watch, self.space, also_negative=words.negative)
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        embedding: Embedding,
+        words: Words,
+        noise: Noise,
+        stages: Mapping[str, StageSettings],
+        watch: Watch,
+        *,
+        size: int,
+        start: Mapping[str, Tensor] | None = None,
+        eta: float | None = None,
+        hole: Hole | None = None,
+        beginning: Beginning | None = None,
+    ) -> Tensor:
+        """Paint embeddings as latents, and those as pictures. The words have said all that they can to the prior.
+
+        What is painted is as large as the networks need it, and its middle is returned. A hole is painted by the
+        network that was trained for it, which also sees what is known: once a step is enough.
+
+        Raises ValueError if the embedding is another CLIP's.
+        """
+        self._check_space(embedding)
+        which = INPAINT if hole is not None else ""
+        settings = stages["decoder"]
+        known = self._known(hole, size) if hole is not None else None
+        decoder = self._decoder(which, embedding, len(noise), settings.guidance, size, known)
+        x_T, first = start["decoder"] if start is not None else None, 0
+        if beginning is not None:
+            first = beginning.first(settings.steps)
+            pixels = self._widened(beginning.pixels, size).expand(len(noise), -1, -1, -1)
+            latents = self._autoencode(which, pixels, to_pixels=False)
+            x_T = under_noise(decoder, latents, settings, noise, first)
+        elif known is not None and x_T is None:
+            x_T = noise.draw(decoder.shape, self.parts.device)
+            known = replace(known, held=x_T)
+        latents = sample(self.parts, decoder, settings, noise, watch, x_T, eta, known, first)
+        pixels = self._middle(self._autoencode(which, latents, to_pixels=True), size).clamp(-1, 1)
+        if hole is None:
+            return pixels
+        return torch.where(hole.unknown.to(pixels.device), pixels, hole.pixels.to(pixels))
+
+    @torch.inference_mode()
+    def invert(
+        self,
+        embedding: Embedding,
+        words: Words,
+        pixels: Tensor,
+        noise: Noise,
+        settings: StageSettings,
+        stages: Sequence[str],
+        watch: Watch,
+    ) -> dict[str, Tensor]:
+        """Find the noise of the decoder, for the latents of pictures."""
+        self._check_space(embedding)
+        size = pixels.shape[-1]
+        decoder = self._decoder("", embedding, len(noise), settings.guidance, size, None)
+        latents = self._autoencode("", self._widened(pixels, size), to_pixels=False)
+        return {"decoder": unsample(self.parts, decoder, latents, settings, noise, watch)}
+
+    def _decoder(
+        self, which: str, embedding: Embedding, count: int, guidance: float, size: int, known: Hole | None
+    ) -> Diffusion:
+        """The decoder of embeddings to latents of a picture of `size`, or of the rest of what is known."""
+        image = embedding.vector.to(self.parts.device).expand(count, -1)
+        if guidance != OFF:
+            image = pair(self._away(embedding).expand(count, -1), image)
+
+        def nets(dtype: torch.dtype) -> Nets:
+            net = self._unet(which, dtype)
+            condition = net.condition(image.to(dtype))
+            beside = None
+            if known is not None:
+                keep = (~known.unknown).to(dtype).expand(count, -1, -1, -1)
+                beside = torch.cat([known.pixels.to(dtype) * keep, keep], dim=1)
+                beside = beside if guidance == OFF else pair(beside, beside)
+
+            def predict(x: Tensor, t: Tensor) -> Tensor:
+                seen = x.to(dtype) if beside is None else torch.cat([x.to(dtype), beside], dim=1)
+                output: Tensor = net(seen, t, condition.context, condition.time)
+                return output
+
+            return predict, None
+
+        config = self.parts.config(f"{which}movq", MovqConfig.from_config)
+        cells = self._painted(size) // config.factor
+        return Diffusion(
+            stage="decoder",
+            shape=(config.latent_channels, cells, cells),
+            schedule=self.parts.schedule(f"{which}decoder_scheduler"),
+            guidance=guidance,
+            nets=nets,
+        )
+
+    def _away(self, embedding: Embedding) -> Tensor:
+        """What guidance leads away from: the embedding of a negative prompt, or of a picture of nothing.
+
+        That picture is all zeros after CLIP's normalisation: of CLIP's mean colour, not black.
+        """
+        if embedding.away is not None:
+            return embedding.away.to(self.parts.device)
+        if self._no_picture is None:
+            side = self.parts.config("image_encoder", ClipVisionConfig.from_config).image_size
+
+            def encode(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+                blank = torch.zeros(1, 3, side, side, dtype=dtype, device=self.parts.device)
+                vector = self._image_encoder(dtype)(blank).to(precise(dtype))
+                return vector, vector.isfinite().all(dim=1)
+
+            self._no_picture = self.parts.finite("image tower", None, encode)
+        return self._no_picture
+
+    def _known(self, hole: Hole, size: int) -> Hole:
+        """The latents of what is known, and the cells that are painted."""
+        latents = self._autoencode(INPAINT, self._widened(hole.pixels, size), to_pixels=False)
+        unknown = self._widened(hole.unknown.float(), size).to(latents.device)
+        # diffusers looks at one pixel of a cell only, and so misses what is narrower than a cell.
+        cells = F.adaptive_max_pool2d(unknown, latents.shape[-1]) > 0
+        return Hole(pixels=latents, unknown=_with_neighbours(cells), resample=hole.resample)
+
+    def _autoencode(self, which: str, x: Tensor, *, to_pixels: bool) -> Tensor:
+        """From latents to pixels, or the other way."""
+
+        def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+            movq = self.parts.net(f"{which}movq", lambda json: Movq(MovqConfig.from_config(json)), dtype)
+            here = x.to(self.parts.device, dtype)
+            result = (movq.decode(here) if to_pixels else movq.encode(here)).to(precise(dtype))
+            return result, result.isfinite().flatten(1).all(dim=1)
+
+        return self.parts.finite("autoencoder", None, run)
+
+    def _painted(self, size: int) -> int:
+        """The side of what is painted for a picture of `size`."""
+        grid = self.parts.folder.grid()
+        return -(-size // grid) * grid
+
+    def _widened(self, x: Tensor, size: int) -> Tensor:
+        """Pictures [b c size size] as large as they are painted: their edges go on as they end."""
+        before, after = self._margins(size)
+        return F.pad(x, (before, after, before, after), mode="replicate") if before + after > 0 else x
+
+    def _middle(self, x: Tensor, size: int) -> Tensor:
+        before, _ = self._margins(size)
+        return x[..., before : before + size, before : before + size]
+
+    def _margins(self, size: int) -> tuple[int, int]:
+        margin = self._painted(size) - size
+        return margin // 2, margin - margin // 2
+
+    @property
+    def _painters(self) -> list[str]:
+        """The prefixes of the decoders that are here."""
+        return [which for which in ("", INPAINT) if f"{which}decoder" in self.parts.folder.parts]
+
+    def _unet(self, which: str, dtype: torch.dtype) -> UNet:
+        return self.parts.net(f"{which}decoder", lambda json: UNet(UNetConfig.from_config(json)), dtype)
+
+    def _image_encoder(self, dtype: torch.dtype) -> CLIPVisionModel:
+        return self.parts.net("image_encoder", lambda json: CLIPVisionModel(ClipVisionConfig.from_config(json)), dtype)
+
+    def _check_space(self, embedding: Embedding) -> None:
+        if embedding.space != self.space:
+            raise ValueError(f"this model decodes embeddings of {self.space}, not of {embedding.space}")
+
+    def _check(self) -> None:
+        """Refuse parts that don't fit each other, before any of them is loaded."""
+        parts, where = self.parts, str(self.parts.folder.path)
+        text = parts.config("text_encoder", ClipTextConfig.from_config)
+        vision = parts.config("image_encoder", ClipVisionConfig.from_config)
+        width = ("image_encoder", vision.projection_dim)
+        parts.check_same("width of embeddings", "text_encoder", text.projection_dim, *width)
+        if "prior" in parts.folder.parts:
+            prior = parts.config("prior", PriorConfig.from_config)
+            parts.check_same("width of embeddings", "prior", prior.embedding_dim, *width)
+            parts.check_same("width of text states", "text_encoder", text.hidden_size, "prior", prior.embedding_dim)
+            parts.check_same("number of tokens", "tokenizer", self.tokenizer.context, "prior", prior.num_embeddings)
+        if self.tokenizer.end >= text.vocab_size or self.tokenizer.context > text.max_position_embeddings:
+            raise BadFolder("the tokenizer's vocabulary or context is larger than the text_encoder's", where)
+        side, prepared = vision.image_size, preprocessing(parts).size
+        if prepared != (side, side):
+            what = f"the image_encoder reads {side} x {side} pixels, the image_processor makes {prepared}"
+            raise BadFolder(what, where, "these parts are of different models")
+        for which in self._painters:
+            decoder = parts.config(f"{which}decoder", UNetConfig.from_config)
+            latent = parts.config(f"{which}movq", MovqConfig.from_config).latent_channels
+            parts.check_same("width of embeddings", *width, f"{which}decoder", decoder.encoder_hid_dim)
+            wanted = 2 * latent + 1 if which == INPAINT else latent
+            learned = parts.schedule(f"{which}decoder_scheduler").variance_type == "learned_range"
+            outputs = (2 * latent,) if learned else (latent, 2 * latent)
+            if decoder.in_channels != wanted or decoder.out_channels not in outputs:
+                what = f"the {which}decoder has {decoder.in_channels} channels in and {decoder.out_channels} out"
+                raise BadFolder(f"{what}, which don't fit the autoencoder and the schedule", where)
+
+
+def _with_neighbours(cells: Tensor) -> Tensor:
+    """Open cells [b 1 h w], boolean, and of the eight around each the six that are opened in diffusers, too.
+
+    What an encoder says of a cell beside the hole has seen into the hole. Not opened are the upper right and the lower
+    left: Kandinsky's inpainting network is always used so.
+    """
+    height, width = cells.shape[-2:]
+    padded = F.pad(cells, (1, 1, 1, 1))
+    shifts = ((0, 0), (0, 1), (1, 0), (1, 2), (2, 1), (2, 2))
+    opened = cells
+    for down, right in shifts:
+        opened = opened | padded[..., down : down + height, right : right + width]
+    return opened

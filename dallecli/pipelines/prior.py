@@ -1,0 +1,70 @@
+"""From words to image embeddings, by a diffusion prior (Ramesh et al. 2022, section 2.2), for every family with one."""
+
+import torch
+from torch import Tensor
+
+from dallecli.diffusion.noise import Noise
+from dallecli.nets.prior import PriorConfig, PriorTransformer
+from dallecli.pipelines.embedding import Embedding, cosine
+from dallecli.pipelines.model import Watch
+from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.stage import Diffusion, Nets, sample
+from dallecli.pipelines.text import Words
+from dallecli.request import StageSettings
+
+
+def imagine(
+    parts: Parts,
+    words: Words,
+    noise: Noise,
+    settings: StageSettings,
+    candidates: int,
+    watch: Watch,
+    space: str,
+    *,
+    also_negative: bool = False,
+) -> tuple[Embedding, Tensor]:
+    """Draw `candidates` image embeddings a picture; keep the one [b, d] that points most like its text.
+
+    Also returned is that cosine [b]. The paper's rule is the dot product of unit vectors; CLIP's own differ in length.
+    With `also_negative` the prior makes an embedding of the negative prompt beside each, from noise of the same draws,
+    and that of the kept one is in `away`, as in diffusers' KandinskyV22PriorPipeline.
+    """
+    rivals = noise.rivals(candidates)
+    each = 2 if also_negative else 1
+    spread = (words.with_negative() if also_negative else words).spread(each * len(rivals), settings.guidance)
+    config = parts.config("prior", PriorConfig.from_config)
+
+    def net(dtype: torch.dtype) -> PriorTransformer:
+        return parts.net("prior", lambda json: PriorTransformer(PriorConfig.from_config(json)), dtype)
+
+    def nets(dtype: torch.dtype) -> Nets:
+        prior = net(dtype)
+        text, hidden = spread.embedding.to(dtype), spread.hidden.to(dtype)
+
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            flat = x.to(dtype).reshape(-1, x.shape[-1])
+            output: Tensor = prior(flat, t, text, hidden, spread.mask)
+            return output.view(x.shape)
+
+        return predict, None
+
+    diffusion = Diffusion(
+        stage="prior",
+        shape=(config.embedding_dim,) if each == 1 else (each, config.embedding_dim),
+        schedule=parts.schedule("prior_scheduler"),
+        guidance=settings.guidance,
+        nets=nets,
+    )
+    standard = sample(parts, diffusion, settings, rivals, watch)
+    # The prior works on embeddings of mean 0 and deviation 1.
+    prior = net(parts.dtype)
+    drawn = (standard * prior.clip_std + prior.clip_mean).view(len(rivals), each, -1)
+    meant = words.embedding[1:].repeat_interleave(len(rivals) // (len(words.embedding) - 1), dim=0)
+    own = Embedding(vector=drawn[:, 0], space=space)
+    fit = cosine(own, Embedding(vector=meant, space=space)).view(len(noise), candidates)
+    best = fit.argmax(dim=1)
+    pictures = torch.arange(len(noise), device=drawn.device)
+    kept = drawn.view(len(noise), candidates, each, -1)[pictures, best]
+    away = kept[:, 1] if also_negative else None
+    return Embedding(vector=kept[:, 0], space=space, away=away), fit[pictures, best]

@@ -1,0 +1,69 @@
+"""How a model folder's text tower reads prompts, the same for every family that has a prior."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dallecli.diffusion.guidance import OFF, pair
+from dallecli.nets.clip import ClipTextConfig, CLIPTextModel
+from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.stage import precise
+from dallecli.tokens import ClipTokenizer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """Prompts as the text tower sees them. Row 0 is what guidance leads away from, the others are the p real ones.
+
+    `embedding` [1 + p, d] and `hidden` [1 + p, n, d] are at least float32; `mask` [1 + p, n] is True where a token is
+    the prompt's. `negative` says whether row 0 is a sentence; otherwise it is the empty prompt.
+    """
+
+    embedding: Tensor
+    hidden: Tensor
+    mask: Tensor
+    negative: bool
+
+    def spread(self, count: int, guidance: float) -> "Words":
+        """The rows for `count` samples, the same number of each prompt: behind as many of row 0 when guided."""
+
+        def rows(of: Tensor) -> Tensor:
+            real = of[1:].repeat_interleave(count // (len(of) - 1), dim=0)
+            return real if guidance == OFF else pair(of[:1].expand_as(real), real)
+
+        return self._mapped(rows)
+
+    def with_negative(self) -> "Words":
+        """Row 0 as it is, and behind each real prompt row 0 once more, as one of the real ones."""
+
+        def rows(of: Tensor) -> Tensor:
+            both = torch.stack([of[1:], of[:1].expand_as(of[1:])], dim=1)
+            return torch.cat([of[:1], both.flatten(0, 1)])
+
+        return self._mapped(rows)
+
+    def _mapped(self, rows: Callable[[Tensor], Tensor]) -> "Words":
+        return Words(
+            embedding=rows(self.embedding), hidden=rows(self.hidden), mask=rows(self.mask), negative=self.negative
+        )
+
+
+def read(parts: Parts, tokenizer: ClipTokenizer, prompts: Sequence[str], negative: str) -> Words:
+    """Encode prompts, behind the negative one, which may be "".
+
+    Raises NonFinite if the tower overflows.
+    """
+    tokens = [tokenizer.encode(prompt) for prompt in (negative, *prompts)]
+    ids = torch.tensor([row.ids for row in tokens], device=parts.device)
+    mask = torch.tensor([row.mask for row in tokens], device=parts.device)
+
+    def encode(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        tower = parts.net("text_encoder", lambda json: CLIPTextModel(ClipTextConfig.from_config(json)), dtype)
+        embedding, hidden = tower(ids)
+        states = torch.cat([embedding[:, None], hidden], dim=1).to(precise(dtype))
+        return states, states.isfinite().flatten(1).all(dim=1)
+
+    states = parts.finite("text", None, encode)
+    return Words(embedding=states[:, 0], hidden=states[:, 1:], mask=mask, negative=negative != "")
