@@ -306,6 +306,20 @@ class CLIPTextModel(nn.Module):
         return TextStates(self.text_projection(pooled), hidden)
 
 
+class CLIPTextStates(nn.Module):
+    """The text tower without a projection, for networks that read its states alone (transformers' `CLIPTextModel`)."""
+
+    def __init__(self, config: ClipTextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.text_model = ClipTextTransformer(config)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Return the states [b n d] of token ids [b n]."""
+        hidden: Tensor = self.text_model(ids)
+        return hidden
+
+
 class ClipVisionEmbeddings(nn.Module):
     """Patch embeddings behind a class token, plus positions."""
 

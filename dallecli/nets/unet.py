@@ -5,7 +5,7 @@ One class serves both published layouts, diffusers' `UNet2DConditionModel` with 
 its `UNet2DModel` with "Resnet" blocks: the config lists the blocks, and the keys on disk follow from them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -132,9 +132,12 @@ class UNetConfig:
 
 
 class Block(nn.Module):
-    """One level of the UNet: residual blocks, attention after each where the level attends, then a resampler."""
+    """One level of the UNet: residual blocks, attention after each where the level attends, then a resampler.
 
-    def __init__(self, resnets: list[ResnetBlock], attentions: list[AddedKVAttention]) -> None:
+    Attention and resampler are of the network's own kind: the one takes (x, context, bias), the other (x, time).
+    """
+
+    def __init__(self, resnets: list[ResnetBlock], attentions: Sequence[nn.Module]) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(resnets)
         # An empty list would leave no trace on disk either, but diffusers has no such attribute there.
@@ -152,7 +155,7 @@ class DownBlock(Block):
     """A level on the way down; leaves every layer's output behind for the way up."""
 
     def __init__(
-        self, resnets: list[ResnetBlock], attentions: list[AddedKVAttention], downsampler: ResnetBlock | None
+        self, resnets: list[ResnetBlock], attentions: Sequence[nn.Module], downsampler: nn.Module | None
     ) -> None:
         super().__init__(resnets, attentions)
         self.downsamplers = nn.ModuleList([downsampler]) if downsampler is not None else None
@@ -171,7 +174,7 @@ class DownBlock(Block):
 class MidBlock(nn.Module):
     """Two residual blocks at the lowest level, with attention between them where the network attends."""
 
-    def __init__(self, resnets: list[ResnetBlock], attentions: list[AddedKVAttention]) -> None:
+    def __init__(self, resnets: list[ResnetBlock], attentions: Sequence[nn.Module]) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(resnets)
         self.attentions = nn.ModuleList(attentions) if attentions else None
@@ -189,7 +192,7 @@ class UpBlock(Block):
     """A level on the way up; each layer takes one skip from the way down."""
 
     def __init__(
-        self, resnets: list[ResnetBlock], attentions: list[AddedKVAttention], upsampler: ResnetBlock | None
+        self, resnets: list[ResnetBlock], attentions: Sequence[nn.Module], upsampler: nn.Module | None
     ) -> None:
         super().__init__(resnets, attentions)
         self.upsamplers = nn.ModuleList([upsampler]) if upsampler is not None else None

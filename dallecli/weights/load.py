@@ -25,6 +25,9 @@ FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
 # Attention layers of checkpoints from before 2023 name their projections differently.
 OLD_NAMES: Final[Mapping[str, str]] = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
+# What the names in a text tower without a projection begin with, unless transformers 5 has written them.
+LEFT_OUT: Final = "text_model."
+
 LISTED: Final = 5  # names of each kind in a report of differences
 REPORT: Final = 360  # characters; an error's line is cut soon after
 
@@ -121,6 +124,8 @@ def _match(net: nn.Module, header: Mapping[str, Entry], file: Path) -> dict[str,
 def _modern_name(name: str, wanted: Mapping[str, object]) -> str:
     if name in wanted:
         return name
+    if LEFT_OUT + name in wanted:
+        return LEFT_OUT + name
     return ".".join(OLD_NAMES.get(part, part) for part in name.split("."))
 
 

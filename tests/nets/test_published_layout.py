@@ -2,7 +2,7 @@
 
 `published_keys/` lists config, keys, shapes and parameter counts of diffusers' and transformers' classes. There is no
 file for Karlo's super_res_last, which is laid out as super_res_first, nor for Kandinsky's inpainting UNet, which has
-five more channels at its entrance.
+five more channels at its entrance, nor for the image tower of the smaller Stable unCLIP, which is Karlo's.
 """
 
 import json
@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
+from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, CLIPTextStates, ClipVisionConfig, CLIPVisionModel
 from dallecli.nets.movq import Movq, MovqConfig
+from dallecli.nets.normalizer import ImageNormalizer, NormalizerConfig
 from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.nets.text_proj import TextProjConfig, UnCLIPTextProjModel
+from dallecli.nets.transformer_unet import TransformerUNet, TransformerUNetConfig
 from dallecli.nets.unet import UNet, UNetConfig
+from dallecli.nets.vae import Vae, VaeConfig
 
 NETS = {
     "text_encoder": (CLIPTextModel, ClipTextConfig),
@@ -29,6 +32,13 @@ NETS = {
     "kandinsky_prior": (PriorTransformer, PriorConfig),
     "kandinsky_unet": (UNet, UNetConfig),
     "kandinsky_movq": (Movq, MovqConfig),
+    "stable_text_encoder": (CLIPTextStates, ClipTextConfig),
+    "stable_image_encoder": (CLIPVisionModel, ClipVisionConfig),
+    "stable_image_normalizer": (ImageNormalizer, NormalizerConfig),
+    "stable_unet": (TransformerUNet, TransformerUNetConfig),
+    "stable_vae": (Vae, VaeConfig),
+    "stable_small_image_normalizer": (ImageNormalizer, NormalizerConfig),
+    "stable_small_unet": (TransformerUNet, TransformerUNetConfig),
 }
 
 

@@ -1,0 +1,40 @@
+"""The statistics of CLIP's image embeddings, with which Stable unCLIP noises them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from dallecli.nets.config import read_config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NormalizerConfig:
+    """`image_normalizer/config.json`; the default is the published library's."""
+
+    embedding_dim: int = 768
+
+    @classmethod
+    def from_config(cls, json: Mapping[str, Any]) -> Self:
+        """Read the published JSON (see `read_config`)."""
+        return read_config(cls, json)
+
+
+class ImageNormalizer(nn.Module):
+    """Embeddings to mean 0 and deviation 1, and back (diffusers' `StableUnCLIPImageNormalizer`)."""
+
+    def __init__(self, config: NormalizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.mean = nn.Parameter(torch.zeros(1, config.embedding_dim))
+        self.std = nn.Parameter(torch.ones(1, config.embedding_dim))
+
+    def scale(self, embedding: Tensor) -> Tensor:
+        """Return [b d] of mean 0 and deviation 1 from embeddings [b d]."""
+        return (embedding - self.mean) / self.std
+
+    def unscale(self, standard: Tensor) -> Tensor:
+        """Return embeddings [b d] from [b d] of mean 0 and deviation 1."""
+        return standard * self.std + self.mean

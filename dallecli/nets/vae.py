@@ -1,0 +1,143 @@
+"""The autoencoder of Stable Diffusion: pictures to latents of an eighth of their side, and back.
+
+A variational autoencoder with a small KL term (Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.1 and
+appendix G). Keys and arithmetic are those of diffusers' `AutoencoderKL`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dallecli.nets.config import read_config, require
+from dallecli.nets.movq import EPS, Level, Middle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VaeConfig:
+    """`vae/config.json`; the defaults are the published library's. `scaling_factor` makes latents' deviation 1."""
+
+    in_channels: int = 3
+    out_channels: int = 3
+    down_block_types: tuple[str, ...]
+    up_block_types: tuple[str, ...]
+    block_out_channels: tuple[int, ...]
+    layers_per_block: int = 1
+    act_fn: str = "silu"
+    latent_channels: int = 4
+    norm_num_groups: int = 32
+    scaling_factor: float = 0.18215
+    shift_factor: float | None = None
+    latents_mean: tuple[float, ...] | None = None
+    latents_std: tuple[float, ...] | None = None
+    use_quant_conv: bool = True
+    use_post_quant_conv: bool = True
+    mid_block_add_attention: bool = True
+
+    def __post_init__(self) -> None:
+        for name in self.down_block_types:
+            require("down_block_types", name, "DownEncoderBlock2D")
+        for name in self.up_block_types:
+            require("up_block_types", name, "UpDecoderBlock2D")
+        levels = len(self.block_out_channels)
+        require("the number of down_block_types", len(self.down_block_types), levels)
+        require("the number of up_block_types", len(self.up_block_types), levels)
+        require("in_channels", self.in_channels, 3)
+        require("out_channels", self.out_channels, 3)
+        require("act_fn", self.act_fn, "silu")
+        for name in ("shift_factor", "latents_mean", "latents_std"):
+            require(name, getattr(self, name), None)
+        for name in ("use_quant_conv", "use_post_quant_conv", "mid_block_add_attention"):
+            require(name, getattr(self, name), True)
+        if self.scaling_factor <= 0:
+            raise ValueError(f"scaling_factor is {self.scaling_factor}, expected a number above 0")
+        for channels in self.block_out_channels:
+            if self.norm_num_groups < 1 or channels % self.norm_num_groups:
+                raise ValueError(f"{channels} channels can't be shared by {self.norm_num_groups} norm_num_groups")
+
+    @property
+    def factor(self) -> int:
+        """How many pixels a cell of the latent has along a side."""
+        return int(2 ** (len(self.block_out_channels) - 1))
+
+    @classmethod
+    def from_config(cls, json: Mapping[str, Any]) -> Self:
+        """Read the published JSON (see `read_config`)."""
+        return read_config(cls, json)
+
+
+class Encoder(nn.Module):
+    """Pixels to the mean and the log-variance of latents."""
+
+    def __init__(self, config: VaeConfig) -> None:
+        super().__init__()
+        channels, groups, layers = config.block_out_channels, config.norm_num_groups, config.layers_per_block
+        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
+        levels = []
+        for level, width in enumerate(channels):
+            widths = [(channels[max(level - 1, 0)], width), *[(width, width)] * (layers - 1)]
+            levels.append(Level(widths, groups, None, attends=False, downsample=level < len(channels) - 1))
+        self.down_blocks = nn.ModuleList(levels)
+        self.mid_block = Middle(channels[-1], groups, None)
+        self.conv_norm_out = nn.GroupNorm(groups, channels[-1], eps=EPS)
+        self.conv_out = nn.Conv2d(channels[-1], 2 * config.latent_channels, 3, padding=1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return [b 2z h/f w/f] from pixels [b 3 h w]."""
+        x = self.conv_in(pixels)
+        for level in self.down_blocks:
+            x = level(x, None)
+        x = self.mid_block(x, None)
+        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
+        return out
+
+
+class Decoder(nn.Module):
+    """Latents to pixels; one residual block a level more than the encoder has."""
+
+    def __init__(self, config: VaeConfig) -> None:
+        super().__init__()
+        channels, groups = tuple(reversed(config.block_out_channels)), config.norm_num_groups
+        self.conv_in = nn.Conv2d(config.latent_channels, channels[0], 3, padding=1)
+        levels = []
+        for level, width in enumerate(channels):
+            widths = [(channels[max(level - 1, 0)], width), *[(width, width)] * config.layers_per_block]
+            levels.append(Level(widths, groups, None, attends=False, upsample=level < len(channels) - 1))
+        self.up_blocks = nn.ModuleList(levels)
+        self.mid_block = Middle(channels[0], groups, None)
+        self.conv_norm_out = nn.GroupNorm(groups, channels[-1], eps=EPS)
+        self.conv_out = nn.Conv2d(channels[-1], config.out_channels, 3, padding=1)
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """Return pixels [b 3 h*f w*f] from [b z h w]."""
+        x = self.mid_block(self.conv_in(latent), None)
+        for level in self.up_blocks:
+            x = level(x, None)
+        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
+        return out
+
+
+class Vae(nn.Module):
+    """The autoencoder. A latent [b z h w] has a cell for `config.factor` x `config.factor` pixels."""
+
+    def __init__(self, config: VaeConfig) -> None:
+        super().__init__()
+        self.config = config
+        channels = config.latent_channels
+        self.encoder = Encoder(config)
+        self.quant_conv = nn.Conv2d(2 * channels, 2 * channels, 1)
+        self.post_quant_conv = nn.Conv2d(channels, channels, 1)
+        self.decoder = Decoder(config)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Return the likeliest latents [b z h/f w/f], scaled, of pixels [b 3 h w] in [-1, 1]; f divides h and w."""
+        mean, _ = self.quant_conv(self.encoder(pixels)).chunk(2, dim=1)
+        out: Tensor = mean * self.config.scaling_factor
+        return out
+
+    def decode(self, latent: Tensor) -> Tensor:
+        """Return pixels [b 3 h*f w*f], about in [-1, 1], from scaled latents [b z h w]."""
+        out: Tensor = self.decoder(self.post_quant_conv(latent / self.config.scaling_factor))
+        return out
