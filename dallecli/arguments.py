@@ -18,6 +18,13 @@ _BOXLIKE = re.compile(r"\s*-?\d+(\.\d+)?(\s*[-+,;:xX ]\s*-?\d+(\.\d+)?)+\s*")
 _EDGE = re.compile(r"\s*(?:(left|top|right|bottom)\s*=)?\s*(\d+)\s*")
 
 
+def needed(arguments: Sequence[str] | None, name: str) -> Sequence[str]:
+    """Arguments that may be left out only beside --prompts. Raises BadInput."""
+    if not arguments:
+        raise BadInput(f"missing argument '{name}...'", hint="name a file, or paint many with --prompts")
+    return arguments
+
+
 def read_files(arguments: Sequence[str]) -> list[Source]:
     """Each argument is a picture or an embedding; "-" is standard input. Raises BadInput and BadPicture."""
     return _read(arguments, read_source)

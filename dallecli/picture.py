@@ -287,6 +287,15 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Inside, what the system says about a file that is written becomes BadOutput or DiskFull."""
+    try:
+        yield
+    except OSError as error:
+        raise _output_error(error, path) from error
+
+
 def _output_error(error: OSError, path: Path) -> BadOutput | DiskFull:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return DiskFull("the disk is full", where=str(path), hint="make room; nothing was half-written")

@@ -26,7 +26,7 @@ FLOORS = [
     },
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement"},
-    {"studio"},
+    {"studio", "batch"},
     {"cli", "training", "__main__"},
 ]
 BLIND_FLOOR = 1
@@ -183,6 +183,7 @@ def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
         "cli.app errors source request recipe inputs embedding_file picture reading masks canvas animation engine safe "
         "studio tokens weights.registry weights.folder weights.digest weights.header weights.hub weights.lock "
         "weights.fetch weights.convert cli.pulling arguments cli.settings "
+        "batch.prompt_file batch.wildcards batch.asks batch.journal batch.presence batch.runner cli.batch "
         "cli.painting cli.output cli.prompts cli.display cli.reference"
     )
     code = "\n".join(f"import dallecli.{room}" for room in rooms.split())
@@ -233,12 +234,13 @@ def test_a_new_option_is_a_decision():
     manners = {"--json", "--quiet", "-q", "--debug"}
     num, sampler, layout, prompt = {"--num", "-n"}, {"--sampler"}, {"--layout"}, {"--prompt", "-p"}
     moving = {"--animate", "--fps", "--bounce", "--hold"}
+    batch = {"--prompts", "--matrix", "--wildcards", "--batch", "--keep-going", "--retry-failed", "--share", "--shard"}
     masking = {"--mask", "--mask-mode", "--invert-mask", "--expand", "--show-mask"}
     painting = ask | model | decoder | output | layout | manners
     assert found == {
         "dalle": {"--version"},
-        "generate": {"prompts", "--best-of", "--dry-run"} | painting | num | prior | sampler,
-        "vary": {"images", "--fidelity", "--inversion-steps"} | painting | num | sampler | prompt,
+        "generate": {"prompts", "--best-of", "--dry-run"} | batch | painting | num | prior | sampler,
+        "vary": {"images", "--fidelity", "--inversion-steps", "--dry-run"} | batch | painting | num | sampler | prompt,
         "interpolate": {"ends", "--frames", "--at", "--weights", "--noise", "--inversion-steps"}
         | (painting | num | prior | sampler | moving),
         "inpaint": {"image", "--resample"} | painting | num | prior | sampler | masking | prompt,

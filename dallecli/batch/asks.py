@@ -88,7 +88,8 @@ class Values:
     def needed(self, name: str) -> str:
         value = self.text(name)
         if value is None:
-            raise BadSetting(f"{name!r} is missing")
+            close = get_close_matches(name, self.own, n=1)
+            raise BadSetting(f"{name!r} is missing", hint=f"is it {close[0]!r}?" if close else None)
         return value
 
     def whole(self, name: str) -> int | None:

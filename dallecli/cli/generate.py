@@ -21,6 +21,14 @@ def generate(
     prior_guidance: options.PriorGuidance = None,
     sampler: options.Sampler = None,
     prior_candidates: options.PriorCandidates = None,
+    prompts_file: options.PromptsFile = None,
+    matrix: options.Matrix = False,
+    wildcards: options.WildcardsFolder = None,
+    batch: options.BatchSize = None,
+    keep_going: options.KeepGoing = False,
+    retry_failed: options.RetryFailed = False,
+    share: options.Share = False,
+    shard: options.Shard = None,
     output: options.OutputFile = None,
     out: options.OutputFolder = None,
     layout: options.LayoutOption = "grid",
@@ -43,13 +51,60 @@ def generate(
       dalle generate "a red car at the beach"
       dalle generate "a red apple" "a blue apple" -n 4 --seed 7 --layout files
       dalle generate "a dog on a chair" -n 2 --best-of 16
+      dalle generate --prompts prompts.jsonl --out pictures
       echo "a castle in the forest" | dalle generate -o - > castle.png
     """
     from dallecli.cli.output import plan
     from dallecli.cli.painting import foretell, paint_all
-    from dallecli.cli.prompts import read_prompts
+    from dallecli.cli.prompts import Manner, read_prompts
     from dallecli.request import Generate, Stage
 
+    manner = Manner(
+        prompts=prompts_file,
+        wildcards=wildcards,
+        matrix=matrix,
+        batch=batch,
+        keep_going=keep_going,
+        retry_failed=retry_failed,
+        share=share,
+        shard=shard,
+    )
+    if prompts_file is not None:
+        from dallecli.cli.batch import check_no_others, paint_file
+
+        check_no_others(prompts, output)
+        paint_file(
+            "generate",
+            prompts_file,
+            manner,
+            {
+                "n": num,
+                "best_of": best_of,
+                "seed": seed,
+                "size": size,
+                "strict": strict,
+                "model": model,
+                "device": device,
+                "dtype": dtype,
+                "steps": steps,
+                "prior_steps": prior_steps,
+                "upsampler_steps": upsampler_steps,
+                "guidance": guidance,
+                "prior_guidance": prior_guidance,
+                "sampler": sampler,
+                "prior_candidates": prior_candidates,
+            },
+            out=out,
+            format=format,
+            metadata=not no_metadata,
+            force=force,
+            memory=memory,
+            dry_run=dry_run,
+            preview=preview,
+            as_json=json,
+            quiet=quiet,
+        )
+        return
     texts = read_prompts(prompts if prompts is not None else [])
     requests = [
         Generate(

@@ -16,7 +16,7 @@ NoiseKind = Literal["fixed", "inverted"]
 MaskMode = Literal["white", "alpha"]
 
 PICTURES, MODEL, DIALS, OUTPUT, MANNERS = "Pictures", "Model", "Dials", "Output", "Manners"
-MASK, ANIMATION, ARITHMETIC = "Mask", "Animation", "Arithmetic"
+MASK, ANIMATION, ARITHMETIC, BATCH = "Mask", "Animation", "Arithmetic", "Prompt file"
 
 
 def _model_names(incomplete: str) -> list[str]:
@@ -35,8 +35,12 @@ Prompts = Annotated[
     ),
 ]
 Images = Annotated[
-    list[str],
-    typer.Argument(metavar="IMAGE", help="Pictures, or embeddings that `dalle embed` wrote; - is stdin."),
+    list[str] | None,
+    typer.Argument(
+        metavar="IMAGE",
+        help="Pictures, or embeddings that `dalle embed` wrote; - is stdin.",
+        show_default=False,
+    ),
 ]
 Image = Annotated[
     str, typer.Argument(metavar="IMAGE", help="A picture, or an embedding that `dalle embed` wrote; - is stdin.")
@@ -368,6 +372,61 @@ DryRun = Annotated[
     ),
 ]
 Preview = Annotated[bool, typer.Option("--preview", help="Draw the result in the terminal.", rich_help_panel=OUTPUT)]
+
+PromptsFile = Annotated[
+    str | None,
+    typer.Option(
+        "--prompts",
+        metavar="FILE",
+        help="Paint every line of a .txt, .jsonl, .csv or .tsv file, each picture a file of its own; - is stdin."
+        " They go into --out, or a new folder with the file's name. The same command again goes on.",
+        rich_help_panel=BATCH,
+    ),
+]
+Matrix = Annotated[
+    bool,
+    typer.Option(
+        "--matrix",
+        help="Paint all that {red|blue} and __list__ stand for, instead of one choice a picture.",
+        rich_help_panel=BATCH,
+    ),
+]
+WildcardsFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--wildcards",
+        metavar="DIR",
+        help="Where the lines of __list__ are: list.txt. Beside the prompt file if not given.",
+        rich_help_panel=BATCH,
+    ),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch",
+        metavar="N",
+        min=1,
+        help="Pictures at a time; what the device is good at if not given.",
+        rich_help_panel=BATCH,
+    ),
+]
+KeepGoing = Annotated[
+    bool,
+    typer.Option("--keep-going", help="Leave bad lines out, and keep them in failed.jsonl.", rich_help_panel=BATCH),
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.", rich_help_panel=BATCH)
+]
+Share = Annotated[
+    bool,
+    typer.Option(
+        "--share", help="Share the work with other processes that paint into this folder.", rich_help_panel=BATCH
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option("--shard", metavar="I/N", help="Only the I-th of N parts of the work, from 1.", rich_help_panel=BATCH),
+]
 
 Json = Annotated[
     bool,

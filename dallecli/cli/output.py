@@ -298,7 +298,7 @@ def _write_single(recipe: Recipe, picture: "Picture", index: int, output: Output
     data = picture.encode(output.format, metadata=output.metadata)
     own = picture.recipe
     path = put(output.place, file_name(own.title, own.seed, FORMATS[output.format], frame_number(recipe, index)), data)
-    return Written(path=path, data=data, image=picture.image, records=(_record(picture, index, path, None),))
+    return Written(path=path, data=data, image=picture.image, records=(picture_record(picture, index, path, None),))
 
 
 def _write_sheet(recipe: Recipe, pictures: "Sequence[Picture]", output: Output, *, alone: bool) -> Written:
@@ -320,7 +320,8 @@ def _write_sheet(recipe: Recipe, pictures: "Sequence[Picture]", output: Output, 
     if alone:
         places = tiles if output.animated is None else [None] * len(tiles)
         records = [
-            _record(picture, k, path, tile) for k, (picture, tile) in enumerate(zip(pictures, places, strict=True))
+            picture_record(picture, k, path, tile)
+            for k, (picture, tile) in enumerate(zip(pictures, places, strict=True))
         ]
     else:
         seconds = round(sum(picture.seconds for picture in pictures), 3)
@@ -331,7 +332,7 @@ def _write_sheet(recipe: Recipe, pictures: "Sequence[Picture]", output: Output, 
             "seconds": seconds,
             "position": None,
         }
-        records = [{**_record(pictures[0], 0, path, None), **about, "width": width, "height": height}]
+        records = [{**picture_record(pictures[0], 0, path, None), **about, "width": width, "height": height}]
     return Written(path=path, data=data, image=sheet, records=tuple(records))
 
 
@@ -343,7 +344,9 @@ def _sheet_name(recipe: Recipe, output: Output) -> str:
     return file_name(recipe.title, recipe.seed, FORMATS[output.format], ending(recipe))
 
 
-def _record(picture: "Picture", index: int, path: Path | None, tile: tuple[int, int] | None) -> dict[str, Any]:
+def picture_record(
+    picture: "Picture", index: int, path: Path | None, tile: tuple[int, int] | None = None
+) -> dict[str, Any]:
     """One picture for `--json`. Where `path` is a sheet, `tile` is its column and row there, from 0."""
     recipe = picture.recipe
     return {

@@ -92,8 +92,8 @@ def defaults_from_config(command: str) -> dict[str, Any]:
     return values
 
 
-def choose_engine(memory: str = "auto") -> Engine:
-    """The engine that paints here, with a memory plan of this kind.
+def choose_engine(memory: str = "auto", batch: int | None = None) -> Engine:
+    """The engine that paints here, with a memory plan of this kind, `batch` pictures at a time.
 
     Raises: BadConfig, for a DALLE_ENGINE or DALLE_FAKE_SECONDS that means nothing.
     """
@@ -108,7 +108,7 @@ def choose_engine(memory: str = "auto") -> Engine:
         raise BadConfig(f"DALLE_ENGINE is {name!r}", hint="unset it; local and fake exist")
     from dallecli.studio import LocalEngine
 
-    return LocalEngine(memory)
+    return LocalEngine(memory, batch)
 
 
 def _check(key: str, value: object, path: Path) -> None:

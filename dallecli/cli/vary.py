@@ -4,7 +4,7 @@ from dallecli.cli import options
 
 
 def vary(
-    images: options.Images,
+    images: options.Images = None,
     prompt: options.Prompt = None,
     fidelity: options.Fidelity = None,
     num: options.Num = 1,
@@ -20,6 +20,14 @@ def vary(
     inversion_steps: options.InversionSteps = None,
     guidance: options.Guidance = None,
     sampler: options.Sampler = None,
+    prompts_file: options.PromptsFile = None,
+    matrix: options.Matrix = False,
+    wildcards: options.WildcardsFolder = None,
+    batch: options.BatchSize = None,
+    keep_going: options.KeepGoing = False,
+    retry_failed: options.RetryFailed = False,
+    share: options.Share = False,
+    shard: options.Shard = None,
     output: options.OutputFile = None,
     out: options.OutputFolder = None,
     layout: options.LayoutOption = "grid",
@@ -27,6 +35,7 @@ def vary(
     no_metadata: options.NoMetadata = False,
     force: options.Force = False,
     preview: options.Preview = False,
+    dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -41,13 +50,60 @@ def vary(
     Examples:
       dalle vary cat.jpg -n 5
       dalle vary cat.jpg --fidelity 0.8
+      dalle vary --prompts photos.csv --out variations
       dalle embed cat.jpg --minus "a cat" --plus "a dog" -o - | dalle vary -
     """
-    from dallecli.arguments import read_files
+    from dallecli.arguments import needed, read_files
     from dallecli.cli.output import plan
-    from dallecli.cli.painting import paint_all
+    from dallecli.cli.painting import foretell, paint_all
+    from dallecli.cli.prompts import Manner
     from dallecli.request import Stage, Vary
 
+    manner = Manner(
+        prompts=prompts_file,
+        wildcards=wildcards,
+        matrix=matrix,
+        batch=batch,
+        keep_going=keep_going,
+        retry_failed=retry_failed,
+        share=share,
+        shard=shard,
+    )
+    if prompts_file is not None:
+        from dallecli.cli.batch import check_no_others, paint_file
+
+        check_no_others(images, output)
+        paint_file(
+            "vary",
+            prompts_file,
+            manner,
+            {
+                "prompt": prompt,
+                "fidelity": fidelity,
+                "n": num,
+                "seed": seed,
+                "size": size,
+                "strict": strict,
+                "model": model,
+                "device": device,
+                "dtype": dtype,
+                "steps": steps,
+                "upsampler_steps": upsampler_steps,
+                "inversion_steps": inversion_steps,
+                "guidance": guidance,
+                "sampler": sampler,
+            },
+            out=out,
+            format=format,
+            metadata=not no_metadata,
+            force=force,
+            memory=memory,
+            dry_run=dry_run,
+            preview=preview,
+            as_json=json,
+            quiet=quiet,
+        )
+        return
     requests = [
         Vary(
             image=image,
@@ -64,8 +120,11 @@ def vary(
             device=device,
             dtype=dtype,
         )
-        for image in read_files(images)
+        for image in read_files(needed(images, "IMAGE"))
     ]
+    if dry_run:
+        foretell(requests, memory=memory, as_json=json, quiet=quiet)
+        return
     target = plan(
         file=output,
         folder=out,

@@ -1,0 +1,243 @@
+"""What became of every picture of a folder: one JSON object a line, each on the disk before the next is begun.
+
+A picture is known by its key, the sha256 of everything that decides its pixels. Its line is written after its file has
+been published, so that whatever the journal calls done is there, and whole.
+"""
+
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from dallecli.errors import BadOutput, DiskFull
+from dallecli.picture import disk_errors
+from dallecli.recipe import Generating, Recipe
+
+NAME: Final = "journal.jsonl"
+HIDDEN: Final = ".dalle"
+"""The folder beside the journal with the locks of who works here."""
+
+MATH: Final = 1
+"""Raised when the same recipe with the same weights would give other pictures than before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A line of the journal.
+
+    `status` is "done" or "failed". `file` is relative to the journal's folder, `mtime_ns` its time stamp when it was
+    published; both empty for what failed, where `error` has the facts, and `ask` the values of a line that asks for it
+    again. `line` is that of the prompt file.
+    """
+
+    key: str
+    status: str
+    line: int
+    prompt: str
+    seed: int
+    model: str
+    file: str = ""
+    sha256: str = ""
+    bytes: int = 0
+    mtime_ns: int = 0
+    seconds: float = 0.0
+    scores: Mapping[str, float] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+    error: Mapping[str, Any] | None = None
+    ask: Mapping[str, Any] | None = None
+
+    def to_json(self) -> str:
+        """One line of ASCII, without what says nothing."""
+        facts = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return json.dumps({name: value for name, value in facts.items() if value or name in _ALWAYS}) + "\n"
+
+
+_ALWAYS = ("key", "status", "line", "seed")
+
+
+def item_key(recipe: Recipe, k: int, form: str) -> str:
+    """The key of picture k of a recipe that has its digest; `form` is what else decides about the file.
+
+    The device is not in it, nor are file names and versions of libraries: they change a picture by a level of 255 at
+    most, or not at all. Of a best-of, k is the rank.
+    """
+    whole = isinstance(recipe.settings, Generating) and recipe.settings.best_of is not None
+    facts = (recipe if whole else recipe.single(k)).to_dict()
+    for name in ("device", "versions", "scores", "motion", "dropped"):
+        del facts[name]
+    inputs = [source.sha256 if source.sha256 is not None else source.name for source in recipe.sources]
+    mask = facts["settings"].get("mask")
+    if mask is not None:
+        mask["files"] = None
+    facts |= {"inputs": inputs, "rank": k if whole else 0, "form": form, "math": MATH}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+class Journal:
+    """The journal of a folder, open for reading and appending, by several processes at once if need be.
+
+    What it says is kept in a temporary database on the disk, so that millions of lines take no memory.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Raises BadOutput if the journal cannot be written."""
+        from filelock import FileLock
+
+        self.folder = folder
+        self.path = folder / NAME
+        with disk_errors(self.path):
+            (folder / HIDDEN).mkdir(exist_ok=True)
+            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+        self._lock = FileLock(folder / HIDDEN / "journal.lock")
+        self._read_to = 0
+        self._reading = threading.Lock()  # one thread writes, another looks things up
+        self._index = _index()
+        self.catch_up()
+
+    def close(self) -> None:
+        os.close(self._file)
+        self._index.close()
+
+    def catch_up(self) -> None:
+        """Read what has been appended since, by whomever."""
+        with self._reading:
+            for entry, end in _entries(self._file, self._read_to):
+                self._read_to = end
+                if entry is not None:
+                    _note(self._index, entry)
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Add lines; when this returns, they are on the disk. Raises BadOutput, DiskFull: then none of them counts."""
+        data = "".join(entry.to_json() for entry in entries).encode("ascii")
+        with self._lock, disk_errors(self.path):
+            self._cut_torn_line()
+            start = os.lseek(self._file, 0, os.SEEK_END)
+            try:
+                written = os.write(self._file, data)
+                if written < len(data):
+                    raise DiskFull("the disk is full", where=str(self.path))
+                os.fsync(self._file)
+            except BaseException:
+                os.ftruncate(self._file, start)
+                raise
+        self.catch_up()
+
+    def look_up(self, key: str) -> Entry | None:
+        """The last that was said about a picture."""
+        with self._reading:
+            row = self._index.execute("SELECT entry FROM entries WHERE key = ?", (bytes.fromhex(key),)).fetchone()
+        return None if row is None else _entry(json.loads(row[0]))
+
+    def count(self) -> int:
+        """How many pictures are done, as far as the journal knows."""
+        (found,) = self._index.execute("SELECT COUNT(*) FROM entries WHERE done").fetchone()
+        return int(found)
+
+    def failures(self) -> Iterator[Entry]:
+        """What failed and was not done since, in the order in which it came first."""
+        for (text,) in self._index.execute("SELECT entry FROM entries WHERE NOT done ORDER BY number"):
+            yield _entry(json.loads(text))
+
+    def intact(self, entry: Entry) -> bool | None:
+        """Whether the file of a finished picture is what the journal says; None if it is not there.
+
+        The bytes are read only if the time stamp or the length has changed since. Raises BadOutput.
+        """
+        path = self.folder / entry.file
+        try:
+            status = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise BadOutput(f"cannot look at a finished picture: {error.strerror}", where=str(path)) from error
+        if (status.st_size, status.st_mtime_ns) == (entry.bytes, entry.mtime_ns):
+            return True
+        return status.st_size == entry.bytes and self.same_bytes(entry)
+
+    def same_bytes(self, entry: Entry) -> bool:
+        """Whether the file has the recorded sha256; every byte is read. Raises BadOutput if it cannot be."""
+        path = self.folder / entry.file
+        with disk_errors(path), path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
+
+    def _cut_torn_line(self) -> None:
+        """Remove the beginning of a line that a killed process left at the end."""
+        size = os.lseek(self._file, 0, os.SEEK_END)
+        end = size
+        while end > 0:
+            start = max(0, end - 65536)
+            block = os.pread(self._file, end - start, start)
+            newline = block.rfind(b"\n")
+            if newline >= 0:
+                end = start + newline + 1
+                break
+            end = start
+        if end < size:
+            os.ftruncate(self._file, end)
+
+
+def read_journal(folder: Path) -> Iterator[Entry]:
+    """The last that a journal says about every picture; nothing is touched. Raises BadOutput if there is none."""
+    path = folder / NAME
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise BadOutput(
+            f"there is no journal here: {error.strerror}", where=str(path), hint="dalle generate --prompts writes one"
+        ) from error
+    index = _index()
+    try:
+        for entry, _ in _entries(descriptor, 0):
+            if entry is not None:
+                _note(index, entry)
+        for (text,) in index.execute("SELECT entry FROM entries ORDER BY number"):
+            yield _entry(json.loads(text))
+    finally:
+        index.close()
+        os.close(descriptor)
+
+
+def _index() -> sqlite3.Connection:
+    index = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # a file that nobody sees
+    index.execute("PRAGMA journal_mode = OFF")
+    index.execute("PRAGMA synchronous = OFF")
+    index.execute("CREATE TABLE entries (number INTEGER PRIMARY KEY, key BLOB UNIQUE, done INTEGER, entry TEXT)")
+    return index
+
+
+def _note(index: sqlite3.Connection, entry: Entry) -> None:
+    index.execute(
+        "INSERT INTO entries (key, done, entry) VALUES (?, ?, ?)"
+        " ON CONFLICT (key) DO UPDATE SET done = excluded.done, entry = excluded.entry",
+        (bytes.fromhex(entry.key), entry.status == "done", entry.to_json()),
+    )
+
+
+def _entries(descriptor: int, start: int) -> Iterator[tuple[Entry | None, int]]:
+    """The complete lines from an offset on, and where each ends; None for one that is no entry."""
+    rest = b""
+    offset = start
+    while block := os.pread(descriptor, 2**20, offset + len(rest)):
+        *lines, rest = (rest + block).split(b"\n")
+        for line in lines:
+            offset += len(line) + 1
+            yield _parsed(line), offset
+
+
+def _parsed(line: bytes) -> Entry | None:
+    try:
+        facts = json.loads(line)
+        bytes.fromhex(facts["key"])
+        return _entry(facts)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def _entry(facts: Mapping[str, Any]) -> Entry:
+    # Later versions may say more.
+    return Entry(**{"prompt": "", "model": ""} | {k: v for k, v in facts.items() if k in Entry.__dataclass_fields__})

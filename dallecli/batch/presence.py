@@ -1,0 +1,120 @@
+"""Who works in a folder: one process alone, or several that share its pictures.
+
+Every process holds a lock on a file of its own for as long as it lives, which the system gives back however it ends.
+What is written beside the lock only says who that is. A picture that is being painted is claimed by a file with the
+name of the run; the claim of a run that has ended counts for nothing.
+"""
+
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from filelock import BaseFileLock, FileLock, Timeout
+
+from dallecli.batch.journal import HIDDEN
+from dallecli.errors import FolderInUse
+from dallecli.picture import disk_errors
+
+EXCLUSIVE: Final = "alone"
+SHARED: Final = "shared"
+
+
+class Presence:
+    """This process in a folder; to be left with `leave`.
+
+    Raises FolderInUse where somebody is at work who is not to be joined, or does not want to be; BadOutput.
+    """
+
+    def __init__(self, folder: Path, *, share: bool) -> None:
+        self.run = secrets.token_hex(8)
+        self.share = share
+        self._runs = folder / HIDDEN / "runs"
+        self._claims = folder / HIDDEN / "claims"
+        self._door = FileLock(folder / HIDDEN / "door.lock")
+        with disk_errors(folder):
+            self._runs.mkdir(parents=True, exist_ok=True)
+            self._claims.mkdir(exist_ok=True)
+            with self._door:
+                others = list(self._others())
+                for other in others:
+                    if not (share and other.get("mode") == SHARED):
+                        raise _in_use(folder, other, share=share)
+                self._own = self._lock_of(self.run)
+                self._own.acquire(timeout=0)
+                facts = {"pid": os.getpid(), "host": socket.gethostname(), "mode": SHARED if share else EXCLUSIVE}
+                self._facts_of(self.run).write_text(json.dumps(facts), encoding="ascii")
+                if not others:
+                    self._tidy(folder)
+
+    def leave(self) -> None:
+        """Let others in."""
+        self._own.release()
+        for path in (self._facts_of(self.run), self._lock_path(self.run)):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+
+    def claim(self, key: str) -> bool:
+        """Make a picture one's own; False if another process that is at work has it."""
+        if not self.share:
+            return True
+        path = self._claims / key
+        with disk_errors(path), self._door:
+            holder = path.read_text(encoding="ascii") if path.exists() else None
+            if holder is not None and holder != self.run and self._at_work(holder):
+                return False
+            path.write_text(self.run, encoding="ascii")
+            return True
+
+    def release(self, key: str) -> None:
+        """Give a picture back, when the journal knows it."""
+        if self.share:
+            (self._claims / key).unlink(missing_ok=True)
+
+    def _others(self) -> Iterator[dict[str, object]]:
+        """What is known of every process at work here; what ended ones left behind is removed."""
+        for path in sorted(self._runs.glob("*.lock")):
+            if self._at_work(path.stem):
+                try:
+                    yield json.loads(self._facts_of(path.stem).read_text(encoding="ascii"))
+                except (OSError, ValueError):
+                    yield {}
+
+    def _at_work(self, run: str) -> bool:
+        path = self._lock_path(run)
+        if not path.exists():
+            return False
+        lock = self._lock_of(run)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        for left in (path, self._facts_of(run)):
+            left.unlink(missing_ok=True)
+        return False
+
+    def _tidy(self, folder: Path) -> None:
+        """Remove what a process that was killed has left: nobody else is here."""
+        for path in (*folder.rglob(".dalle-*.tmp"), *self._claims.iterdir()):
+            with suppress(OSError):
+                path.unlink()
+
+    def _lock_of(self, run: str) -> BaseFileLock:
+        return FileLock(self._lock_path(run))
+
+    def _lock_path(self, run: str) -> Path:
+        return self._runs / f"{run}.lock"
+
+    def _facts_of(self, run: str) -> Path:
+        return self._runs / f"{run}.json"
+
+
+def _in_use(folder: Path, other: dict[str, object], *, share: bool) -> FolderInUse:
+    who = f"process {other['pid']} on {other['host']}" if other else "another process"
+    hint = "it works alone: wait for it, or use another --out" if share else "wait for it, or run both with --share"
+    return FolderInUse(f"{who} is painting into this folder", where=str(folder), hint=hint)

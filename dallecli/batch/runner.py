@@ -1,0 +1,505 @@
+"""Paints a prompt file: what is there is skipped, what is done is kept, what fails is written down.
+
+A picture goes this way: resolved, looked up in the journal, claimed, painted together with others like it, encoded,
+published, journaled. Only painting is done by the main thread; the last three follow in a thread of their own, and no
+signal reaches into them.
+"""
+
+import hashlib
+import json
+import secrets
+import sqlite3
+import time
+import unicodedata
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Protocol
+
+from dallecli.batch.asks import Ask, Reader
+from dallecli.batch.journal import Entry, Journal, item_key
+from dallecli.batch.presence import Presence
+from dallecli.batch.prompt_file import BadLine, PromptFile
+from dallecli.engine import Engine, Progress
+from dallecli.errors import BadOutput, BadSetting, DalleError, DiskFull, NonFinite, OutOfMemory, RequestError
+from dallecli.picture import FORMATS, Picture, check_recipe_fits, disk_errors, publish, read_recipe, slug
+from dallecli.recipe import Generating, Recipe
+
+FAILED: Final = "failed.jsonl"
+"""The file with the lines that make again what failed."""
+
+WAITING: Final = 8
+"""Painted pictures that wait for the disk; more of them stop the painting until there is room."""
+
+PATIENCE: Final = 4.0
+"""Seconds that finished pictures get to reach the disk when somebody wants the process to end."""
+
+OPEN_GROUPS: Final = 8
+"""So many times as many pictures as are painted at once are looked at, to find those that can be."""
+
+_TITLE_BYTES: Final = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """A prompt file, where its pictures go, and how the work is done.
+
+    `shard` (i, n) takes every picture whose key leaves i when divided by n, from 0.
+    """
+
+    file: PromptFile
+    reader: Reader
+    folder: Path
+    format: str = "png"
+    metadata: bool = True
+    force: bool = False
+    keep_going: bool = False
+    retry_failed: bool = False
+    share: bool = False
+    shard: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """Picture `k` of a recipe: its key, its file relative to the folder, and where it was asked for."""
+
+    key: str
+    file: str
+    recipe: Recipe
+    k: int
+    ask: Ask
+
+
+@dataclass(slots=True)
+class Survey:
+    """What a prompt file asks for: bad lines by number, bytes that its largest picture takes, some requests to show."""
+
+    lines: int = 0
+    bad: set[int] = field(default_factory=set)
+    pictures: int = 0
+    space: int = 0
+    models: dict[str, int] = field(default_factory=dict)
+    first: list[tuple[Ask, Recipe]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Pictures by what became of them. `there` were found finished, `others` are another process's work."""
+
+    total: int
+    there: int = 0
+    done: int = 0
+    failed: int = 0
+    repeated: int = 0
+    others: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> int:
+        return max(0, self.total - self.there - self.done - self.failed - self.repeated - self.others)
+
+    @property
+    def rate(self) -> float:
+        """Pictures a second, in this run."""
+        return self.done / max(1e-9, time.monotonic() - self.began)
+
+
+class Watcher(Protocol):
+    """Who wants to know how the work goes on. All of it is called from the main thread."""
+
+    def bad(self, line: BadLine) -> None:
+        """A line is wrong."""
+
+    def warn(self, line: int, text: str) -> None:
+        """What a line asks for may not be what was meant."""
+
+    def checked(self, survey: Survey) -> None:
+        """Another line has been looked at."""
+
+    def step(self, progress: Progress, tally: Tally) -> None:
+        """A step of a stage is done."""
+
+    def done(self, item: Item, picture: Picture, path: Path, tally: Tally) -> None:
+        """A picture is in the journal."""
+
+    def failed(self, item: Item, error: DalleError, tally: Tally) -> None:
+        """A picture could not be painted, or not be written."""
+
+
+def survey(batch: Batch, engine: Engine, watcher: Watcher, first: int = 10) -> Survey:
+    """Look at every line without painting anything; `watcher` hears of the bad ones.
+
+    Raises: what is not a line's fault, as an absent model.
+    """
+    found = Survey()
+    names = sqlite3.connect("")  # on the disk: a million names take no memory
+    names.execute("CREATE TABLE names (name TEXT PRIMARY KEY, line INTEGER) WITHOUT ROWID")
+    for entry in batch.file.lines():
+        if isinstance(entry, BadLine):
+            problem: BadLine | None = entry
+        else:
+            problem = None
+            try:
+                for ask in batch.reader.asks(entry):
+                    recipe = engine.resolve(ask.request)
+                    if batch.metadata:
+                        check_recipe_fits(recipe)
+                    _check_names(names, batch, ask, recipe)
+                    for warning in _warnings(recipe):
+                        watcher.warn(entry.number, warning)
+                    found.pictures += recipe.count
+                    found.space = max(found.space, 2 * 3 * recipe.size**2)
+                    found.models[recipe.model] = found.models.get(recipe.model, 0) + recipe.count
+                    if len(found.first) < first:
+                        found.first.append((ask, recipe))
+            except RequestError as error:
+                problem = bad_line(entry.number, error, entry.text)
+        found.lines += 1
+        if problem is not None:
+            found.bad.add(problem.number)
+            watcher.bad(problem)
+        watcher.checked(found)
+    names.close()
+    return found
+
+
+def bad_line(number: int, error: DalleError, text: str) -> BadLine:
+    """A line that makes no request, with the error's facts as the reason."""
+    where = f" ({error.where})" if error.where is not None else ""
+    hint = f"; {error.hint}" if error.hint is not None else ""
+    return BadLine(number=number, reason=f"{error.what}{where}{hint}", text=text)
+
+
+def file_names(batch: Batch, ask: Ask, recipe: Recipe) -> list[str]:
+    """The files of a request's pictures, relative to the folder; of unnamed ones without the key at the end."""
+    suffix = FORMATS[batch.format]
+    numbers = [f"-{k + 1}" if recipe.count > 1 else "" for k in range(recipe.count)]
+    if ask.name is not None:
+        return [f"{ask.name}{number}{suffix}" for number in numbers]
+    part = f".{ask.part + 1}" if ask.part > 0 else ""
+    title = slug(recipe.title).encode()[:_TITLE_BYTES].decode(errors="ignore").rstrip("-")
+    return [f"{ask.line:06}{part}{number}-{title}" for number in numbers]
+
+
+def _warnings(recipe: Recipe) -> list[str]:
+    words = " ".join(recipe.dropped)
+    return [*recipe.warnings, *([f"{recipe.model} reads no further than this; dropped: {words}"] if words else [])]
+
+
+def _check_names(names: sqlite3.Connection, batch: Batch, ask: Ask, recipe: Recipe) -> None:
+    """Names that some file systems take for one must not be asked for twice. Raises BadSetting."""
+    if ask.name is None:
+        return
+    for name in file_names(batch, ask, recipe):
+        same = unicodedata.normalize("NFC", name).casefold()
+        known = names.execute("SELECT line FROM names WHERE name = ?", (same,)).fetchone()
+        if known is not None:
+            raise BadSetting(f"the name {name!r} is taken by line {known[0]}")
+        names.execute("INSERT INTO names VALUES (?, ?)", (same, ask.line))
+
+
+class Runner:
+    """One run over a batch. `journal` and `presence` are those of its folder."""
+
+    def __init__(
+        self, batch: Batch, engine: Engine, journal: Journal, presence: Presence, watcher: Watcher, found: Survey
+    ) -> None:
+        self.batch = batch
+        self.engine = engine
+        self.journal = journal
+        self.presence = presence
+        self.watcher = watcher
+        self.tally = Tally(total=found.pictures)
+        self._bad = found.bad
+        self._digests: dict[str, str] = {}
+        self._pending: set[str] = set()
+        self._groups: dict[str, list[Item]] = {}
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        self._writing: deque[tuple[Item, Picture, Future[Path]]] = deque()
+
+    def run(self) -> Tally:
+        """Paint what is not there yet.
+
+        Whatever ends this early, pictures that are painted are published and journaled first.
+
+        Raises:
+            DiskFull, WeightsError, MachineError: going on makes no sense.
+        """
+        try:
+            for items in self._work():
+                self._take(items)
+            for group in list(self._groups.values()):
+                self._paint_group(group)
+            while self._writing:
+                self._settle(wait_for_one=True)
+        except BaseException:
+            wait([future for _, _, future in self._writing], timeout=PATIENCE)
+            # Who reads our results may be gone, and the first error is the one that counts.
+            with suppress(DalleError):
+                self._settle(wait_for_one=False)
+            raise
+        finally:
+            self._disk.shutdown(wait=False, cancel_futures=True)
+        return self.tally
+
+    def _work(self) -> Iterator[list[Item]]:
+        """The pictures of each request that are to be painted, claimed."""
+        for entry in self.batch.file.lines():
+            if isinstance(entry, BadLine) or entry.number in self._bad:
+                continue
+            try:
+                for ask in self.batch.reader.asks(entry):
+                    yield self._missing(ask)
+            except RequestError as error:
+                # The survey found it good: a file that it names has changed since.
+                self.tally.failed += 1
+                self.watcher.bad(bad_line(entry.number, error, entry.text))
+
+    def _missing(self, ask: Ask) -> list[Item]:
+        recipe = self.engine.resolve(ask.request)
+        if recipe.model not in self._digests:
+            self._digests[recipe.model] = self.engine.digest(recipe)
+        recipe = replace(recipe, digest=self._digests[recipe.model])
+        form = self.batch.format if ask.name is None else f"{self.batch.format} {ask.name}"
+        items = []
+        for k, name in enumerate(file_names(self.batch, ask, recipe)):
+            key = item_key(recipe, k, form)
+            file = name if ask.name is not None else f"{name}-{key[:8]}{FORMATS[self.batch.format]}"
+            item = Item(key=key, file=file, recipe=recipe, k=k, ask=ask)
+            if self._is_mine(item):
+                items.append(item)
+        return items
+
+    def _is_mine(self, item: Item) -> bool:
+        """Whether this run has to paint a picture; if so, it is claimed."""
+        if self.batch.shard is not None and int(item.key[:12], 16) % self.batch.shard[1] != self.batch.shard[0]:
+            self.tally.others += 1
+        elif item.key in self._pending:
+            self.tally.repeated += 1
+        elif self._is_settled(item):
+            pass
+        elif not self.presence.claim(item.key):
+            self.tally.others += 1
+        else:
+            if self.presence.share:
+                # Another process may have finished it between the look and the claim.
+                self.journal.catch_up()
+                if self._is_settled(item):
+                    self.presence.release(item.key)
+                    return False
+            self._pending.add(item.key)
+            return True
+        return False
+
+    def _is_settled(self, item: Item) -> bool:
+        """Whether the journal knows what became of a picture, and that is still so."""
+        entry = self.journal.look_up(item.key)
+        if entry is None:
+            return False
+        if entry.status != "done":
+            if self.batch.retry_failed:
+                return False
+            self.tally.failed += 1
+            return True
+        intact = self.journal.intact(entry)
+        if intact is False and not self.batch.force:
+            path = str(self.batch.folder / entry.file)
+            error = BadOutput("this picture was changed since it was painted", path, "move it away, or use --force")
+            self.tally.failed += 1
+            self.watcher.failed(item, error, self.tally)
+            return True
+        if intact:
+            self.tally.there += 1
+        return bool(intact)
+
+    # Painting
+
+    def _take(self, items: Sequence[Item]) -> None:
+        """Put pictures with their like, or paint them now where there is no like."""
+        if not items:
+            return
+        recipe = items[0].recipe
+        best_of = isinstance(recipe.settings, Generating) and recipe.settings.best_of is not None
+        if best_of or recipe.single(0).alike is None:
+            self._paint_alone(items, whole=best_of or len(items) == recipe.count)
+            return
+        for item in items:
+            alike = item.recipe.single(item.k).alike
+            assert alike is not None  # as the first one's is not
+            kind = alike.to_json()
+            group = self._groups.setdefault(kind, [])
+            group.append(item)
+            size = self.engine.group(item.recipe)
+            if len(group) >= size:
+                self._paint_group(self._groups.pop(kind))
+            elif sum(len(waiting) for waiting in self._groups.values()) > OPEN_GROUPS * size:
+                self._paint_group(self._groups.pop(max(self._groups, key=lambda kind: len(self._groups[kind]))))
+
+    def _paint_group(self, items: Sequence[Item]) -> None:
+        recipes = [item.recipe.single(item.k) for item in items]
+        done = 0
+        try:
+            for picture in self.engine.paint_together(recipes, self._step):
+                self._hand_over(items[done], picture)
+                done += 1
+        except (RequestError, NonFinite, OutOfMemory) as error:
+            problem = error
+        else:
+            return
+        # One of them is to blame, and the others shall not suffer for it.
+        rest = items[done:]
+        if len(rest) > 1:
+            for item in rest:
+                self._paint_group([item])
+        else:
+            self._give_up(rest[0], problem)
+
+    def _paint_alone(self, items: Sequence[Item], *, whole: bool) -> None:
+        """Paint a request at once, or the pictures of it that are missing one by one."""
+        if not whole:
+            for item in items:
+                self._paint_one(item.recipe.single(item.k), [item])
+        else:
+            self._paint_one(items[0].recipe, items)
+
+    def _paint_one(self, recipe: Recipe, items: Sequence[Item]) -> None:
+        wanted = {item.k: item for item in items} if recipe.count > 1 else {0: items[0]}
+        try:
+            for k, picture in enumerate(self.engine.paint(recipe, self._step)):
+                if k in wanted:
+                    self._hand_over(wanted.pop(k), picture)
+        except (RequestError, NonFinite, OutOfMemory) as error:
+            for item in wanted.values():
+                self._give_up(item, error)
+
+    def _step(self, progress: Progress) -> None:
+        self._settle(wait_for_one=False)
+        self.watcher.step(progress, self.tally)
+
+    def _give_up(self, item: Item, error: DalleError) -> None:
+        """Write down that a picture cannot be painted; where none can, there is no sense in going on."""
+        if isinstance(error, OutOfMemory) and self.tally.done == 0:
+            raise error
+        self._fail(item, error)
+
+    # Writing
+
+    def _hand_over(self, item: Item, picture: Picture) -> None:
+        while len(self._writing) >= WAITING:
+            self._settle(wait_for_one=True)
+        self._writing.append((item, picture, self._disk.submit(self._write, item, picture)))
+
+    def _write(self, item: Item, picture: Picture) -> Path:
+        """Encode, publish and journal a picture: in the other thread."""
+        data = picture.encode(self.batch.format, metadata=self.batch.metadata)
+        path = self.batch.folder / item.file
+        self._publish(path, data, picture)
+        status = path.stat()
+        recipe = picture.recipe
+        entry = Entry(
+            key=item.key,
+            status="done",
+            line=item.ask.line,
+            prompt=recipe.prompt,
+            seed=recipe.seed,
+            model=recipe.model,
+            file=item.file,
+            sha256=hashlib.sha256(data).hexdigest(),
+            bytes=len(data),
+            mtime_ns=status.st_mtime_ns,
+            seconds=round(picture.seconds, 3),
+            scores={name: round(score, 6) for name, score in picture.scores.items()},
+            warnings=recipe.warnings,
+        )
+        self.journal.append([entry])
+        self.presence.release(item.key)
+        return path
+
+    def _publish(self, path: Path, data: bytes, picture: Picture) -> None:
+        """Give a picture its name. What a killed run has published and not journaled is the picture already."""
+        root = self.batch.folder.resolve()
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.parent.resolve().is_relative_to(root):
+                raise BadOutput("a link leads out of the output folder", where=str(path.parent))
+        try:
+            publish(path, data, force=self.batch.force)
+        except BadOutput:
+            if not _holds(path, data, picture):
+                raise
+
+    def _settle(self, *, wait_for_one: bool) -> None:
+        """Tell of the pictures that have reached the disk. Raises DiskFull, and what is a mistake of ours."""
+        while self._writing and (wait_for_one or self._writing[0][2].done()):
+            item, picture, future = self._writing[0]
+            wait([future])  # here a signal leaves everything as it is
+            self._writing.popleft()
+            wait_for_one = False
+            try:
+                path = future.result()
+            except DiskFull:
+                raise
+            except RequestError as error:
+                self._fail(item, error)
+            else:
+                self._pending.discard(item.key)
+                self.tally.done += 1
+                self.watcher.done(item, picture, path, self.tally)
+
+    def _fail(self, item: Item, error: DalleError) -> None:
+        recipe = item.recipe
+        entry = Entry(
+            key=item.key,
+            status="failed",
+            line=item.ask.line,
+            prompt=recipe.prompt,
+            seed=recipe.seed,
+            model=recipe.model,
+            error=error.facts(),
+            ask=dict(item.ask.values),
+        )
+        self.journal.append([entry])
+        self.presence.release(item.key)
+        self._pending.discard(item.key)
+        self.tally.failed += 1
+        self.watcher.failed(item, error, self.tally)
+
+
+def write_failures(folder: Path, bad: Iterable[str], journal: Journal) -> int:
+    """Replace `FAILED` by the lines of everything that failed: `bad` ones as they are, and the journal's. How many."""
+    temporary = folder / f".dalle-{secrets.token_hex(8)}.tmp"
+    count = 0
+    target = folder / FAILED
+    last = ""
+    with disk_errors(target):
+        try:
+            with temporary.open("w", encoding="utf-8", newline="\n") as file:
+                for text in bad:
+                    file.write(text + "\n")
+                    count += 1
+                for entry in journal.failures():
+                    text = json.dumps(entry.ask)
+                    if text != last:  # several pictures of one request
+                        file.write(text + "\n")
+                        count += 1
+                    last = text
+            if count > 0:
+                temporary.replace(target)
+            else:
+                target.unlink(missing_ok=True)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return count
+
+
+def _holds(path: Path, data: bytes, picture: Picture) -> bool:
+    """Whether a file is that picture, to the last bit or at least by its recipe."""
+    try:
+        if path.read_bytes() == data:
+            return True
+        return replace(read_recipe(path), scores={}) == replace(picture.recipe, scores={})
+    except (OSError, DalleError):
+        return False
