@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from dallecli.errors import BadRecipe, BadSteps, UnknownModel, UnknownSampler
 from dallecli.inputs import check_inputs
 from dallecli.recipe import (
+    RESAMPLE,
     Editing,
     Generating,
     Inpainting,
@@ -133,6 +134,7 @@ class _FakeModel:
     prior_candidates: int = 2
     sizes: tuple[int, ...] = (16, 64, 256)
     largest: int | None = None
+    resample: int = RESAMPLE
 
     @property
     def stages(self) -> Mapping[str, StageSettings]:
@@ -147,12 +149,12 @@ class _FakeModel:
 class FakeEngine:
     """An engine for tests: the whole contract, flat colours from the seed, no weights.
 
-    It knows the models "starter" and "fake", the samplers "ancestral", "ddim" and "dpm++", up to 1000 steps, and reads
-    32 words of a prompt. Each step sleeps `seconds_per_step`, so that progress can be looked at.
+    It knows the models "starter" and "fake", the samplers of the local engine, up to 1000 steps, and reads 32 words of
+    a prompt. Each step sleeps `seconds_per_step`, so that progress can be looked at.
     """
 
     MODELS = ("starter", "fake")
-    SAMPLERS = ("ancestral", "ddim", "dpm++")
+    SAMPLERS = ("ancestral", "ddim", "dpm++", "plms")
     STEPS = 1000
     WORDS = 32
     SPACE = "fake"

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from dallecli.diffusion.denoiser import Denoiser
+from dallecli.diffusion.denoiser import Denoiser, Guess
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.schedule import Step
 
@@ -151,6 +151,56 @@ def dpm_solver(
     return x
 
 
+def plms(
+    denoise: Denoiser,
+    x: Tensor,
+    steps: Sequence[Step],
+    noise: Noise,
+    progress: Callable[[int], None],
+    constrain: Constrain = free,
+) -> Tensor:
+    """Extrapolate from the last four guesses: Liu et al. 2022 (https://arxiv.org/abs/2202.09778), eq. 9 and 12.
+
+    What is extrapolated is the velocity `v = signal eps - sigma x0` (Salimans & Ho 2022). Where there is no past the
+    step is Heun's, so that there is one guess more than steps. For nets that predict v, and are not clipped, it equals
+    diffusers' PNDMScheduler with `skip_prk_steps`. A learned variance is ignored, and no noise is drawn.
+    """
+    past: list[Tensor] = []  # velocities, the newest last
+    reached = steps[0].t
+    for i, step in enumerate(steps):
+        if step.t != reached:  # noise was added in between: what was guessed before is of another x
+            past = []
+        reached = step.t_prev
+        v = _velocity(denoise(x, step), step)
+        past = [*past[-3:], v]
+        if len(past) > 1:
+            weights = _ADAMS_BASHFORTH[len(past)]
+            v = sum((weight * before for weight, before in zip(weights, past, strict=True)), torch.zeros_like(v))
+        elif i + 1 < len(steps) and steps[i + 1].t == step.t_prev:
+            v = (v + _velocity(denoise(_along(x, v, step), steps[i + 1]), steps[i + 1])) / 2
+        x = constrain(_along(x, v, step), step)
+        progress(i + 1)
+    return x
+
+
+_ADAMS_BASHFORTH = {
+    2: (-1 / 2, 3 / 2),
+    3: (5 / 12, -16 / 12, 23 / 12),
+    4: (-9 / 24, 37 / 24, -59 / 24, 55 / 24),
+}
+"""The weights of the last guesses, the oldest first, by their number."""
+
+
+def _velocity(guess: Guess, step: Step) -> Tensor:
+    return step.signal * guess.eps - step.sigma * guess.x0
+
+
+def _along(x: Tensor, v: Tensor, step: Step) -> Tensor:
+    """From `step.t` to `step.t_prev` with this velocity: a step of `ddim`."""
+    x0, eps = step.signal * x - step.sigma * v, step.signal * v + step.sigma * x
+    return math.sqrt(step.alpha_bar_prev) * x0 + math.sqrt(1 - step.alpha_bar_prev) * eps
+
+
 def _half_log_snr(alpha_bar: float) -> float:
     return 0.5 * math.log(alpha_bar / (1 - alpha_bar))
 
@@ -159,5 +209,6 @@ SAMPLERS: dict[str, Sampler] = {
     "ancestral": ancestral,
     "ddim": partial(ddim, eta=0.0),
     "dpm++": dpm_solver,
+    "plms": plms,
 }
 """The samplers by the names a request uses; "ancestral" is the one the published models were made with."""

@@ -3,7 +3,8 @@
 Legend, as in Ho et al. 2020 and Nichol & Dhariwal 2021: `t` is a trained timestep, 0 (almost clean) to T-1 (noise);
 `beta` is the share of noise that one step adds; `alpha_bar` is the share of the clean sample's variance that is left,
 so that `x_t = signal x_0 + sigma eps` with `signal = sqrt(alpha_bar)` and `sigma = sqrt(1 - alpha_bar)`. Numbers are
-those of diffusers' UnCLIPScheduler (Karlo, and Kandinsky's prior) and DDPMScheduler (Kandinsky's decoders).
+those of diffusers' UnCLIPScheduler (Karlo, and Kandinsky's prior), DDPMScheduler (Kandinsky's decoders), and
+DDIMScheduler or PNDMScheduler (Stable unCLIP).
 """
 
 import math
@@ -28,8 +29,9 @@ LARGEST = 100_000
 class Step:
     """One visit of a run: from timestep `t` to `t_prev`, which is -1 when the result is the clean sample.
 
-    `index` counts visits from 0. `alpha_bar`, `signal` and `sigma` belong to `t`, `alpha_bar_prev` to `t_prev` (1.0 for
-    -1), and `beta` is the noise of the whole jump, `1 - alpha_bar / alpha_bar_prev`. All are float32 numbers.
+    `index` counts visits from 0. `alpha_bar`, `signal` and `sigma` belong to `t`, `alpha_bar_prev` to `t_prev` (for -1
+    it is the schedule's last), and `beta` is the noise of the whole jump, `1 - alpha_bar / alpha_bar_prev`. All are
+    float32 numbers.
     """
 
     index: int
@@ -48,6 +50,8 @@ class Schedule:
 
     `betas` and `alpha_bars` are float32 tables over the trained timesteps. `clip_range` bounds the predicted clean
     sample, None means that it is left alone. `spacing` is one of `SPACINGS`, and `offset` is added to every timestep.
+    `last_alpha_bar` is what a run ends with: 1, or that of the first trained timestep, where nothing is taken for
+    cleaner.
     """
 
     betas: Tensor
@@ -57,6 +61,7 @@ class Schedule:
     clip_range: float | None
     spacing: str = "ends"
     offset: int = 0
+    last_alpha_bar: float = 1.0
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Schedule":
@@ -64,25 +69,29 @@ class Schedule:
 
         The class is UnCLIPScheduler where the file names none.
 
-        Raises ValueError for a schedule of another kind than UnCLIPScheduler's or DDPMScheduler's, or numbers that make
-        no sense.
+        Raises ValueError for a schedule of another kind than those in `_CLASSES`, or numbers that make no sense.
         """
         kind = _one_of(tuple(_CLASSES), config, "_class_name", "UnCLIPScheduler")
-        beta_schedules, variance_type, spacing = _CLASSES[kind]
+        beta_schedules, variance_type, spacing, clips, ends_at_one = _CLASSES[kind]
         betas = _betas(config, _one_of(beta_schedules, config, "beta_schedule", beta_schedules[0]))
         offset = config.get("steps_offset", 0) if spacing == "leading" else 0
         if offset not in (0, 1):
             raise ValueError(f"steps_offset is {offset!r}, expected 0 or 1")
         if config.get("thresholding", False):
             raise ValueError("thresholding is not known here")
+        if kind == "PNDMScheduler" and not config.get("skip_prk_steps", False):
+            raise ValueError("skip_prk_steps is false, and Runge-Kutta steps are not known here")
+        alpha_bars = torch.cumprod(1.0 - betas, dim=0)
+        whole = ends_at_one if ends_at_one is not None else config.get("set_alpha_to_one", kind == "DDIMScheduler")
         return cls(
             betas=betas,
-            alpha_bars=torch.cumprod(1.0 - betas, dim=0),
+            alpha_bars=alpha_bars,
             prediction_type=_one_of(PREDICTION_TYPES, config, "prediction_type", "epsilon"),
             variance_type=_one_of(VARIANCE_TYPES, config, "variance_type", variance_type),
-            clip_range=_positive(config, "clip_sample_range", 1.0) if config.get("clip_sample", True) else None,
+            clip_range=_positive(config, "clip_sample_range", 1.0) if config.get("clip_sample", clips) else None,
             spacing=_one_of((spacing,), config, "timestep_spacing", spacing),
             offset=offset,
+            last_alpha_bar=1.0 if whole else alpha_bars[0].item(),
         )
 
     @property
@@ -111,7 +120,7 @@ class Schedule:
         # In float32 like the oracle: the differences from 1 lose digits, and must lose the same ones. At t = 999 a
         # prediction of noise is divided by a signal of 5e-5, so the eighth digit of sigma becomes the fourth of x_0.
         alpha_bar = self.alpha_bars[t]
-        alpha_bar_prev = self.alpha_bars[t_prev] if t_prev >= 0 else torch.ones(())
+        alpha_bar_prev = self.alpha_bars[t_prev] if t_prev >= 0 else torch.tensor(self.last_alpha_bar)
         single = t_prev == t - 1 and self.spacing == "ends"  # DDPMScheduler also takes single strides for jumps
         beta = self.betas[t] if single else 1 - alpha_bar / alpha_bar_prev
         return Step(
@@ -126,11 +135,14 @@ class Schedule:
         )
 
 
-_CLASSES = {
-    "UnCLIPScheduler": (("squaredcos_cap_v2",), "fixed_small_log", "ends"),
-    "DDPMScheduler": (("linear", "squaredcos_cap_v2"), "fixed_small", "leading"),
+_CLASSES: dict[str, tuple[tuple[str, ...], str, str, bool, bool | None]] = {
+    "UnCLIPScheduler": (("squaredcos_cap_v2",), "fixed_small_log", "ends", True, True),
+    "DDPMScheduler": (("linear", "squaredcos_cap_v2"), "fixed_small", "leading", True, True),
+    "DDIMScheduler": (("linear", "scaled_linear", "squaredcos_cap_v2"), "fixed_small", "leading", True, None),
+    "PNDMScheduler": (("linear", "scaled_linear", "squaredcos_cap_v2"), "fixed_small", "leading", False, None),
 }
-"""The published classes that are known: their tables of betas, the default first, their own variance, their spacing."""
+"""The published classes that are known: their tables of betas, the default first, their own variance, their spacing,
+whether they clip, and whether a run ends with an alpha_bar of 1; None where the file says that."""
 
 
 def _betas(config: Mapping[str, Any], schedule: str) -> Tensor:
@@ -140,6 +152,8 @@ def _betas(config: Mapping[str, Any], schedule: str) -> Tensor:
     first, last = _positive(config, "beta_start", 1e-4), _positive(config, "beta_end", 0.02)
     if not first <= last < 1:
         raise ValueError(f"beta_start is {first} and beta_end {last}, expected ascending numbers below 1")
+    if schedule == "scaled_linear":
+        return torch.linspace(first**0.5, last**0.5, count, dtype=torch.float32) ** 2
     return torch.linspace(first, last, count, dtype=torch.float32)
 
 

@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from dallecli.errors import BadFile, BadFolder, NotDownloaded, TaskNotSupported, UnknownModel
+from dallecli.recipe import RESAMPLE
 from dallecli.request import STAGES, TASKS, StageSettings
 from dallecli.weights.folder import LAYOUTS, Folder, read_object
 from dallecli.weights.hub import REPOSITORY
 from dallecli.weights.lock import folder_path, read_lock
 
-SAMPLERS: Final = ("ancestral", "ddim", "dpm++")
+SAMPLERS: Final = ("ancestral", "ddim", "dpm++", "plms")
 """The names in diffusion's table of samplers, which cannot be asked without torch."""
 
 HUB: Final = "hf:"
@@ -62,6 +63,7 @@ class ModelSpec:
     `request.STAGES`. parameters: numbers in all networks, None where only the files know. clip: the public CLIP whose
     space its embeddings are in, None where it is the model's own. parts: what a pull of it fetches. largest:
     the largest side, where any is painted and `sizes` only has the best one; None where there are no others.
+    resample: how often each step of inpainting is taken.
     """
 
     name: str
@@ -78,6 +80,7 @@ class ModelSpec:
     clip: str | None = None
     parts: tuple[PublishedParts, ...] = ()
     largest: int | None = None
+    resample: int = RESAMPLE
 
     def memory(self, bytes_each: int = 4) -> int | None:
         """Bytes that the weights take with `bytes_each` bytes a number; None where only the files know."""
@@ -273,6 +276,7 @@ def _spec(name: str, fields: "_Fields") -> ModelSpec:
         tasks=tasks,
         sizes=sizes,
         largest=fields.whole("largest", 1) if "largest" in fields else None,
+        resample=fields.whole("resample", 1) if "resample" in fields else RESAMPLE,
         stages={stage: _stage(stages.table(stage)) for stage in STAGES[: len(sizes) + 1] if stage in stages or tasks},
         prior_candidates=fields.whole("prior_candidates", 1),
         parameters=fields.whole("parameters", 1) if "parameters" in fields else None,

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from diffusers import DDPMScheduler, UnCLIPScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, PNDMScheduler, UnCLIPScheduler
 
 from dallecli.diffusion.schedule import Schedule
 
@@ -108,6 +108,40 @@ def test_ddpm_tables_and_timesteps_equal_the_oracles(beta_schedule, count):
     assert [step.t for step in schedule.steps(count)] == oracle.timesteps.tolist()
 
 
+STABLE = KANDINSKY | {
+    "_class_name": "DDIMScheduler",
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "prediction_type": "v_prediction",
+    "skip_prk_steps": True,
+}
+
+
+@pytest.mark.parametrize("oracle_class", [DDIMScheduler, PNDMScheduler])
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("count", [2, 20, 30, 999])
+def test_latent_tables_timesteps_and_ends_equal_the_oracles(oracle_class, whole, count):
+    config = STABLE | {"_class_name": oracle_class.__name__, "set_alpha_to_one": whole}
+    schedule, oracle = Schedule.from_config(config), oracle_class.from_config(config)
+    oracle.set_timesteps(count)
+    assert torch.equal(schedule.betas, oracle.betas)
+    assert torch.equal(schedule.alpha_bars, oracle.alphas_cumprod)
+    # PNDM visits the second timestep twice, for Heun's step.
+    assert [step.t for step in schedule.steps(count)] == list(dict.fromkeys(oracle.timesteps.tolist()))
+    assert schedule.steps(count)[-1].alpha_bar_prev == oracle.final_alpha_cumprod.item()
+    assert schedule.clip_range is None
+
+
+def test_what_a_latent_schedule_leaves_out_is_as_in_its_class():
+    for oracle_class, clips, whole in ((DDIMScheduler, True, True), (PNDMScheduler, False, False)):
+        config = {"_class_name": oracle_class.__name__, "skip_prk_steps": True}
+        schedule, oracle = Schedule.from_config(config), oracle_class.from_config(config)
+        assert torch.equal(schedule.alpha_bars, oracle.alphas_cumprod)
+        assert schedule.last_alpha_bar == oracle.final_alpha_cumprod.item()
+        assert (schedule.clip_range is not None) == clips
+        assert (schedule.last_alpha_bar == 1) == whole
+
+
 def test_a_stride_beyond_the_last_trained_timestep_is_refused_where_the_oracle_would_crash():
     oracle = DDPMScheduler.from_config(KANDINSKY)
     oracle.set_timesteps(1000)
@@ -123,7 +157,8 @@ def test_a_stride_beyond_the_last_trained_timestep_is_refused_where_the_oracle_w
         {"steps_offset": 5},
         {"thresholding": True},
         {"beta_start": 0.5, "beta_end": 0.1},
-        {"_class_name": "PNDMScheduler"},
+        {"skip_prk_steps": False, "_class_name": "PNDMScheduler"},
+        {"_class_name": "EulerDiscreteScheduler"},
     ],
 )
 def test_other_ways_of_a_ddpm_schedule_are_refused_by_name(change):
