@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Protocol
 from dallecli.errors import BadRecipe, BadSteps, UnknownModel, UnknownSampler
 from dallecli.inputs import check_inputs
 from dallecli.recipe import (
-    RESAMPLE,
     Editing,
     Generating,
     Inpainting,
@@ -24,7 +23,7 @@ from dallecli.recipe import (
     random_seed,
     request_of,
 )
-from dallecli.request import INVERSION, TASKS, Ask, Embed, Request, StageSettings
+from dallecli.request import INVERSION, RESAMPLE, TASKS, Ask, Embed, Request, StageSettings
 from dallecli.source import Source
 
 if TYPE_CHECKING:

@@ -47,7 +47,6 @@ INVERTING: Final = StageSettings(sampler="ddim", steps=25, guidance=1.0)
 EMBEDDED_BYTES: Final = 8192
 """An embedding in a file no larger than this travels inside the recipe; with its noise it is larger."""
 
-RESAMPLE: Final = 4
 STRENGTH: Final = 0.4
 
 
@@ -296,7 +295,8 @@ class Defaults(Protocol):
     """What `fill` needs to know of a model; a `ModelSpec` of the registry is one.
 
     `sizes` ascend. The last is what the whole chain paints, and each one before it stops an upsampler earlier. Where
-    `largest` is given, the decoder paints any size up to that.
+    `largest` is given, the decoder paints any size up to that. `resample` is how often each step is taken in
+    inpainting: once, if the model was trained for it.
     """
 
     @property
@@ -311,6 +311,8 @@ class Defaults(Protocol):
     def sizes(self) -> tuple[int, ...]: ...
     @property
     def largest(self) -> int | None: ...
+    @property
+    def resample(self) -> int: ...
 
 
 def random_seed() -> int:
@@ -334,7 +336,7 @@ def fill(request: Request, spec: Defaults, dropped: str, seed: int) -> Recipe:
         )
     size = settle_size(request, spec)
     prompt = getattr(request, "prompt", None)
-    settings, count = _settings(request)
+    settings, count = _settings(request, spec)
     candidates = request.prior_candidates
     return Recipe(
         task=task,
@@ -456,7 +458,7 @@ def _inputs(request: Request) -> tuple[Source, ...]:
     return (request.image.recorded(),)
 
 
-def _settings(request: Request) -> tuple[Settings, int]:
+def _settings(request: Request, spec: Defaults) -> tuple[Settings, int]:
     """The settings of a request's task, and the number of its pictures."""
     if isinstance(request, Generate):
         return Generating(best_of=request.best_of), request.count
@@ -466,7 +468,7 @@ def _settings(request: Request) -> tuple[Settings, int]:
         mask = request.mask
         if mask is not None:
             mask = replace(mask, files=tuple(file.recorded() for file in mask.files))
-        resample = request.resample if request.resample is not None else RESAMPLE
+        resample = request.resample if request.resample is not None else spec.resample
         return Inpainting(mask=mask, resample=resample, expand=request.expand), request.count
     if isinstance(request, Edit):
         strength = request.strength if request.strength is not None else STRENGTH

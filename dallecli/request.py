@@ -21,6 +21,9 @@ COUNT_LIMIT = 1000
 EDGE_LIMIT = 16_384
 """The most pixels that can be added at one edge of a picture."""
 
+RESAMPLE: Final = 4
+"""How often each step of inpainting is taken by a model that was not trained for it."""
+
 RESAMPLE_LIMIT = 100
 """The most often that one step is taken: each time costs as much as the first."""
 

@@ -33,6 +33,7 @@ class _Spec:
     prior_candidates = 2
     sizes = (64, 256)
     largest: int | None = None
+    resample = 4
     stages: ClassVar[dict[str, StageSettings]] = {
         "prior": StageSettings(sampler="ancestral", steps=25, guidance=4.0),
         "decoder": StageSettings(sampler="ancestral", steps=30, guidance=8.0),

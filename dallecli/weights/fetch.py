@@ -342,6 +342,10 @@ def _layout_parts(listing: Listing, patience: Patience) -> tuple[str, ...]:
     finally:
         path.unlink(missing_ok=True)
     layout = next((layout for layout in LAYOUTS.values() if layout.pipeline == stated), None)
+    if layout is not None and layout.index:
+        raise BadFolder(
+            "this repository is one of several of a model", listing.repository, "pull the model by its name"
+        )
     if layout is None:
         raise BadFolder(f"this repository is of the kind {stated!r}, which is not run here", listing.repository)
     present = {path.partition("/")[0] for path in listing.files if "/" in path}

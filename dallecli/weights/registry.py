@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dallecli.errors import BadFile, BadFolder, NotDownloaded, TaskNotSupported, UnknownModel
-from dallecli.recipe import RESAMPLE
-from dallecli.request import STAGES, TASKS, StageSettings
+from dallecli.request import RESAMPLE, STAGES, TASKS, StageSettings
 from dallecli.weights.folder import LAYOUTS, Folder, read_object
 from dallecli.weights.hub import REPOSITORY
 from dallecli.weights.lock import folder_path, read_lock

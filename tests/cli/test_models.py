@@ -217,7 +217,7 @@ def test_what_cannot_be_pulled_says_why(dalle: Dalle, model):
     for name, code, words in (
         ("starter", 2, "nothing to pull"),
         (str(model), 2, "nothing to pull"),
-        ("kandinsky", 2, "does not paint with it"),
+        ("sd-unclip", 2, "does not paint with it"),
         ("kalro", 2, "did you mean karlo"),
         ("hf:nobody", 2, "not the name of a repository"),
         ("hf:no/body", 2, "there is no no/body"),

@@ -1,0 +1,81 @@
+"""Every command on a tiny random Kandinsky: none of them knows that it is no Karlo."""
+
+import shutil
+from pathlib import Path
+
+import kandinsky_oracle
+import numpy as np
+import pytest
+from PIL import Image
+
+from dallecli.picture import read_recipe
+
+from .conftest import Dalle
+
+FAST = ("--steps", "2", "--device", "cpu", "--dtype", "fp32")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(kandinsky_oracle.write(tmp_path_factory.mktemp("models") / "tiny"))
+
+
+@pytest.fixture(autouse=True)
+def pictures(settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DALLE_ENGINE", "local")
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("cat.png")
+    Image.new("RGB", (32, 32), (30, 60, 200)).save("dog.png")
+
+
+EVERYTHING = {
+    "generate": ["generate", "a cat", "-n", "2", "--best-of", "2", "--prior-steps", "2", "--size", "50"],
+    "vary": ["vary", "cat.png", "--fidelity", "0.5", "--inversion-steps", "2"],
+    "interpolate": ["interpolate", "cat.png", "a dog", "dog.png", "--weights", "1,2,1", "--prior-steps", "2"],
+    "inpaint": ["inpaint", "cat.png", "--mask", "4,4,30,30", "--prompt", "a dog", "--prior-steps", "2"],
+    "edit": ["edit", "cat.png", "--from", "a cat", "--to", "a dog", "--inversion-steps", "2"],
+}
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_every_task_is_painted_and_made_again_byte_for_byte(dalle: Dalle, model: str, name: str):
+    made = dalle(*EVERYTHING[name], *FAST, "-m", model, "-s", "7", "-q", "--layout", "files")
+    assert (made.code, made.err) == (0, "")
+    again = dalle("replay", made.lines[-1], "-m", model, "-o", "again.png", "-q")
+    assert (again.code, again.err) == (0, "")
+    with Image.open(made.lines[-1]) as first, Image.open("again.png") as second:
+        assert first.size == {"generate": (50, 50), "inpaint": (64, 48)}.get(name, (64, 64))
+        assert first.tobytes() == second.tobytes()
+
+
+def test_embeddings_with_their_noise_are_painted_and_pictures_ranked(dalle: Dalle, model: str):
+    assert (
+        dalle("embed", "cat.png", "--invert", "--inversion-steps", "2", "-o", "cat.safetensors", "-m", model).code == 0
+    )
+    painted = dalle("vary", "cat.safetensors", "--fidelity", "1", "--inversion-steps", "2", "-o", "x.png", "-m", model)
+    assert painted.code == 0
+    other = dalle("vary", "cat.safetensors", "--fidelity", "1", "--size", "100", "-m", model)
+    assert (other.code, "noise for 64 pixels only" in other.err) == (2, True)
+    assert len(dalle("rank", "x.png", "a fish", "a red apple", "--json", "-m", model).objects) == 2
+
+
+def test_inpainting_takes_each_step_once_because_its_net_was_made_for_it(dalle: Dalle, model: str):
+    dalle(*EVERYTHING["inpaint"], *FAST, "-m", model, "-o", "x.png")
+    assert read_recipe(Path("x.png")).settings.resample == 1
+
+
+def test_without_a_repository_its_tasks_are_missing_and_the_rest_works(dalle: Dalle, model: str, tmp_path: Path):
+    part = shutil.copytree(model, tmp_path / "part", ignore=shutil.ignore_patterns("*-inpaint"))
+    refused = dalle("inpaint", "cat.png", "--mask", "4,4,30,30", "-m", str(part))
+    assert refused.code == 2
+    assert "it can generate, vary, interpolate, edit" in refused.err
+    refused = dalle("generate", "a cat", "-m", str(part / "kandinsky-2-2-decoder"))
+    assert (refused.code, "give the folder that holds them all" in refused.err) == (3, True)
+    shutil.rmtree(part / "kandinsky-2-2-decoder")
+    refused = dalle("generate", "a cat", "-m", str(part))
+    assert (refused.code, "paints nothing without" in refused.err) == (3, True)
+
+
+def test_a_size_beyond_all_training_is_refused(dalle: Dalle, model: str):
+    refused = dalle("generate", "a cat", "--size", "2049", "-m", model)
+    assert (refused.code, "up to 2048" in refused.err) == (2, True)
