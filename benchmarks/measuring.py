@@ -1,0 +1,125 @@
+"""What the benchmarks share: clocks, memory, and the peak of the machine, measured in the same run as the rest."""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """How one process ended: its seconds by the clock and the most memory that it held, in megabytes."""
+
+    seconds: float
+    megabytes: float
+
+
+def run(command: Sequence[str], **changes: str) -> Run:
+    """Run a process to its end. Raises RuntimeError if it fails."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, env={**os.environ, **changes}, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    if os.waitstatus_to_exitcode(status) != 0:
+        raise RuntimeError(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
+    return Run(seconds=seconds, megabytes=usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2))
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """How long some work takes, the device's share included."""
+    _wait()
+    began = time.perf_counter()
+    work()
+    _wait()
+    return time.perf_counter() - began
+
+
+def alternate(cases: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Time every case once a round, each round in the opposite order of the last, after one that does not count.
+
+    So whatever else the machine does falls on all cases alike: ratios mean something where seconds do not.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in cases}
+    for round_ in range(-1, rounds):
+        order = list(cases) if round_ % 2 == 0 else list(cases)[::-1]
+        for name in order:
+            seconds = seconds_of(cases[name])
+            if round_ >= 0:
+                taken[name].append(seconds)
+    return taken
+
+
+def ratio(taken: Mapping[str, Sequence[float]], slow: str, fast: str) -> float:
+    """How many times as long `slow` takes: the median over rounds."""
+    return statistics.median(a / b for a, b in zip(taken[slow], taken[fast], strict=True))
+
+
+def peaks(dtype: torch.dtype, device: torch.device) -> dict[str, float]:
+    """The machine's best TFLOP/s in this type: a matrix product of 2048, and a 3 x 3 convolution of 320 channels."""
+    side, channels, pixels = (2048, 320, 64) if device.type == "cpu" else (8192, 640, 128)
+    matrix = torch.randn(side, side, device=device).to(dtype)
+    image = torch.randn(2, channels, pixels, pixels, device=device).to(dtype).to(memory_format=torch.channels_last)
+    conv = torch.nn.Conv2d(channels, channels, 3, padding=1, device=device, dtype=dtype)
+    conv = conv.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+    with torch.inference_mode():
+        taken = {
+            "gemm": min(seconds_of(lambda: matrix @ matrix) for _ in range(8)),
+            "conv": min(seconds_of(lambda: conv(image)) for _ in range(8)),
+        }
+    flops = {"gemm": 2 * side**3, "conv": 2 * 9 * channels**2 * 2 * pixels**2}
+    return {name: flops[name] / taken[name] / 1e12 for name in taken}
+
+
+def flops_of(work: Callable[[], object]) -> float:
+    """The floating-point operations of some work, as torch counts them."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What was measured on."""
+    import diffusers
+
+    return {
+        "processor": _processor() if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "capability": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else "cuda",
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "diffusers": str(diffusers.__version__),
+    }
+
+
+def write(path: Path | None, name: str, figures: Mapping[str, Any]) -> None:
+    """Keep the figures of one benchmark under its name, beside those of others in the same file."""
+    if path is None:
+        return
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    path.write_text(json.dumps({**known, name: figures}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if sys.platform == "linux" else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
