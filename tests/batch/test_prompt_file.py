@@ -103,7 +103,9 @@ def test_what_is_no_prompt_file_is_refused(tmp_path, written):
             PromptFile(str(path), "prompt")
 
 
-@pytest.mark.parametrize(("data", "kind"), [(b'\xef\xbb\xbf \n{"n": 1}\n', "jsonl"), (b"a {fox}\n", "txt"), (b"", "txt")])
+@pytest.mark.parametrize(
+    ("data", "kind"), [(b'\xef\xbb\xbf \n{"n": 1}\n', "jsonl"), (b"a {fox}\n", "txt"), (b"", "txt")]
+)
 def test_standard_input_is_json_lines_if_it_begins_like_them(monkeypatch, data, kind):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
     file = PromptFile("-", "prompt")

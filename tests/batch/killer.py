@@ -1,0 +1,133 @@
+"""Runs a batch in forks of itself, each killed at another call to the system: `killer.py FOLDER FIRST STEP [DOUBLE]`.
+
+Every fork dies at one call of those that change something on the disk, some die half-way through a write. What is there
+then is looked at, and another fork goes on, perhaps to be killed as well. At the end one line of JSON says how many
+points there were, and what was wrong. The last point is the first at which nobody was killed.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from dallecli.batch.journal import NAME
+from dallecli.cli.app import run
+from dallecli.engine import FakeEngine
+
+CALLS = ("open", "write", "fsync", "link", "replace", "rename", "unlink", "mkdir", "ftruncate", "close")
+ITEMS = 9
+PROMPTS = "".join(f'{{"prompt": "fox {k}", "name": "{k}", "size": 16}}\n' for k in range(ITEMS))
+
+
+def forked(folder: Path, kill_at: int | None) -> int:
+    """Paint in a fork that dies at a call; its exit code, negative for a signal."""
+    child = os.fork()
+    if child == 0:
+        with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):
+            if kill_at is not None:
+                arm(kill_at)
+            count_paintings(folder / "painted")
+            os._exit(run(["generate", "--prompts", str(folder / "p.jsonl"), "--out", str(folder / "o"), "--quiet"]))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def arm(kill_at: int) -> None:
+    """Die at the call with this number, from 1: before it, or in every other case of a write in the middle of it."""
+    calls = 0
+
+    def deadly(real: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == kill_at:
+                if name == "write" and kill_at % 2:
+                    real(arguments[0], arguments[1][: len(arguments[1]) // 2])
+                os.kill(os.getpid(), signal.SIGKILL)
+            return real(*arguments, **options)
+
+        return call
+
+    for name in CALLS:
+        setattr(os, name, deadly(getattr(os, name), name))
+
+
+def count_paintings(log: Path) -> None:
+    real = FakeEngine.paint
+
+    def paint(self: FakeEngine, recipe: Any, progress: Any) -> Any:
+        with log.open("a") as file:
+            file.write(f"{recipe.prompt}\n")
+        return real(self, recipe, progress)
+
+    FakeEngine.paint = paint  # type: ignore[method-assign]
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    found = {}
+    for path in sorted(folder.glob("o/*.png")):
+        with Image.open(path) as image:
+            image.load()  # whole
+        found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def check(folder: Path, reference: dict[str, str]) -> list[str]:
+    """What is wrong after the last fork has ended well."""
+    wrong = []
+    if hashes(folder) != reference:
+        wrong.append("other files than without a kill")
+    lines = [json.loads(line) for line in (folder / "o" / NAME).read_text().splitlines()]
+    if Counter(line["key"] for line in lines).most_common(1)[0][1] > 1 or len(lines) != ITEMS:
+        wrong.append("the journal has not one line a picture")
+    if list((folder / "o").glob(".dalle-*.tmp")):
+        wrong.append("a temporary file is left")
+    return wrong
+
+
+def main() -> None:
+    root, point, step = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    double = len(sys.argv) > 4
+    os.environ["DALLE_ENGINE"] = "fake"
+    # What is imported on the way is then there for all forks.
+    with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):
+        (root / "warm.jsonl").write_text(PROMPTS)
+        run(["generate", "--prompts", str(root / "warm.jsonl"), "--out", str(root / "warm"), "--quiet"])
+    (root / "reference").mkdir()
+    (root / "reference" / "p.jsonl").write_text(PROMPTS)
+    assert forked(root / "reference", None) == 0
+    reference = hashes(root / "reference")
+    assert len(reference) == ITEMS
+    tried, wrong, most_again = 0, [], 0
+    while True:
+        folder = root / str(point)
+        folder.mkdir()
+        (folder / "p.jsonl").write_text(PROMPTS)
+        code = forked(folder, point)
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL, code
+        seen = hashes(folder)
+        wrong += [f"{point}: {name} is torn" for name, found in seen.items() if reference[name] != found]
+        if double:
+            forked(folder, point // 2 + 3)
+            tried += 1
+        assert forked(folder, None) == 0
+        tried += 1
+        wrong += [f"{point}: {what}" for what in check(folder, reference)]
+        paintings = (folder / "painted").read_text().splitlines()
+        most_again = max(most_again, len(paintings) - ITEMS)
+        point += step
+    print(json.dumps({"points": tried, "wrong": wrong, "most_painted_again": most_again}))
+
+
+if __name__ == "__main__":
+    main()

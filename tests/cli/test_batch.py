@@ -1,0 +1,350 @@
+"""Prompt files on the command line, with the fake engine."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dallecli.batch.presence import Presence
+from dallecli.cli.app import run
+from dallecli.picture import read_recipe
+
+from .conftest import Dalle, command, environment, on_terminal, screen
+
+FOXES = '{"prompt": "a red fox", "seed": 1, "name": "red"}\n{"prompt": "a blue fox", "seed": 2, "n": 2}\n'
+
+
+@pytest.fixture
+def foxes() -> Path:
+    """Two lines, three pictures."""
+    path = Path("foxes.jsonl")
+    path.write_text(FOXES, encoding="utf-8")
+    return path
+
+
+def entries(folder: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (Path(folder) / "journal.jsonl").read_text().splitlines()]
+
+
+def pictures(folder: str) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*.png"))
+
+
+def test_every_picture_of_a_file_becomes_a_file(dalle: Dalle, foxes):
+    result = dalle("generate", "--prompts", str(foxes))
+    assert result.code == 0
+    assert sorted(result.lines) == [f"foxes/{name}" for name in pictures("foxes")]
+    names = [line.partition("/")[2] for line in result.lines]
+    assert names[0] == "red.png"
+    assert [name.rpartition("-")[0] for name in names[1:]] == ["000002-1-a-blue-fox", "000002-2-a-blue-fox"]
+    recipes = [read_recipe(Path(line)) for line in result.lines]
+    assert [(recipe.prompt, recipe.seed) for recipe in recipes] == [
+        ("a red fox", 1),
+        ("a blue fox", 2),
+        ("a blue fox", 3),
+    ]
+    assert "3 painted" in result.err
+
+
+def test_the_same_command_again_has_nothing_to_do(dalle: Dalle, foxes):
+    assert dalle("generate", "--prompts", str(foxes)).code == 0
+    again = dalle("generate", "--prompts", str(foxes))
+    assert (again.code, again.out) == (0, b"")
+    assert "0 painted" in again.err
+    assert "3 were there" in again.err
+
+
+def test_what_was_lost_or_added_is_painted_and_nothing_else(dalle: Dalle, foxes):
+    assert dalle("generate", "--prompts", str(foxes)).code == 0
+    before = Path("foxes/red.png").read_bytes()
+    Path("foxes/red.png").unlink()
+    foxes.write_text('{"prompt": "a dog", "seed": 5, "name": "dog"}\n' + FOXES, encoding="utf-8")
+    again = dalle("generate", "--prompts", str(foxes))
+    assert sorted(again.lines) == ["foxes/dog.png", "foxes/red.png"]
+    assert Path("foxes/red.png").read_bytes() == before
+
+
+def test_a_file_that_was_merely_copied_is_the_picture_still(dalle: Dalle, foxes):
+    assert dalle("generate", "--prompts", str(foxes)).code == 0
+    os.utime("foxes/red.png", (1, 1))
+    assert "3 were there" in dalle("generate", "--prompts", str(foxes)).err
+
+
+def test_a_picture_that_somebody_changed_is_left_alone(dalle: Dalle, foxes):
+    assert dalle("generate", "--prompts", str(foxes)).code == 0
+    Path("foxes/red.png").write_bytes(b"mine now")
+    again = dalle("generate", "--prompts", str(foxes))
+    assert again.code == 1
+    assert "this picture was changed since it was painted" in again.err
+    assert Path("foxes/red.png").read_bytes() == b"mine now"
+    assert dalle("generate", "--prompts", str(foxes), "--force").lines == ["foxes/red.png"]
+
+
+def test_a_file_of_another_that_has_the_name_is_not_replaced(dalle: Dalle, foxes):
+    Path("foxes").mkdir()
+    Path("foxes/red.png").write_bytes(b"somebody's")
+    result = dalle("generate", "--prompts", str(foxes))
+    assert result.code == 1
+    assert "foxes.jsonl:1: the file exists already" in result.err
+    assert len(pictures("foxes")) == 3
+    assert Path("foxes/red.png").read_bytes() == b"somebody's"
+    failed = Path("foxes/failed.jsonl").read_text()
+    assert json.loads(failed)["prompt"] == "a red fox"
+    # What failed is not tried again unless that is asked for; then it is mended, and the list is gone.
+    Path("foxes/red.png").unlink()
+    assert dalle("generate", "--prompts", str(foxes)).code == 1
+    assert dalle("generate", "--prompts", str(foxes), "--retry-failed").lines == ["foxes/red.png"]
+    assert not Path("foxes/failed.jsonl").exists()
+
+
+def test_other_dials_make_other_pictures_and_it_is_said(dalle: Dalle, foxes):
+    assert dalle("generate", "--prompts", str(foxes), "--out", "o").code == 0
+    other = dalle("generate", "--prompts", "foxes.jsonl", "--out", "o", "--steps", "9", "--force")
+    assert len(other.lines) == 3
+    assert "3 pictures of earlier runs are asked for no more, or differently" in other.err
+
+
+def test_bad_lines_are_all_named_and_nothing_is_painted(dalle: Dalle):
+    lines = ['{"prompt": "a fox"}', '{"prompt": ""}', "{", '{"prompt": "x", "size": 3}', '{"prompt": "x", "modle": 1}']
+    Path("p.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    result = dalle("generate", "--prompts", "p.jsonl")
+    assert result.code == 2
+    assert result.err.splitlines()[:-3] == [
+        'p.jsonl:2: the prompt is empty; say what to paint: dalle generate "a red fox"',
+        "p.jsonl:3:2: this is not JSON: Expecting property name enclosed in double quotes",
+        "p.jsonl:4: starter does not paint 3 pixels; it paints 16, 64, 256",
+        "p.jsonl:5: dalle generate does not know 'modle'; did you mean 'model'?",
+    ]
+    assert "4 of 5 lines cannot be painted" in result.err
+    assert not Path("p").exists()
+
+
+def test_good_lines_are_painted_beside_bad_ones_which_can_be_mended(dalle: Dalle):
+    Path("p.jsonl").write_text('{"prompt": "a fox"}\n{"prompt": "x", "size": 3}\n', encoding="utf-8")
+    result = dalle("generate", "--prompts", "p.jsonl", "--keep-going")
+    assert (result.code, len(result.lines)) == (1, 1)
+    failed = Path("p/failed.jsonl")
+    assert failed.read_text() == '{"prompt": "x", "size": 3}\n'
+    failed.write_text(failed.read_text().replace("3", "16"), encoding="utf-8")
+    assert dalle("generate", "--prompts", str(failed), "--out", "p").code == 0
+    assert len(pictures("p")) == 2
+    assert not failed.exists()
+
+
+def test_errors_are_objects_if_results_are(dalle: Dalle):
+    Path("p.jsonl").write_text("{\n", encoding="utf-8")
+    result = dalle("generate", "--prompts", "p.jsonl", "--json")
+    first, last = (json.loads(line) for line in result.err.splitlines())
+    assert (first["error"], first["where"]) == ("BadLine", "p.jsonl:1:2")
+    assert (last["error"], last["exit_code"]) == ("BadPromptFile", 2)
+
+
+def test_lines_of_one_command_feed_another(dalle: Dalle, foxes):
+    painted = dalle("generate", "--prompts", str(foxes), "--json")
+    lines = "".join(json.dumps({"image": found["path"], "n": 2}) + "\n" for found in painted.objects)
+    varied = dalle("vary", "--prompts", "-", "--json", stdin=lines.encode())
+    assert varied.code == 0
+    assert {found["task"] for found in varied.objects} == {"vary"}
+    assert len(pictures("vary")) == 6
+    assert sorted({found["line"] for found in varied.objects}) == [1, 2, 3]
+
+
+def test_a_line_may_be_for_any_command(dalle: Dalle):
+    Image.new("RGB", (32, 32), (200, 120, 40)).save("cat.png")
+    lines = [
+        {"command": "vary", "image": "cat.png"},
+        {"command": "edit", "image": "cat.png", "from": "a cat", "to": "a dog", "sweep": 3},
+        {"command": "inpaint", "image": "cat.png", "mask": "0,0,8,8", "prompt": "a hat"},
+        {"command": "interpolate", "ends": ["cat.png", "a dog"], "frames": 4, "name": "way"},
+        {"prompt": "a fox", "best_of": 5, "n": 2},
+    ]
+    Path("p.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    result = dalle("generate", "--prompts", "p.jsonl", "--seed", "7")
+    assert result.code == 0
+    assert len(pictures("p")) == 1 + 3 + 1 + 4 + 2
+    assert {f"way-{k}.png" for k in range(1, 5)} <= set(pictures("p"))
+    assert "11 were there" in dalle("generate", "--prompts", "p.jsonl", "--seed", "7").err
+    # A way of which one picture is missing gets that one, and it is the same.
+    before = Path("p/way-3.png").read_bytes()
+    Path("p/way-3.png").unlink()
+    assert dalle("generate", "--prompts", "p.jsonl", "--seed", "7").lines == ["p/way-3.png"]
+    assert Path("p/way-3.png").read_bytes() == before
+
+
+def test_a_line_that_is_there_twice_is_painted_once(dalle: Dalle):
+    result = dalle("generate", "--prompts", "-", "--out", "o", stdin=b"a fox\na dog\na fox\n")
+    assert (result.code, len(result.lines)) == (0, 2)
+    assert "1 asked for twice" in result.err
+
+
+def test_names_that_some_systems_take_for_one_are_refused(dalle: Dalle):
+    lines = ['{"prompt": "a", "name": "Fox"}', '{"prompt": "b", "name": "fox"}', '{"prompt": "c", "name": "../x"}']
+    Path("p.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    result = dalle("generate", "--prompts", "p.jsonl")
+    assert "p.jsonl:2: the name 'fox.png' is taken by line 1" in result.err
+    assert "p.jsonl:3: the name '../x' leads out of the folder" in result.err
+
+
+def test_no_link_leads_out_of_the_folder(dalle: Dalle):
+    Path("outside").mkdir()
+    Path("o").mkdir()
+    Path("o/sub").symlink_to(Path("outside").absolute())
+    result = dalle("generate", "--prompts", "-", "--out", "o", stdin=b'{"prompt": "a fox", "name": "sub/fox"}\n')
+    assert result.code == 1
+    assert "a link leads out of the output folder" in result.err
+    assert list(Path("outside").iterdir()) == []
+
+
+def test_wildcards_are_chosen_or_multiplied(dalle: Dalle):
+    Path("colour.txt").write_text("red\nblue\n", encoding="utf-8")
+    Path("p.txt").write_text("a __colour__ {fox|dog}\n", encoding="utf-8")
+    assert len(dalle("generate", "--prompts", "p.txt").lines) == 1
+    result = dalle("generate", "--prompts", "p.txt", "--matrix", "--json", "--out", "all", "--seed", "3")
+    prompts = [found["prompt"] for found in result.objects]
+    assert prompts == ["a red fox", "a red dog", "a blue fox", "a blue dog"]
+    assert {found["seed"] for found in result.objects} == {3}
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(dalle: Dalle, foxes):
+    result = dalle("generate", "--prompts", str(foxes), "--dry-run")
+    assert result.lines == [
+        "foxes/red.png",
+        "foxes/000002-1-a-blue-fox-….png",
+        "foxes/000002-2-a-blue-fox-….png",
+        "pictures: 3 with starter",
+        "memory: next to nothing",
+        "time: known after the first pictures",
+    ]
+    assert not Path("foxes").exists()
+    facts = dalle("generate", "--prompts", str(foxes), "--dry-run", "--json").objects[0]
+    assert (facts["pictures"], facts["lines"], facts["bad"]) == (3, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["a fox", "--prompts", "foxes.jsonl"], "both say what to paint"),
+        (["--prompts", "foxes.jsonl", "-o", "x.png"], "-o names one file"),
+        (["a fox", "--matrix"], "--matrix is about a prompt file"),
+        (["a fox", "--shard", "1/2"], "--shard is about a prompt file"),
+        (["--prompts", "foxes.jsonl", "--shard", "0/2"], "--shard '0/2' means nothing"),
+        (["--prompts", "foxes.jsonl", "--shard", "3/2"], "--shard '3/2' means nothing"),
+        (["--prompts", "empty.txt"], "there is nothing to paint in it"),
+        (["--prompts", "absent.txt"], "No such file"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(dalle: Dalle, foxes, arguments, reason):
+    Path("empty.txt").write_text("# nothing\n", encoding="utf-8")
+    result = dalle("generate", *arguments)
+    assert result.code == 2
+    assert reason in result.err
+
+
+def test_shards_are_parts_that_make_a_whole(dalle: Dalle):
+    Path("p.txt").write_text("".join(f"fox {k}\n" for k in range(30)), encoding="utf-8")
+    parts = [dalle("generate", "--prompts", "p.txt", "--shard", f"{k}/3").lines for k in (1, 2, 3)]
+    assert all(parts)
+    assert sorted(line for part in parts for line in part) == [f"p/{name}" for name in pictures("p")]
+    assert len(pictures("p")) == 30
+
+
+def test_words_that_are_not_read_are_announced_with_their_line(dalle: Dalle):
+    result = dalle("generate", "--prompts", "-", stdin=b"a fox\n" + b"word " * 40)
+    assert "warning: stdin:2: starter reads no further than this; dropped: word" in result.err
+
+
+# Processes
+
+
+def start(*arguments: str, **changes: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        command(*arguments),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(**changes),
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=str)
+def test_a_signal_keeps_what_is_done_and_says_how_to_go_on(dalle: Dalle, number, code):
+    Path("p.txt").write_text("".join(f"fox {k}\n" for k in range(60)), encoding="utf-8")
+    running = start("generate", "--prompts", "p.txt", DALLE_FAKE_SECONDS="0.002")
+    assert running.stdout is not None
+    first = running.stdout.readline()
+    asked = time.monotonic()
+    running.send_signal(number)
+    out, err = running.communicate(timeout=20)
+    assert time.monotonic() - asked < 5
+    assert running.returncode == code
+    done = [first.decode().strip(), *out.decode().splitlines()]
+    assert sorted(done) == [f"p/{name}" for name in pictures("p")]
+    assert len(entries("p")) == len(done) < 60
+    assert f"{len(done)} of 60 pictures are done; run the same command again to go on" in err.decode()
+    assert b"Traceback" not in err
+    again = dalle("generate", "--prompts", "p.txt")
+    assert (again.code, len(again.lines)) == (0, 60 - len(done))
+
+
+def test_a_reader_that_leaves_gets_no_traceback(dalle: Dalle):
+    Path("p.txt").write_text("".join(f"fox {k}\n" for k in range(40)), encoding="utf-8")
+    words = " ".join(f"'{word}'" for word in command("generate", "--prompts", "p.txt"))
+    done = subprocess.run(
+        ["bash", "-c", f"{words} | head -1"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env=environment(),
+        timeout=30,
+    )
+    assert (done.returncode, done.stderr, done.stdout.count(b"\n")) == (0, b"", 1)
+    assert len(entries("p")) == len(pictures("p"))
+
+
+def test_a_second_process_is_refused_by_name(dalle: Dalle, foxes):
+    presence = Presence(Path("foxes"), share=False)
+    for options in ([], ["--share"]):
+        refused = dalle("generate", "--prompts", str(foxes), *options)
+        assert refused.code == 2
+        assert f"process {os.getpid()} on" in refused.err
+    presence.leave()
+    presence = Presence(Path("foxes"), share=True)
+    assert "wait for it, or run both with --share" in dalle("generate", "--prompts", str(foxes)).err
+    assert dalle("generate", "--prompts", str(foxes), "--share").code == 0
+    presence.leave()
+
+
+def test_processes_that_share_do_everything_once():
+    Path("p.txt").write_text("".join(f"fox {k}\n" for k in range(40)), encoding="utf-8")
+    sharing = [
+        start("generate", "--prompts", "p.txt", "--share", "--size", "16", DALLE_FAKE_SECONDS="0.0005")
+        for _ in range(3)
+    ]
+    painted = [found for running in sharing for found in running.communicate(timeout=60)[0].splitlines()]
+    assert [running.returncode for running in sharing] == [0, 0, 0]
+    assert len(painted) == len(pictures("p")) == len(entries("p")) == 40
+
+
+def test_a_log_gets_sparse_lines_and_a_terminal_a_bar():
+    Path("p.txt").write_text("a fox\na dog\n", encoding="utf-8")
+    shown = on_terminal("generate", "--prompts", "p.txt", DALLE_FAKE_SECONDS="0.005")
+    assert "of 2" in shown.err
+    assert [line for line in screen(shown.err) if line] == [
+        f"p: 2 painted in {shown.err.split('painted in ')[1].split()[0]} s"
+    ]
+
+
+def test_a_batch_takes_no_more_memory_the_longer_it_is(dalle: Dalle):
+    """Threads and open files of this process, before and after."""
+    Path("p.txt").write_text("".join(f"fox {k}\n" for k in range(50)), encoding="utf-8")
+    before = (threading.active_count(), len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0)
+    assert run(["generate", "--prompts", "p.txt", "--size", "16", "--quiet"]) == 0
+    time.sleep(0.05)
+    assert before == (threading.active_count(), len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0)
