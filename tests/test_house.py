@@ -250,6 +250,7 @@ def test_a_new_option_is_a_decision():
         | (ask | model | prior | file | manners),
         "show": {"files", "--json", "--debug"},
         "replay": {"files", "--input"} | model | output | manners,
+        "check": {"folders"} | manners,
         "doctor": {"--json", "--debug"} | model,
         "models list": {"--json", "--debug"},
         "models path": {"name", "--debug"},

@@ -266,10 +266,14 @@ _Common = Mapping[str, Any]
 
 def _generate(values: Values, common: _Common, words: str | None) -> Request:
     values.needed("prompt")
+    init = values.text("init")
     assert words is not None
     return Generate(
         prompt=words,
         best_of=values.whole("best_of"),
+        negative=values.text("negative"),
+        init=_file(init) if init is not None else None,
+        strength=values.number("strength"),
         decoder=values.stage("sampler", "steps", "guidance"),
         **_prior(values),
         **common,
@@ -318,6 +322,7 @@ def _inpaint(values: Values, common: _Common, words: str | None) -> Request:
         mask=read_mask(masks, mode, invert=values.flag("invert_mask"), expand=edges),
         prompt=words,
         resample=values.whole("resample"),
+        negative=values.text("negative"),
         expand=edges,
         decoder=values.stage("sampler", "steps", "guidance"),
         **_prior(values),

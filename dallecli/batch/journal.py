@@ -157,13 +157,7 @@ class Journal:
             raise BadOutput(f"cannot look at a finished picture: {error.strerror}", where=str(path)) from error
         if (status.st_size, status.st_mtime_ns) == (entry.bytes, entry.mtime_ns):
             return True
-        return status.st_size == entry.bytes and self.same_bytes(entry)
-
-    def same_bytes(self, entry: Entry) -> bool:
-        """Whether the file has the recorded sha256; every byte is read. Raises BadOutput if it cannot be."""
-        path = self.folder / entry.file
-        with disk_errors(path), path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
+        return status.st_size == entry.bytes and same_bytes(path, entry)
 
     def _cut_torn_line(self) -> None:
         """Remove the beginning of a line that a killed process left at the end."""
@@ -179,6 +173,15 @@ class Journal:
             end = start
         if end < size:
             os.ftruncate(self._file, end)
+
+
+def same_bytes(path: Path, entry: Entry) -> bool:
+    """Whether a file has the recorded sha256; every byte is read. Raises BadOutput if it cannot be."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
+    except OSError as error:
+        raise BadOutput(f"a finished picture cannot be read: {error.strerror}", where=str(path)) from error
 
 
 def read_journal(folder: Path) -> Iterator[Entry]:

@@ -15,6 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dallecli import __version__
+from dallecli.cli.check import check
 from dallecli.cli.display import SIGPIPE, Stopped, complain, emit_line, report
 from dallecli.cli.doctor import doctor
 from dallecli.cli.edit import edit
@@ -58,7 +59,7 @@ def build(*, completion: bool = False) -> typer.Typer:
         epilog=EPILOG,
     )
     app.callback()(root)
-    for command in (generate, vary, interpolate, inpaint, edit, rank, embed, show, replay):
+    for command in (generate, vary, interpolate, inpaint, edit, rank, embed, show, replay, check):
         app.command(cls=SectionedCommand)(command)
     app.add_typer(models, name="models", cls=SectionedGroup)
     app.command(cls=SectionedCommand)(doctor)

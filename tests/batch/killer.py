@@ -126,7 +126,7 @@ def main() -> None:
         paintings = (folder / "painted").read_text().splitlines()
         most_again = max(most_again, len(paintings) - ITEMS)
         point += step
-    print(json.dumps({"points": tried, "wrong": wrong, "most_painted_again": most_again}))
+    sys.stdout.write(json.dumps({"points": tried, "wrong": wrong, "most_painted_again": most_again}) + "\n")
 
 
 if __name__ == "__main__":

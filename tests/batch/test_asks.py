@@ -135,11 +135,12 @@ def test_a_name_may_be_this(name):
     assert checked_name(name) == name
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["", " ", "/etc/x", "../x", "a/../x", "a/./x", "a//b", "x/", ".", ".hidden", "C:x", "a\\b", "a\0b", "a\x1b[2Jb"]
-    + ["a\u202eb", "con", "NUL.txt", "a/lpt1", "x.", "x ", "a*", "x" * 201, "森" * 67, "a/" * 9 + "x", "\ud800"],
-)
+OUTSIDE = ["/etc/x", "../x", "a/../x", "a/./x", "a//b", "x/", ".", "C:x", "a\\b", "a/" * 9 + "x"]
+UNSOUND = ["", " ", "a\0b", "a\x1b[2Jb", "a\u202eb", "\ud800", "a*", "x.", "x ", ".hidden", "x" * 201, "森" * 67]
+RESERVED = ["con", "NUL.txt", "a/lpt1"]
+
+
+@pytest.mark.parametrize("name", [*OUTSIDE, *UNSOUND, *RESERVED])
 def test_a_name_may_not_be_this(name):
     with pytest.raises(RequestError, match="the name"):
         checked_name(name)

@@ -29,9 +29,9 @@ def kill(folder: Path, *arguments: str) -> dict[str, object]:
 
 
 def test_nothing_is_lost_torn_or_done_twice_at_some_points(tmp_path):
-    found = kill(tmp_path, "3", "17")
+    found = kill(tmp_path, "5", "31")
     assert found["wrong"] == []
-    assert int(str(found["points"])) >= 5
+    assert int(str(found["points"])) >= 3
     assert int(str(found["most_painted_again"])) <= 9
 
 
@@ -39,6 +39,5 @@ def test_nothing_is_lost_torn_or_done_twice_at_some_points(tmp_path):
 @pytest.mark.parametrize("double", [[], ["double"]], ids=["once", "twice"])
 def test_nothing_is_lost_torn_or_done_twice_at_any_point(tmp_path, double):
     found = kill(tmp_path, "1", "1", *double)
-    print(found)
     assert found["wrong"] == []
     assert int(str(found["points"])) >= 100

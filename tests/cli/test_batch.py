@@ -341,10 +341,52 @@ def test_a_log_gets_sparse_lines_and_a_terminal_a_bar():
     ]
 
 
-def test_a_batch_takes_no_more_memory_the_longer_it_is(dalle: Dalle):
-    """Threads and open files of this process, before and after."""
+def test_a_batch_leaves_no_threads_and_no_open_files():
+    def held() -> tuple[int, int]:
+        return threading.active_count(), len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
+
     Path("p.txt").write_text("".join(f"fox {k}\n" for k in range(50)), encoding="utf-8")
-    before = (threading.active_count(), len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0)
+    before = held()
     assert run(["generate", "--prompts", "p.txt", "--size", "16", "--quiet"]) == 0
     time.sleep(0.05)
-    assert before == (threading.active_count(), len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0)
+    assert held() == before
+
+
+# dalle check
+
+
+def test_check_finds_what_is_missing_changed_or_failed(dalle: Dalle, foxes):
+    assert dalle("generate", "--prompts", str(foxes)).code == 0
+    good = dalle("check", "foxes")
+    assert (good.code, good.out, good.err) == (0, b"", "foxes: 3 intact\n")
+    names = pictures("foxes")
+    (Path("foxes") / names[0]).unlink()
+    changed = Path("foxes/red.png")
+    stamp = changed.stat().st_mtime_ns
+    data = bytearray(changed.read_bytes())
+    data[-20] ^= 1
+    changed.write_bytes(data)
+    os.utime(changed, ns=(stamp, stamp))  # as bits rot: nothing but the bytes tells
+    bad = dalle("check", "foxes")
+    assert bad.code == 1
+    assert sorted(bad.lines) == ["changed: foxes/red.png", f"missing: foxes/{names[0]}"]
+    assert "2 pictures are not as the journal says" in bad.err
+    findings = {found["path"]: found["finding"] for found in dalle("check", "foxes", "--json").objects}
+    assert findings == {"foxes/red.png": "changed", f"foxes/{names[0]}": "missing", f"foxes/{names[1]}": "intact"}
+
+
+def test_check_needs_a_journal(dalle: Dalle):
+    assert "there is no journal here" in dalle("check", ".").err
+
+
+def test_a_torn_last_line_is_cut_and_damage_is_passed_over(dalle: Dalle, foxes):
+    assert dalle("generate", "--prompts", str(foxes)).code == 0
+    journal = Path("foxes/journal.jsonl")
+    whole = journal.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    journal.write_bytes(lines[0] + b"\x00garbage\xff\n[]\n" + lines[1] + lines[2][:50])
+    again = dalle("generate", "--prompts", str(foxes))
+    # The third is there, as its recipe says, so it is taken for what it is.
+    assert (again.code, len(again.lines)) == (0, 1)
+    assert journal.read_bytes().endswith(b"}\n")
+    assert dalle("check", "foxes").err == "foxes: 3 intact\n"
