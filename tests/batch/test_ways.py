@@ -1,0 +1,254 @@
+"""However a file is painted, with the starter: its pictures are the same to the last bit."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from dallecli.batch.asks import Reader
+from dallecli.batch.journal import Journal
+from dallecli.batch.presence import Presence
+from dallecli.batch.prompt_file import PromptFile
+from dallecli.batch.runner import Batch, Runner, Tally, survey, write_failures
+from dallecli.batch.wildcards import Wildcards
+from dallecli.engine import FakeEngine, Progress
+from dallecli.errors import NonFinite, OutOfMemory
+from dallecli.picture import Picture
+from dallecli.studio import LocalEngine
+
+LINES = [
+    '{"prompt": "a red car", "seed": 1, "n": 2}',
+    '{"prompt": "a {tree|house} in the snow", "seed": 3}',
+    '{"prompt": "a dog", "seed": 4, "steps": 3}',
+]
+FAST = {
+    "model": "starter",
+    "size": 16,
+    "steps": 2,
+    "prior_steps": 2,
+    "prior_candidates": 1,
+    "dtype": "fp32",
+    "device": "cpu",
+}
+
+
+class Quiet:
+    """Hears everything and says nothing; may throw something after so many pictures."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.stop_after = stop_after
+        self.errors: list[Exception] = []
+
+    def bad(self, line: Any) -> None:
+        raise AssertionError(line)
+
+    def warn(self, line: int, text: str) -> None:
+        pass
+
+    def checked(self, survey: Any) -> None:
+        pass
+
+    def step(self, progress: Progress, tally: Tally) -> None:
+        if self.stop_after is not None and tally.done >= self.stop_after:
+            raise KeyboardInterrupt
+
+    def done(self, item: Any, picture: Picture, path: Path, tally: Tally) -> None:
+        pass
+
+    def failed(self, item: Any, error: Exception, tally: Tally) -> None:
+        self.errors.append(error)
+
+
+def paint(
+    engine: Any, lines: list[str], folder: Path, watcher: Quiet | None = None, *, defaults: Any = FAST, **changes: Any
+) -> Tally:
+    source = folder.with_suffix(".jsonl")
+    source.write_text("\n".join(lines), encoding="utf-8")
+    folder.mkdir(exist_ok=True)
+    watcher = watcher if watcher is not None else Quiet()
+    with closing(PromptFile(str(source), "prompt")) as file:
+        reader = Reader(command="generate", defaults=defaults, wildcards=Wildcards(Path()))
+        batch = replace(Batch(file=file, reader=reader, folder=folder), **changes)
+        presence = Presence(folder, share=batch.share)
+        try:
+            with closing(Journal(folder)) as journal:
+                tally = Runner(batch, engine, journal, presence, watcher, survey(batch, engine, watcher)).run()
+                write_failures(folder, [], journal)
+                return tally
+        finally:
+            presence.leave()
+
+
+def hashes(folder: Path) -> list[str]:
+    """Of the pictures, sorted; the names have the numbers of lines in them, which may differ."""
+    return sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.png"))
+
+
+@pytest.fixture(scope="module")
+def engine() -> LocalEngine:
+    return LocalEngine()
+
+
+@pytest.fixture(scope="module")
+def reference(engine, tmp_path_factory) -> list[str]:
+    folder = tmp_path_factory.mktemp("reference") / "o"
+    paint(engine, LINES, folder)
+    return hashes(folder)
+
+
+def test_in_one_go_there_are_four_different_pictures(reference):
+    assert len(set(reference)) == 4
+
+
+def _reversed(engine: LocalEngine, folder: Path) -> None:
+    paint(engine, LINES[::-1], folder)
+
+
+def _line_by_line(engine: LocalEngine, folder: Path) -> None:
+    for line in LINES:
+        paint(engine, [line], folder)
+
+
+def _resumed(engine: LocalEngine, folder: Path) -> None:
+    for stop_after in (1, 1):
+        with pytest.raises(KeyboardInterrupt):
+            paint(engine, LINES, folder, Quiet(stop_after))
+    paint(engine, LINES, folder)
+
+
+def _sharded(engine: LocalEngine, folder: Path) -> None:
+    for part in range(3):
+        paint(engine, LINES, folder, share=True, shard=(part, 3))
+
+
+def _shared(engine: LocalEngine, folder: Path) -> None:
+    paint(engine, LINES, folder, share=True)
+
+
+def _two_threads(engine: LocalEngine, folder: Path) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        paint(engine, LINES, folder)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _lost_and_found(engine: LocalEngine, folder: Path) -> None:
+    paint(engine, LINES, folder)
+    sorted(folder.glob("*.png"))[2].unlink()
+    paint(engine, LINES, folder)
+
+
+def _one_by_one_by_hand(engine: LocalEngine, folder: Path) -> None:
+    from dallecli.request import Generate, Stage
+
+    folder.mkdir()
+    asked = [("a red car", 1, 2), ("a red car", 2, 2), ("a dog", 4, 3)]
+    asked.append((Wildcards(Path()).template("a {tree|house} in the snow").chosen(3), 3, 2))
+    for k, (prompt, seed, steps) in enumerate(asked):
+        stage = Stage(steps=2)
+        request = Generate(
+            prompt=prompt,
+            seed=seed,
+            model="starter",
+            size=16,
+            prior=stage,
+            prior_candidates=1,
+            decoder=Stage(steps=steps),
+            device="cpu",
+            dtype="fp32",
+        )
+        (picture,) = engine.paint(engine.resolve(request), lambda step: None)
+        (folder / f"{k}.png").write_bytes(picture.encode("png"))
+
+
+WAYS = [_reversed, _line_by_line, _resumed, _sharded, _shared, _two_threads, _lost_and_found, _one_by_one_by_hand]
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__.strip("_"))
+def test_every_way_gives_the_same_bytes(engine, reference, tmp_path, way: Callable[[LocalEngine, Path], None]):
+    way(engine, tmp_path / "o")
+    assert hashes(tmp_path / "o") == reference
+
+
+def test_groups_are_filled_up_so_that_order_and_resuming_change_nothing(tmp_path):
+    together = LocalEngine(batch=2)
+    lines = [LINES[1], '{"prompt": "a cat", "seed": 7}', '{"prompt": "a red car", "seed": 2}']
+    paint(together, lines, tmp_path / "once")
+    paint(together, lines[::-1], tmp_path / "reversed")
+    assert hashes(tmp_path / "once") == hashes(tmp_path / "reversed")
+    assert len(set(hashes(tmp_path / "once"))) == 3
+
+
+# What goes wrong
+
+
+class Faulty(FakeEngine):
+    """Paints groups, as far as its memory goes, and one prompt never."""
+
+    def __init__(self, most: int = 99, broken: str = "") -> None:
+        super().__init__()
+        self.most = most
+        self.broken = broken
+        self.sizes: list[int] = []
+
+    def paint_together(self, recipes: Any, progress: Any) -> Iterator[Picture]:
+        self.sizes.append(len(recipes))
+        if len(recipes) > self.most:
+            raise OutOfMemory("there is not enough memory")
+        if self.broken in [recipe.prompt for recipe in recipes]:
+            raise NonFinite("the decoder gave numbers that are not finite")
+        yield from super().paint_together(recipes, progress)
+
+
+def prompts(count: int) -> list[str]:
+    return [f'{{"prompt": "fox {k}", "size": 16}}' for k in range(count)]
+
+
+def test_prompts_of_many_lines_are_painted_together(tmp_path):
+    engine = Faulty()
+    tally = paint(engine, prompts(10), tmp_path / "o", defaults={"model": "fake"})
+    assert (tally.done, engine.sizes) == (10, [4, 4, 2])
+
+
+def test_like_is_painted_with_like(tmp_path):
+    engine = Faulty()
+    lines = [f'{{"prompt": "fox {k}", "steps": {5 + k % 2}}}' for k in range(8)]
+    paint(engine, lines, tmp_path / "o", defaults={"model": "fake"})
+    assert engine.sizes == [4, 4]
+
+
+def test_one_that_fails_does_not_take_the_others_along(tmp_path):
+    watcher = Quiet()
+    tally = paint(Faulty(broken="fox 2"), prompts(6), tmp_path / "o", watcher, defaults={"model": "fake"})
+    assert (tally.done, tally.failed) == (5, 1)
+    assert [type(error) for error in watcher.errors] == [NonFinite]
+    assert '"prompt": "fox 2"' in (tmp_path / "o" / "failed.jsonl").read_text()
+    again = paint(Faulty(), prompts(6), tmp_path / "o", defaults={"model": "fake"}, retry_failed=True)
+    assert (again.done, again.there) == (1, 5)
+
+
+@pytest.mark.parametrize("most", [1, 2, 3])
+def test_where_memory_is_short_all_pictures_are_made_nevertheless(tmp_path, most):
+    tally = paint(Faulty(most=most), prompts(7), tmp_path / "o", defaults={"model": "fake"})
+    assert (tally.done, tally.failed) == (7, 0)
+
+
+def test_where_there_is_no_memory_at_all_nothing_is_gone_through(tmp_path):
+    with pytest.raises(OutOfMemory):
+        paint(Faulty(most=0), prompts(7), tmp_path / "o", defaults={"model": "fake"})
+
+
+def test_finished_pictures_are_published_when_something_ends_the_run(tmp_path):
+    engine = FakeEngine()
+    with pytest.raises(KeyboardInterrupt):
+        paint(engine, prompts(30), tmp_path / "o", Quiet(stop_after=3), defaults={"model": "fake"})
+    kept = len(hashes(tmp_path / "o"))
+    assert 3 <= kept < 30
+    assert paint(engine, prompts(30), tmp_path / "o", defaults={"model": "fake"}).there == kept
