@@ -48,14 +48,22 @@ EMBEDDED_BYTES: Final = 8192
 """An embedding in a file no larger than this travels inside the recipe; with its noise it is larger."""
 
 STRENGTH: Final = 0.4
+INIT_STRENGTH: Final = 0.3
+"""How much of a picture is painted over if nothing is asked, as in diffusers' KandinskyV22Img2ImgPipeline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generating:
-    """The settings of `generate`. `kept` are the seeds of the pictures that the best of `best_of` turned out to be."""
+    """The settings of `generate`. `kept` are the seeds of the pictures that the best of `best_of` turned out to be.
+
+    `negative` is "" where nothing is to be avoided. `strength` says how much of the one input is painted over; it is
+    None where there is no input.
+    """
 
     best_of: int | None = None
     kept: tuple[int, ...] | None = None
+    negative: str = ""
+    strength: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +89,7 @@ class Inpainting:
     mask: Mask | None
     resample: int
     expand: Edges
+    negative: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +156,8 @@ class Recipe:
         if isinstance(settings, Generating) and settings.best_of is not None:
             if settings.kept is None:
                 raise ValueError("which pictures are the best is known when all are painted")
-            return replace(self, seed=settings.kept[k], count=1, settings=Generating())
+            one = replace(settings, best_of=None, kept=None)
+            return replace(self, seed=settings.kept[k], count=1, settings=one)
         if isinstance(settings, Interpolating) and settings.positions is not None and len(settings.positions) > 1:
             return replace(self, count=1, settings=replace(settings, positions=(settings.positions[k],)))
         if isinstance(settings, Editing) and len(settings.strengths) > 1:
@@ -168,7 +178,8 @@ class Recipe:
         """Of a best-of the recipe of all pictures that are painted; any other recipe is that already."""
         if not isinstance(self.settings, Generating) or self.settings.best_of is None:
             return self
-        return replace(self, count=self.settings.best_of, settings=Generating())
+        everything = replace(self.settings, best_of=None, kept=None)
+        return replace(self, count=self.settings.best_of, settings=everything)
 
     def keeping(self, seeds: tuple[int, ...]) -> "Recipe":
         """A best-of that knows its outcome, best first; any other recipe as it is."""
@@ -210,9 +221,9 @@ class Recipe:
     @property
     def title(self) -> str:
         """A few words for a file's name and a progress bar: the prompt, or what was done to which input."""
-        names = [_title(source) for source in self.inputs]
         if isinstance(self.settings, Generating):
             return self.prompt
+        names = [_title(source) for source in self.inputs]
         if isinstance(self.settings, Interpolating):
             return " to ".join([names[0], names[-1]] if len(names) > 2 else names)
         if isinstance(self.settings, Editing):
@@ -421,15 +432,25 @@ def request_of(recipe: Recipe) -> Request:
     if isinstance(settings, Generating):
         if settings.kept is not None and len(settings.kept) != recipe.count:
             raise BadRecipe(f"the recipe has {recipe.count} pictures and {len(settings.kept)} seeds")
-        return Generate(prompt=recipe.prompt, best_of=settings.best_of, **common)
+        if len(recipe.inputs) != (0 if settings.strength is None else 1):
+            raise BadRecipe(f"the recipe has {len(recipe.inputs)} inputs and the strength {settings.strength}")
+        return Generate(
+            prompt=recipe.prompt,
+            best_of=settings.best_of,
+            negative=settings.negative if settings.negative else None,
+            init=recipe.inputs[0] if recipe.inputs else None,
+            strength=settings.strength,
+            **common,
+        )
     if not recipe.inputs:
         raise BadRecipe(f"the recipe says {recipe.task}, and not what")
     image = recipe.inputs[0]
     if isinstance(settings, Varying):
         return Vary(image=image, prompt=prompt, fidelity=settings.fidelity, inverting=inverting, **common)
     if isinstance(settings, Inpainting):
-        resample, expand = settings.resample, settings.expand
-        return Inpaint(image=image, mask=settings.mask, prompt=prompt, resample=resample, expand=expand, **common)
+        negative = settings.negative if settings.negative else None
+        how: dict[str, Any] = {"mask": settings.mask, "resample": settings.resample, "expand": settings.expand}
+        return Inpaint(image=image, prompt=prompt, negative=negative, **how, **common)
     path = settings.positions if isinstance(settings, Interpolating) else settings.strengths
     if path is not None and len(path) > 1:
         if len(path) != recipe.count:
@@ -452,7 +473,7 @@ _RECIPE_STAGES: Final = ("prior", INVERSION, *STAGES[1:])
 
 def _inputs(request: Request) -> tuple[Source, ...]:
     if isinstance(request, Generate):
-        return ()
+        return () if request.init is None else (request.init.recorded(),)
     if isinstance(request, Interpolate):
         return tuple(end.recorded() for end in request.ends)
     return (request.image.recorded(),)
@@ -461,7 +482,8 @@ def _inputs(request: Request) -> tuple[Source, ...]:
 def _settings(request: Request, spec: Defaults) -> tuple[Settings, int]:
     """The settings of a request's task, and the number of its pictures."""
     if isinstance(request, Generate):
-        return Generating(best_of=request.best_of), request.count
+        strength = request.strength if request.strength is not None or request.init is None else INIT_STRENGTH
+        return Generating(best_of=request.best_of, negative=_said(request.negative), strength=strength), request.count
     if isinstance(request, Vary):
         return Varying(fidelity=request.fidelity), request.count
     if isinstance(request, Inpaint):
@@ -469,7 +491,8 @@ def _settings(request: Request, spec: Defaults) -> tuple[Settings, int]:
         if mask is not None:
             mask = replace(mask, files=tuple(file.recorded() for file in mask.files))
         resample = request.resample if request.resample is not None else spec.resample
-        return Inpainting(mask=mask, resample=resample, expand=request.expand), request.count
+        negative = _said(request.negative)
+        return Inpainting(mask=mask, resample=resample, expand=request.expand, negative=negative), request.count
     if isinstance(request, Edit):
         strength = request.strength if request.strength is not None else STRENGTH
         strengths = (strength,) if request.sweep is None else tuple(strength * t for t in _evenly(request.sweep))
@@ -482,6 +505,10 @@ def _settings(request: Request, spec: Defaults) -> tuple[Settings, int]:
         weights = tuple(weight / math.fsum(weights) for weight in weights)
     settings = Interpolating(positions=positions, weights=weights, noise=request.noise)
     return settings, max(request.count, len(positions) if positions is not None else 1)
+
+
+def _said(text: str | None) -> str:
+    return text if text is not None else ""
 
 
 def _evenly(count: int) -> tuple[float, ...]:
@@ -514,7 +541,10 @@ def _source_to_dict(source: Source) -> dict[str, Any]:
 def _settings_to_dict(settings: Settings) -> dict[str, Any]:
     if isinstance(settings, Generating):
         kept = None if settings.kept is None else list(settings.kept)
-        return {"best_of": settings.best_of, "kept": kept}
+        facts: dict[str, Any] = {"best_of": settings.best_of, "kept": kept}
+        if settings.negative:
+            facts["negative"] = settings.negative
+        return facts if settings.strength is None else facts | {"strength": settings.strength}
     if isinstance(settings, Varying):
         return {"fidelity": settings.fidelity}
     if isinstance(settings, Interpolating):
@@ -534,13 +564,19 @@ def _settings_to_dict(settings: Settings) -> dict[str, Any]:
             },
             "resample": settings.resample,
             "expand": {"left": edges.left, "top": edges.top, "right": edges.right, "bottom": edges.bottom},
+            **({"negative": settings.negative} if settings.negative else {}),
         }
     return {"before": settings.before, "after": settings.after, "strengths": list(settings.strengths)}
 
 
 def _read_generating(reader: "_Reader") -> Generating:
     kept = reader.take_list("kept", int, optional=True)
-    settings = Generating(best_of=reader.take_whole("best_of"), kept=kept)
+    settings = Generating(
+        best_of=reader.take_whole("best_of"),
+        kept=kept,
+        negative=reader.take_if_there("negative"),
+        strength=reader.take_number("strength") if "strength" in reader.data else None,
+    )
     reader.finish()
     return settings
 
@@ -566,7 +602,8 @@ def _read_inpainting(reader: "_Reader") -> Inpainting:
     edges = reader.take_object("expand")
     expand = Edges(**{name: edges.take(name, int) for name in ("left", "top", "right", "bottom")})
     edges.finish()
-    settings = Inpainting(mask=mask, resample=reader.take("resample", int), expand=expand)
+    resample, negative = reader.take("resample", int), reader.take_if_there("negative")
+    settings = Inpainting(mask=mask, resample=resample, expand=expand, negative=negative)
     reader.finish()
     return settings
 
@@ -651,6 +688,10 @@ class _Reader:
             del self.data[key]
             return None
         return self.take(key, str)
+
+    def take_if_there(self, key: str) -> str:
+        """A text, "" if there is none: for what was added after files had been written without it."""
+        return self.take(key, str) if key in self.data else ""
 
     def take_number(self, key: str) -> float:
         return float(self.take(key, int) if isinstance(self.data.get(key), int) else self.take(key, float))

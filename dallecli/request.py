@@ -132,23 +132,42 @@ class Ask:
 class Generate(Ask):
     """Paint `count` pictures of a sentence; with `best_of`, paint so many and keep the `count` that fit it best.
 
-    Raises: PromptError, and as `Ask`.
+    `negative` says what the pictures are led away from. `init` is a picture that is painted over instead of noise, and
+    `strength`, above 0 and up to 1, how much of it is (SDEdit, Meng et al. 2022).
+
+    Raises: BadInput, BadSetting, PromptError, and as `Ask`.
     """
 
     prompt: str
     best_of: int | None = None
+    negative: str | None = None
+    init: Source | None = None
+    strength: float | None = None
 
     def __post_init__(self) -> None:
         Ask.__post_init__(self)
         check_prompt(self.prompt)
+        if self.negative is not None:
+            check_prompt(self.negative)
+        if self.init is not None and self.init.kind != "picture":
+            raise BadInput("only a picture can be painted over", where=_place(self.init))
+        if self.strength is not None:
+            if self.init is None:
+                raise BadSetting("a strength is for a picture to start from", hint="name it: --init PICTURE")
+            if not 0 < self.strength <= 1:  # NaN is not
+                raise BadSetting(f"the strength is {self.strength:g}", hint="it is above 0, and goes up to 1")
         if self.best_of is not None:
             _check_range("--best-of", self.best_of, self.count, COUNT_LIMIT)
             if self.seed is not None:
                 _check_range("the seed", self.seed, 0, SEED_LIMIT - self.best_of)
 
     @property
+    def sources(self) -> tuple[Source, ...]:
+        return () if self.init is None else (self.init,)
+
+    @property
     def texts(self) -> tuple[str, ...]:
-        return (self.prompt,)
+        return (self.prompt,) if self.negative is None else (self.prompt, self.negative)
 
     @property
     def imagines(self) -> bool:
@@ -302,7 +321,8 @@ class Inpaint(Ask):
     """Repaint a part of a picture and keep every pixel of the rest; with `expand`, also paint beyond its edges.
 
     A mask of None repaints what is added by `expand`, and only that. `resample` is how often each step is taken, with
-    noise added again in between, so that the new part gets to know the old one (RePaint; 1 is off).
+    noise added again in between, so that the new part gets to know the old one (RePaint; 1 is off). `negative` says
+    what the new part is led away from, and needs a prompt beside it.
 
     Raises: BadInput, BadMask, BadSetting, PromptError, and as `Ask`.
     """
@@ -311,6 +331,7 @@ class Inpaint(Ask):
     mask: Mask | None
     prompt: str | None = None
     resample: int | None = None
+    negative: str | None = None
     expand: Edges = field(default_factory=Edges)
 
     def __post_init__(self) -> None:
@@ -321,6 +342,10 @@ class Inpaint(Ask):
             raise BadMask("nothing was marked for repainting", hint="--mask FILE, --mask x,y,w,h or --expand left=64")
         if self.prompt is not None:
             check_prompt(self.prompt)
+        if self.negative is not None:
+            check_prompt(self.negative)
+            if self.prompt is None:
+                raise BadSetting("a negative prompt does not say what to paint", hint="give a --prompt as well")
         if self.resample is not None:
             _check_range("the number of resamplings", self.resample, 1, RESAMPLE_LIMIT)
 
@@ -330,7 +355,7 @@ class Inpaint(Ask):
 
     @property
     def texts(self) -> tuple[str, ...]:
-        return () if self.prompt is None else (self.prompt,)
+        return tuple(text for text in (self.prompt, self.negative) if text is not None)
 
     @property
     def imagines(self) -> bool:

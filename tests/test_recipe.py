@@ -62,6 +62,8 @@ VERBS = {
     "edit": Edit(model="two-step", image=FOX, before="a fox", after="a cat"),
     "sweep": Edit(model="two-step", image=FOX, before="a fox", after="a cat", strength=0.5, sweep=3),
     "best": Generate(model="two-step", prompt="a fox", count=2, best_of=5),
+    "over": Generate(model="two-step", prompt="a fox", negative="a cat", init=FOX, strength=0.7, count=2),
+    "instead": Inpaint(model="two-step", image=FOX, mask=Mask(), prompt="a fox", negative="a cat"),
 }
 
 
@@ -140,6 +142,34 @@ def test_a_single_picture_of_every_task_is_a_recipe_of_one(name):
         assert request_of(single).count == 1
     with pytest.raises(IndexError):
         recipe.single(recipe.count)
+
+
+def test_the_best_of_many_are_led_away_and_painted_over_like_any_others():
+    recipe = fill(replace(VERBS["over"], best_of=5), _Spec(), "", 7)
+    alone = Generating(negative="a cat", strength=0.7)
+    assert recipe.candidates().settings == alone
+    assert recipe.keeping((9, 8)).single(1).settings == alone
+    assert recipe.alike is None
+
+
+def test_a_picture_is_painted_over_by_a_third_if_nothing_is_asked():
+    assert fill(replace(VERBS["over"], strength=None), _Spec(), "", 7).settings == Generating(
+        negative="a cat", strength=0.3
+    )
+
+
+def test_recipes_from_before_negative_prompts_are_read():
+    assert "negative" not in _fill().to_json()
+    assert "strength" not in _fill().to_json()
+    assert Recipe.from_json(_fill().to_json()).settings == Generating()
+
+
+@pytest.mark.parametrize("alone", ["picture", "strength"])
+def test_a_strength_and_a_picture_go_together(alone):
+    recipe = fill(VERBS["over"], _Spec(), "", 7)
+    missing = {"inputs": ()} if alone == "strength" else {"settings": Generating()}
+    with pytest.raises(BadRecipe, match="inputs and the strength"):
+        request_of(replace(recipe, **missing))
 
 
 def test_frames_share_their_seed_and_pictures_do_not():

@@ -150,6 +150,26 @@ def test_every_task_checks_what_is_common_to_all():
         _between(FOX, CAT, frames=3, size=0)
 
 
+def test_only_a_picture_is_painted_over_and_with_some_strength():
+    assert _ask(init=FOX, strength=1.0).sources == (FOX,)
+    with pytest.raises(BadInput, match="only a picture"):
+        _ask(init=CAT)
+    with pytest.raises(BadSetting, match="a strength is for a picture"):
+        _ask(strength=0.5)
+    for strength in (0.0, -0.1, 1.1, float("nan")):
+        with pytest.raises(BadSetting, match="the strength is"):
+            _ask(init=FOX, strength=strength)
+
+
+def test_what_is_to_be_avoided_is_read_as_well():
+    assert _ask(negative="a cat").texts == ("a red fox", "a cat")
+    assert _inpaint(prompt="a fox", negative="a cat").texts == ("a fox", "a cat")
+    with pytest.raises(BadSetting, match="does not say what to paint"):
+        _inpaint(negative="a cat")
+    with pytest.raises(PromptError):
+        _ask(negative=" ")
+
+
 def test_the_best_of_fewer_than_asked_cannot_be_kept():
     assert _ask(count=4, best_of=4).best_of == 4
     with pytest.raises(BadSetting, match="--best-of is 3"):

@@ -7,6 +7,9 @@ def generate(
     prompts: options.Prompts = None,
     num: options.Num = 1,
     best_of: options.BestOf = None,
+    negative: options.Negative = None,
+    init: options.Init = None,
+    strength: options.Strength = None,
     seed: options.Seed = None,
     size: options.Size = None,
     strict: options.Strict = False,
@@ -37,6 +40,7 @@ def generate(
     force: options.Force = False,
     preview: options.Preview = False,
     dry_run: options.DryRun = False,
+    no_history: options.NoHistory = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -51,13 +55,16 @@ def generate(
       dalle generate "a red car at the beach"
       dalle generate "a red apple" "a blue apple" -n 4 --seed 7 --layout files
       dalle generate "a dog on a chair" -n 2 --best-of 16
+      dalle generate "a cat, oil on canvas" --init cat.jpg --strength 0.4
       dalle generate --prompts prompts.jsonl --out pictures
       echo "a castle in the forest" | dalle generate -o - > castle.png
     """
+    from dallecli.arguments import check_one_stdin, read_files
     from dallecli.cli.output import plan
     from dallecli.cli.painting import foretell, paint_all
     from dallecli.cli.prompts import Manner, read_prompts
     from dallecli.request import Generate, Stage
+    from dallecli.source import STDIN
 
     manner = Manner(
         prompts=prompts_file,
@@ -80,6 +87,9 @@ def generate(
             {
                 "n": num,
                 "best_of": best_of,
+                "negative": negative,
+                "init": init,
+                "strength": strength,
                 "seed": seed,
                 "size": size,
                 "strict": strict,
@@ -103,8 +113,13 @@ def generate(
             preview=preview,
             as_json=json,
             quiet=quiet,
+            history=not no_history,
         )
         return
+    picture = None
+    if init is not None:
+        check_one_stdin([init], prompts if prompts else [STDIN])
+        (picture,) = read_files([init])
     texts = read_prompts(prompts if prompts is not None else [])
     requests = [
         Generate(
@@ -113,6 +128,9 @@ def generate(
             seed=seed,
             count=num,
             best_of=best_of,
+            negative=negative,
+            init=picture,
+            strength=strength,
             size=size,
             prior=Stage(steps=prior_steps, guidance=prior_guidance),
             decoder=Stage(sampler=sampler, steps=steps, guidance=guidance),
@@ -138,4 +156,4 @@ def generate(
         results=len(texts),
         as_json=json,
     )
-    paint_all(requests, target, memory=memory, preview=preview, as_json=json, quiet=quiet)
+    paint_all(requests, target, memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)

@@ -18,6 +18,7 @@ def inpaint(
     expand: options.Expand = None,
     show_mask: options.ShowMask = False,
     prompt: options.Prompt = None,
+    negative: options.Negative = None,
     num: options.Num = 1,
     seed: options.Seed = None,
     size: options.Size = None,
@@ -41,6 +42,7 @@ def inpaint(
     no_metadata: options.NoMetadata = False,
     force: options.Force = False,
     preview: options.Preview = False,
+    no_history: options.NoHistory = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -69,6 +71,7 @@ def inpaint(
         image=source,
         mask=read_mask(mask if mask is not None else [], mask_mode, invert=invert_mask, expand=edges),
         prompt=prompt,
+        negative=negative,
         resample=resample,
         expand=edges,
         model=model,
@@ -96,7 +99,7 @@ def inpaint(
     if show_mask:
         _show_mask(request, target, preview=preview, as_json=json, quiet=quiet)
     else:
-        paint_all([request], target, memory=memory, preview=preview, as_json=json, quiet=quiet)
+        paint_all([request], target, memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)
 
 
 def _show_mask(request: "Inpaint", output: "Output", *, preview: bool, as_json: bool, quiet: bool) -> None:

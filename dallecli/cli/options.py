@@ -72,6 +72,19 @@ Prompt = Annotated[
     str | None,
     typer.Option("--prompt", "-p", metavar="TEXT", help="Words for what is painted.", rich_help_panel=PICTURES),
 ]
+Negative = Annotated[
+    str | None,
+    typer.Option("--negative", metavar="TEXT", help="Words for what should not be painted.", rich_help_panel=PICTURES),
+]
+Init = Annotated[
+    str | None,
+    typer.Option(
+        "--init",
+        metavar="IMAGE",
+        help="A picture to paint over, with --strength; - is stdin.",
+        rich_help_panel=PICTURES,
+    ),
+]
 Fidelity = Annotated[
     float | None,
     typer.Option(
@@ -428,6 +441,9 @@ Shard = Annotated[
     typer.Option("--shard", metavar="I/N", help="Only the I-th of N parts of the work, from 1.", rich_help_panel=BATCH),
 ]
 
+NoHistory = Annotated[
+    bool, typer.Option("--no-history", help="Do not remember this in `dalle history`.", rich_help_panel=MANNERS)
+]
 Json = Annotated[
     bool,
     typer.Option(

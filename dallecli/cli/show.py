@@ -79,13 +79,17 @@ def _rows(recipe: "Recipe", file: str) -> list[tuple[str, str]]:
 
 def _subject(recipe: "Recipe") -> list[tuple[str, str]]:
     """What the task was done to, and how."""
-    from dallecli.recipe import Editing, Inpainting, Interpolating, Varying
+    from dallecli.recipe import Editing, Generating, Inpainting, Interpolating, Varying
 
     rows = [("from", _input(source)) for source in recipe.inputs]
     if recipe.prompt:
         rows.append(("prompt", recipe.prompt))
     settings = recipe.settings
-    if isinstance(settings, Varying) and settings.fidelity is not None:
+    if isinstance(settings, Generating | Inpainting) and settings.negative:
+        rows.append(("away from", settings.negative))
+    if isinstance(settings, Generating) and settings.strength is not None:
+        rows.append(("strength", f"{settings.strength:g}"))
+    elif isinstance(settings, Varying) and settings.fidelity is not None:
         rows.append(("fidelity", f"{settings.fidelity:g}"))
     elif isinstance(settings, Interpolating):
         numbers = settings.positions if settings.positions is not None else settings.weights

@@ -21,9 +21,9 @@ from dallecli.embedding_file import Embedded, read_embedding
 from dallecli.engine import Progress
 from dallecli.picture import Picture
 from dallecli.pipelines.embedding import Embedding, blend, cosine, slerp, slerp_rows, turned
-from dallecli.pipelines.model import Hole, Model, Watch, Words
+from dallecli.pipelines.model import Beginning, Hole, Model, Watch, Words
 from dallecli.reading import read_picture
-from dallecli.recipe import Editing, Inpainting, Interpolating, Recipe, Varying
+from dallecli.recipe import Editing, Generating, Inpainting, Interpolating, Recipe, Varying
 from dallecli.request import INVERSION, Embed, StageSettings
 from dallecli.source import Source
 
@@ -37,13 +37,20 @@ and nobody else's draws are the same."""
 def generate(
     model: Model[Words], recipe: Recipe, progress: Callable[[Progress], None], batch: int
 ) -> Iterator[Picture]:
-    """Paint the sentence of a recipe, `batch` pictures at a time."""
+    """Paint the sentence of a recipe, `batch` pictures at a time; with a strength, over a picture."""
+    settings = _settings(recipe, Generating)
     chunks = _chunks(recipe, progress, batch)
-    words = model.read([recipe.prompt])
+    words = model.read([recipe.prompt], settings.negative)
+    beginning = None
+    if settings.strength is not None:
+        pixels = to_pixels([_square(recipe.inputs[0], recipe.size)])
+        beginning = Beginning(pixels=pixels, strength=settings.strength)
     for chunk in chunks:
         noise = Noise(chunk.seeds)
         embedding, fit = model.imagine(words, noise, recipe.stages["prior"], recipe.prior_candidates, chunk.watch)
-        pixels = model.decode(embedding, words, noise, recipe.stages, chunk.watch, size=recipe.size)
+        pixels = model.decode(
+            embedding, words, noise, recipe.stages, chunk.watch, size=recipe.size, beginning=beginning
+        )
         yield from chunk.pictures(to_images(pixels), [{"prior": score} for score in fit.tolist()])
 
 
@@ -134,7 +141,7 @@ def inpaint(model: Model[Words], recipe: Recipe, progress: Callable[[Progress], 
     """Paint the hole in a picture, square by square, and keep every pixel around it."""
     settings = _settings(recipe, Inpainting)
     chunks = _chunks(recipe, progress, batch)
-    words = model.read([recipe.prompt])
+    words = model.read([recipe.prompt], settings.negative)
     layout = lay_out(recipe.inputs[0], settings.mask, settings.expand, recipe.size)
     for chunk in chunks:
         noise = Noise(chunk.seeds)
@@ -253,11 +260,15 @@ def find_noise(
     """
     if source.kind == "embedding":
         return {stage: torch.from_numpy(x_T)[None] for stage, x_T in read_embedding(source).noise.items()}
-    image = ImageOps.fit(read_picture(source).image, (size, size), Image.Resampling.LANCZOS)
+    image = _square(source, size)
     painters = [stage for stage in stages if stage not in ("prior", INVERSION)]
     noise = Noise([INVERSION_SEED])
     found = model.invert(embedding, words, to_pixels([image]), noise, stages[INVERSION], painters, watch)
     return {stage: x_T.cpu() for stage, x_T in found.items()}
+
+
+def _square(source: Source, size: int) -> Image.Image:
+    return ImageOps.fit(read_picture(source).image, (size, size), Image.Resampling.LANCZOS)
 
 
 def to_pixels(images: Sequence[Image.Image]) -> Tensor:
@@ -314,7 +325,7 @@ def _place(position: float, ends: int) -> tuple[int, float]:
     return last, place - last
 
 
-S = TypeVar("S", Varying, Interpolating, Inpainting, Editing)
+S = TypeVar("S", Generating, Varying, Interpolating, Inpainting, Editing)
 
 
 def _settings(recipe: Recipe, kind: type[S]) -> S:

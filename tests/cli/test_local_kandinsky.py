@@ -13,6 +13,7 @@ from dallecli.picture import read_recipe
 from .conftest import Dalle
 
 FAST = ("--steps", "2", "--device", "cpu", "--dtype", "fp32")
+PRIOR = ("--prior-steps", "2")
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +30,11 @@ def pictures(settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 EVERYTHING = {
-    "generate": ["generate", "a cat", "-n", "2", "--best-of", "2", "--prior-steps", "2", "--size", "50"],
+    "over": ["generate", "a cat", "--init", "cat.png", "--strength", "0.6", "--negative", "a dog", *PRIOR],
+    "generate": ["generate", "a cat", "-n", "2", "--best-of", "2", *PRIOR, "--size", "50"],
     "vary": ["vary", "cat.png", "--fidelity", "0.5", "--inversion-steps", "2"],
-    "interpolate": ["interpolate", "cat.png", "a dog", "dog.png", "--weights", "1,2,1", "--prior-steps", "2"],
-    "inpaint": ["inpaint", "cat.png", "--mask", "4,4,30,30", "--prompt", "a dog", "--prior-steps", "2"],
+    "interpolate": ["interpolate", "cat.png", "a dog", "dog.png", "--weights", "1,2,1", *PRIOR],
+    "inpaint": ["inpaint", "cat.png", "--mask", "4,4,30,30", "--prompt", "a dog", *PRIOR],
     "edit": ["edit", "cat.png", "--from", "a cat", "--to", "a dog", "--inversion-steps", "2"],
 }
 
@@ -46,6 +48,13 @@ def test_every_task_is_painted_and_made_again_byte_for_byte(dalle: Dalle, model:
     with Image.open(made.lines[-1]) as first, Image.open("again.png") as second:
         assert first.size == {"generate": (50, 50), "inpaint": (64, 48)}.get(name, (64, 64))
         assert first.tobytes() == second.tobytes()
+
+
+def test_what_is_to_be_avoided_changes_the_picture(dalle: Dalle, model: str):
+    ask = ("generate", "a cat", *FAST, *PRIOR, "-m", model, "-s", "7", "-o")
+    assert dalle(*ask, "plain.png", "--no-metadata").code == 0
+    assert dalle(*ask, "away.png", "--no-metadata", "--negative", "a dog").code == 0
+    assert Path("plain.png").read_bytes() != Path("away.png").read_bytes()
 
 
 def test_embeddings_with_their_noise_are_painted_and_pictures_ranked(dalle: Dalle, model: str):

@@ -40,7 +40,7 @@ class NoisyModel:
         self.prompts = []
         self.batches = []
 
-    def read(self, prompts):
+    def read(self, prompts, negative=""):
         self.prompts += prompts
         return tuple(prompt.upper() for prompt in prompts)
 
@@ -51,7 +51,7 @@ class NoisyModel:
         vector = noise.draw((4,))
         return Embedding(vector=vector, space="noisy"), vector[:, 0]
 
-    def decode(self, embedding, words, noise, stages, watch, *, size):
+    def decode(self, embedding, words, noise, stages, watch, *, size, beginning=None):
         steps = stages["decoder"].steps
         for step in range(steps):
             watch("decoder", step + 1, steps)
