@@ -26,7 +26,7 @@ FLOORS = [
     },
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement"},
-    {"studio", "batch"},
+    {"studio", "batch", "history"},
     {"cli", "training", "__main__"},
 ]
 BLIND_FLOOR = 1
@@ -183,7 +183,7 @@ def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
         "cli.app errors source request recipe inputs embedding_file picture reading masks canvas animation engine safe "
         "studio tokens weights.registry weights.folder weights.digest weights.header weights.hub weights.lock "
         "weights.fetch weights.convert cli.pulling arguments cli.settings "
-        "batch.prompt_file batch.wildcards batch.asks batch.journal batch.presence batch.runner cli.batch "
+        "batch.prompt_file batch.wildcards batch.asks batch.journal batch.presence batch.runner cli.batch history "
         "cli.painting cli.output cli.prompts cli.display cli.reference"
     )
     code = "\n".join(f"import dallecli.{room}" for room in rooms.split())
@@ -236,21 +236,24 @@ def test_a_new_option_is_a_decision():
     moving = {"--animate", "--fps", "--bounce", "--hold"}
     batch = {"--prompts", "--matrix", "--wildcards", "--batch", "--keep-going", "--retry-failed", "--share", "--shard"}
     masking = {"--mask", "--mask-mode", "--invert-mask", "--expand", "--show-mask"}
-    painting = ask | model | decoder | output | layout | manners
+    remembered = {"--no-history"}
+    painting = remembered | ask | model | decoder | output | layout | manners
     assert found == {
         "dalle": {"--version"},
-        "generate": {"prompts", "--best-of", "--dry-run"} | batch | painting | num | prior | sampler,
+        "generate": {"prompts", "--best-of", "--negative", "--init", "--strength", "--dry-run"}
+        | (batch | painting | num | prior | sampler),
         "vary": {"images", "--fidelity", "--inversion-steps", "--dry-run"} | batch | painting | num | sampler | prompt,
         "interpolate": {"ends", "--frames", "--at", "--weights", "--noise", "--inversion-steps"}
         | (painting | num | prior | sampler | moving),
-        "inpaint": {"image", "--resample"} | painting | num | prior | sampler | masking | prompt,
+        "inpaint": {"image", "--negative", "--resample"} | painting | num | prior | sampler | masking | prompt,
         "edit": {"image", "--from", "--to", "--strength", "--sweep", "--inversion-steps"} | painting | moving,
         "rank": {"things"} | model | manners,
         "embed": {"things", "--minus", "--plus", "--imagine", "--invert", "--inversion-steps"}
         | (ask | model | prior | file | manners),
         "show": {"files", "--json", "--debug"},
-        "replay": {"files", "--input"} | model | output | manners,
+        "replay": {"files", "--input"} | remembered | model | output | manners,
         "check": {"folders"} | manners,
+        "history": {"words", "--last", "--clear", "--json", "--debug"},
         "doctor": {"--json", "--debug"} | model,
         "models list": {"--json", "--debug"},
         "models path": {"name", "--debug"},

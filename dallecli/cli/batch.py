@@ -20,6 +20,7 @@ from dallecli.cli.prompts import Manner
 from dallecli.cli.settings import choose_engine
 from dallecli.engine import Engine, Progress
 from dallecli.errors import BadInput, BadOutput, BadPromptFile, BadSetting, DalleError, SomeFailed
+from dallecli.history import History
 from dallecli.picture import FORMATS, check_folder, disk_errors
 from dallecli.safe import safe
 
@@ -53,6 +54,7 @@ def paint_file(
     preview: bool,
     as_json: bool,
     quiet: bool,
+    history: bool = True,
 ) -> None:
     """Paint every line of a prompt file; `defaults` are for what a line does not say."""
     shard = _shard(manner.shard)
@@ -77,7 +79,7 @@ def paint_file(
             share=manner.share or shard is not None,
             shard=shard,
         )
-        with closing(Progressing(batch, preview=preview, as_json=as_json, quiet=quiet)) as watcher:
+        with closing(Progressing(batch, History(on=history), preview=preview, as_json=as_json, quiet=quiet)) as watcher:
             found = survey(batch, engine, watcher, _SHOWN)
             watcher.display.clear()
             if found.bad and not manner.keep_going:
@@ -185,15 +187,17 @@ def _seconds_a_picture(folder: Path) -> float | None:
 class Progressing:
     """What the eye and the pipe see of a batch: results on standard output, the rest on standard error."""
 
-    def __init__(self, batch: Batch, *, preview: bool, as_json: bool, quiet: bool) -> None:
+    def __init__(self, batch: Batch, history: History, *, preview: bool, as_json: bool, quiet: bool) -> None:
         self.display = BatchDisplay(quiet=quiet)
         self.batch = batch
+        self.history = history
         self.preview = preview
         self.as_json = as_json
         self._bad = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")  # noqa: SIM115  # closed by close
 
     def close(self) -> None:
         self.display.clear()
+        self.history.close()
         self._bad.close()
 
     def bad(self, line: BadLine) -> None:
@@ -225,6 +229,7 @@ class Progressing:
 
     def done(self, item: Item, picture: "Picture", path: Path, tally: Tally) -> None:
         self.display.clear()
+        self.history.remember(path, picture.recipe, picture.recipe.seed)
         if self.as_json:
             emit_json({**picture_record(picture, item.k, path), "line": item.ask.line})
         else:

@@ -31,6 +31,7 @@ def edit(
     no_metadata: options.NoMetadata = False,
     force: options.Force = False,
     preview: options.Preview = False,
+    no_history: options.NoHistory = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -81,4 +82,4 @@ def edit(
         motion=Motion(fps=fps, bounce=bounce, hold=hold),
         as_json=json,
     )
-    paint_all([request], target, memory=memory, preview=preview, as_json=json, quiet=quiet)
+    paint_all([request], target, memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)

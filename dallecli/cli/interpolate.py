@@ -39,6 +39,7 @@ def interpolate(
     no_metadata: options.NoMetadata = False,
     force: options.Force = False,
     preview: options.Preview = False,
+    no_history: options.NoHistory = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -95,4 +96,4 @@ def interpolate(
         motion=Motion(fps=fps, bounce=bounce, hold=hold),
         as_json=json,
     )
-    paint_all([request], target, memory=memory, preview=preview, as_json=json, quiet=quiet)
+    paint_all([request], target, memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)

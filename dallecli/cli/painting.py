@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from dallecli.cli.display import SIGPIPE, Display, Stopped, emit, emit_json, emit_line
 from dallecli.cli.output import Output, Written, probe, save
 from dallecli.cli.settings import choose_engine
 from dallecli.engine import Engine
+from dallecli.history import History
 from dallecli.recipe import Generating, Recipe
 from dallecli.request import Request
 from dallecli.safe import safe
@@ -17,7 +19,14 @@ if TYPE_CHECKING:
 
 
 def paint_all(
-    requests: Sequence[Request], output: Output, *, memory: str, preview: bool, as_json: bool, quiet: bool
+    requests: Sequence[Request],
+    output: Output,
+    *,
+    memory: str,
+    preview: bool,
+    as_json: bool,
+    quiet: bool,
+    history: bool = True,
 ) -> None:
     """Resolve every request, make sure that the results can be written, and only then paint, one after the other."""
     engine = choose_engine(memory)
@@ -25,8 +34,9 @@ def paint_all(
     display = Display(quiet=quiet)
     probe([(recipe, output) for recipe in recipes])
     warn(recipes, display)
-    for recipe in recipes:
-        paint(engine, recipe, output, display, preview=preview, as_json=as_json)
+    with closing(History(on=history)) as remembered:
+        for recipe in recipes:
+            paint(engine, recipe, output, display, remembered, preview=preview, as_json=as_json)
 
 
 def foretell(requests: Sequence[Request], *, memory: str, as_json: bool, quiet: bool) -> None:
@@ -45,7 +55,14 @@ def foretell(requests: Sequence[Request], *, memory: str, as_json: bool, quiet: 
 
 
 def paint(
-    engine: Engine, recipe: Recipe, output: Output, display: Display, *, preview: bool, as_json: bool
+    engine: Engine,
+    recipe: Recipe,
+    output: Output,
+    display: Display,
+    history: History,
+    *,
+    preview: bool,
+    as_json: bool,
 ) -> list[Written]:
     """Paint a recipe that an engine has resolved or revived, and write and announce the results."""
     start = time.perf_counter()
@@ -54,6 +71,8 @@ def paint(
     def done(written: Written) -> None:
         finished.append(written)
         display.clear()
+        if written.path is not None:
+            history.remember(written.path, recipe, written.records[0]["seed"])
         announce(written, as_json=as_json)
         if preview:
             display.preview(written.image)

@@ -31,6 +31,7 @@ def replay(
     no_metadata: options.NoMetadata = False,
     force: options.Force = False,
     preview: options.Preview = False,
+    no_history: options.NoHistory = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -49,9 +50,10 @@ def replay(
     from dallecli.cli.output import plan, probe
     from dallecli.cli.painting import paint, warn
     from dallecli.cli.settings import choose_engine
+    from dallecli.history import History
     from dallecli.source import read_source
 
-    display = Display(quiet=quiet)
+    display, history = Display(quiet=quiet), History(on=not no_history)
     engine = choose_engine(memory)
     originals = [_read(read_source(file), inputs if inputs is not None else []) for file in files]
     jobs = []
@@ -75,7 +77,7 @@ def replay(
     probe(jobs)
     warn([recipe for recipe, _ in jobs], display)
     for original, (recipe, target) in zip(originals, jobs, strict=True):
-        (written,) = paint(engine, recipe, target, display, preview=preview, as_json=json)
+        (written,) = paint(engine, recipe, target, display, history, preview=preview, as_json=json)
         _compare(original, written, target.format, display)
 
 

@@ -16,7 +16,7 @@ from dallecli.errors import BadConfig
 VARIABLES: Mapping[str, str] = {
     "DALLE_MODEL": "as `--model`",
     "DALLE_DEVICE": "as `--device`",
-    "DALLE_HOME": "a folder for what dalle keeps: `config.toml`, and digests of models",
+    "DALLE_HOME": "a folder for what dalle keeps: `config.toml`, the history, and digests of models",
     "HF_HOME": "where Hugging Face keeps downloaded models, and dalle those that it pulled",
     "HF_HUB_OFFLINE": "1: nothing is asked of the Hugging Face Hub",
     "HF_ENDPOINT": "another Hub, or a mirror of it",
@@ -46,6 +46,7 @@ CONFIG_KEYS: Mapping[str, type[str] | type[int] | type[float] | type[bool]] = {
     "format": str,
     "no-metadata": bool,
     "preview": bool,
+    "no-history": bool,
     "quiet": bool,
 }
 """What a config file may set: the long names of options, without the hyphens in front."""

@@ -36,6 +36,7 @@ def vary(
     force: options.Force = False,
     preview: options.Preview = False,
     dry_run: options.DryRun = False,
+    no_history: options.NoHistory = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -102,6 +103,7 @@ def vary(
             preview=preview,
             as_json=json,
             quiet=quiet,
+            history=not no_history,
         )
         return
     requests = [
@@ -137,4 +139,4 @@ def vary(
         noun="pictures",
         as_json=json,
     )
-    paint_all(requests, target, memory=memory, preview=preview, as_json=json, quiet=quiet)
+    paint_all(requests, target, memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)

@@ -1,0 +1,127 @@
+"""What was painted on this machine: one row a picture, in a small database, so that an earlier one can be found again.
+
+It is a convenience and never a reason to fail: where it cannot be written, pictures are painted all the same.
+"""
+
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dallecli.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+BUSY: Final = 5.0
+"""Seconds to wait for another process that writes."""
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS pictures (
+    number INTEGER PRIMARY KEY, made INTEGER, path TEXT, task TEXT, prompt TEXT, words TEXT, seed INTEGER, model TEXT
+)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """A picture: when it was made (seconds since 1970), its absolute path then, and what it is of."""
+
+    made: int
+    path: str
+    task: str
+    prompt: str
+    seed: int
+    model: str
+
+
+def history_path() -> Path:
+    """The database, which need not exist: in DALLE_HOME, else where the platform keeps such files."""
+    home = os.environ.get("DALLE_HOME")
+    if home:
+        return Path(home) / "history.sqlite"
+    from platformdirs import user_state_path
+
+    return user_state_path("dalle", appauthor=False) / "history.sqlite"
+
+
+class History:
+    """Remembers pictures as they are made; `on` False remembers nothing."""
+
+    def __init__(self, *, on: bool) -> None:
+        self._database: sqlite3.Connection | None = None
+        self._on = on
+
+    def remember(self, path: Path, recipe: Recipe, seed: int) -> None:
+        """Note a picture of a recipe, or a sheet of them, that is there now; `seed` is that of its first."""
+        if not self._on:
+            return
+        words = " ".join([recipe.title, recipe.prompt, *(source.name for source in recipe.sources)])
+        row = (int(time.time()), str(path.absolute()), recipe.task, recipe.prompt, words, seed, recipe.model)
+        try:
+            if self._database is None:
+                self._database = _opened(history_path())
+            with self._database:
+                self._database.execute(
+                    "INSERT INTO pictures (made, path, task, prompt, words, seed, model) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    row,
+                )
+        except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
+            self._on = False
+            log.warning("the history cannot be written, and is left alone: %s", error)
+
+    def close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+
+def recall(words: Sequence[str], most: int) -> Iterator[Remembered]:
+    """The last pictures whose words hold all of these, the newest first; upper and lower case are the same.
+
+    Raises sqlite3.Error for a file that is no history.
+    """
+    path = history_path()
+    if not path.is_file():
+        return
+    with closing(_opened(path)) as database:
+        where = " AND ".join(["words LIKE ? ESCAPE '\\'"] * len(words)) if words else "1"
+        patterns = [f"%{_literal(word)}%" for word in words]
+        yield from (
+            Remembered(made=made, path=place, task=task, prompt=prompt, seed=seed, model=model)
+            for made, place, task, prompt, seed, model in database.execute(
+                "SELECT made, path, task, prompt, seed, model FROM pictures"
+                f" WHERE {where} ORDER BY number DESC LIMIT ?",  # the words themselves are parameters
+                (*patterns, most),
+            )
+        )
+
+
+def forget() -> bool:
+    """Remove the whole history; whether there was one. Raises OSError."""
+    path = history_path()
+    found = path.exists()
+    for name in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
+        name.unlink(missing_ok=True)
+    return found
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Prompts are nobody else's business.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    database = sqlite3.connect(path, timeout=BUSY)
+    # No waiting for the disk: after a power failure the last rows may be missing, and that is all.
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = NORMAL")
+    database.execute(_TABLE)
+    return database
+
+
+def _literal(word: str) -> str:
+    return word.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
