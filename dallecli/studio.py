@@ -58,10 +58,10 @@ class _Model:
     parameters: Mapping[str, int]
 
     def space(self) -> str:
-        """The name of the CLIP whose embeddings it works on: of a public one, or from its text tower's own weights."""
+        """The name of the CLIP whose embeddings it works on: of a public one, or from its tower's own weights."""
         if self.spec.clip is not None:
             return self.spec.clip
-        return f"clip-{file_digest(self.folder.weights_file('text_encoder'))[:12]}"
+        return f"clip-{file_digest(self.folder.weights_file(self.folder.clip))[:12]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -347,10 +347,13 @@ def _check_parts(request: Ask, model: _Model) -> None:
     """Refuse what a model has no networks for."""
     task = TASKS.get(type(request))
     needed = {model.folder.needed(task): task} if task is not None else {}
-    if any(source.kind == "picture" for source in request.sources):
+    # A picture that is painted over is not looked at.
+    if not isinstance(request, Generate) and any(source.kind == "picture" for source in request.sources):
         needed["image_encoder"] = "looking at pictures"
     if isinstance(request, Generate) and request.best_of is not None:
         needed["image_encoder"] = "--best-of"
+    if isinstance(request, Embed) and any(source.kind == "text" for source in request.sources):
+        needed[model.folder.meaning] = "placing words beside pictures"
     if request.imagines:
         needed["prior"] = "making a picture of words"
     for part, what in needed.items():
@@ -456,10 +459,18 @@ def _open_kandinsky(parts: "Parts", space: str) -> Any:
     return KandinskyPipeline(parts, space)
 
 
+def _open_stable_unclip(parts: "Parts", space: str) -> Any:
+    from dallecli.pipelines.stable_unclip import StableUnclipPipeline
+
+    return StableUnclipPipeline(parts, space)
+
+
 LAYOUTS: Final[Mapping[str, Callable[["Parts", str], Any]]] = {
     "karlo": _open_karlo,
     "karlo-variations": _open_karlo,
     "kandinsky": _open_kandinsky,
+    "stable-unclip": _open_stable_unclip,
+    "stable-unclip-text": _open_stable_unclip,
 }
 """How a folder of each layout is opened, given the name of its CLIP: the one place that knows the families by name."""
 

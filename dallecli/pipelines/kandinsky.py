@@ -20,6 +20,7 @@ from dallecli.nets.movq import Movq, MovqConfig
 from dallecli.nets.prior import PriorConfig
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.pipelines.embedding import Embedding
+from dallecli.pipelines.frame import Frame
 from dallecli.pipelines.model import Beginning, Hole, Watch
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.prior import imagine
@@ -100,14 +101,14 @@ class KandinskyPipeline:
         x_T, first = start["decoder"] if start is not None else None, 0
         if beginning is not None:
             first = beginning.first(settings.steps)
-            pixels = self._widened(beginning.pixels, size).expand(len(noise), -1, -1, -1)
+            pixels = self._frame(size).widened(beginning.pixels).expand(len(noise), -1, -1, -1)
             latents = self._autoencode(which, pixels, to_pixels=False)
             x_T = under_noise(decoder, latents, settings, noise, first)
         elif known is not None and x_T is None:
             x_T = noise.draw(decoder.shape, self.parts.device)
             known = replace(known, held=x_T)
         latents = sample(self.parts, decoder, settings, noise, watch, x_T, eta, known, first)
-        pixels = self._middle(self._autoencode(which, latents, to_pixels=True), size).clamp(-1, 1)
+        pixels = self._frame(size).middle(self._autoencode(which, latents, to_pixels=True)).clamp(-1, 1)
         if hole is None:
             return pixels
         return torch.where(hole.unknown.to(pixels.device), pixels, hole.pixels.to(pixels))
@@ -127,7 +128,7 @@ class KandinskyPipeline:
         self._check_space(embedding)
         size = pixels.shape[-1]
         decoder = self._decoder("", embedding, len(noise), settings.guidance, size, None)
-        latents = self._autoencode("", self._widened(pixels, size), to_pixels=False)
+        latents = self._autoencode("", self._frame(size).widened(pixels), to_pixels=False)
         return {"decoder": unsample(self.parts, decoder, latents, settings, noise, watch)}
 
     def _decoder(
@@ -155,7 +156,7 @@ class KandinskyPipeline:
             return predict, None
 
         config = self.parts.config(f"{which}movq", MovqConfig.from_config)
-        cells = self._painted(size) // config.factor
+        cells = self._frame(size).painted // config.factor
         return Diffusion(
             stage="decoder",
             shape=(config.latent_channels, cells, cells),
@@ -184,8 +185,8 @@ class KandinskyPipeline:
 
     def _known(self, hole: Hole, size: int) -> Hole:
         """The latents of what is known, and the cells that are painted."""
-        latents = self._autoencode(INPAINT, self._widened(hole.pixels, size), to_pixels=False)
-        unknown = self._widened(hole.unknown.float(), size).to(latents.device)
+        latents = self._autoencode(INPAINT, self._frame(size).widened(hole.pixels), to_pixels=False)
+        unknown = self._frame(size).widened(hole.unknown.float()).to(latents.device)
         # diffusers looks at one pixel of a cell only, and so misses what is narrower than a cell.
         cells = F.adaptive_max_pool2d(unknown, latents.shape[-1]) > 0
         return Hole(pixels=latents, unknown=_with_neighbours(cells), resample=hole.resample)
@@ -201,23 +202,8 @@ class KandinskyPipeline:
 
         return self.parts.finite("autoencoder", None, run)
 
-    def _painted(self, size: int) -> int:
-        """The side of what is painted for a picture of `size`."""
-        grid = self.parts.folder.grid()
-        return -(-size // grid) * grid
-
-    def _widened(self, x: Tensor, size: int) -> Tensor:
-        """Pictures [b c size size] as large as they are painted: their edges go on as they end."""
-        before, after = self._margins(size)
-        return F.pad(x, (before, after, before, after), mode="replicate") if before + after > 0 else x
-
-    def _middle(self, x: Tensor, size: int) -> Tensor:
-        before, _ = self._margins(size)
-        return x[..., before : before + size, before : before + size]
-
-    def _margins(self, size: int) -> tuple[int, int]:
-        margin = self._painted(size) - size
-        return margin // 2, margin - margin // 2
+    def _frame(self, size: int) -> Frame:
+        return Frame(size, self.parts.folder.grid())
 
     @property
     def _painters(self) -> list[str]:

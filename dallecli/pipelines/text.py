@@ -50,8 +50,10 @@ class Words:
         )
 
 
-def read(parts: Parts, tokenizer: ClipTokenizer, prompts: Sequence[str], negative: str) -> Words:
-    """Encode prompts, behind the negative one, which may be "".
+def read(
+    parts: Parts, tokenizer: ClipTokenizer, prompts: Sequence[str], negative: str, part: str = "text_encoder"
+) -> Words:
+    """Encode prompts with the tower in `part`, behind the negative one, which may be "".
 
     Raises NonFinite if the tower overflows.
     """
@@ -60,7 +62,7 @@ def read(parts: Parts, tokenizer: ClipTokenizer, prompts: Sequence[str], negativ
     mask = torch.tensor([row.mask for row in tokens], device=parts.device)
 
     def encode(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        tower = parts.net("text_encoder", lambda json: CLIPTextModel(ClipTextConfig.from_config(json)), dtype)
+        tower = parts.net(part, lambda json: CLIPTextModel(ClipTextConfig.from_config(json)), dtype)
         embedding, hidden = tower(ids)
         states = torch.cat([embedding[:, None], hidden], dim=1).to(precise(dtype))
         return states, states.isfinite().flatten(1).all(dim=1)

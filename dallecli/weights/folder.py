@@ -34,7 +34,8 @@ class Layout:
     index: the folder in the model's folder that holds its `model_index.json`. places: the folders of the parts that are
     not in one of their own name. needed: the part that each task needs beside what every model has. width: the part
     and the field that say how many numbers an embedding has. autoencoder: the part that turns latents into pixels,
-    where the decoder paints latents.
+    where the decoder paints latents. clip: the part that names the CLIP, in whose space embeddings are, by its weights.
+    meaning: the part that puts sentences into that space.
     """
 
     pipeline: str
@@ -47,6 +48,8 @@ class Layout:
     needed: Mapping[str, str] = field(default_factory=lambda: NEEDED)
     width: tuple[str, str] = ("text_proj", "clip_embeddings_dim")
     autoencoder: str | None = None
+    clip: str = "text_encoder"
+    meaning: str = "text_encoder"
 
 
 NEEDED: Final[Mapping[str, str]] = {
@@ -93,6 +96,15 @@ KANDINSKY: Final = Layout(
     autoencoder="movq",
 )
 
+STABLE_PLACES: Final = {"decoder": "unet", "decoder_scheduler": "scheduler"}
+# The decoder itself is Stable Diffusion's: text is read beside the embedding, but no sentence becomes one without a
+# prior, and its text tower.
+STABLE_NEEDED: Final = {
+    **dict.fromkeys(("vary", "interpolate", "inpaint"), "image_encoder"),
+    **dict.fromkeys(("generate", "edit"), "prior"),
+}
+STABLE_SCHEDULERS: Final = {"decoder": "decoder_scheduler", "embedding": "image_noising_scheduler"}
+
 LAYOUTS: Final[Mapping[str, Layout]] = {
     "karlo": Layout(
         pipeline="UnCLIPPipeline",
@@ -119,6 +131,33 @@ LAYOUTS: Final[Mapping[str, Layout]] = {
         planes=KARLO_PLANES,
     ),
     "kandinsky": KANDINSKY,
+    "stable-unclip": Layout(
+        pipeline="StableUnCLIPImg2ImgPipeline",
+        networks=("text_encoder", "image_encoder", "image_normalizer", "decoder", "vae"),
+        schedulers=STABLE_SCHEDULERS,
+        optional=(),
+        planes={"decoder": 60, "vae": 12},
+        places=STABLE_PLACES,
+        needed=STABLE_NEEDED,
+        width=("image_normalizer", "embedding_dim"),
+        autoencoder="vae",
+        clip="image_encoder",
+        meaning="prior_text_encoder",
+    ),
+    # The same for words: Karlo's prior and its text tower where the image tower was.
+    "stable-unclip-text": Layout(
+        pipeline="StableUnCLIPPipeline",
+        networks=("prior_text_encoder", "prior", "text_encoder", "image_normalizer", "decoder", "vae"),
+        schedulers={"prior": "prior_scheduler", **STABLE_SCHEDULERS},
+        optional=(("image_encoder",),),
+        planes={"decoder": 60, "vae": 12},
+        places=STABLE_PLACES,
+        needed=STABLE_NEEDED,
+        width=("image_normalizer", "embedding_dim"),
+        autoencoder="vae",
+        clip="prior_text_encoder",
+        meaning="prior_text_encoder",
+    ),
 }
 
 # The networks whose `sample_size` is the side of what they paint, in the order of the chain; one of each group paints.
@@ -174,6 +213,16 @@ class Folder:
     def needed(self, task: str) -> str:
         """The part that a task needs beside what every model of this layout has."""
         return LAYOUTS[self.layout].needed[task]
+
+    @property
+    def clip(self) -> str:
+        """The part whose weights name the CLIP, in whose space this model's embeddings are."""
+        return LAYOUTS[self.layout].clip
+
+    @property
+    def meaning(self) -> str:
+        """The part that puts sentences into that space, which not every model has."""
+        return LAYOUTS[self.layout].meaning
 
     def config(self, part: str) -> dict[str, Any]:
         """The JSON object that describes a network or a scheduler.
@@ -337,6 +386,9 @@ class Folder:
             return 0
         config = self.config(part)
         channels, side = config.get("block_out_channels"), config.get("sample_size")
+        autoencoder = LAYOUTS[self.layout].autoencoder
+        if autoencoder is not None and part.endswith(autoencoder):  # its own sample_size is that of its training
+            side = self.sizes()[-1]
         if not isinstance(channels, list) or not channels or type(channels[0]) is not int or type(side) is not int:
             what = f"block_out_channels and sample_size of {part} cannot be {channels!r} and {side!r}"
             raise BadFile(what, str(self._config_file(part)), REPAIR)

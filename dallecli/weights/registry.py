@@ -33,7 +33,13 @@ HUB: Final = "hf:"
 
 LONGEST_NAME: Final = 200
 
-PUBLISHED: Final[Mapping[str, str]] = {"karlo": "karlo", "karlo-variations": "karlo", "kandinsky": "kandinsky"}
+PUBLISHED: Final[Mapping[str, str]] = {
+    "karlo": "karlo",
+    "karlo-variations": "karlo",
+    "kandinsky": "kandinsky",
+    "stable-unclip": "sd-unclip",
+    "stable-unclip-text": "sd-unclip",
+}
 """For each layout the registered model whose dials an unregistered folder of it gets."""
 
 

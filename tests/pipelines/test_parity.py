@@ -10,6 +10,7 @@ such pixel, and everything is also compared in double precision, where rounding 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from itertools import pairwise
 from typing import Any
 
@@ -50,9 +51,10 @@ def recorded(scheduler: UnCLIPScheduler, into: list[Tensor]) -> Iterator[None]:
     """Keep the sample of every step."""
     step = scheduler.step
 
+    @wraps(step)  # some pipelines look whether a generator can be given
     def recording(*args: Any, **kwargs: Any) -> Any:
         output = step(*args, **kwargs)
-        into.append(output.prev_sample)
+        into.append(output[0])
         return output
 
     scheduler.step = recording

@@ -34,14 +34,14 @@ upsampler = { sampler = "ancestral", steps = 7, guidance = 1.0 }
 
 def test_the_shipped_registry_is_in_order() -> None:
     models = registry()
-    assert list(models) == ["starter", "karlo", "kandinsky", "sd-unclip"]
+    assert list(models) == ["starter", "karlo", "kandinsky", "sd-unclip", "sd-unclip-small"]
     for name, spec in models.items():
         assert spec.name == name
         if spec.tasks:
             assert list(spec.stages) == list(STAGES[: len(spec.sizes) + 1])
         if spec.source.startswith("hub:"):
             assert spec.parts[0].repository == spec.source.removeprefix("hub:")
-    assert [name for name, spec in models.items() if spec.tasks] == ["starter", "karlo", "kandinsky"]
+    assert all(spec.tasks for spec in models.values())
 
 
 def test_commits_are_stated_where_they_are_known() -> None:
@@ -55,7 +55,22 @@ def test_commits_are_stated_where_they_are_known() -> None:
 
 def test_what_is_foreseen_is_not_offered_for_painting() -> None:
     with pytest.raises(TaskNotSupported, match="does not paint with it"):
-        locate(find("sd-unclip"))
+        locate(replace(find("sd-unclip"), tasks=()))
+
+
+@pytest.mark.parametrize(("name", "size"), [("sd-unclip", "stable"), ("sd-unclip-small", "stable_small")])
+def test_the_size_of_stable_unclip_is_that_of_its_published_networks(name: str, size: str) -> None:
+    published = Path(__file__).parents[1] / "nets" / "published_keys"
+    tower = "stable_image_encoder" if size == "stable" else "image_encoder"  # the smaller one has Karlo's
+    parts = (f"{size}_unet", f"{size}_image_normalizer", tower, "stable_text_encoder", "stable_vae")
+    total = sum(json.loads((published / f"{part}.json").read_text())["num_parameters"] for part in parts)
+    assert registry()[name].parameters == total
+
+
+def test_the_smaller_stable_unclip_paints_in_karlos_space() -> None:
+    models = registry()
+    assert models["sd-unclip-small"].clip == models["karlo"].clip
+    assert models["sd-unclip"].clip != models["karlo"].clip
 
 
 def test_karlo_has_its_published_dials() -> None:

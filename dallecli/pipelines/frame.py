@@ -1,0 +1,33 @@
+"""Pictures of any size, from networks of latents that only know multiples of a grid."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A picture of `size` pixels a side in the middle of what is painted: the next multiple of `grid`."""
+
+    size: int
+    grid: int
+
+    @property
+    def painted(self) -> int:
+        """The side of what is painted."""
+        return -(-self.size // self.grid) * self.grid
+
+    def widened(self, x: Tensor) -> Tensor:
+        """Pictures [b c size size] as large as they are painted: their edges go on as they end."""
+        before, after = self._margins()
+        return F.pad(x, (before, after, before, after), mode="replicate") if before + after > 0 else x
+
+    def middle(self, x: Tensor) -> Tensor:
+        """The pictures [b c size size] in what was painted."""
+        before, _ = self._margins()
+        return x[..., before : before + self.size, before : before + self.size]
+
+    def _margins(self) -> tuple[int, int]:
+        margin = self.painted - self.size
+        return margin // 2, margin - margin // 2

@@ -1,0 +1,277 @@
+"""Stable unCLIP 2.1: Stable Diffusion 2.1 that also reads a CLIP image embedding, under a little noise.
+
+The chain is that of Stability-AI/stablediffusion as its diffusers folders have it: for pictures, or with Karlo's prior
+for words. With the sampler of its scheduler and float32 it equals diffusers' StableUnCLIPImg2ImgPipeline and
+StableUnCLIPPipeline, their random draws included.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from dallecli.diffusion.guidance import OFF, pair
+from dallecli.diffusion.noise import Noise
+from dallecli.errors import BadFolder
+from dallecli.nets.clip import ClipTextConfig, CLIPTextStates, ClipVisionConfig
+from dallecli.nets.normalizer import ImageNormalizer, NormalizerConfig
+from dallecli.nets.prior import PriorConfig
+from dallecli.nets.resnet import sinusoid
+from dallecli.nets.transformer_unet import TransformerUNet, TransformerUNetConfig
+from dallecli.nets.vae import Vae, VaeConfig
+from dallecli.pipelines import text
+from dallecli.pipelines.embedding import Embedding
+from dallecli.pipelines.frame import Frame
+from dallecli.pipelines.model import Beginning, Hole, Watch
+from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.prior import imagine
+from dallecli.pipelines.stage import Diffusion, Nets, precise, sample, under_noise, unsample
+from dallecli.pipelines.vision import preprocessing, see
+from dallecli.request import StageSettings
+from dallecli.tokens import ClipTokenizer
+
+NOISE_LEVEL = 0
+"""The timestep at which the embedding is noised: the least there is, a little more than none. What was published."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """Prompts as the two text towers see them.
+
+    `hidden` [1 + p, n, d] are the states that the decoder reads, at least float32: row 0 is what guidance leads away
+    from, the others are the p real prompts. `prior` is what the prior reads, None where there is no prior.
+    """
+
+    hidden: Tensor
+    prior: text.Words | None
+
+    def spread(self, count: int, guidance: float) -> Tensor:
+        """The states for `count` pictures, the same number of each prompt: behind as many of row 0 when guided."""
+        real = self.hidden[1:].repeat_interleave(count // (len(self.hidden) - 1), dim=0)
+        return real if guidance == OFF else pair(self.hidden[:1].expand_as(real), real)
+
+
+class StableUnclipPipeline:
+    """The parts of a Stable unCLIP folder put together. Networks are loaded when they are needed.
+
+    `space` names the CLIP whose embeddings the model works on.
+
+    Raises BadFolder or BadFile if the configs of the parts contradict each other.
+    """
+
+    def __init__(self, parts: Parts, space: str) -> None:
+        self.parts = parts
+        self.space = space
+        self.tokenizer = ClipTokenizer.open(parts.folder.place("tokenizer"))
+        has_prior = "prior" in parts.folder.parts
+        self.prior_tokenizer = ClipTokenizer.open(parts.folder.place("prior_tokenizer")) if has_prior else None
+        self._check()
+
+    @torch.inference_mode()
+    def read(self, prompts: Sequence[str], negative: str = "") -> Words:
+        """Encode prompts, and what the decoder's guidance leads away from; the prior's leads away from nothing."""
+        rows = [self.tokenizer.encode(prompt).ids for prompt in (negative, *prompts)]
+        ids = torch.tensor(rows, device=self.parts.device)
+
+        def encode(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+            tower = self.parts.net("text_encoder", lambda json: CLIPTextStates(ClipTextConfig.from_config(json)), dtype)
+            states = tower(ids).to(precise(dtype))
+            return states, states.isfinite().flatten(1).all(dim=1)
+
+        hidden = self.parts.finite("text", None, encode)
+        prior = None
+        if self.prior_tokenizer is not None:
+            prior = text.read(self.parts, self.prior_tokenizer, prompts, "", part="prior_text_encoder")
+        return Words(hidden=hidden, prior=prior)
+
+    @torch.inference_mode()
+    def meaning(self, words: Words) -> Embedding:
+        """The embeddings [p, d] of the real prompts, as the prior's text tower has them.
+
+        Raises ValueError without one: the decoder's own is of another CLIP, and has lost its projection.
+        """
+        return Embedding(vector=self._for_prior(words).embedding[1:], space=self.space)
+
+    @torch.inference_mode()
+    def see(self, images: Sequence[Image.Image]) -> Embedding:
+        """Let the image tower look at pictures, prepared as the folder's feature_extractor says."""
+        return Embedding(vector=see(self.parts, images), space=self.space)
+
+    @torch.inference_mode()
+    def imagine(
+        self, words: Words, noise: Noise, settings: StageSettings, candidates: int, watch: Watch
+    ) -> tuple[Embedding, Tensor]:
+        """Let the prior make embeddings. Raises ValueError without one."""
+        return imagine(self.parts, self._for_prior(words), noise, settings, candidates, watch, self.space)
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        embedding: Embedding,
+        words: Words,
+        noise: Noise,
+        stages: Mapping[str, StageSettings],
+        watch: Watch,
+        *,
+        size: int,
+        start: Mapping[str, Tensor] | None = None,
+        eta: float | None = None,
+        hole: Hole | None = None,
+        beginning: Beginning | None = None,
+    ) -> Tensor:
+        """Paint embeddings and words as latents, and those as pictures; what is known of a hole is known in latents.
+
+        Raises ValueError if the embedding is another CLIP's.
+        """
+        self._check_space(embedding)
+        settings, frame = stages["decoder"], self._frame(size)
+        fresh = noise if start is None else None
+        decoder = self._decoder(embedding, words, len(noise), fresh, settings.guidance, frame)
+        known = self._known(hole, frame) if hole is not None else None
+        x_T, first = start["decoder"] if start is not None else None, 0
+        if beginning is not None:
+            first = beginning.first(settings.steps)
+            latents = self._autoencode(frame.widened(beginning.pixels), to_pixels=False)
+            x_T = under_noise(decoder, latents.expand(len(noise), -1, -1, -1), settings, noise, first)
+        latents = sample(self.parts, decoder, settings, noise, watch, x_T, eta, known, first)
+        pixels = frame.middle(self._autoencode(latents, to_pixels=True)).clamp(-1, 1)
+        if hole is None:
+            return pixels
+        return torch.where(hole.unknown.to(pixels.device), pixels, hole.pixels.to(pixels))
+
+    @torch.inference_mode()
+    def invert(
+        self,
+        embedding: Embedding,
+        words: Words,
+        pixels: Tensor,
+        noise: Noise,
+        settings: StageSettings,
+        stages: Sequence[str],
+        watch: Watch,
+    ) -> dict[str, Tensor]:
+        """Find the noise of the decoder, for the latents of pictures."""
+        self._check_space(embedding)
+        frame = self._frame(pixels.shape[-1])
+        decoder = self._decoder(embedding, words, len(noise), None, settings.guidance, frame)
+        latents = self._autoencode(frame.widened(pixels), to_pixels=False)
+        return {"decoder": unsample(self.parts, decoder, latents, settings, noise, watch)}
+
+    def _decoder(
+        self, embedding: Embedding, words: Words, count: int, noise: Noise | None, guidance: float, frame: Frame
+    ) -> Diffusion:
+        """The decoder of embeddings and words for `count` pictures.
+
+        The noise of the embeddings is drawn here, before that of the latents. From a picture's own noise it is painted
+        without any: what inversion drew would not be drawn again.
+        """
+        picture = self._noised(embedding.vector.to(self.parts.device).expand(count, -1), noise)
+        if guidance != OFF:
+            # Without a picture there is neither an embedding nor a noise level: not even the cosine of 0, which is 1.
+            picture = pair(torch.zeros_like(picture), picture)
+        context = words.spread(count, guidance)
+
+        def nets(dtype: torch.dtype) -> Nets:
+            net = self.parts.net(
+                "decoder", lambda json: TransformerUNet(TransformerUNetConfig.from_config(json)), dtype
+            )
+            read, seen = context.to(dtype), picture.to(dtype)
+            return lambda x, t: net(x.to(dtype), t, read, seen), None
+
+        config = self.parts.config("vae", VaeConfig.from_config)
+        cells = frame.painted // config.factor
+        return Diffusion(
+            stage="decoder",
+            shape=(config.latent_channels, cells, cells),
+            schedule=self.parts.schedule("decoder_scheduler"),
+            guidance=guidance,
+            nets=nets,
+        )
+
+    def _noised(self, vector: Tensor, noise: Noise | None) -> Tensor:
+        """Embeddings [b d] under noise, and beside them the features of how much that is: [b 2d]."""
+        net = self.parts.net(
+            "image_normalizer", lambda json: ImageNormalizer(NormalizerConfig.from_config(json)), self.parts.dtype
+        )
+        alpha_bar = self.parts.schedule("image_noising_scheduler").alpha_bars[NOISE_LEVEL].item()
+        standard = math.sqrt(alpha_bar) * net.scale(vector)
+        if noise is not None:
+            standard = standard + math.sqrt(1 - alpha_bar) * noise.draw(vector.shape[1:], self.parts.device)
+        noised = net.unscale(standard)
+        level = torch.full((len(vector),), NOISE_LEVEL, device=self.parts.device)
+        return torch.cat([noised, sinusoid(level, vector.shape[1]).to(noised)], dim=1)
+
+    def _known(self, hole: Hole, frame: Frame) -> Hole:
+        """The latents of what is known, and the cells that are painted."""
+        latents = self._autoencode(frame.widened(hole.pixels), to_pixels=False)
+        unknown = frame.widened(hole.unknown.float()).to(latents.device)
+        cells = F.adaptive_max_pool2d(unknown, latents.shape[-1])
+        # What the encoder says of a cell beside the hole has seen into the hole.
+        opened = F.max_pool2d(cells, 3, stride=1, padding=1) > 0
+        return Hole(pixels=latents, unknown=opened, resample=hole.resample)
+
+    def _autoencode(self, x: Tensor, *, to_pixels: bool) -> Tensor:
+        """From latents to pixels, or the other way."""
+
+        def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+            vae = self.parts.net("vae", lambda json: Vae(VaeConfig.from_config(json)), dtype)
+            here = x.to(self.parts.device, dtype)
+            result = (vae.decode(here) if to_pixels else vae.encode(here)).to(precise(dtype))
+            return result, result.isfinite().flatten(1).all(dim=1)
+
+        return self.parts.finite("autoencoder", None, run)
+
+    def _frame(self, size: int) -> Frame:
+        return Frame(size, self.parts.folder.grid())
+
+    def _for_prior(self, words: Words) -> text.Words:
+        if words.prior is None:
+            raise ValueError("this model has no prior")
+        return words.prior
+
+    def _check_space(self, embedding: Embedding) -> None:
+        if embedding.space != self.space:
+            raise ValueError(f"this model decodes embeddings of {self.space}, not of {embedding.space}")
+
+    def _check(self) -> None:
+        """Refuse parts that don't fit each other, before any of them is loaded."""
+        parts, where = self.parts, str(self.parts.folder.path)
+        reader = parts.config("text_encoder", ClipTextConfig.from_config)
+        decoder = parts.config("decoder", TransformerUNetConfig.from_config)
+        latent = parts.config("vae", VaeConfig.from_config).latent_channels
+        dim = parts.config("image_normalizer", NormalizerConfig.from_config).embedding_dim
+        parts.schedule("decoder_scheduler")
+        parts.schedule("image_noising_scheduler")
+        width = ("image_normalizer", dim)
+        parts.check_same(
+            "width of text states", "text_encoder", reader.hidden_size, "decoder", decoder.cross_attention_dim
+        )
+        parts.check_same("width of embeddings", *width, "decoder", decoder.class_dim // 2)
+        parts.check_same("number of channels", "decoder", decoder.in_channels, "vae", latent)
+        parts.check_same("number of channels", "decoder", decoder.out_channels, "vae", latent)
+        self._check_tokens(self.tokenizer, "text_encoder", reader)
+        if "image_encoder" in parts.folder.parts:
+            vision = parts.config("image_encoder", ClipVisionConfig.from_config)
+            parts.check_same("width of embeddings", "image_encoder", vision.projection_dim, *width)
+            side, prepared = vision.image_size, preprocessing(parts).size
+            if prepared != (side, side):
+                what = f"the image_encoder reads {side} x {side} pixels, the feature_extractor makes {prepared}"
+                raise BadFolder(what, where, "these parts are of different models")
+        if self.prior_tokenizer is not None:
+            prior = parts.config("prior", PriorConfig.from_config)
+            tower = parts.config("prior_text_encoder", ClipTextConfig.from_config)
+            parts.check_same("width of embeddings", "prior", prior.embedding_dim, *width)
+            parts.check_same("width of embeddings", "prior_text_encoder", tower.projection_dim, *width)
+            parts.check_same("width of text states", "prior_text_encoder", tower.hidden_size, *width)
+            tokens = self.prior_tokenizer.context
+            parts.check_same("number of tokens", "prior_tokenizer", tokens, "prior", prior.num_embeddings)
+            self._check_tokens(self.prior_tokenizer, "prior_text_encoder", tower)
+
+    def _check_tokens(self, tokenizer: ClipTokenizer, part: str, tower: ClipTextConfig) -> None:
+        if tokenizer.end >= tower.vocab_size or tokenizer.context > tower.max_position_embeddings:
+            what = f"the tokenizer's vocabulary or context is larger than the {part}'s"
+            raise BadFolder(what, str(self.parts.folder.path))

@@ -1,0 +1,253 @@
+"""Stable unCLIP's chains against diffusers' StableUnCLIP pipelines: every step, and the random draws.
+
+Bounds and their reasons are those of `test_parity`. Which scheduler the published folder has is not known, so both that
+it may have are held to.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stable_oracle as oracle
+import torch
+from oracle import difference
+from torch import Tensor
+
+from dallecli.diffusion.noise import Noise
+from dallecli.diffusion.samplers import SAMPLERS
+from dallecli.pipelines.embedding import Embedding
+from dallecli.pipelines.model import Beginning, Hole
+from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.stable_unclip import StableUnclipPipeline
+from dallecli.pipelines.verbs import to_pixels
+from dallecli.request import StageSettings
+from dallecli.weights.folder import Folder
+
+from .test_parity import DOUBLE, LEVEL, SINGLE, photo, recorded
+
+STEPS = 6
+SIZE = 64
+NATIVE = {"pndm": "plms", "ddim": "ddim"}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("models")
+    return {
+        **{name: oracle.write(place / name, name) for name in NATIVE},
+        "words": oracle.write(place / "words", words=True),
+    }
+
+
+def opened(folder: Path, dtype: torch.dtype = torch.float32) -> StableUnclipPipeline:
+    return StableUnclipPipeline(Parts(Folder(folder), torch.device("cpu"), dtype), "tiny")
+
+
+def silent(stage: str, step: int, steps: int) -> None:
+    """No progress bar."""
+
+
+@contextmanager
+def recorded_here(sampler: str, into: list[Tensor]) -> Iterator[dict[str, StageSettings]]:
+    """Give the sampler the name "recorded", under which it keeps every step; yield the settings of such a decoder."""
+
+    def record(x: Tensor, step: Any) -> Tensor:
+        into.append(x)
+        return x
+
+    SAMPLERS["recorded"] = partial(SAMPLERS[sampler], constrain=record)
+    try:
+        yield {"decoder": StageSettings(sampler="recorded", steps=STEPS, guidance=10.0)}
+    finally:
+        del SAMPLERS["recorded"]
+
+
+def guided(settings: dict[str, StageSettings], guidance: float) -> dict[str, StageSettings]:
+    return {"decoder": StageSettings(sampler=settings["decoder"].sampler, steps=STEPS, guidance=guidance)}
+
+
+def assert_same(ours: list[Tensor], truth: list[Tensor], name: str, tolerance: float) -> None:
+    truth = truth[1:] if name == "pndm" else truth  # the first half of Heun's step is no step of ours
+    assert len(ours) == len(truth) == STEPS
+    assert max(difference(a, b) for a, b in zip(ours, truth, strict=True)) < tolerance
+
+
+def assert_pictures(ours: Tensor, theirs: Any) -> None:
+    levels = (ours * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+    assert (levels - torch.from_numpy(theirs)).abs().max() < LEVEL
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("prompt", "negative"), [("", ""), ("a red cat", "a blue dog")])
+@pytest.mark.parametrize("guidance", [10.0, 1.0])
+@pytest.mark.parametrize("name", NATIVE)
+def test_pictures_of_pictures_equal_the_oracles(folders, name, guidance, prompt, negative):
+    image, theirs = photo(40, 30), oracle.open_variations(folders[name])
+    truth: list[Tensor] = []
+    drawing = torch.Generator().manual_seed(7)
+    with recorded(theirs.scheduler, truth):
+        pixels = theirs(
+            image,
+            prompt,
+            negative_prompt=negative,
+            height=SIZE,
+            width=SIZE,
+            num_inference_steps=STEPS,
+            guidance_scale=guidance,
+            generator=drawing,
+            output_type="np",
+        ).images
+    ours: list[Tensor] = []
+    model, noise = opened(folders[name]), Noise([7])
+    with recorded_here(NATIVE[name], ours) as settings:
+        words, embedding = model.read([prompt], negative), model.see([image])
+        painted = model.decode(embedding, words, noise, guided(settings, guidance), silent, size=SIZE)
+    assert_same(ours, truth, name, SINGLE)
+    assert_pictures(painted, pixels)
+    assert torch.equal(noise.state()[0], drawing.get_state())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NATIVE)
+def test_pictures_of_pictures_equal_the_oracles_without_rounding(folders, name):
+    image, theirs = photo(40, 30), oracle.open_variations(folders[name], torch.float64)
+    truth: list[Tensor] = []
+    with recorded(theirs.scheduler, truth):
+        theirs(
+            image,
+            "a dog",
+            height=SIZE,
+            width=SIZE,
+            num_inference_steps=STEPS,
+            generator=torch.Generator().manual_seed(3),
+            output_type="np",
+        )
+    ours: list[Tensor] = []
+    model = opened(folders[name], torch.float64)
+    with recorded_here(NATIVE[name], ours) as settings:
+        model.decode(model.see([image]), model.read(["a dog"]), Noise([3]), settings, silent, size=SIZE)
+    assert_same(ours, truth, name, DOUBLE)
+
+
+@torch.no_grad()
+def test_pictures_of_words_equal_the_oracles(folders):
+    theirs, drawing = oracle.open_words(folders["words"]), torch.Generator().manual_seed(11)
+    truth: list[Tensor] = []
+    prior: list[Tensor] = []
+    with recorded(theirs.scheduler, truth), recorded(theirs.prior_scheduler, prior):
+        pixels = theirs(
+            "a red cat on a blue dog",
+            height=SIZE,
+            width=SIZE,
+            num_inference_steps=STEPS,
+            prior_num_inference_steps=STEPS,
+            guidance_scale=10.0,
+            generator=drawing,
+            output_type="np",
+        ).images
+    ours: list[Tensor] = []
+    model, noise = opened(folders["words"]), Noise([11])
+    words = model.read(["a red cat on a blue dog"])
+    ask = StageSettings(sampler="ancestral", steps=STEPS, guidance=4.0)
+    embedding, _ = model.imagine(words, noise, ask, 1, silent)
+    assert difference(embedding.vector, theirs.prior.post_process_latents(prior[-1])) < SINGLE
+    with recorded_here("plms", ours) as settings:
+        painted = model.decode(embedding, words, noise, settings, silent, size=SIZE)
+    assert_same(ours, truth, "pndm", SINGLE)
+    assert_pictures(painted, pixels)
+    assert torch.equal(noise.state()[0], drawing.get_state())
+
+
+@pytest.mark.parametrize("name", ["pndm", "words"])
+def test_several_pictures_are_each_what_they_are_alone(folders, name):
+    model = opened(folders[name], torch.float64)
+    words = model.read(["a red cat", "a blue dog"])
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(2, oracle.SHAPE.width, generator=generator, dtype=torch.float64)
+    ask = {"decoder": StageSettings(sampler="plms", steps=3, guidance=4.0)}
+    both = model.decode(Embedding(vector=vectors, space="tiny"), words, Noise([1, 2]), ask, silent, size=SIZE)
+    for k, prompt in enumerate(["a red cat", "a blue dog"]):
+        one = Embedding(vector=vectors[k : k + 1], space="tiny")
+        alone = model.decode(one, model.read([prompt]), Noise([1 + k]), ask, silent, size=SIZE)
+        assert difference(both[k], alone[0]) < 1e-9
+
+
+@pytest.mark.parametrize("sampler", ["plms", "ddim", "ancestral", "dpm++"])
+@pytest.mark.parametrize("size", [SIZE, 50])
+def test_what_is_known_of_a_picture_stays_to_the_last_bit(folders, sampler, size):
+    model, image = opened(folders["pndm"]), photo(size, size)
+    known = to_pixels([image])
+    unknown = torch.zeros(1, 1, size, size, dtype=torch.bool)
+    unknown[..., 10:30, 21:40] = True
+    hole = Hole(pixels=known, unknown=unknown, resample=2)
+    ask = {"decoder": StageSettings(sampler=sampler, steps=3, guidance=4.0)}
+    painted = model.decode(model.see([image]), model.read([""]), Noise([1]), ask, silent, size=size, hole=hole)
+    assert painted.shape == (1, 3, size, size)
+    outside = ~unknown.expand_as(known)
+    assert torch.equal(painted[outside], known[outside])
+    assert (painted - known)[~outside].abs().mean() > 0.01
+
+
+def test_the_hole_is_also_a_hole_where_the_encoder_has_seen_into_it(folders):
+    model = opened(folders["pndm"])
+    unknown = torch.zeros(1, 1, SIZE, SIZE, dtype=torch.bool)
+    unknown[..., 26, 26] = True
+    hole = model._known(Hole(pixels=torch.zeros(1, 3, SIZE, SIZE), unknown=unknown, resample=1), model._frame(SIZE))
+    cells = torch.zeros(8, 8, dtype=torch.bool)
+    cells[2:5, 2:5] = True
+    assert torch.equal(hole.unknown[0, 0], cells)
+
+
+def test_a_pictures_own_noise_leads_back_to_its_latents(folders):
+    model, image = opened(folders["ddim"], torch.float64), photo(SIZE, SIZE)
+    seen, nothing, pixels = model.see([image]), model.read([""]), to_pixels([image])
+    ask = StageSettings(sampler="ddim", steps=40, guidance=1.0)
+    start = model.invert(seen, nothing, pixels, Noise([0]), ask, ["decoder"], silent)
+    assert start["decoder"].shape == (1, 4, 8, 8)
+    found: list[Tensor] = []
+    with recorded_here("ddim", found):
+        again = {"decoder": StageSettings(sampler="recorded", steps=40, guidance=1.0)}
+        for own in (start, None):
+            model.decode(seen, nothing, Noise([5]), again, silent, size=SIZE, start=own)
+    latents = model._autoencode(pixels, to_pixels=False)
+    own, other = ((found[k] - latents).abs().mean() for k in (39, 79))
+    assert own < other / 3
+
+
+def test_little_strength_leaves_the_latents_of_a_picture_nearly_as_they_are(folders):
+    model, image = opened(folders["pndm"], torch.float64), photo(SIZE, SIZE)
+    pixels, nothing, seen = to_pixels([image]), model.read([""]), model.see([image])
+    found: dict[float, list[Tensor]] = {0.04: [], 1.0: []}
+    for strength, into in found.items():
+        with recorded_here("plms", into):
+            ask = {"decoder": StageSettings(sampler="recorded", steps=50, guidance=4.0)}
+            beginning = Beginning(pixels=pixels, strength=strength)
+            model.decode(seen, nothing, Noise([1]), ask, silent, size=SIZE, beginning=beginning)
+    assert [len(into) for into in found.values()] == [2, 50]
+    latents = model._autoencode(pixels, to_pixels=False)
+    near, far = ((into[-1] - latents).abs().mean() for into in found.values())
+    assert near < far / 4
+
+
+def test_words_without_a_prior_have_no_place_beside_pictures(folders):
+    model = opened(folders["pndm"])
+    with pytest.raises(ValueError, match="no prior"):
+        model.meaning(model.read(["a cat"]))
+
+
+def test_an_embedding_of_another_clip_is_refused(folders):
+    model = opened(folders["pndm"])
+    embedding = Embedding(vector=torch.zeros(1, oracle.SHAPE.width), space="other")
+    ask = {"decoder": StageSettings(sampler="plms", steps=3, guidance=4.0)}
+    with pytest.raises(ValueError, match="other"):
+        model.decode(embedding, model.read([""]), Noise([1]), ask, silent, size=SIZE)
+
+
+def test_a_picture_of_any_shape_is_seen(folders):
+    theirs, model = oracle.open_variations(folders["pndm"]), opened(folders["pndm"])
+    for image in (photo(64, 48), photo(31, 90)):
+        truth = theirs.image_encoder(theirs.feature_extractor(images=image, return_tensors="pt").pixel_values)
+        assert difference(model.see([image]).vector, truth.image_embeds) < SINGLE
