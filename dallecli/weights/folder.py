@@ -93,6 +93,7 @@ KANDINSKY: Final = Layout(
         "edit": "decoder",
     },
     width=("image_encoder", "projection_dim"),
+    planes={f"{which}{part}": planes for which in ("", "inpaint_") for part, planes in (("decoder", 80), ("movq", 12))},
     autoencoder="movq",
 )
 
