@@ -193,7 +193,7 @@ class Recipe:
 
         None for tasks and numbers of pictures where that cannot be.
         """
-        if self.count != 1 or self.settings != Generating():
+        if self.count != 1 or self.inputs or self.settings != Generating():
             return None
         return replace(self, prompt="", dropped=(), seed=0, warnings=())
 

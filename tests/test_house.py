@@ -22,7 +22,7 @@ FLOORS = [
     {
         *("safe", "errors", "source", "request", "recipe", "picture", "engine"),
         *("inputs", "arguments", "embedding_file"),
-        *("reading", "masks", "canvas", "animation"),
+        *("reading", "masks", "canvas", "animation", "contact_sheet"),
     },
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement"},
@@ -180,7 +180,7 @@ def test_short_commands_answer_in_a_quarter_of_a_second(arguments):
 
 def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
     rooms = (
-        "cli.app errors source request recipe inputs embedding_file picture reading masks canvas animation engine safe "
+        "cli.app errors source request recipe inputs embedding_file picture reading masks canvas animation contact_sheet engine safe "
         "studio tokens weights.registry weights.folder weights.digest weights.header weights.hub weights.lock "
         "weights.fetch weights.convert cli.pulling arguments cli.settings "
         "batch.prompt_file batch.wildcards batch.asks batch.journal batch.presence batch.runner cli.batch history "
@@ -240,7 +240,7 @@ def test_a_new_option_is_a_decision():
     painting = remembered | ask | model | decoder | output | layout | manners
     assert found == {
         "dalle": {"--version"},
-        "generate": {"prompts", "--best-of", "--negative", "--init", "--strength", "--dry-run"}
+        "generate": {"prompts", "--best-of", "--negative", "--init", "--strength", "--dry-run", "--x", "--y"}
         | (batch | painting | num | prior | sampler),
         "vary": {"images", "--fidelity", "--inversion-steps", "--dry-run"} | batch | painting | num | sampler | prompt,
         "interpolate": {"ends", "--frames", "--at", "--weights", "--noise", "--inversion-steps"}
@@ -252,6 +252,7 @@ def test_a_new_option_is_a_decision():
         | (ask | model | prior | file | manners),
         "show": {"files", "--json", "--debug"},
         "replay": {"files", "--input"} | remembered | model | output | manners,
+        "grid": {"things", "--columns", "--rows", "--tile", "--label"} | file | manners,
         "check": {"folders"} | manners,
         "history": {"words", "--last", "--clear", "--json", "--debug"},
         "doctor": {"--json", "--debug"} | model,

@@ -21,6 +21,7 @@ from dallecli.cli.doctor import doctor
 from dallecli.cli.edit import edit
 from dallecli.cli.embed import embed
 from dallecli.cli.generate import generate
+from dallecli.cli.grid import grid
 from dallecli.cli.help import SectionedCommand, SectionedGroup
 from dallecli.cli.history import history
 from dallecli.cli.inpaint import inpaint
@@ -60,7 +61,7 @@ def build(*, completion: bool = False) -> typer.Typer:
         epilog=EPILOG,
     )
     app.callback()(root)
-    for command in (generate, vary, interpolate, inpaint, edit, rank, embed, show, replay, check, history):
+    for command in (generate, vary, interpolate, inpaint, edit, rank, embed, show, replay, grid, check, history):
         app.command(cls=SectionedCommand)(command)
     app.add_typer(models, name="models", cls=SectionedGroup)
     app.command(cls=SectionedCommand)(doctor)

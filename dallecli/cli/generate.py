@@ -32,6 +32,8 @@ def generate(
     retry_failed: options.RetryFailed = False,
     share: options.Share = False,
     shard: options.Shard = None,
+    x: options.AxisX = None,
+    y: options.AxisY = None,
     output: options.OutputFile = None,
     out: options.OutputFolder = None,
     layout: options.LayoutOption = "grid",
@@ -57,6 +59,7 @@ def generate(
       dalle generate "a dog on a chair" -n 2 --best-of 16
       dalle generate "a cat, oil on canvas" --init cat.jpg --strength 0.4
       dalle generate --prompts prompts.jsonl --out pictures
+      dalle generate "a panda" --x steps=10,25,50 --y guidance=1,4,8
       echo "a castle in the forest" | dalle generate -o - > castle.png
     """
     from dallecli.arguments import check_one_stdin, read_files
@@ -76,6 +79,26 @@ def generate(
         share=share,
         shard=shard,
     )
+    defaults = {
+        "n": num,
+        "best_of": best_of,
+        "negative": negative,
+        "init": init,
+        "strength": strength,
+        "seed": seed,
+        "size": size,
+        "strict": strict,
+        "model": model,
+        "device": device,
+        "dtype": dtype,
+        "steps": steps,
+        "prior_steps": prior_steps,
+        "upsampler_steps": upsampler_steps,
+        "guidance": guidance,
+        "prior_guidance": prior_guidance,
+        "sampler": sampler,
+        "prior_candidates": prior_candidates,
+    }
     if prompts_file is not None:
         from dallecli.cli.batch import check_no_others, paint_file
 
@@ -84,26 +107,7 @@ def generate(
             "generate",
             prompts_file,
             manner,
-            {
-                "n": num,
-                "best_of": best_of,
-                "negative": negative,
-                "init": init,
-                "strength": strength,
-                "seed": seed,
-                "size": size,
-                "strict": strict,
-                "model": model,
-                "device": device,
-                "dtype": dtype,
-                "steps": steps,
-                "prior_steps": prior_steps,
-                "upsampler_steps": upsampler_steps,
-                "guidance": guidance,
-                "prior_guidance": prior_guidance,
-                "sampler": sampler,
-                "prior_candidates": prior_candidates,
-            },
+            defaults,
             out=out,
             format=format,
             metadata=not no_metadata,
@@ -142,9 +146,6 @@ def generate(
         )
         for text in texts
     ]
-    if dry_run:
-        foretell(requests, memory=memory, as_json=json, quiet=quiet)
-        return
     target = plan(
         file=output,
         folder=out,
@@ -156,4 +157,23 @@ def generate(
         results=len(texts),
         as_json=json,
     )
-    paint_all(requests, target, memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)
+    if x is not None or y is not None:
+        from dallecli.cli.axes import paint_axes, read_axis
+
+        paint_axes(
+            texts,
+            read_axis(x),
+            read_axis(y),
+            defaults,
+            target,
+            memory=memory,
+            dry_run=dry_run,
+            preview=preview,
+            as_json=json,
+            quiet=quiet,
+            history=not no_history,
+        )
+    elif dry_run:
+        foretell(requests, memory=memory, as_json=json, quiet=quiet)
+    else:
+        paint_all(requests, target, memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)

@@ -228,7 +228,12 @@ Seed = Annotated[
 ]
 Size = Annotated[
     int | None,
-    typer.Option("--size", metavar="PX", help="Side in pixels, one of the model's sizes.", rich_help_panel=PICTURES),
+    typer.Option(
+        "--size",
+        metavar="PX",
+        help="Side in pixels: one of the model's sizes, or any, if it paints any.",
+        rich_help_panel=PICTURES,
+    ),
 ]
 Strict = Annotated[
     bool,
@@ -386,6 +391,19 @@ DryRun = Annotated[
 ]
 Preview = Annotated[bool, typer.Option("--preview", help="Draw the result in the terminal.", rich_help_panel=OUTPUT)]
 
+AxisX = Annotated[
+    str | None,
+    typer.Option(
+        "--x",
+        metavar="OPTION=A,B,…",
+        help="A sheet with a column for each value, as steps=10,25,50; sentences are separated by |.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+AxisY = Annotated[
+    str | None,
+    typer.Option("--y", metavar="OPTION=A,B,…", help="The same for rows, as guidance=1,4,8.", rich_help_panel=OUTPUT),
+]
 PromptsFile = Annotated[
     str | None,
     typer.Option(
