@@ -45,7 +45,8 @@ def list_models(json: options.Json = False, debug: options.Debug = False) -> Non
     rows = []
     for spec in specs:
         what = spec.description if spec.tasks else f"{spec.description} (foreseen: not painted with yet)"
-        rows.append((spec.name, _presence(spec), ", ".join(map(str, spec.sizes)), what))
+        sizes = [str(size) for size in spec.sizes] + ([f"any to {spec.largest}"] if spec.largest is not None else [])
+        rows.append((spec.name, _presence(spec), ", ".join(sizes), what))
     rows += [(name, "in part", "", f"dalle models pull {name}") for name in broken]
     emit_table(("NAME", "HERE", "PIXELS", "WHAT"), rows)
 
@@ -244,6 +245,7 @@ def _facts(spec: "ModelSpec") -> dict[str, Any]:
         "licence": spec.licence,
         "tasks": list(spec.tasks),
         "sizes": list(spec.sizes),
+        "largest": spec.largest,
         "parameters": spec.parameters,
         "memory": memory if spec.parameters is not None else None,
         "clip": spec.clip,

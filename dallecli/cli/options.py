@@ -26,6 +26,12 @@ def _model_names(incomplete: str) -> list[str]:
     return [name for name, spec in registry().items() if spec.tasks and name.startswith(incomplete)]
 
 
+def _sampler_names(incomplete: str) -> list[str]:
+    from dallecli.weights.registry import SAMPLERS
+
+    return [name for name in SAMPLERS if name.startswith(incomplete)]
+
+
 Prompts = Annotated[
     list[str] | None,
     typer.Argument(
@@ -335,7 +341,14 @@ PriorGuidance = Annotated[
     float | None, typer.Option("--prior-guidance", metavar="X", help="The same for the prior.", rich_help_panel=DIALS)
 ]
 Sampler = Annotated[
-    str | None, typer.Option("--sampler", metavar="NAME", help="Sampler of the decoder.", rich_help_panel=DIALS)
+    str | None,
+    typer.Option(
+        "--sampler",
+        metavar="NAME",
+        help="Sampler of the decoder.",
+        autocompletion=_sampler_names,
+        rich_help_panel=DIALS,
+    ),
 ]
 PriorCandidates = Annotated[
     int | None,

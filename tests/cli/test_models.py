@@ -45,7 +45,7 @@ def test_every_fact_is_in_the_json(dalle: Dalle):
     for facts, spec in zip(dalle("models", "list", "--json").objects, registry().values(), strict=True):
         assert facts["name"] == spec.name
         assert facts["licence"] == spec.licence
-        assert facts["sizes"] == list(spec.sizes)
+        assert (facts["sizes"], facts["largest"]) == (list(spec.sizes), spec.largest)
         assert facts["stages"]["decoder"]["steps"] == spec.stages["decoder"].steps
 
 
