@@ -51,6 +51,10 @@ STRENGTH: Final = 0.4
 INIT_STRENGTH: Final = 0.3
 """How much of a picture is painted over if nothing is asked, as in diffusers' KandinskyV22Img2ImgPipeline."""
 
+INPAINTING_RIVALS: Final = 4
+"""So many times a model's own number of prior candidates are drawn for an inpainting: the best of them is to fit the
+words and the picture around the hole."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generating:
@@ -349,6 +353,8 @@ def fill(request: Request, spec: Defaults, dropped: str, seed: int) -> Recipe:
     prompt = getattr(request, "prompt", None)
     settings, count = _settings(request, spec)
     candidates = request.prior_candidates
+    if candidates is None:
+        candidates = spec.prior_candidates * (INPAINTING_RIVALS if isinstance(request, Inpaint) else 1)
     return Recipe(
         task=task,
         prompt=prompt if prompt is not None else "",
@@ -361,7 +367,7 @@ def fill(request: Request, spec: Defaults, dropped: str, seed: int) -> Recipe:
         count=count,
         size=size,
         stages=fill_stages(request, spec, size),
-        prior_candidates=candidates if candidates is not None else spec.prior_candidates,
+        prior_candidates=candidates,
         device=request.device,
         dtype=request.dtype,
         versions={"dallecli": __version__},

@@ -201,7 +201,9 @@ class Display:
 
 def _label(progress: "Progress") -> str:
     stage = progress.stage.replace("_", " ")
-    return stage if progress.pictures == 1 else f"{stage}, picture {progress.picture + 1} of {progress.pictures}"
+    picture = f", picture {progress.picture + 1} of {progress.pictures}" if progress.pictures > 1 else ""
+    square = f", square {progress.square + 1} of {progress.squares}" if progress.squares > 1 else ""
+    return stage + picture + square
 
 
 def _is_terminal() -> bool:

@@ -66,10 +66,18 @@ class KandinskyPipeline:
 
     @torch.inference_mode()
     def imagine(
-        self, words: Words, noise: Noise, settings: StageSettings, candidates: int, watch: Watch
+        self,
+        words: Words,
+        noise: Noise,
+        settings: StageSettings,
+        candidates: int,
+        watch: Watch,
+        *,
+        like: Embedding | None = None,
     ) -> tuple[Embedding, Tensor]:
         """Let the prior make embeddings; beside each, of a negative prompt, what the decoder is to lead away from."""
-        return imagine(self.parts, words, noise, settings, candidates, watch, self.space, also_negative=words.negative)
+        beside = words.negative
+        return imagine(self.parts, words, noise, settings, candidates, watch, self.space, like, also_negative=beside)
 
     @torch.inference_mode()
     def decode(

@@ -70,10 +70,17 @@ class KarloPipeline:
 
     @torch.inference_mode()
     def imagine(
-        self, words: Words, noise: Noise, settings: StageSettings, candidates: int, watch: Watch
+        self,
+        words: Words,
+        noise: Noise,
+        settings: StageSettings,
+        candidates: int,
+        watch: Watch,
+        *,
+        like: Embedding | None = None,
     ) -> tuple[Embedding, Tensor]:
         """Let the prior make embeddings, and keep the one that points most like the text."""
-        return imagine(self.parts, words, noise, settings, candidates, watch, self.space)
+        return imagine(self.parts, words, noise, settings, candidates, watch, self.space, like)
 
     @torch.inference_mode()
     def decode(

@@ -74,10 +74,18 @@ class Model(Protocol[Words]):
         ...
 
     def imagine(
-        self, words: Words, noise: Noise, settings: StageSettings, candidates: int, watch: Watch
+        self,
+        words: Words,
+        noise: Noise,
+        settings: StageSettings,
+        candidates: int,
+        watch: Watch,
+        *,
+        like: Embedding | None = None,
     ) -> tuple[Embedding, Tensor]:
         """Let the prior make an image embedding [b, d] of each picture: the best of `candidates`.
 
+        The best fits the words and, where there is one, the picture [b, d] that it is to be `like`, both alike.
         Also returned is how well each fits the words, as the cosine [b] of the angle between both.
         """
         ...

@@ -21,12 +21,14 @@ def imagine(
     candidates: int,
     watch: Watch,
     space: str,
+    like: Embedding | None = None,
     *,
     also_negative: bool = False,
 ) -> tuple[Embedding, Tensor]:
     """Draw `candidates` image embeddings a picture; keep the one [b, d] that points most like its text.
 
     Also returned is that cosine [b]. The paper's rule is the dot product of unit vectors; CLIP's own differ in length.
+    Where the picture is to be `like` another one [b, d], its cosine to that one counts as much as that to its text.
     With `also_negative` the prior makes an embedding of the negative prompt beside each, from noise of the same draws,
     and that of the kept one is in `away`, as in diffusers' KandinskyV22PriorPipeline.
     """
@@ -63,7 +65,11 @@ def imagine(
     meant = words.embedding[1:].repeat_interleave(len(rivals) // (len(words.embedding) - 1), dim=0)
     own = Embedding(vector=drawn[:, 0], space=space)
     fit = cosine(own, Embedding(vector=meant, space=space)).view(len(noise), candidates)
-    best = fit.argmax(dim=1)
+    merit = fit
+    if like is not None:
+        others = Embedding(vector=like.vector.repeat_interleave(candidates, dim=0), space=like.space)
+        merit = fit + cosine(own, others).view(len(noise), candidates)
+    best = merit.argmax(dim=1)
     pictures = torch.arange(len(noise), device=drawn.device)
     kept = drawn.view(len(noise), candidates, each, -1)[pictures, best]
     away = kept[:, 1] if also_negative else None

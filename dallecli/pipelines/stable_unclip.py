@@ -103,10 +103,17 @@ class StableUnclipPipeline:
 
     @torch.inference_mode()
     def imagine(
-        self, words: Words, noise: Noise, settings: StageSettings, candidates: int, watch: Watch
+        self,
+        words: Words,
+        noise: Noise,
+        settings: StageSettings,
+        candidates: int,
+        watch: Watch,
+        *,
+        like: Embedding | None = None,
     ) -> tuple[Embedding, Tensor]:
         """Let the prior make embeddings. Raises ValueError without one."""
-        return imagine(self.parts, self._for_prior(words), noise, settings, candidates, watch, self.space)
+        return imagine(self.parts, self._for_prior(words), noise, settings, candidates, watch, self.space, like)
 
     @torch.inference_mode()
     def decode(

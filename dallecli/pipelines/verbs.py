@@ -146,13 +146,15 @@ def inpaint(model: Model[Words], recipe: Recipe, progress: Callable[[Progress], 
     for chunk in chunks:
         noise = Noise(chunk.seeds)
         canvases = [layout.canvas] * len(chunk.seeds)
-        for patch in layout.patches:
+        for square, patch in enumerate(layout.patches):
+            watch = _watch(progress, chunk.numbers[0], recipe.count, square, len(layout.patches))
             known, holes = zip(*(canvas.cut(patch, recipe.size) for canvas in canvases), strict=True)
             embedding = model.see(known)
             if recipe.prompt:
-                embedding, _ = model.imagine(words, noise, recipe.stages["prior"], recipe.prior_candidates, chunk.watch)
+                prior, candidates = recipe.stages["prior"], recipe.prior_candidates
+                embedding, _ = model.imagine(words, noise, prior, candidates, watch, like=embedding)
             hole = Hole(pixels=to_pixels(known), unknown=to_pixels(holes) > 0, resample=settings.resample)
-            pixels = model.decode(embedding, words, noise, recipe.stages, chunk.watch, size=recipe.size, hole=hole)
+            pixels = model.decode(embedding, words, noise, recipe.stages, watch, size=recipe.size, hole=hole)
             painted = to_images(pixels)
             canvases = [canvas.paste(patch, image) for canvas, image in zip(canvases, painted, strict=True)]
         yield from chunk.pictures([canvas.image for canvas in canvases])
@@ -373,9 +375,12 @@ def _chunks(recipe: Recipe, progress: Callable[[Progress], None], batch: int) ->
     return chunks(began)
 
 
-def _watch(progress: Callable[[Progress], None], picture: int, pictures: int) -> Watch:
+def _watch(
+    progress: Callable[[Progress], None], picture: int, pictures: int, square: int = 0, squares: int = 1
+) -> Watch:
     def watch(stage: str, step: int, steps: int) -> None:
-        progress(Progress(stage=stage, step=step, steps=steps, picture=picture, pictures=pictures))
+        done = Progress(stage=stage, step=step, steps=steps, picture=picture, pictures=pictures)
+        progress(replace(done, square=square, squares=squares))
 
     return watch
 

@@ -66,6 +66,17 @@ def test_long_work_says_a_plain_line_now_and_then(monkeypatch, capsys):
     ]
 
 
+def test_a_picture_that_is_painted_in_squares_says_which(capsys, monkeypatch):
+    monkeypatch.setattr("dallecli.cli.display._SPARSE_SECONDS", 0)
+    display = Display(quiet=False)
+    display.progress(Progress(stage="decoder", step=2, steps=5, picture=0, pictures=1, square=1, squares=6))
+    display.progress(Progress(stage="decoder", step=2, steps=5, picture=1, pictures=3, square=0, squares=2))
+    assert capsys.readouterr().err.splitlines() == [
+        "decoder, square 2 of 6: step 2 of 5",
+        "decoder, picture 2 of 3, square 1 of 2: step 2 of 5",
+    ]
+
+
 def test_the_preview_is_made_of_half_blocks_in_the_pictures_colours():
     result = on_terminal("generate", "a fox", "-s", "7", "--preview", COLORTERM="truecolor")
     assert result.lines == ["a-fox-7.png"]

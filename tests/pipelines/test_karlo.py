@@ -148,6 +148,19 @@ def test_more_candidates_fit_the_text_better(starter):
     assert fits[2].sum() > fits[0].sum()
 
 
+def test_a_picture_to_be_like_counts_as_much_as_the_text(starter):
+    words = starter.read(["a red cat"])
+    rivals = [starter.imagine(words, Noise([3]), STAGES["prior"], n, ignore)[0].vector for n in (1, 2, 3, 4)]
+    drawn = torch.unique(torch.cat(rivals), dim=0)
+    assert len(drawn) > 1
+    for wanted in drawn:
+        like = Embedding(vector=wanted[None], space=starter.space)
+        kept, fit = starter.imagine(words, Noise([3]), STAGES["prior"], 4, ignore, like=like)
+        merit = torch.cosine_similarity(drawn, words.embedding[1:]) + torch.cosine_similarity(drawn, wanted[None])
+        assert fit + torch.cosine_similarity(kept.vector, like.vector) >= merit.max() - 1e-6
+        torch.testing.assert_close(fit, torch.cosine_similarity(kept.vector, words.embedding[1:]))
+
+
 def test_the_fit_is_the_cosine_with_the_text(starter):
     embedding, fit, _ = imagine(starter, 4)
     text = starter.read(["a red cat"]).embedding[1:]
