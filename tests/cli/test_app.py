@@ -1,5 +1,6 @@
 """The application as a whole: help, version, settings and their precedence, completion, and one boundary for errors."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -199,4 +200,20 @@ def test_completion_knows_commands_options_and_models(monkeypatch, capfd):
     monkeypatch.setenv("_DALLE_COMPLETE", "complete_bash")
     assert "generate" in complete("dalle gen", 1)
     assert "--steps" in complete("dalle generate --ste", 2)
-    assert complete("dalle generate -m ka", 3) == ["karlo"]
+    assert complete("dalle generate -m kar", 3) == ["karlo"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.parametrize(
+    ("line", "names"), [("generate --model s", ["starter"]), ("generate --sampler d", ["ddim", "dpm++"])]
+)
+def test_every_shell_completes_names_of_models_and_samplers(monkeypatch, capfd, shell, line, names):
+    words = f"dalle {line}"
+    monkeypatch.setenv("_DALLE_COMPLETE", f"complete_{shell}")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", words)
+    monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    with pytest.raises(SystemExit):
+        build(completion=True)(args=[], prog_name="dalle")
+    assert re.findall(r"starter|ddim|dpm\+\+", capfd.readouterr().out) == names
