@@ -6,9 +6,11 @@ from pathlib import Path
 import kandinsky_oracle
 import numpy as np
 import pytest
+from hub import Hub
 from PIL import Image
 
 from dallecli.picture import read_recipe
+from dallecli.weights.registry import registry
 
 from .conftest import Dalle
 
@@ -88,3 +90,18 @@ def test_without_a_repository_its_tasks_are_missing_and_the_rest_works(dalle: Da
 def test_a_size_beyond_all_training_is_refused(dalle: Dalle, model: str):
     refused = dalle("generate", "a cat", "--size", "2049", "-m", model)
     assert (refused.code, "up to 2048" in refused.err) == (2, True)
+
+
+def test_it_is_pulled_by_name_for_what_it_is_needed_for(dalle: Dalle, model: str, hub: Hub):
+    for part in registry()["kandinsky"].parts:
+        assert part.commit is not None
+        hub.add(part.repository, Path(model) / part.folder)
+        hub.pin(part.repository, part.commit)
+    assert dalle("models", "pull", "kandinsky", "--for", "generate", "-q").code == 0
+    assert not any("decoder-inpaint" in request.path for request in hub.requests)
+    ask = (*FAST, *PRIOR, "-m", "kandinsky", "-q")
+    assert dalle("generate", "a cat", *ask, "-o", "x.png").code == 0
+    hole = ("inpaint", "cat.png", "--mask", "4,4,30,30", "--prompt", "a dog")
+    assert dalle(*hole, *ask, "-o", "y.png").code == 2
+    assert dalle("models", "pull", "kandinsky", "-q").code == 0
+    assert dalle(*hole, *ask, "-o", "y.png").code == 0
