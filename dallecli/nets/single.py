@@ -4,8 +4,14 @@ torch falls back to plain loops there. Measured on one core with AVX2: a UNet's 
 bfloat16, and 2.9 s so. The weights stay in half precision in memory, and so does what goes from layer to layer.
 """
 
+from typing import Final
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+BAND: Final = 2**24
+"""How many numbers of an image are turned into float32 at once: 64 MB."""
 
 
 def multiply_in_single(net: nn.Module) -> None:
@@ -25,8 +31,20 @@ class _Linear(nn.Linear):
 
 class _Conv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self._conv_forward(x.float(), self.weight.float(), _single(self.bias))
-        return y.to(x.dtype)
+        weight, bias = self.weight.float(), _single(self.bias)
+        halo = self.kernel_size[0] // 2
+        height, count = x.shape[2], -(-x[0].numel() // BAND)
+        if count < 2 or self.stride != (1, 1) or self.padding != (halo, halo):
+            y: Tensor = self._conv_forward(x.float(), weight, bias)
+            return y.to(x.dtype)
+        rows = -(-height // count)
+        bands = []
+        for first in range(0, height, rows):
+            end = min(first + rows, height)
+            above, below = min(first, halo), min(height - end, halo)
+            band = F.pad(x[:, :, first - above : end + below].float(), (0, 0, halo - above, halo - below))
+            bands.append(F.conv2d(band, weight, bias, padding=(0, halo)).to(x.dtype))
+        return torch.cat(bands, dim=2)
 
 
 def _single(bias: Tensor | None) -> Tensor | None:

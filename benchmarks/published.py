@@ -1,0 +1,141 @@
+"""What each network of a model costs at its published size: `python benchmarks/published.py MODEL`.
+
+Prints the table of the model's guide: numbers, processor seconds of one pass for one picture, and the memory that it
+takes beside the weights, in float32 on one core (set OMP_NUM_THREADS for more). Weights are random: a pass costs the
+same. Configs are those in tests/nets/published_keys. Needs Linux and 10 GB of memory; `--only NAME` runs one row.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, CLIPTextStates, ClipVisionConfig, CLIPVisionModel
+from dallecli.nets.movq import Movq, MovqConfig
+from dallecli.nets.prior import PriorConfig, PriorTransformer
+from dallecli.nets.transformer_unet import TransformerUNet, TransformerUNetConfig
+from dallecli.nets.unet import UNet, UNetConfig
+from dallecli.nets.vae import Vae, VaeConfig
+
+KEYS = Path(__file__).parents[1] / "tests" / "nets" / "published_keys"
+T = torch.tensor(500)
+Row = tuple[str, type[nn.Module], type, Callable[[nn.Module], Tensor]]
+
+
+def ids() -> Tensor:
+    return torch.ones(2, 77, dtype=torch.long)
+
+
+def seen(net: CLIPVisionModel) -> Tensor:
+    return net(torch.randn(1, 3, 224, 224))
+
+
+def imagined(net: PriorTransformer) -> Tensor:
+    d, mask = net.config.embedding_dim, torch.ones(2, 77, dtype=torch.bool)
+    return net(torch.randn(2, d), T, torch.randn(2, d), torch.randn(2, 77, d), mask)
+
+
+def decoded(net: UNet) -> Tensor:
+    return net(torch.randn(2, 3, 64, 64), T, torch.randn(2, 81, 1536), torch.randn(2, 1280))
+
+
+def denoised(net: TransformerUNet) -> Tensor:
+    return net(torch.randn(2, 4, 96, 96), T, torch.randn(2, 77, 1024), torch.randn(2, 2048))
+
+
+def painted(net: UNet) -> Tensor:
+    condition = net.condition(torch.randn(2, 1280))
+    return net(torch.randn(2, 4, 64, 64), T, condition.context, condition.time)
+
+
+ROWS: dict[str, dict[str, Row]] = {
+    "karlo": {
+        "text tower": ("text_encoder", CLIPTextModel, ClipTextConfig, lambda net: net(ids())[0]),
+        "image tower": (
+            "image_encoder",
+            CLIPVisionModel,
+            ClipVisionConfig,
+            lambda net: net(torch.randn(1, 3, 224, 224)),
+        ),
+        "prior, a step": ("prior", PriorTransformer, PriorConfig, imagined),
+        "decoder, a step": ("decoder", UNet, UNetConfig, decoded),
+        "upsampler, a step": ("super_res_first", UNet, UNetConfig, lambda net: net(torch.randn(1, 6, 256, 256), T)),
+    },
+    "kandinsky": {
+        "text tower": ("kandinsky_text_encoder", CLIPTextModel, ClipTextConfig, lambda net: net(ids())[0]),
+        "image tower": ("kandinsky_image_encoder", CLIPVisionModel, ClipVisionConfig, seen),
+        "prior, a step": ("kandinsky_prior", PriorTransformer, PriorConfig, imagined),
+        "decoder, a step": ("kandinsky_unet", UNet, UNetConfig, painted),
+        "autoencoder, to pixels": (
+            "kandinsky_movq",
+            Movq,
+            MovqConfig,
+            lambda net: net.decode(torch.randn(1, 4, 64, 64)),
+        ),
+        "autoencoder, to latents": (
+            "kandinsky_movq",
+            Movq,
+            MovqConfig,
+            lambda net: net.encode(torch.randn(1, 3, 512, 512)),
+        ),
+    },
+    "stable-unclip": {
+        "text tower": ("stable_text_encoder", CLIPTextStates, ClipTextConfig, lambda net: net(ids())),
+        "image tower": (
+            "stable_image_encoder",
+            CLIPVisionModel,
+            ClipVisionConfig,
+            seen,
+        ),
+        "decoder, a step": ("stable_unet", TransformerUNet, TransformerUNetConfig, denoised),
+        "autoencoder, to pixels": ("stable_vae", Vae, VaeConfig, lambda net: net.decode(torch.randn(1, 4, 96, 96))),
+        "autoencoder, to latents": ("stable_vae", Vae, VaeConfig, lambda net: net.encode(torch.randn(1, 3, 768, 768))),
+    },
+}
+
+
+def memory(name: str) -> int:
+    """Bytes of this process: "VmRSS" now, "VmHWM" at most."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+def measure(model: str, name: str) -> None:
+    """Print the row of one network. Its own process, because memory is only ever seen to grow."""
+    part, kind, config, run = ROWS[model][name]
+    published = json.loads((KEYS / f"{part}.json").read_text(encoding="utf-8"))
+    with torch.device("meta"):
+        net = kind(config.from_config(published["config"]))
+    net = net.to_empty(device="cpu").requires_grad_(False).eval()
+    for parameter in net.parameters():
+        parameter.normal_(std=0.02)
+    net = net.to(memory_format=torch.channels_last)
+    Path("/proc/self/clear_refs").write_text("5")  # what was needed to build it is not what is needed to run it
+    before = memory("VmRSS")
+    began = time.process_time()
+    with torch.inference_mode():
+        run(net)
+    seconds = time.process_time() - began
+    working = memory("VmHWM") - before
+    numbers = published["num_parameters"]
+    print(f"| {name} | {numbers / 1e6:,.0f} M | {seconds:.1f} s | {working / 1e9:.1f} GB |", flush=True)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", choices=list(ROWS))
+    parser.add_argument("--only")
+    options = parser.parse_args()
+    if options.only is not None:
+        measure(options.model, options.only)
+    else:
+        print("| network | numbers | one pass | beside its weights |\n| --- | --- | --- | --- |", flush=True)
+        for name in ROWS[options.model]:
+            command = [sys.executable, __file__, options.model, "--only", name]
+            subprocess.run(command, check=True)
