@@ -260,7 +260,8 @@ def _temporary(folder: Path, data: bytes) -> Iterator[Path]:
             raise _output_error(error, folder) from error
         yield path
     finally:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what matters has been said, or is there
+            path.unlink(missing_ok=True)
 
 
 def _land(temporary: Path, target: Path) -> None:

@@ -114,7 +114,7 @@ class Journal:
     def append(self, entries: Sequence[Entry]) -> None:
         """Add lines; when this returns, they are on the disk. Raises BadOutput, DiskFull: then none of them counts."""
         data = "".join(entry.to_json() for entry in entries).encode("ascii")
-        with self._lock, disk_errors(self.path):
+        with disk_errors(self.path), self._lock:
             self._cut_torn_line()
             start = os.lseek(self._file, 0, os.SEEK_END)
             try:

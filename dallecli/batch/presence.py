@@ -53,9 +53,10 @@ class Presence:
 
     def leave(self) -> None:
         """Let others in."""
-        self._own.release()
-        for path in (self._facts_of(self.run), self._lock_path(self.run)):
-            with suppress(OSError):
+        # What is left behind is found to be nobody's by the next one.
+        with suppress(OSError):
+            self._own.release()
+            for path in (self._facts_of(self.run), self._lock_path(self.run)):
                 path.unlink(missing_ok=True)
 
     def claim(self, key: str) -> bool:
@@ -73,7 +74,8 @@ class Presence:
     def release(self, key: str) -> None:
         """Give a picture back, when the journal knows it."""
         if self.share:
-            (self._claims / key).unlink(missing_ok=True)
+            with suppress(OSError):  # the claim ends with this process anyway
+                (self._claims / key).unlink(missing_ok=True)
 
     def _others(self) -> Iterator[dict[str, object]]:
         """What is known of every process at work here; what ended ones left behind is removed."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
 from dallecli.errors import BadPromptFile
+from dallecli.picture import disk_errors
 
 Kind = Literal["txt", "jsonl", "csv", "tsv"]
 
@@ -121,8 +122,9 @@ def _opened(path: str) -> tuple[BinaryIO, str | None]:
 
 def _spooled(stream: BinaryIO) -> BinaryIO:
     """A copy of a stream on the disk: it is read twice, once to check it and once to paint."""
-    copy = tempfile.TemporaryFile()  # noqa: SIM115
-    shutil.copyfileobj(stream, copy)
+    with disk_errors(Path("temporary files")):
+        copy = tempfile.TemporaryFile()  # noqa: SIM115
+        shutil.copyfileobj(stream, copy)
     return copy
 
 

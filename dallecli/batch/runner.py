@@ -491,7 +491,8 @@ def write_failures(folder: Path, bad: Iterable[str], journal: Journal) -> int:
             else:
                 target.unlink(missing_ok=True)
         finally:
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
     return count
 
 

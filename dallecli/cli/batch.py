@@ -193,7 +193,8 @@ class Progressing:
         self.history = history
         self.preview = preview
         self.as_json = as_json
-        self._bad = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")  # noqa: SIM115  # closed by close
+        with disk_errors(Path("temporary files")):
+            self._bad = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")  # noqa: SIM115  # closed by close
 
     def close(self) -> None:
         self.display.clear()

@@ -1,4 +1,7 @@
-"""Runs a batch in forks of itself, each killed at another call to the system: `killer.py FOLDER FIRST STEP [DOUBLE]`.
+"""Runs a batch in forks of itself, each killed at another call to the system: `killer.py FOLDER FIRST STEP HOW`.
+
+HOW is "once"; or "twice", where the fork that goes on is killed as well; or the name of an error, as ENOSPC, with which
+the call fails instead.
 
 Every fork dies at one call of those that change something on the disk, some die half-way through a write. What is there
 then is looked at, and another fork goes on, perhaps to be killed as well. At the end one line of JSON says how many
@@ -6,9 +9,11 @@ points there were, and what was wrong. The last point is the first at which nobo
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
+import mmap
 import os
 import signal
 import sys
@@ -25,29 +30,42 @@ from dallecli.engine import FakeEngine
 
 CALLS = ("open", "write", "fsync", "link", "replace", "rename", "unlink", "mkdir", "ftruncate", "close")
 ITEMS = 9
+OPTIONS = ("--quiet", "--retry-failed", "--no-history")
+HIT = mmap.mmap(-1, 1)  # a byte that forks share: whether a call was made to fail
 PROMPTS = "".join(f'{{"prompt": "fox {k}", "name": "{k}", "size": 16}}\n' for k in range(ITEMS))
 
 
-def forked(folder: Path, kill_at: int | None) -> int:
-    """Paint in a fork that dies at a call; its exit code, negative for a signal."""
+def forked(folder: Path, kill_at: int | None, error: int | None = None) -> int:
+    """Paint in a fork that dies at a call, or for which it fails; its exit code, negative for a signal."""
     child = os.fork()
     if child == 0:
         with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):
             if kill_at is not None:
-                arm(kill_at)
+                arm(kill_at, error)
             count_paintings(folder / "painted")
-            os._exit(run(["generate", "--prompts", str(folder / "p.jsonl"), "--out", str(folder / "o"), "--quiet"]))
+            os._exit(run(["generate", "--prompts", str(folder / "p.jsonl"), "--out", str(folder / "o"), *OPTIONS]))
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def arm(kill_at: int) -> None:
-    """Die at the call with this number, from 1: before it, or in every other case of a write in the middle of it."""
+def arm(kill_at: int, error: int | None) -> None:
+    """Die at the call with this number, from 1: before it, or in every other case of a write in the middle of it.
+
+    With an error, it fails instead, and so do all after it that are of this kind and no `close`.
+    """
     calls = 0
+    failing = ""
 
     def deadly(real: Callable[..., Any], name: str) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            nonlocal calls
+            nonlocal calls, failing
             calls += 1
+            if error is not None:
+                if calls == kill_at:
+                    failing = name
+                    HIT[0] = 1
+                if name == failing != "close":
+                    raise OSError(error, os.strerror(error))
+                return real(*arguments, **options)
             if calls == kill_at:
                 if name == "write" and kill_at % 2:
                     real(arguments[0], arguments[1][: len(arguments[1]) // 2])
@@ -86,7 +104,8 @@ def check(folder: Path, reference: dict[str, str]) -> list[str]:
     if hashes(folder) != reference:
         wrong.append("other files than without a kill")
     lines = [json.loads(line) for line in (folder / "o" / NAME).read_text().splitlines()]
-    if Counter(line["key"] for line in lines).most_common(1)[0][1] > 1 or len(lines) != ITEMS:
+    done = Counter(line["key"] for line in lines if line["status"] == "done")
+    if len(done) != ITEMS or done.total() != ITEMS:
         wrong.append("the journal has not one line a picture")
     if list((folder / "o").glob(".dalle-*.tmp")):
         wrong.append("a temporary file is left")
@@ -95,7 +114,8 @@ def check(folder: Path, reference: dict[str, str]) -> list[str]:
 
 def main() -> None:
     root, point, step = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    double = len(sys.argv) > 4
+    how = sys.argv[4]
+    error = getattr(errno, how, None)
     os.environ["DALLE_ENGINE"] = "fake"
     # What is imported on the way is then there for all forks.
     with contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())):
@@ -111,13 +131,17 @@ def main() -> None:
         folder = root / str(point)
         folder.mkdir()
         (folder / "p.jsonl").write_text(PROMPTS)
-        code = forked(folder, point)
-        if code == 0:
+        HIT[0] = 0
+        code = forked(folder, point, error)
+        if code == 0 and not HIT[0]:
             break
-        assert code == -signal.SIGKILL, code
+        if error is None:
+            assert code == -signal.SIGKILL, code
+        elif code not in (0, 1, 2, 5):
+            wrong.append(f"{point}: {how} ended with {code}")
         seen = hashes(folder)
         wrong += [f"{point}: {name} is torn" for name, found in seen.items() if reference[name] != found]
-        if double:
+        if how == "twice":
             forked(folder, point // 2 + 3)
             tried += 1
         assert forked(folder, None) == 0

@@ -1,6 +1,6 @@
-"""Whenever a batch is killed, what is there is whole, and the same command makes the rest, once.
+"""Whenever a batch is killed, or the disk fails it, what is there is whole, and the same command makes the rest, once.
 
-All points, twice each, take a minute: `pytest -m slow tests/batch/test_kill_points.py`. A few of them run always.
+All points, in five ways: `pytest -m slow tests/batch/test_kill_points.py`. A few of them run always.
 """
 
 import json
@@ -29,15 +29,21 @@ def kill(folder: Path, *arguments: str) -> dict[str, object]:
 
 
 def test_nothing_is_lost_torn_or_done_twice_at_some_points(tmp_path):
-    found = kill(tmp_path, "5", "31")
+    found = kill(tmp_path, "5", "31", "once")
     assert found["wrong"] == []
     assert int(str(found["points"])) >= 3
     assert int(str(found["most_painted_again"])) <= 9
 
 
+def test_an_error_of_the_disk_harms_nothing(tmp_path):
+    found = kill(tmp_path, "9", "41", "ENOSPC")
+    assert found["wrong"] == []
+    assert int(str(found["points"])) >= 2
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("double", [[], ["double"]], ids=["once", "twice"])
-def test_nothing_is_lost_torn_or_done_twice_at_any_point(tmp_path, double):
-    found = kill(tmp_path, "1", "1", *double)
+@pytest.mark.parametrize("how", ["once", "twice", "ENOSPC", "EIO", "EACCES"])
+def test_nothing_is_lost_torn_or_done_twice_at_any_point(tmp_path, how):
+    found = kill(tmp_path, "1", "1", how)
     assert found["wrong"] == []
     assert int(str(found["points"])) >= 100
