@@ -197,7 +197,8 @@ class Recipe:
 
         None for tasks and numbers of pictures where that cannot be.
         """
-        if self.count != 1 or self.inputs or self.settings != Generating():
+        generating = isinstance(self.settings, Generating) and self.settings.best_of is None
+        if self.count != 1 or self.inputs or not generating:
             return None
         return replace(self, prompt="", dropped=(), seed=0, warnings=())
 

@@ -60,7 +60,7 @@ def generate_together(
     """Paint the one picture of each recipe, all at once; they have the same `alike`."""
     first, began = recipes[0], time.perf_counter()
     watch = _watch(progress, 0, len(recipes))
-    words = model.read([recipe.prompt for recipe in recipes])
+    words = model.read([recipe.prompt for recipe in recipes], _settings(first, Generating).negative)
     noise = Noise([recipe.seed for recipe in recipes])
     embedding, fit = model.imagine(words, noise, first.stages["prior"], first.prior_candidates, watch)
     images = to_images(model.decode(embedding, words, noise, first.stages, watch, size=first.size))
