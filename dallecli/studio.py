@@ -24,7 +24,7 @@ from dallecli.errors import (
 )
 from dallecli.inputs import check_inputs
 from dallecli.recipe import Generating, Recipe, fill, fill_stages, random_seed, request_of, settle_size
-from dallecli.request import INVERSION, TASKS, Ask, Embed, Generate, Request, StageSettings
+from dallecli.request import INVERSION, TASKS, Ask, Embed, Generate, Request, StageSettings, Vary
 from dallecli.safe import safe
 from dallecli.tokens import ClipTokenizer
 from dallecli.weights.digest import file_digest
@@ -96,6 +96,7 @@ class LocalEngine:
         """
         model = self._find(request.model)
         _check_parts(request, model)
+        _check_words(request, model)
         dropped = _dropped(request, model)
         seed = request.seed if request.seed is not None else random_seed()
         recipe = fill(request, model.spec, dropped, seed)
@@ -362,6 +363,13 @@ def _check_parts(request: Ask, model: _Model) -> None:
             raise TaskNotSupported(
                 f"{model.spec.name} has no {part}, which {what} needs", str(model.folder.path), f"it can {tasks}"
             )
+
+
+def _check_words(request: Ask, model: _Model) -> None:
+    """Refuse words that nobody would read."""
+    if isinstance(request, Vary) and request.prompt is not None and not model.folder.reads:
+        what = f"the decoder of {model.spec.name} reads no words beside a picture"
+        raise TaskNotSupported(what, hint="mix both: dalle interpolate PICTURE WORDS --weights 2,1")
 
 
 def _dropped(request: Ask, model: _Model) -> str:

@@ -35,7 +35,7 @@ class Layout:
     not in one of their own name. needed: the part that each task needs beside what every model has. width: the part
     and the field that say how many numbers an embedding has. autoencoder: the part that turns latents into pixels,
     where the decoder paints latents. clip: the part that names the CLIP, in whose space embeddings are, by its weights.
-    meaning: the part that puts sentences into that space.
+    meaning: the part that puts sentences into that space. reads: whether the decoder reads words beside the embedding.
     """
 
     pipeline: str
@@ -50,6 +50,7 @@ class Layout:
     autoencoder: str | None = None
     clip: str = "text_encoder"
     meaning: str = "text_encoder"
+    reads: bool = True
 
 
 NEEDED: Final[Mapping[str, str]] = {
@@ -95,6 +96,7 @@ KANDINSKY: Final = Layout(
     width=("image_encoder", "projection_dim"),
     planes={f"{which}{part}": planes for which in ("", "inpaint_") for part, planes in (("decoder", 80), ("movq", 12))},
     autoencoder="movq",
+    reads=False,
 )
 
 STABLE_PLACES: Final = {"decoder": "unet", "decoder_scheduler": "scheduler"}
@@ -224,6 +226,11 @@ class Folder:
     def meaning(self) -> str:
         """The part that puts sentences into that space, which not every model has."""
         return LAYOUTS[self.layout].meaning
+
+    @property
+    def reads(self) -> bool:
+        """Whether the decoder reads words beside the embedding; otherwise all that they say is in the embedding."""
+        return LAYOUTS[self.layout].reads
 
     def config(self, part: str) -> dict[str, Any]:
         """The JSON object that describes a network or a scheduler.

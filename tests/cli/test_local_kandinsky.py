@@ -59,6 +59,11 @@ def test_what_is_to_be_avoided_changes_the_picture(dalle: Dalle, model: str):
     assert Path("plain.png").read_bytes() != Path("away.png").read_bytes()
 
 
+def test_words_that_nobody_would_read_are_refused(dalle: Dalle, model: str):
+    refused = dalle("vary", "cat.png", "--prompt", "a dog", "-m", model)
+    assert (refused.code, "reads no words" in refused.err) == (2, True)
+
+
 def test_embeddings_with_their_noise_are_painted_and_pictures_ranked(dalle: Dalle, model: str):
     assert (
         dalle("embed", "cat.png", "--invert", "--inversion-steps", "2", "-o", "cat.safetensors", "-m", model).code == 0
