@@ -3,6 +3,8 @@
 import platform
 from pathlib import Path
 
+import pytest
+
 from dallecli import __version__
 from dallecli.cli.settings import config_path
 
@@ -43,3 +45,18 @@ def test_a_broken_config_file_is_a_finding(dalle: Dalle):
     assert result.code == 2
     assert "'nope' is not a setting" in result.out.decode()
     assert Path(str(config_path())).name in result.out.decode()
+
+
+@pytest.mark.parametrize(
+    ("memory", "words"), [("low", "one network at a time; at most"), ("high", "all networks are kept; at most")]
+)
+def test_the_memory_plan_of_a_model_is_shown_with_what_its_networks_take(dalle: Dalle, memory: str, words: str):
+    (findings,) = dalle("doctor", "--device", "cpu", "--memory", memory, "--json").objects
+    assert findings["placement"]["memory plan"].startswith(words)
+    assert findings["placement"]["networks at work"].startswith("text_encoder ")
+
+
+def test_a_model_that_is_not_here_has_no_memory_plan_and_is_one_problem(dalle: Dalle):
+    (findings,) = dalle("doctor", "--device", "cpu", "--model", "./missing", "--json").objects
+    assert "memory plan" not in findings["placement"]
+    assert len(findings["problems"]) == 1

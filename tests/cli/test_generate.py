@@ -423,3 +423,18 @@ def test_pictures_that_were_finished_before_a_failure_are_kept(dalle: Dalle, mon
     assert "warning: 2 of 4 pictures of 'a fox' were finished and kept" in result.err
     assert dalle("generate", "a fox", "-n", "4", "-o", "sheet.png").lines == []
     assert not Path("sheet.png").exists()
+
+
+def test_a_dry_run_says_what_would_be_painted_and_paints_nothing(dalle: Dalle):
+    result = dalle("generate", "a fox", "-n", "3", "-s", "7", "--dry-run")
+    assert result.code == 0
+    assert result.lines == ["'a fox': 3 pictures of 256 px, seed 7, starter; memory: next to nothing"]
+    (record,) = dalle("generate", "a fox", "-s", "7", "--dry-run", "--json").objects
+    assert (record["recipe"]["prompt"], record["recipe"]["seed"], record["memory"]) == ("a fox", 7, "next to nothing")
+    assert not list(Path().iterdir())
+
+
+def test_an_unknown_memory_plan_is_a_mistake_in_the_ask(dalle: Dalle):
+    result = dalle("generate", "a fox", "--memory", "tight")
+    assert result.code == 2
+    assert "'low', 'auto', 'high'" in result.err
