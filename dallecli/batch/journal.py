@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from dallecli.errors import BadOutput, DiskFull
 from dallecli.picture import disk_errors
@@ -92,7 +92,9 @@ class Journal:
         self.path = folder / NAME
         with disk_errors(self.path):
             (folder / HIDDEN).mkdir(exist_ok=True)
-            self._file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+            self._file = os.open(self.path, flags, 0o666)
+            self._reader = self.path.open("rb")
         self._lock = FileLock(folder / HIDDEN / "journal.lock")
         self._read_to = 0
         self._reading = threading.Lock()  # one thread writes, another looks things up
@@ -101,12 +103,13 @@ class Journal:
 
     def close(self) -> None:
         os.close(self._file)
+        self._reader.close()
         self._index.close()
 
     def catch_up(self) -> None:
         """Read what has been appended since, by whomever."""
         with self._reading:
-            for entry, end in _entries(self._file, self._read_to):
+            for entry, end in _entries(self._reader, self._read_to):
                 self._read_to = end
                 if entry is not None:
                     _note(self._index, entry)
@@ -115,7 +118,8 @@ class Journal:
         """Add lines; when this returns, they are on the disk. Raises BadOutput, DiskFull: then none of them counts."""
         data = "".join(entry.to_json() for entry in entries).encode("ascii")
         with disk_errors(self.path), self._lock:
-            self._cut_torn_line()
+            with self._reading:
+                self._cut_torn_line()
             start = os.lseek(self._file, 0, os.SEEK_END)
             try:
                 written = os.write(self._file, data)
@@ -165,7 +169,8 @@ class Journal:
         end = size
         while end > 0:
             start = max(0, end - 65536)
-            block = os.pread(self._file, end - start, start)
+            self._reader.seek(start)
+            block = self._reader.read(end - start)
             newline = block.rfind(b"\n")
             if newline >= 0:
                 end = start + newline + 1
@@ -188,21 +193,21 @@ def read_journal(folder: Path) -> Iterator[Entry]:
     """The last that a journal says about every picture; nothing is touched. Raises BadOutput if there is none."""
     path = folder / NAME
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        file = path.open("rb")
     except OSError as error:
         raise BadOutput(
             f"there is no journal here: {error.strerror}", where=str(path), hint="dalle generate --prompts writes one"
         ) from error
     index = _index()
     try:
-        for entry, _ in _entries(descriptor, 0):
+        for entry, _ in _entries(file, 0):
             if entry is not None:
                 _note(index, entry)
         for (text,) in index.execute("SELECT entry FROM entries ORDER BY number"):
             yield _entry(json.loads(text))
     finally:
         index.close()
-        os.close(descriptor)
+        file.close()
 
 
 def _index() -> sqlite3.Connection:
@@ -221,11 +226,12 @@ def _note(index: sqlite3.Connection, entry: Entry) -> None:
     )
 
 
-def _entries(descriptor: int, start: int) -> Iterator[tuple[Entry | None, int]]:
+def _entries(file: BinaryIO, start: int) -> Iterator[tuple[Entry | None, int]]:
     """The complete lines from an offset on, and where each ends; None for one that is no entry."""
     rest = b""
     offset = start
-    while block := os.pread(descriptor, 2**20, offset + len(rest)):
+    file.seek(start)
+    while block := file.read(2**20):
         *lines, rest = (rest + block).split(b"\n")
         for line in lines:
             offset += len(line) + 1

@@ -217,6 +217,7 @@ class Runner:
         self._digests: dict[str, str] = {}
         self._pending: set[str] = set()
         self._groups: dict[str, list[Item]] = {}
+        self._sizes: dict[str, int] = {}
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._writing: deque[tuple[Item, Picture, Future[Path]]] = deque()
 
@@ -332,7 +333,9 @@ class Runner:
             kind = alike.to_json()
             group = self._groups.setdefault(kind, [])
             group.append(item)
-            size = self.engine.group(item.recipe)
+            if kind not in self._sizes:
+                self._sizes[kind] = self.engine.group(item.recipe)
+            size = self._sizes[kind]
             if len(group) >= size:
                 self._paint_group(self._groups.pop(kind))
             elif sum(len(waiting) for waiting in self._groups.values()) > OPEN_GROUPS * size:

@@ -104,7 +104,8 @@ def _paint(batch: Batch, found: Survey, engine: Engine, watcher: "Progressing") 
             before = journal.count()
             runner = Runner(batch, engine, journal, presence, watcher, found)
             try:
-                tally = runner.run()
+                with watcher.display.opening(", ".join(found.models)):
+                    tally = runner.run()
             except BaseException as error:
                 watcher.interrupted(runner.tally, error)
                 raise
@@ -282,7 +283,8 @@ class BatchDisplay(Display):
         """One step was done."""
         state = _state(tally)
         if self.animated:
-            if self.bars is None:
+            if "batch" not in self.tasks:
+                self.clear()  # what said that the model is being opened
                 self.tasks["batch"] = self._start_bars().add_task("", total=tally.total, rate="", count="")
             assert self.bars is not None
             self.bars.update(

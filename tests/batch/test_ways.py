@@ -24,7 +24,6 @@ from dallecli.studio import LocalEngine
 LINES = [
     '{"prompt": "a red car", "seed": 1, "n": 2}',
     '{"prompt": "a {tree|house} in the snow", "seed": 3}',
-    '{"prompt": "a dog", "seed": 4, "steps": 3}',
 ]
 FAST = {
     "model": "starter",
@@ -101,8 +100,8 @@ def reference(engine, tmp_path_factory) -> list[str]:
     return hashes(folder)
 
 
-def test_in_one_go_there_are_four_different_pictures(reference):
-    assert len(set(reference)) == 4
+def test_in_one_go_there_are_three_different_pictures(reference):
+    assert len(set(reference)) == 3
 
 
 def _reversed(engine: LocalEngine, folder: Path) -> None:
@@ -141,7 +140,7 @@ def _two_threads(engine: LocalEngine, folder: Path) -> None:
 
 def _lost_and_found(engine: LocalEngine, folder: Path) -> None:
     paint(engine, LINES, folder)
-    sorted(folder.glob("*.png"))[2].unlink()
+    sorted(folder.glob("*.png"))[1].unlink()
     paint(engine, LINES, folder)
 
 
@@ -149,7 +148,7 @@ def _one_by_one_by_hand(engine: LocalEngine, folder: Path) -> None:
     from dallecli.request import Generate, Stage
 
     folder.mkdir()
-    asked = [("a red car", 1, 2), ("a red car", 2, 2), ("a dog", 4, 3)]
+    asked = [("a red car", 1, 2), ("a red car", 2, 2)]
     asked.append((Wildcards(Path()).template("a {tree|house} in the snow").chosen(3), 3, 2))
     for k, (prompt, seed, steps) in enumerate(asked):
         stage = Stage(steps=2)
