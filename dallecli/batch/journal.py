@@ -31,8 +31,8 @@ class Entry:
     """A line of the journal.
 
     `status` is "done" or "failed". `file` is relative to the journal's folder, `mtime_ns` its time stamp when it was
-    published; both empty for what failed, where `error` has the facts, and `ask` the values of a line that asks for it
-    again. `line` is that of the prompt file.
+    published; both empty for what failed, where `error` has the facts, and `again` the values of a line that makes it
+    once more. `line` is that of the prompt file.
     """
 
     key: str
@@ -49,7 +49,7 @@ class Entry:
     scores: Mapping[str, float] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     error: Mapping[str, Any] | None = None
-    ask: Mapping[str, Any] | None = None
+    again: Mapping[str, Any] | None = None
 
     def to_json(self) -> str:
         """One line of ASCII, without what says nothing."""

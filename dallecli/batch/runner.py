@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
-from dallecli.batch.asks import Ask, Reader
+from dallecli.batch.jobs import Job, Reader
 from dallecli.batch.journal import Entry, Journal, item_key
 from dallecli.batch.presence import Presence
 from dallecli.batch.prompt_file import BadLine, PromptFile
@@ -70,7 +70,7 @@ class Item:
     file: str
     recipe: Recipe
     k: int
-    ask: Ask
+    job: Job
 
 
 @dataclass(slots=True)
@@ -82,7 +82,7 @@ class Survey:
     pictures: int = 0
     space: int = 0
     models: dict[str, int] = field(default_factory=dict)
-    first: list[tuple[Ask, Recipe]] = field(default_factory=list)
+    first: list[tuple[Job, Recipe]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -143,18 +143,18 @@ def survey(batch: Batch, engine: Engine, watcher: Watcher, first: int = 10) -> S
         else:
             problem = None
             try:
-                for ask in batch.reader.asks(entry):
-                    recipe = engine.resolve(ask.request)
+                for job in batch.reader.jobs(entry):
+                    recipe = engine.resolve(job.request)
                     if batch.metadata:
                         check_recipe_fits(recipe)
-                    _check_names(names, batch, ask, recipe)
+                    _check_names(names, batch, job, recipe)
                     for warning in _warnings(recipe):
                         watcher.warn(entry.number, warning)
                     found.pictures += recipe.count
                     found.space = max(found.space, 2 * 3 * recipe.size**2)
                     found.models[recipe.model] = found.models.get(recipe.model, 0) + recipe.count
                     if len(found.first) < first:
-                        found.first.append((ask, recipe))
+                        found.first.append((job, recipe))
             except RequestError as error:
                 problem = bad_line(entry.number, error, entry.text)
         found.lines += 1
@@ -173,15 +173,15 @@ def bad_line(number: int, error: DalleError, text: str) -> BadLine:
     return BadLine(number=number, reason=f"{error.what}{where}{hint}", text=text)
 
 
-def file_names(batch: Batch, ask: Ask, recipe: Recipe) -> list[str]:
+def file_names(batch: Batch, job: Job, recipe: Recipe) -> list[str]:
     """The files of a request's pictures, relative to the folder; of unnamed ones without the key at the end."""
     suffix = FORMATS[batch.format]
     numbers = [f"-{k + 1}" if recipe.count > 1 else "" for k in range(recipe.count)]
-    if ask.name is not None:
-        return [f"{ask.name}{number}{suffix}" for number in numbers]
-    part = f".{ask.part + 1}" if ask.part > 0 else ""
+    if job.name is not None:
+        return [f"{job.name}{number}{suffix}" for number in numbers]
+    part = f".{job.part + 1}" if job.part > 0 else ""
     title = slug(recipe.title).encode()[:_TITLE_BYTES].decode(errors="ignore").rstrip("-")
-    return [f"{ask.line:06}{part}{number}-{title}" for number in numbers]
+    return [f"{job.line:06}{part}{number}-{title}" for number in numbers]
 
 
 def _warnings(recipe: Recipe) -> list[str]:
@@ -189,16 +189,16 @@ def _warnings(recipe: Recipe) -> list[str]:
     return [*recipe.warnings, *([f"{recipe.model} reads no further than this; dropped: {words}"] if words else [])]
 
 
-def _check_names(names: sqlite3.Connection, batch: Batch, ask: Ask, recipe: Recipe) -> None:
+def _check_names(names: sqlite3.Connection, batch: Batch, job: Job, recipe: Recipe) -> None:
     """Names that some file systems take for one must not be asked for twice. Raises BadSetting."""
-    if ask.name is None:
+    if job.name is None:
         return
-    for name in file_names(batch, ask, recipe):
+    for name in file_names(batch, job, recipe):
         same = unicodedata.normalize("NFC", name).casefold()
         known = names.execute("SELECT line FROM names WHERE name = ?", (same,)).fetchone()
         if known is not None:
             raise BadSetting(f"the name {name!r} is taken by line {known[0]}")
-        names.execute("INSERT INTO names VALUES (?, ?)", (same, ask.line))
+        names.execute("INSERT INTO names VALUES (?, ?)", (same, job.line))
 
 
 class Runner:
@@ -252,24 +252,24 @@ class Runner:
             if isinstance(entry, BadLine) or entry.number in self._bad:
                 continue
             try:
-                for ask in self.batch.reader.asks(entry):
-                    yield self._missing(ask)
+                for job in self.batch.reader.jobs(entry):
+                    yield self._missing(job)
             except RequestError as error:
                 # The survey found it good: a file that it names has changed since.
                 self.tally.failed += 1
                 self.watcher.bad(bad_line(entry.number, error, entry.text))
 
-    def _missing(self, ask: Ask) -> list[Item]:
-        recipe = self.engine.resolve(ask.request)
+    def _missing(self, job: Job) -> list[Item]:
+        recipe = self.engine.resolve(job.request)
         if recipe.model not in self._digests:
             self._digests[recipe.model] = self.engine.digest(recipe)
         recipe = replace(recipe, digest=self._digests[recipe.model])
-        form = self.batch.format if ask.name is None else f"{self.batch.format} {ask.name}"
+        form = self.batch.format if job.name is None else f"{self.batch.format} {job.name}"
         items = []
-        for k, name in enumerate(file_names(self.batch, ask, recipe)):
+        for k, name in enumerate(file_names(self.batch, job, recipe)):
             key = item_key(recipe, k, form)
-            file = name if ask.name is not None else f"{name}-{key[:8]}{FORMATS[self.batch.format]}"
-            item = Item(key=key, file=file, recipe=recipe, k=k, ask=ask)
+            file = name if job.name is not None else f"{name}-{key[:8]}{FORMATS[self.batch.format]}"
+            item = Item(key=key, file=file, recipe=recipe, k=k, job=job)
             if self._is_mine(item):
                 items.append(item)
         return items
@@ -405,7 +405,7 @@ class Runner:
         entry = Entry(
             key=item.key,
             status="done",
-            line=item.ask.line,
+            line=item.job.line,
             prompt=recipe.prompt,
             seed=recipe.seed,
             model=recipe.model,
@@ -457,12 +457,12 @@ class Runner:
         entry = Entry(
             key=item.key,
             status="failed",
-            line=item.ask.line,
+            line=item.job.line,
             prompt=recipe.prompt,
             seed=recipe.seed,
             model=recipe.model,
             error=error.facts(),
-            ask=dict(item.ask.values),
+            again=dict(item.job.values),
         )
         self.journal.append([entry])
         self.presence.release(item.key)
@@ -484,7 +484,7 @@ def write_failures(folder: Path, bad: Iterable[str], journal: Journal) -> int:
                     file.write(text + "\n")
                     count += 1
                 for entry in journal.failures():
-                    text = json.dumps(entry.ask)
+                    text = json.dumps(entry.again)
                     if text != last:  # several pictures of one request
                         file.write(text + "\n")
                         count += 1

@@ -5,7 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from dallecli.batch.asks import Reader
+from dallecli.batch.jobs import Reader
 from dallecli.batch.prompt_file import Line
 from dallecli.batch.wildcards import Wildcards, escaped
 from dallecli.cli.display import Display, emit, emit_json, emit_line
@@ -87,9 +87,9 @@ def paint_axes(
         for beside in across:
             pair = {axis.name: value for axis, value in ((x, beside), (y, below)) if axis is not None}
             try:
-                (ask,) = reader.asks(Line(number=1, values={"prompt": escaped(prompt)} | _sentences(pair)))
-                requests.append(ask.request)
-                recipes.append(engine.resolve(ask.request))
+                (job,) = reader.jobs(Line(number=1, values={"prompt": escaped(prompt)} | _sentences(pair)))
+                requests.append(job.request)
+                recipes.append(engine.resolve(job.request))
             except RequestError as error:
                 said = ", ".join(f"{name} {value}" for name, value in pair.items())
                 raise type(error)(error.what, where=said, hint=error.hint) from error

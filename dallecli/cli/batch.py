@@ -8,7 +8,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dallecli.batch.asks import Reader
+from dallecli.batch.jobs import Reader
 from dallecli.batch.journal import Journal, read_journal
 from dallecli.batch.presence import Presence
 from dallecli.batch.prompt_file import BadLine, PromptFile
@@ -142,7 +142,7 @@ def _foretell(batch: Batch, found: Survey, engine: Engine, *, as_json: bool) -> 
     """Say what would be painted, under which names, with how much memory and in how much time."""
     seconds = _seconds_a_picture(batch.folder)
     estimate = None if seconds is None else seconds * found.pictures
-    names = [_shown_name(batch, name) for ask, recipe in found.first for name in file_names(batch, ask, recipe)]
+    names = [_shown_name(batch, name) for job, recipe in found.first for name in file_names(batch, job, recipe)]
     memory = engine.memory(found.first[0][1])
     if as_json:
         emit_json(
@@ -233,7 +233,7 @@ class Progressing:
         self.display.clear()
         self.history.remember(path, picture.recipe, picture.recipe.seed)
         if self.as_json:
-            emit_json({**picture_record(picture, item.k, path), "line": item.ask.line})
+            emit_json({**picture_record(picture, item.k, path), "line": item.job.line})
         else:
             emit_line(str(path))
         if self.preview:
@@ -241,9 +241,9 @@ class Progressing:
 
     def failed(self, item: Item, error: DalleError, tally: Tally) -> None:
         self.display.clear()
-        where = f"{self.batch.file.name}:{item.ask.line}"
+        where = f"{self.batch.file.name}:{item.job.line}"
         if self.as_json:
-            complain(json.dumps({**error.facts(), "line": item.ask.line}))
+            complain(json.dumps({**error.facts(), "line": item.job.line}))
         else:
             complain(f"{safe(where, 200)}: {safe(error.what)}")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from dallecli.batch.asks import Reader
+from dallecli.batch.jobs import Reader
 from dallecli.batch.journal import Journal
 from dallecli.batch.presence import Presence
 from dallecli.batch.prompt_file import PromptFile

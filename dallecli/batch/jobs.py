@@ -49,7 +49,7 @@ _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNOREC
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Job:
     """One request of a line. `part` tells the requests of one line apart, from 0.
 
     `name` is what its files should be called, without a suffix; None leaves that to us. `values` make it again, alone.
@@ -166,7 +166,7 @@ class Reader:
     wildcards: Wildcards
     matrix: bool = False
 
-    def asks(self, line: Line) -> Iterator[Ask]:
+    def jobs(self, line: Line) -> Iterator[Job]:
         """The requests of a line, in order.
 
         A line without a seed gets one from its own words, so that a file always makes the same pictures. Raises
@@ -198,7 +198,7 @@ class Reader:
             except NoSuchDevice as error:
                 raise BadSetting(error.what, error.where, error.hint) from error  # of a line it is a wrong value
             fresh.finish(command)
-            yield Ask(line=line.number, part=part, request=request, name=own_name, values=asked)
+            yield Job(line=line.number, part=part, request=request, name=own_name, values=asked)
 
     def _wanted(
         self, template: Template | None, seed: int, count: int, *, keep_together: bool

@@ -5,26 +5,26 @@ from typing import Any
 
 import pytest
 
-from dallecli.batch.asks import Ask, Reader, checked_name
+from dallecli.batch.jobs import Job, Reader, checked_name
 from dallecli.batch.prompt_file import Line
 from dallecli.batch.wildcards import Wildcards
 from dallecli.errors import RequestError
 from dallecli.request import Edges, Edit, Generate, Inpaint, Interpolate, Stage, Vary
 
 
-def asks(values: dict[str, Any], *, command: str = "generate", matrix: bool = False, **defaults: Any) -> list[Ask]:
+def jobs(values: dict[str, Any], *, command: str = "generate", matrix: bool = False, **defaults: Any) -> list[Job]:
     from pathlib import Path
 
     reader = Reader(
         command=command, defaults={"model": "starter", **defaults}, wildcards=Wildcards(Path()), matrix=matrix
     )
-    return list(reader.asks(Line(number=3, values=values)))
+    return list(reader.jobs(Line(number=3, values=values)))
 
 
 def request(values: dict[str, Any], **options: Any) -> Any:
-    (ask,) = asks(values, **options)
-    assert ask.line == 3
-    return ask.request
+    (job,) = jobs(values, **options)
+    assert job.line == 3
+    return job.request
 
 
 def test_a_line_is_a_request_and_the_command_line_says_the_rest():
@@ -64,24 +64,24 @@ def test_a_line_without_a_seed_has_its_own_and_always_the_same():
 
 
 def test_every_picture_chooses_with_its_own_seed():
-    found = asks({"prompt": "a {red|blue|green} car", "seed": 5, "n": 20})
-    assert [(ask.part, ask.request.seed, ask.request.count) for ask in found] == [(k, 5 + k, 1) for k in range(20)]
-    assert {ask.request.prompt for ask in found} == {"a red car", "a blue car", "a green car"}  # type: ignore[union-attr]
+    found = jobs({"prompt": "a {red|blue|green} car", "seed": 5, "n": 20})
+    assert [(job.part, job.request.seed, job.request.count) for job in found] == [(k, 5 + k, 1) for k in range(20)]
+    assert {job.request.prompt for job in found} == {"a red car", "a blue car", "a green car"}  # type: ignore[union-attr]
     alone = request({"prompt": "a {red|blue|green} car", "seed": 12})
     assert alone == found[7].request
 
 
 def test_a_matrix_is_all_choices_with_the_same_seeds():
-    found = asks({"prompt": "{a|b} {c|d}", "seed": 5, "n": 2, "name": "x"}, matrix=True)
-    assert [ask.request.prompt for ask in found] == ["a c", "a d", "b c", "b d"]  # type: ignore[union-attr]
-    assert {(ask.request.seed, ask.request.count) for ask in found} == {(5, 2)}
-    assert [ask.name for ask in found] == ["x-1", "x-2", "x-3", "x-4"]
+    found = jobs({"prompt": "{a|b} {c|d}", "seed": 5, "n": 2, "name": "x"}, matrix=True)
+    assert [job.request.prompt for job in found] == ["a c", "a d", "b c", "b d"]  # type: ignore[union-attr]
+    assert {(job.request.seed, job.request.count) for job in found} == {(5, 2)}
+    assert [job.name for job in found] == ["x-1", "x-2", "x-3", "x-4"]
 
 
 def test_the_values_of_an_ask_make_it_again():
-    for ask in asks({"prompt": r"a {red|blue} \{car|x} __", "n": 4, "name": "x"}):
-        (again,) = asks(dict(ask.values))
-        assert (again.request, again.name) == (ask.request, ask.name)
+    for job in jobs({"prompt": r"a {red|blue} \{car|x} __", "n": 4, "name": "x"}):
+        (again,) = jobs(dict(job.values))
+        assert (again.request, again.name) == (job.request, job.name)
 
 
 @pytest.mark.parametrize(
@@ -120,13 +120,13 @@ def test_the_values_of_an_ask_make_it_again():
 def test_a_line_that_makes_no_request_says_why(cat, values, reason):
     os.mkfifo("pipe")
     with pytest.raises(RequestError) as caught:
-        asks(values)
+        jobs(values)
     assert reason in caught.value.what
 
 
 def test_a_mistyped_name_is_guessed():
     with pytest.raises(RequestError) as caught:
-        asks({"prompt": "x", "prior-steps": 3})
+        jobs({"prompt": "x", "prior-steps": 3})
     assert caught.value.hint == "did you mean 'prior_steps'?"
 
 
