@@ -2,7 +2,8 @@
 
 Above each picture in a guide stands, in a comment, the shell script that makes it: the very commands, with their seeds.
 The scripts run in docs/images/verbs, guide by guide, in the order of `GUIDES`; later ones use what earlier ones made.
-They may also say `row FILE PICTURE…` for pictures beside each other, at the height of the guides.
+They may also say `row FILE PICTURE…` for pictures beside each other, at the height of the guides, and `room FILE` for a
+living room as the starter saw them in training, without anything in it.
 """
 
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from dallecli.picture import grid
+from dallecli.training.backdrops import backdrop
 
 GUIDES = ("vary", "interpolate", "inpaint", "edit", "rank")
 HERE = Path(__file__).parent
@@ -45,10 +47,14 @@ def main() -> None:
     if arguments[:1] == ["row"]:
         row(arguments[1], arguments[2:])
         return
+    if arguments[:1] == ["room"]:
+        Image.fromarray(backdrop("living room", 0, 256)).save(arguments[1])
+        return
     PICTURES.mkdir(parents=True, exist_ok=True)
     prelude = f"""set -eu
 dalle() {{ echo "dalle $*" >&2; "{sys.executable}" -m dallecli "$@" --force --quiet > /dev/null; }}
 row() {{ "{sys.executable}" "{Path(__file__).resolve()}" row "$@"; }}
+room() {{ "{sys.executable}" "{Path(__file__).resolve()}" room "$@"; }}
 """
     for guide in arguments if arguments else GUIDES:
         for script in scripts(guide):
