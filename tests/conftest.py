@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hub import Hub, serve
 
-
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker a core, so one thread a worker; torch reads it once
 
