@@ -57,6 +57,15 @@ def test_every_command_has_its_line(cat):
     assert request({"command": "interpolate", "ends": ["a cat", "a dog"]}).frames == 7
 
 
+def test_a_line_may_name_a_picture_to_paint_over_and_words_to_avoid(cat):
+    line = {"prompt": "a fox", "negative": "a dog", "init": "cat.png", "strength": 0.5, "seed": 1}
+    found = request(line)
+    assert (found.negative, found.init.kind, found.strength) == ("a dog", "picture", 0.5)
+    assert request({"prompt": "a fox", "seed": 1}, **{k: line[k] for k in ("negative", "init", "strength")}) == found
+    hole = {"image": "cat.png", "mask": "0,0,8,8", "prompt": "a fox", "negative": "a dog"}
+    assert request(hole, command="inpaint").negative == "a dog"
+
+
 def test_a_line_without_a_seed_has_its_own_and_always_the_same():
     seeds = [request({"prompt": prompt}, steps=steps).seed for prompt in ("a fox", "a dog") for steps in (5, 6)]
     assert seeds[0] == seeds[1] != seeds[2] == seeds[3]
