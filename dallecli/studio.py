@@ -7,7 +7,7 @@ are found in a fraction of a second. `paint` opens the model, once, and paints.
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from dallecli.engine import Progress, arithmetic, best, check_same_stages
@@ -56,6 +56,13 @@ class _Model:
     folder: Folder
     tokenizer: ClipTokenizer
     parameters: Mapping[str, int]
+    known_steps: dict[str, int] = field(default_factory=dict)
+
+    def trained_steps(self, stage: str) -> int:
+        """As of the folder, but read once: prompt files ask for it ten thousand times."""
+        if stage not in self.known_steps:
+            self.known_steps[stage] = self.folder.trained_steps(stage)
+        return self.known_steps[stage]
 
     def space(self) -> str:
         """The name of the CLIP whose embeddings it works on: of a public one, or from its tower's own weights."""
@@ -385,7 +392,7 @@ def _check_stages(stages: Mapping[str, StageSettings], model: _Model) -> None:
             raise BadSetting(
                 f"the {name} cannot go from inverted noise with {settings.sampler}", hint="--sampler ddim, or none"
             )
-        most = model.folder.trained_steps(name if name != INVERSION else "decoder")
+        most = model.trained_steps(name if name != INVERSION else "decoder")
         if not 2 <= settings.steps <= most:
             raise BadSteps(f"{settings.steps} {name} steps are not possible", hint=f"from 2 to {most} are")
         if name.startswith("upsampler") and settings.guidance != 1.0:
