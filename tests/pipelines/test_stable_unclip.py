@@ -97,7 +97,7 @@ def test_the_sides_that_can_be_painted_come_from_the_networks(originals):
     assert (folder.sizes(), folder.grid(), folder.width()) == ((64,), 32, oracle.SHAPE.width)
     assert folder.noise_shape(50) == (4, 8, 8)
     # The autoencoder works on pixels, the decoder on a cell for each 8 by 8 of them.
-    assert folder.working_numbers("vae") == 12 * oracle.VAE["block_out_channels"][0] * 64**2
+    assert folder.working_numbers("vae") == 8 * oracle.VAE["block_out_channels"][0] * 64**2
     assert folder.working_numbers("decoder") == 60 * oracle.UNET["block_out_channels"][0] * 8**2
 
 
