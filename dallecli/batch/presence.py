@@ -65,9 +65,10 @@ class Presence:
             return True
         path = self._claims / key
         with disk_errors(path), self._door:
-            holder = path.read_text(encoding="ascii") if path.exists() else None
-            if holder is not None and holder != self.run and self._at_work(holder):
-                return False
+            with suppress(FileNotFoundError):  # its holder may be done with it in this very moment
+                holder = path.read_text(encoding="ascii")
+                if holder != self.run and self._at_work(holder):
+                    return False
             path.write_text(self.run, encoding="ascii")
             return True
 
