@@ -1,5 +1,6 @@
 """Who works in a folder, and who has which picture."""
 
+import sys
 import threading
 
 import pytest
@@ -44,14 +45,17 @@ def test_a_claim_that_is_released_while_another_looks_at_it_is_no_error(tmp_path
             first.release("a")
 
     thread = threading.Thread(target=back_and_forth)
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # between any two lines
     thread.start()
     try:
-        for _ in range(300):
+        for _ in range(1000):
             if second.claim("a"):
                 second.release("a")
     finally:
         finished.set()
         thread.join()
+        sys.setswitchinterval(usual)
     first.leave()
     second.leave()
 
