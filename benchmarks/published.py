@@ -12,9 +12,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, CLIPTextStates, ClipVisionConfig, CLIPVisionModel
 from dallecli.nets.movq import Movq, MovqConfig
@@ -25,31 +26,32 @@ from dallecli.nets.vae import Vae, VaeConfig
 
 KEYS = Path(__file__).parents[1] / "tests" / "nets" / "published_keys"
 T = torch.tensor(500)
-Row = tuple[str, type[nn.Module], type, Callable[[nn.Module], Tensor]]
+Row = tuple[str, Any, Any, Callable[[Any], object]]
+"""The name of the key list, the class of the network and of its config, and one pass of it."""
 
 
 def ids() -> Tensor:
     return torch.ones(2, 77, dtype=torch.long)
 
 
-def seen(net: CLIPVisionModel) -> Tensor:
+def seen(net: CLIPVisionModel) -> object:
     return net(torch.randn(1, 3, 224, 224))
 
 
-def imagined(net: PriorTransformer) -> Tensor:
+def imagined(net: PriorTransformer) -> object:
     d, mask = net.config.embedding_dim, torch.ones(2, 77, dtype=torch.bool)
     return net(torch.randn(2, d), T, torch.randn(2, d), torch.randn(2, 77, d), mask)
 
 
-def decoded(net: UNet) -> Tensor:
+def decoded(net: UNet) -> object:
     return net(torch.randn(2, 3, 64, 64), T, torch.randn(2, 81, 1536), torch.randn(2, 1280))
 
 
-def denoised(net: TransformerUNet) -> Tensor:
+def denoised(net: TransformerUNet) -> object:
     return net(torch.randn(2, 4, 96, 96), T, torch.randn(2, 77, 1024), torch.randn(2, 2048))
 
 
-def painted(net: UNet) -> Tensor:
+def painted(net: UNet) -> object:
     condition = net.condition(torch.randn(2, 1280))
     return net(torch.randn(2, 4, 64, 64), T, condition.context, condition.time)
 
