@@ -180,9 +180,9 @@ def test_short_commands_answer_in_a_quarter_of_a_second(arguments):
 
 def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
     rooms = (
-        "cli.app errors source request recipe inputs embedding_file picture reading masks canvas animation contact_sheet "
-        "engine safe studio tokens weights.registry weights.folder weights.digest weights.header weights.hub weights.lock "
-        "weights.fetch weights.convert cli.pulling arguments cli.settings "
+        "cli.app errors source request recipe inputs embedding_file picture reading masks canvas animation "
+        "contact_sheet engine safe studio tokens weights.registry weights.folder weights.digest weights.header "
+        "weights.hub weights.lock weights.fetch weights.convert cli.pulling arguments cli.settings "
         "batch.prompt_file batch.wildcards batch.jobs batch.journal batch.presence batch.runner cli.batch history "
         "cli.painting cli.output cli.prompts cli.display cli.reference"
     )
