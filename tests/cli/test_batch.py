@@ -10,11 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from dallecli.batch.presence import Presence
 from dallecli.cli.app import run
 from dallecli.picture import read_recipe
+from dallecli.safe import safe
 
 from .conftest import Dalle, command, environment, on_terminal, screen
 
@@ -258,6 +261,22 @@ def test_shards_are_parts_that_make_a_whole(dalle: Dalle):
 def test_words_that_are_not_read_are_announced_with_their_line(dalle: Dalle):
     result = dalle("generate", "--prompts", "-", stdin=b"a fox\n" + b"word " * 40)
     assert "warning: stdin:2: starter reads no further than this; dropped: word" in result.err
+
+
+LINE = st.dictionaries(
+    st.sampled_from(["prompt", "seed", "n", "steps", "name", "image", "command", "ends", "mask", "\x1b[2J"]),
+    st.text(max_size=20) | st.integers() | st.floats() | st.lists(st.text(max_size=5), max_size=3) | st.none(),
+).map(json.dumps)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=300) | st.lists(LINE, max_size=4).map(lambda lines: "\n".join(lines).encode()))
+def test_whatever_a_file_holds_it_is_painted_or_refused_in_harmless_words(dalle: Dalle, data):
+    result = dalle("generate", "--prompts", "-", "--dry-run", stdin=data)
+    assert result.code in (0, 2)
+    assert "mistake" not in result.err
+    for text in (result.err, result.out.decode()):
+        assert all(safe(line, limit=None) == line for line in text.split("\n"))
 
 
 # Processes
