@@ -2,7 +2,7 @@
 
     pytest -m slow tests/pipelines/test_full_size.py
 
-It writes 14 GB below pytest's temporary folder (`--basetemp` names another). On one busy core it took twelve minutes.
+It writes 14 GB below pytest's temporary folder (`--basetemp` names another). It takes six to seven processor minutes.
 """
 
 import json
