@@ -24,7 +24,7 @@ from dallecli.nets.unet import UNet
 from dallecli.tokens import ClipTokenizer
 from dallecli.training import clip
 from dallecli.training.batch import Emphasis
-from dallecli.training.captions import caption_words
+from dallecli.training.captions import STYLES, caption_words
 from dallecli.training.clip import ClipData, ClipObjective, ClipTowers
 from dallecli.training.decoder import DecoderObjective, DecoderParts, DecoderRecipe
 from dallecli.training.judge import Judge, JudgeData, JudgeObjective
@@ -66,12 +66,12 @@ DECODER = DecoderRecipe(
     caption_dropout=0.18, embedding_dropout=0.12, both_dropout=0.08, embedding_noise=0.25, lean=0.65
 )
 CORRUPTION = {
-    "upsampler": UpsamplerRecipe(corruption="noise", noise=0.12),
+    "upsampler": UpsamplerRecipe(corruption="noise", noise=0.08),
     "upsampler_2": UpsamplerRecipe(corruption="noise", noise=0.06),
 }
 """How much noise the low-resolution pictures get: as wrong as the stage before is."""
-EMPHASIS = 0.5
-"""The share of samples that are drawn from what is hardest for a network."""
+HARD, GREY = 0.5, 0.3
+"""The shares of samples that are drawn from what is hardest for the decoder, and for the upsampler to 64 px."""
 LARGE_MIX = replace(Mix(), style=0.1)
 
 
@@ -211,7 +211,6 @@ class Workshop:
     def label_classes(self) -> tuple[int, int]:
         """How many backgrounds and styles the judge tells apart."""
         from dallecli.training.backdrops import NAMES
-        from dallecli.training.captions import STYLES
 
         return len(NAMES), len(STYLES)
 
@@ -250,15 +249,19 @@ class Workshop:
     def hard(self) -> Emphasis:
         """The scenes that a decoder learns last: in a style, or of several things."""
         labels = self.train_pool.labels
-        return self._emphasis((labels.style > 0) | (labels.objects.sum(axis=1) > 1))
+        return self._emphasis((labels.style > 0) | (labels.objects.sum(axis=1) > 1), HARD)
 
     @property
-    def styled(self) -> Emphasis:
-        """The scenes in a style: what a picture of 64 px shows and one of 16 px only hints at."""
-        return self._emphasis(self.train_pool.labels.style > 0)
+    def grey(self) -> Emphasis:
+        """The scenes without colour: sketch or photo, which 64 pixels show and 16 only hint at.
 
-    def _emphasis(self, chosen: NDArray[np.bool_]) -> Emphasis:
-        return Emphasis(rows=torch.from_numpy(chosen.nonzero()[0]).to(self.device), share=EMPHASIS)
+        Pixel art is not among them: what sees more of it finds it in pictures that are none.
+        """
+        styles = [STYLES.index(name) for name in ("pencil sketch", "black and white")]
+        return self._emphasis(np.isin(self.train_pool.labels.style, styles), GREY)
+
+    def _emphasis(self, chosen: NDArray[np.bool_], share: float) -> Emphasis:
+        return Emphasis(rows=torch.from_numpy(chosen.nonzero()[0]).to(self.device), share=share)
 
     def _clip_data(self, pool: Pool) -> ClipData:
         return ClipData(self.pictures(pool, self.preset.image_encoder["image_size"]), self.ids(pool))
@@ -278,7 +281,7 @@ class Workshop:
         low, size = sizes[place], sizes[place + 1]
         if size <= 64:
             pictures, held_out = self.with_held_out(lambda pool: self.pictures(pool, size)), self.held_out
-            emphasis = self.styled
+            emphasis = self.grey
         else:
             pictures, held_out = self.pictures(self.large_pool, size), self.preset.large_pool // 50 + 1
             emphasis = None
