@@ -425,9 +425,9 @@ class Runner:
         """Give a picture its name. What a killed run has published and not journaled is the picture already."""
         root = self.batch.folder.resolve()
         with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             if not path.parent.resolve().is_relative_to(root):
                 raise BadOutput("a link leads out of the output folder", where=str(path.parent))
+            path.parent.mkdir(parents=True, exist_ok=True)
         try:
             publish(path, data, force=self.batch.force)
         except BadOutput:
