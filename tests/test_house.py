@@ -165,17 +165,17 @@ def test_short_commands_import_nothing_heavy(arguments, allowed):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["models", "list"]], ids=" ".join)
-def test_short_commands_answer_in_a_quarter_of_a_second(arguments):
-    # Processor time, and the best of three: what else the machine does must not decide. Measured: 0.10 to 0.17 s.
-    seconds = []
-    for _ in range(3):
+def test_short_commands_cost_little_more_than_the_library_that_reads_them(arguments):
+    # A ratio of processor times, and the best of five: what else the machine does must not decide. Measured: up to 2.1.
+    def seconds(*command: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            [sys.executable, "-m", "dallecli", *arguments], capture_output=True, check=True, cwd=HOUSE.parent
-        )
+        subprocess.run([sys.executable, *command], capture_output=True, check=True, cwd=HOUSE.parent)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(seconds) <= 0.25
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    rounds = [(seconds("-m", "dallecli", *arguments), seconds("-c", "import typer.main")) for _ in range(5)]
+    ours, library = (min(column) for column in zip(*rounds, strict=True))
+    assert ours <= 3 * library
 
 
 def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
