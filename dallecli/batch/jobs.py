@@ -225,7 +225,8 @@ def checked_name(name: str | None) -> str | None:
         "is empty": not name.strip(),
         "leads out of the folder": any(part in ("", ".", "..") for part in parts) or "\\" in name or ":" in name,
         "has characters that no name should have": any(
-            unicodedata.category(char)[0] == "C" or char in '<>"|?*' for char in name
+            unicodedata.category(char) in ("Zl", "Zp") or unicodedata.category(char)[0] == "C" or char in '<>"|?*'
+            for char in name
         ),
         "is kept for devices on some systems": any(_RESERVED.fullmatch(part) for part in parts),
         "begins with a dot, or ends with one or a blank": any(

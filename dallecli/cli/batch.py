@@ -143,7 +143,7 @@ def _foretell(batch: Batch, found: Survey, engine: Engine, *, as_json: bool) -> 
     seconds = _seconds_a_picture(batch.folder)
     estimate = None if seconds is None else seconds * found.pictures
     names = [_shown_name(batch, name) for job, recipe in found.first for name in file_names(batch, job, recipe)]
-    memory = engine.memory(found.first[0][1])
+    memory = engine.memory(found.first[0][1]) if found.first else "none"
     if as_json:
         emit_json(
             {
@@ -163,7 +163,7 @@ def _foretell(batch: Batch, found: Survey, engine: Engine, *, as_json: bool) -> 
     if found.pictures > _SHOWN:
         emit_line(f"… {found.pictures} in all")
     models = ", ".join(f"{count} with {safe(model, 60)}" for model, count in found.models.items())
-    emit_line(f"pictures: {models}")
+    emit_line(f"pictures: {models if models else 'none'}")
     emit_line(f"memory: {memory}")
     emit_line(f"time: {'known after the first pictures' if estimate is None else _clock(estimate)}")
 

@@ -145,7 +145,21 @@ def test_a_name_may_be_this(name):
 
 
 OUTSIDE = ["/etc/x", "../x", "a/../x", "a/./x", "a//b", "x/", ".", "C:x", "a\\b", "a/" * 9 + "x"]
-UNSOUND = ["", " ", "a\0b", "a\x1b[2Jb", "a\u202eb", "\ud800", "a*", "x.", "x ", ".hidden", "x" * 201, "森" * 67]
+UNSOUND = [
+    "",
+    " ",
+    "a\0b",
+    "a\x1b[2Jb",
+    "a\u202eb",
+    "a\u2028b",
+    "\ud800",
+    "a*",
+    "x.",
+    "x ",
+    ".hidden",
+    "x" * 201,
+    "森" * 67,
+]
 RESERVED = ["con", "NUL.txt", "a/lpt1"]
 
 
