@@ -170,8 +170,9 @@ def _one_by_one_by_hand(engine: LocalEngine, folder: Path) -> None:
 WAYS = [_reversed, _line_by_line, _resumed, _sharded, _shared, _two_threads, _lost_and_found, _one_by_one_by_hand]
 
 
-@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__.strip("_"))
-def test_every_way_gives_the_same_bytes(engine, reference, tmp_path, way: Callable[[LocalEngine, Path], None]):
+# All of them: tests/trust.
+@pytest.mark.parametrize("way", [_resumed, _sharded, _one_by_one_by_hand], ids=lambda way: way.__name__.strip("_"))
+def test_some_ways_give_the_same_bytes(engine, reference, tmp_path, way: Callable[[LocalEngine, Path], None]):
     way(engine, tmp_path / "o")
     assert hashes(tmp_path / "o") == reference
 
