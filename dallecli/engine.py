@@ -139,12 +139,15 @@ class _FakeModel:
 
     @property
     def stages(self) -> Mapping[str, StageSettings]:
-        return {
-            "prior": StageSettings(sampler="ancestral", steps=10, guidance=4.0),
-            "decoder": StageSettings(sampler="ancestral", steps=25, guidance=4.0),
-            "upsampler": StageSettings(sampler="ancestral", steps=7, guidance=1.0),
-            "upsampler_2": StageSettings(sampler="ancestral", steps=7, guidance=1.0),
-        }
+        return _FAKE_STAGES
+
+
+_FAKE_STAGES = {
+    "prior": StageSettings(sampler="ancestral", steps=10, guidance=4.0),
+    "decoder": StageSettings(sampler="ancestral", steps=25, guidance=4.0),
+    "upsampler": StageSettings(sampler="ancestral", steps=7, guidance=1.0),
+    "upsampler_2": StageSettings(sampler="ancestral", steps=7, guidance=1.0),
+}
 
 
 class FakeEngine:

@@ -162,6 +162,8 @@ class Recipe:
                 raise ValueError("which pictures are the best is known when all are painted")
             one = replace(settings, best_of=None, kept=None)
             return replace(self, seed=settings.kept[k], count=1, settings=one)
+        if self.count == 1:
+            return self
         if isinstance(settings, Interpolating) and settings.positions is not None and len(settings.positions) > 1:
             return replace(self, count=1, settings=replace(settings, positions=(settings.positions[k],)))
         if isinstance(settings, Editing) and len(settings.strengths) > 1:

@@ -109,10 +109,7 @@ class Journal:
     def catch_up(self) -> None:
         """Read what has been appended since, by whomever."""
         with self._reading:
-            for entry, end in _entries(self._reader, self._read_to):
-                self._read_to = end
-                if entry is not None:
-                    _note(self._index, entry)
+            self._read_to = _note_all(self._index, self._reader, self._read_to)
 
     def append(self, entries: Sequence[Entry]) -> None:
         """Add lines; when this returns, they are on the disk. Raises BadOutput, DiskFull: then none of them counts."""
@@ -200,9 +197,7 @@ def read_journal(folder: Path) -> Iterator[Entry]:
         ) from error
     index = _index()
     try:
-        for entry, _ in _entries(file, 0):
-            if entry is not None:
-                _note(index, entry)
+        _note_all(index, file, 0)
         for (text,) in index.execute("SELECT entry FROM entries ORDER BY number"):
             yield _entry(json.loads(text))
     finally:
@@ -214,28 +209,32 @@ def _index() -> sqlite3.Connection:
     index = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # a file that nobody sees
     index.execute("PRAGMA journal_mode = OFF")
     index.execute("PRAGMA synchronous = OFF")
-    index.execute("CREATE TABLE entries (number INTEGER PRIMARY KEY, key BLOB UNIQUE, done INTEGER, entry TEXT)")
+    index.execute("CREATE TABLE entries (number INTEGER PRIMARY KEY, key BLOB UNIQUE, done INTEGER, entry BLOB)")
     return index
 
 
-def _note(index: sqlite3.Connection, entry: Entry) -> None:
-    index.execute(
-        "INSERT INTO entries (key, done, entry) VALUES (?, ?, ?)"
-        " ON CONFLICT (key) DO UPDATE SET done = excluded.done, entry = excluded.entry",
-        (bytes.fromhex(entry.key), entry.status == "done", entry.to_json()),
-    )
+def _note_all(index: sqlite3.Connection, file: BinaryIO, start: int) -> int:
+    """Put the complete lines of a journal into an index, from an offset on; where the last of them ends."""
+    end = start
+    for line in _lines(file, start):
+        end += len(line) + 1
+        entry = _parsed(line)
+        if entry is not None:
+            index.execute(
+                "INSERT INTO entries (key, done, entry) VALUES (?, ?, ?)"
+                " ON CONFLICT (key) DO UPDATE SET done = excluded.done, entry = excluded.entry",
+                (bytes.fromhex(entry.key), entry.status == "done", line),
+            )
+    return end
 
 
-def _entries(file: BinaryIO, start: int) -> Iterator[tuple[Entry | None, int]]:
-    """The complete lines from an offset on, and where each ends; None for one that is no entry."""
+def _lines(file: BinaryIO, start: int) -> Iterator[bytes]:
+    """The complete lines from an offset on, without what ends them."""
     rest = b""
-    offset = start
     file.seek(start)
     while block := file.read(2**20):
         *lines, rest = (rest + block).split(b"\n")
-        for line in lines:
-            offset += len(line) + 1
-            yield _parsed(line), offset
+        yield from lines
 
 
 def _parsed(line: bytes) -> Entry | None:

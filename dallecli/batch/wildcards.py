@@ -24,6 +24,7 @@ DEPTH: Final = 16
 
 _LIST = re.compile(r"__([A-Za-z0-9](?:[A-Za-z0-9-]|_(?!_))*)__")
 _SPECIAL = "{|}_"
+_MARKS = re.compile(r"[{_\\]")  # without one of them there is nothing to choose, and nothing escaped
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,8 @@ class Wildcards:
         return template
 
     def _template(self, sentence: str, within: tuple[str, ...]) -> Template:
+        if not _MARKS.search(sentence):
+            return Template((sentence,) if sentence else ())
         return self._between(sentence, 0, len(sentence), _choices(sentence), within)
 
     def _between(
