@@ -126,13 +126,13 @@ def test_the_recipe_of_every_task_survives_json(name):
     assert Recipe.from_json(recipe.to_json()) == recipe
 
 
-@pytest.mark.parametrize("name", set(VERBS) - {"sweep"})
+@pytest.mark.parametrize("name", sorted(VERBS.keys() - {"sweep"}))
 def test_a_recipe_leads_back_to_its_request(name):
     recipe = Recipe.from_json(fill(VERBS[name], _Spec(), "", 7).to_json())
     assert fill(request_of(recipe), _Spec(), "", 7) == recipe
 
 
-@pytest.mark.parametrize("name", set(VERBS) - {"best"})
+@pytest.mark.parametrize("name", sorted(VERBS.keys() - {"best"}))
 def test_a_single_picture_of_every_task_is_a_recipe_of_one(name):
     recipe = fill(VERBS[name], _Spec(), "", 7)
     for k in range(recipe.count):
