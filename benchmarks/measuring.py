@@ -25,15 +25,25 @@ class Run:
     megabytes: float
 
 
+_LAUNCHER = """
+import os, sys, time
+began = time.perf_counter()
+quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+process = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ, file_actions=quiet)
+_, status, usage = os.wait4(process, 0)
+print(time.perf_counter() - began, usage.ru_maxrss, os.waitstatus_to_exitcode(status))
+"""
+"""A process inherits the largest size of the one that starts it, so a small one does."""
+
+
 def run(command: Sequence[str], **changes: str) -> Run:
-    """Run a process to its end. Raises RuntimeError if it fails."""
-    began = time.perf_counter()
-    process = subprocess.Popen(command, env={**os.environ, **changes}, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    if os.waitstatus_to_exitcode(status) != 0:
-        raise RuntimeError(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}")
-    return Run(seconds=seconds, megabytes=usage.ru_maxrss / (1024 if sys.platform == "linux" else 1024**2))
+    """Run a process to its end; the command begins with a path. Raises RuntimeError if it fails."""
+    launch = [sys.executable, "-S", "-c", _LAUNCHER, *command]
+    done = subprocess.run(launch, env={**os.environ, **changes}, stdout=subprocess.PIPE, text=True, check=True)
+    seconds, most, code = done.stdout.split()
+    if int(code) != 0:
+        raise RuntimeError(f"{' '.join(command)} ended with {code}")
+    return Run(seconds=float(seconds), megabytes=int(most) / (1024 if sys.platform == "linux" else 1024**2))
 
 
 def seconds_of(work: Callable[[], object]) -> float:
