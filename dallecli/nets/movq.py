@@ -5,25 +5,19 @@ section 3.2). Keys and arithmetic are those of diffusers' `VQModel` with spatial
 the continuous latents, before quantisation, so nothing here looks into the codebook, and they are not scaled either.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-import torch.nn.functional as F
-from einops import rearrange
 from torch import Tensor, nn
 
+from dallecli.nets.autoencoder import SPATIAL_GROUPS, Decoder, Encoder
 from dallecli.nets.config import read_config, require
 
 DOWN_BLOCKS = {"DownEncoderBlock2D": False, "AttnDownEncoderBlock2D": True}
 """Published names of the encoder's blocks, and whether they attend."""
 UP_BLOCKS = {"UpDecoderBlock2D": False, "AttnUpDecoderBlock2D": True}
 """Published names of the decoder's blocks, and whether they attend."""
-
-EPS = 1e-6
-"""Of every norm here."""
-SPATIAL_GROUPS = 32
-"""The groups of a spatial norm, whatever the config says for the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,209 +71,6 @@ class MovqConfig:
         return read_config(cls, json)
 
 
-class SpatialNorm(nn.Module):
-    """A group norm whose scale and shift are read off the latent, cell by cell."""
-
-    def __init__(self, channels: int, latent_channels: int) -> None:
-        super().__init__()
-        self.norm_layer = nn.GroupNorm(SPATIAL_GROUPS, channels, eps=EPS)
-        self.conv_y = nn.Conv2d(latent_channels, channels, 1)
-        self.conv_b = nn.Conv2d(latent_channels, channels, 1)
-
-    def forward(self, x: Tensor, latent: Tensor) -> Tensor:
-        """Return [b c h w] from `x` [b c h w] and a `latent` [b z h' w'] of any size."""
-        latent = F.interpolate(latent, size=x.shape[-2:], mode="nearest")
-        out: Tensor = self.norm_layer(x) * self.conv_y(latent) + self.conv_b(latent)
-        return out
-
-
-def _norm(channels: int, groups: int, latent_channels: int | None) -> nn.Module:
-    """The norm of the decoder, or of the encoder, which has no latent yet."""
-    if latent_channels is None:
-        return nn.GroupNorm(groups, channels, eps=EPS)
-    return SpatialNorm(channels, latent_channels)
-
-
-def _normed(norm: nn.Module, x: Tensor, latent: Tensor | None) -> Tensor:
-    out: Tensor = norm(x) if latent is None else norm(x, latent)
-    return out
-
-
-class Residual(nn.Module):
-    """Norm, SiLU, convolution, twice, and a shortcut around."""
-
-    def __init__(self, channels_in: int, channels_out: int, groups: int, latent_channels: int | None) -> None:
-        super().__init__()
-        self.norm1 = _norm(channels_in, groups, latent_channels)
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1)
-        self.norm2 = _norm(channels_out, groups, latent_channels)
-        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
-        self.conv_shortcut = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else None
-
-    def forward(self, x: Tensor, latent: Tensor | None) -> Tensor:
-        """Return [b c_out h w] from [b c_in h w]."""
-        h = self.conv1(F.silu(_normed(self.norm1, x, latent)))
-        h = self.conv2(F.silu(_normed(self.norm2, h, latent)))
-        if self.conv_shortcut is not None:
-            x = self.conv_shortcut(x)
-        out: Tensor = x + h
-        return out
-
-
-class Attention(nn.Module):
-    """Self-attention of one head over the cells of an image, added to it."""
-
-    def __init__(self, channels: int, groups: int, latent_channels: int | None) -> None:
-        super().__init__()
-        norm = _norm(channels, groups, latent_channels)
-        self.group_norm = norm if latent_channels is None else None
-        self.spatial_norm = norm if latent_channels is not None else None
-        self.to_q = nn.Linear(channels, channels)
-        self.to_k = nn.Linear(channels, channels)
-        self.to_v = nn.Linear(channels, channels)
-        self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
-
-    def forward(self, x: Tensor, latent: Tensor | None) -> Tensor:
-        """Return [b c h w] from [b c h w]."""
-        norm = self.group_norm if self.group_norm is not None else self.spatial_norm
-        assert norm is not None  # it is one or the other
-        y = rearrange(_normed(norm, x, latent), "b c h w -> b (h w) c")
-        q, k, v = (to(y)[:, None] for to in (self.to_q, self.to_k, self.to_v))
-        y = self.to_out[0](F.scaled_dot_product_attention(q, k, v)[:, 0])
-        out: Tensor = x + rearrange(y, "b (h w) c -> b c h w", h=x.shape[2])
-        return out
-
-
-class Downsampler(nn.Module):
-    """Half the side, by a convolution that lacks its padding on the left and on top."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return [b c h/2 w/2] from [b c h w]."""
-        out: Tensor = self.conv(F.pad(x, (0, 1, 0, 1)))
-        return out
-
-
-class Upsampler(nn.Module):
-    """Twice the side, by repeating cells, then a convolution."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return [b c 2h 2w] from [b c h w]."""
-        out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
-        return out
-
-
-class Level(nn.Module):
-    """Residual blocks, attention after each where the level attends, then a resampler."""
-
-    def __init__(
-        self,
-        widths: Sequence[tuple[int, int]],
-        groups: int,
-        latent_channels: int | None,
-        *,
-        attends: bool,
-        downsample: bool = False,
-        upsample: bool = False,
-    ) -> None:
-        super().__init__()
-        channels = widths[-1][1]
-        self.resnets = nn.ModuleList([Residual(*width, groups, latent_channels) for width in widths])
-        attentions = [Attention(channels, groups, latent_channels) for _ in widths] if attends else []
-        self.attentions = nn.ModuleList(attentions) if attends else None
-        self.downsamplers = nn.ModuleList([Downsampler(channels)]) if downsample else None
-        self.upsamplers = nn.ModuleList([Upsampler(channels)]) if upsample else None
-
-    def forward(self, x: Tensor, latent: Tensor | None) -> Tensor:
-        """Return [b c h' w'] from [b c_in h w]."""
-        for index, resnet in enumerate(self.resnets):
-            x = resnet(x, latent)
-            if self.attentions is not None:
-                x = self.attentions[index](x, latent)
-        for samplers in (self.downsamplers, self.upsamplers):
-            if samplers is not None:
-                x = samplers[0](x)
-        return x
-
-
-class Middle(nn.Module):
-    """Two residual blocks at the lowest level with attention between them."""
-
-    def __init__(self, channels: int, groups: int, latent_channels: int | None) -> None:
-        super().__init__()
-        self.attentions = nn.ModuleList([Attention(channels, groups, latent_channels)])
-        self.resnets = nn.ModuleList([Residual(channels, channels, groups, latent_channels) for _ in range(2)])
-
-    def forward(self, x: Tensor, latent: Tensor | None) -> Tensor:
-        """Return [b c h w] from [b c h w]."""
-        x = self.attentions[0](self.resnets[0](x, latent), latent)
-        out: Tensor = self.resnets[1](x, latent)
-        return out
-
-
-class Encoder(nn.Module):
-    """Pixels to latents."""
-
-    def __init__(self, config: MovqConfig) -> None:
-        super().__init__()
-        channels, groups, layers = config.block_out_channels, config.norm_num_groups, config.layers_per_block
-        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
-        levels = []
-        for level, name in enumerate(config.down_block_types):
-            first = (channels[max(level - 1, 0)], channels[level])
-            widths = [first, *[(channels[level], channels[level])] * (layers - 1)]
-            last = level == len(channels) - 1
-            levels.append(Level(widths, groups, None, attends=DOWN_BLOCKS[name], downsample=not last))
-        self.down_blocks = nn.ModuleList(levels)
-        self.mid_block = Middle(channels[-1], groups, None)
-        self.conv_norm_out = nn.GroupNorm(groups, channels[-1], eps=EPS)
-        self.conv_out = nn.Conv2d(channels[-1], config.latent_channels, 3, padding=1)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return [b z h/f w/f] from pixels [b 3 h w]."""
-        x = self.conv_in(pixels)
-        for level in self.down_blocks:
-            x = level(x, None)
-        x = self.mid_block(x, None)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
-        return out
-
-
-class Decoder(nn.Module):
-    """Latents to pixels; one residual block a level more than the encoder has."""
-
-    def __init__(self, config: MovqConfig) -> None:
-        super().__init__()
-        channels, groups = tuple(reversed(config.block_out_channels)), config.norm_num_groups
-        latent_channels = config.latent_channels
-        self.conv_in = nn.Conv2d(latent_channels, channels[0], 3, padding=1)
-        levels = []
-        for level, name in enumerate(config.up_block_types):
-            first = (channels[max(level - 1, 0)], channels[level])
-            widths = [first, *[(channels[level], channels[level])] * config.layers_per_block]
-            last = level == len(channels) - 1
-            levels.append(Level(widths, groups, latent_channels, attends=UP_BLOCKS[name], upsample=not last))
-        self.up_blocks = nn.ModuleList(levels)
-        self.mid_block = Middle(channels[0], groups, latent_channels)
-        self.conv_norm_out = SpatialNorm(channels[-1], latent_channels)
-        self.conv_out = nn.Conv2d(channels[-1], config.out_channels, 3, padding=1)
-
-    def forward(self, x: Tensor, latent: Tensor) -> Tensor:
-        """Return pixels [b 3 h*f w*f] from `x` [b z h w], modulated by the `latent` [b z h w] that it came from."""
-        x = self.mid_block(self.conv_in(x), latent)
-        for level in self.up_blocks:
-            x = level(x, latent)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x, latent)))
-        return out
-
-
 class Codebook(nn.Module):
     """The vectors of the quantiser. On disk, and in training; painting goes round it."""
 
@@ -294,12 +85,15 @@ class Movq(nn.Module):
     def __init__(self, config: MovqConfig) -> None:
         super().__init__()
         self.config = config
-        channels = config.latent_channels
-        self.encoder = Encoder(config)
+        channels, widths = config.latent_channels, config.block_out_channels
+        shape = (config.norm_num_groups, config.layers_per_block)
+        down = [DOWN_BLOCKS[name] for name in config.down_block_types]
+        up = [UP_BLOCKS[name] for name in config.up_block_types]
+        self.encoder = Encoder(widths, *shape, down, channels)
         self.quant_conv = nn.Conv2d(channels, channels, 1)
         self.quantize = Codebook(config.num_vq_embeddings, channels)
         self.post_quant_conv = nn.Conv2d(channels, channels, 1)
-        self.decoder = Decoder(config)
+        self.decoder = Decoder(widths[::-1], *shape, up, channels, spatial=True)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Return latents [b z h/f w/f] from pixels [b 3 h w] in [-1, 1]; h and w are multiples of f."""

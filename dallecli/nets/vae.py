@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dallecli.nets.autoencoder import Decoder, Encoder
 from dallecli.nets.config import read_config, require
-from dallecli.nets.movq import EPS, Level, Middle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,68 +67,18 @@ class VaeConfig:
         return read_config(cls, json)
 
 
-class Encoder(nn.Module):
-    """Pixels to the mean and the log-variance of latents."""
-
-    def __init__(self, config: VaeConfig) -> None:
-        super().__init__()
-        channels, groups, layers = config.block_out_channels, config.norm_num_groups, config.layers_per_block
-        self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
-        levels = []
-        for level, width in enumerate(channels):
-            widths = [(channels[max(level - 1, 0)], width), *[(width, width)] * (layers - 1)]
-            levels.append(Level(widths, groups, None, attends=False, downsample=level < len(channels) - 1))
-        self.down_blocks = nn.ModuleList(levels)
-        self.mid_block = Middle(channels[-1], groups, None)
-        self.conv_norm_out = nn.GroupNorm(groups, channels[-1], eps=EPS)
-        self.conv_out = nn.Conv2d(channels[-1], 2 * config.latent_channels, 3, padding=1)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Return [b 2z h/f w/f] from pixels [b 3 h w]."""
-        x = self.conv_in(pixels)
-        for level in self.down_blocks:
-            x = level(x, None)
-        x = self.mid_block(x, None)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
-        return out
-
-
-class Decoder(nn.Module):
-    """Latents to pixels; one residual block a level more than the encoder has."""
-
-    def __init__(self, config: VaeConfig) -> None:
-        super().__init__()
-        channels, groups = tuple(reversed(config.block_out_channels)), config.norm_num_groups
-        self.conv_in = nn.Conv2d(config.latent_channels, channels[0], 3, padding=1)
-        levels = []
-        for level, width in enumerate(channels):
-            widths = [(channels[max(level - 1, 0)], width), *[(width, width)] * config.layers_per_block]
-            levels.append(Level(widths, groups, None, attends=False, upsample=level < len(channels) - 1))
-        self.up_blocks = nn.ModuleList(levels)
-        self.mid_block = Middle(channels[0], groups, None)
-        self.conv_norm_out = nn.GroupNorm(groups, channels[-1], eps=EPS)
-        self.conv_out = nn.Conv2d(channels[-1], config.out_channels, 3, padding=1)
-
-    def forward(self, latent: Tensor) -> Tensor:
-        """Return pixels [b 3 h*f w*f] from [b z h w]."""
-        x = self.mid_block(self.conv_in(latent), None)
-        for level in self.up_blocks:
-            x = level(x, None)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
-        return out
-
-
 class Vae(nn.Module):
     """The autoencoder. A latent [b z h w] has a cell for `config.factor` x `config.factor` pixels."""
 
     def __init__(self, config: VaeConfig) -> None:
         super().__init__()
         self.config = config
-        channels = config.latent_channels
-        self.encoder = Encoder(config)
+        channels, widths = config.latent_channels, config.block_out_channels
+        shape = (config.norm_num_groups, config.layers_per_block, [False] * len(widths))
+        self.encoder = Encoder(widths, *shape, 2 * channels)
         self.quant_conv = nn.Conv2d(2 * channels, 2 * channels, 1)
         self.post_quant_conv = nn.Conv2d(channels, channels, 1)
-        self.decoder = Decoder(config)
+        self.decoder = Decoder(widths[::-1], *shape, channels, spatial=False)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Return the likeliest latents [b z h/f w/f], scaled, of pixels [b 3 h w] in [-1, 1]; f divides h and w."""
@@ -139,5 +88,5 @@ class Vae(nn.Module):
 
     def decode(self, latent: Tensor) -> Tensor:
         """Return pixels [b 3 h*f w*f], about in [-1, 1], from scaled latents [b z h w]."""
-        out: Tensor = self.decoder(self.post_quant_conv(latent / self.config.scaling_factor))
+        out: Tensor = self.decoder(self.post_quant_conv(latent / self.config.scaling_factor), None)
         return out
