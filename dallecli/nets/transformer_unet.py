@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dallecli.nets.config import read_config, require
 from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, sinusoid
-from dallecli.nets.unet import DownBlock, MidBlock, UpBlock
+from dallecli.nets.unet_blocks import MidBlock, walk, way_down, way_up
 
 DOWN_BLOCKS = {"DownBlock2D": False, "CrossAttnDownBlock2D": True}
 """Published names of the down blocks, and whether they attend."""
@@ -251,29 +251,12 @@ class TransformerUNet(nn.Module):
         self.time_embedding = TimestepEmbedding(channels[0], config.time_dim, config.time_dim)
         self.class_embedding = TimestepEmbedding(config.class_dim, config.time_dim, config.time_dim)
 
-        down: list[DownBlock] = []
-        for level, name in enumerate(config.down_block_types):
-            first_in = channels[max(level - 1, 0)]
-            resnets = [self._resnet(first_in if i == 0 else channels[level], channels[level]) for i in range(layers)]
-            downsampler = Downsampler(channels[level]) if level < last else None
-            down.append(DownBlock(resnets, self._attentions(DOWN_BLOCKS[name], level, layers), downsampler))
-        self.down_blocks = nn.ModuleList(down)
-
+        down = [DOWN_BLOCKS[name] for name in config.down_block_types]
+        up = [UP_BLOCKS[name] for name in config.up_block_types]
+        self.down_blocks = way_down(channels, layers, down, self._resnet, self._attentions, Downsampler)
         middle = [self._resnet(channels[last], channels[last]) for _ in range(2)]
-        self.mid_block = MidBlock(middle, self._attentions(True, last, 1))
-
-        up: list[UpBlock] = []
-        for position, name in enumerate(config.up_block_types):
-            level = last - position
-            below, above = channels[min(level + 1, last)], channels[max(level - 1, 0)]
-            resnets = []
-            for i in range(layers + 1):
-                from_below = below if i == 0 else channels[level]
-                from_skip = above if i == layers else channels[level]
-                resnets.append(self._resnet(from_below + from_skip, channels[level]))
-            upsampler = Upsampler(channels[level]) if level > 0 else None
-            up.append(UpBlock(resnets, self._attentions(UP_BLOCKS[name], level, layers + 1), upsampler))
-        self.up_blocks = nn.ModuleList(up)
+        self.mid_block = MidBlock(middle, self._attentions(last, last, 1))
+        self.up_blocks = way_up(channels, layers, up, self._resnet, self._attentions, Upsampler)
 
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, channels[0], eps=config.norm_eps)
         self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
@@ -284,10 +267,8 @@ class TransformerUNet(nn.Module):
             channels_in, channels_out, config.time_dim, config.norm_num_groups, config.norm_eps, scale_shift=False
         )
 
-    def _attentions(self, attends: bool, level: int, count: int) -> list[SpatialTransformer]:
+    def _attentions(self, level: int, block: int, count: int) -> list[SpatialTransformer]:
         config = self.config
-        if not attends:
-            return []
         shape = (config.block_out_channels[level], config.heads(level), config.cross_attention_dim)
         depth = config.transformer_layers_per_block
         return [SpatialTransformer(*shape, config.norm_num_groups, depth) for _ in range(count)]
@@ -303,13 +284,6 @@ class TransformerUNet(nn.Module):
         """
         features = sinusoid(t.expand(x.shape[0]), self.config.block_out_channels[0]).to(x.dtype)
         time = F.silu(self.time_embedding(features) + self.class_embedding(picture))
-        x = self.conv_in(x)
-        skips = [x]
-        for down in self.down_blocks:
-            skips.extend(down(x, time, context, None))
-            x = skips[-1]
-        x = self.mid_block(x, time, context, None)
-        for up in self.up_blocks:
-            x = up(x, skips, time, context, None)
+        x = walk(self.down_blocks, self.mid_block, self.up_blocks, self.conv_in(x), time, context, None)
         out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
         return out

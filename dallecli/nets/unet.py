@@ -5,11 +5,10 @@ One class serves both published layouts, diffusers' `UNet2DConditionModel` with 
 its `UNet2DModel` with "Resnet" blocks: the config lists the blocks, and the keys on disk follow from them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,6 +17,7 @@ from dallecli.nets.config import read_config, require
 from dallecli.nets.image_condition import ImageProjection, ImageTimeEmbedding
 from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, sinusoid
 from dallecli.nets.text_proj import Conditioning
+from dallecli.nets.unet_blocks import MidBlock, walk, way_down, way_up
 
 DOWN_BLOCKS = {"ResnetDownsampleBlock2D": False, "SimpleCrossAttnDownBlock2D": True}
 """Published names of the down blocks, and whether they attend."""
@@ -131,83 +131,6 @@ class UNetConfig:
         return read_config(cls, json)
 
 
-class Block(nn.Module):
-    """One level of the UNet: residual blocks, attention after each where the level attends, then a resampler.
-
-    Attention and resampler are of the network's own kind: the one takes (x, context, bias), the other (x, time).
-    """
-
-    def __init__(self, resnets: list[ResnetBlock], attentions: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.resnets = nn.ModuleList(resnets)
-        # An empty list would leave no trace on disk either, but diffusers has no such attribute there.
-        self.attentions = nn.ModuleList(attentions) if attentions else None
-
-    def layer(self, index: int, x: Tensor, time: Tensor, context: Tensor | None, bias: Tensor | None) -> Tensor:
-        """Return [b c h w] after residual block `index` and its attention."""
-        x = self.resnets[index](x, time)
-        if self.attentions is not None:
-            x = self.attentions[index](x, context, bias)
-        return x
-
-
-class DownBlock(Block):
-    """A level on the way down; leaves every layer's output behind for the way up."""
-
-    def __init__(
-        self, resnets: list[ResnetBlock], attentions: Sequence[nn.Module], downsampler: nn.Module | None
-    ) -> None:
-        super().__init__(resnets, attentions)
-        self.downsamplers = nn.ModuleList([downsampler]) if downsampler is not None else None
-
-    def forward(self, x: Tensor, time: Tensor, context: Tensor | None, bias: Tensor | None) -> list[Tensor]:
-        """Return the outputs of all layers, the last of which is the block's."""
-        outputs = []
-        for index in range(len(self.resnets)):
-            x = self.layer(index, x, time, context, bias)
-            outputs.append(x)
-        if self.downsamplers is not None:
-            outputs.append(self.downsamplers[0](x, time))
-        return outputs
-
-
-class MidBlock(nn.Module):
-    """Two residual blocks at the lowest level, with attention between them where the network attends."""
-
-    def __init__(self, resnets: list[ResnetBlock], attentions: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.resnets = nn.ModuleList(resnets)
-        self.attentions = nn.ModuleList(attentions) if attentions else None
-
-    def forward(self, x: Tensor, time: Tensor, context: Tensor | None, bias: Tensor | None) -> Tensor:
-        """Return [b c h w] from [b c h w]."""
-        x = self.resnets[0](x, time)
-        if self.attentions is not None:
-            x = self.attentions[0](x, context, bias)
-        out: Tensor = self.resnets[1](x, time)
-        return out
-
-
-class UpBlock(Block):
-    """A level on the way up; each layer takes one skip from the way down."""
-
-    def __init__(
-        self, resnets: list[ResnetBlock], attentions: Sequence[nn.Module], upsampler: nn.Module | None
-    ) -> None:
-        super().__init__(resnets, attentions)
-        self.upsamplers = nn.ModuleList([upsampler]) if upsampler is not None else None
-
-    def forward(
-        self, x: Tensor, skips: list[Tensor], time: Tensor, context: Tensor | None, bias: Tensor | None
-    ) -> Tensor:
-        """Return [b c h w]; pops its skips from the end of `skips`."""
-        for index in range(len(self.resnets)):
-            x = self.layer(index, torch.cat([x, skips.pop()], dim=1), time, context, bias)
-        if self.upsamplers is not None:
-            x = self.upsamplers[0](x, time)
-        return x
-
-
 class UNet(nn.Module):
     """Predicts what the schedule's prediction type names (noise, in the published models) from a noised image."""
 
@@ -224,29 +147,17 @@ class UNet(nn.Module):
             self.encoder_hid_proj = ImageProjection(config.encoder_hid_dim, config.cross_attention_dim)
             self.add_embedding = ImageTimeEmbedding(config.encoder_hid_dim, config.time_dim)
 
-        down: list[DownBlock] = []
-        for level, name in enumerate(config.down_block_types):
-            first_in = channels[max(level - 1, 0)]
-            resnets = [self._resnet(first_in if i == 0 else channels[level], channels[level]) for i in range(layers)]
-            sampler = self._resnet(channels[level], channels[level], "down") if level < last else None
-            down.append(DownBlock(resnets, self._attentions(DOWN_BLOCKS[name], level, level, layers), sampler))
-        self.down_blocks = nn.ModuleList(down)
-
+        down = [DOWN_BLOCKS[name] for name in config.down_block_types]
+        up = [UP_BLOCKS[name] for name in config.up_block_types]
+        self.down_blocks = way_down(
+            channels, layers, down, self._resnet, self._attentions, lambda width: self._resnet(width, width, "down")
+        )
         middle = [self._resnet(channels[last], channels[last]) for _ in range(2)]
-        self.mid_block = MidBlock(middle, self._attentions(MID_BLOCKS[config.mid_block_type], last, last, 1))
-
-        up: list[UpBlock] = []
-        for position, name in enumerate(config.up_block_types):
-            level = last - position
-            below, above = channels[min(level + 1, last)], channels[max(level - 1, 0)]
-            resnets = []
-            for i in range(layers + 1):
-                from_below = below if i == 0 else channels[level]
-                from_skip = above if i == layers else channels[level]
-                resnets.append(self._resnet(from_below + from_skip, channels[level]))
-            sampler = self._resnet(channels[level], channels[level], "up") if level > 0 else None
-            up.append(UpBlock(resnets, self._attentions(UP_BLOCKS[name], level, position, layers + 1), sampler))
-        self.up_blocks = nn.ModuleList(up)
+        looks = MID_BLOCKS[config.mid_block_type]
+        self.mid_block = MidBlock(middle, self._attentions(last, last, 1) if looks else [])
+        self.up_blocks = way_up(
+            channels, layers, up, self._resnet, self._attentions, lambda width: self._resnet(width, width, "up")
+        )
 
         self.conv_norm_out = nn.GroupNorm(config.norm_num_groups, channels[0], eps=config.norm_eps)
         self.conv_out = nn.Conv2d(channels[0], config.out_channels, 3, padding=1)
@@ -257,10 +168,9 @@ class UNet(nn.Module):
         groups, eps = config.norm_num_groups, config.norm_eps
         return ResnetBlock(channels_in, channels_out, config.time_dim, groups, eps, scale_shift, resample)
 
-    def _attentions(self, attends: bool, level: int, block: int, count: int) -> list[AddedKVAttention]:
+    def _attentions(self, level: int, block: int, count: int) -> list[AddedKVAttention]:
         config = self.config
-        if not attends or config.cross_attention_dim is None:
-            return []
+        assert config.cross_attention_dim is not None  # or the config would have been refused
         channels, context_dim, groups = (
             config.block_out_channels[level],
             config.cross_attention_dim,
@@ -304,13 +214,6 @@ class UNet(nn.Module):
         time = F.silu(time)
         bias = None if mask is None else ((~mask).to(x.dtype) * MASKED)[:, None, None, :]
 
-        x = self.conv_in(x)
-        skips = [x]
-        for down in self.down_blocks:
-            skips.extend(down(x, time, context, bias))
-            x = skips[-1]
-        x = self.mid_block(x, time, context, bias)
-        for up in self.up_blocks:
-            x = up(x, skips, time, context, bias)
+        x = walk(self.down_blocks, self.mid_block, self.up_blocks, self.conv_in(x), time, context, bias)
         out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
         return out

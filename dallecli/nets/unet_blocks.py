@@ -1,0 +1,158 @@
+"""The frame of a UNet: levels on the way down and up, and what is carried across. Attention and resampling are given.
+
+Matches the blocks of diffusers' `UNet2DModel` and `UNet2DConditionModel`, whose keys they have.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from dallecli.nets.resnet import ResnetBlock
+
+Resnet = Callable[[int, int], ResnetBlock]
+"""Makes a residual block from so many channels to so many."""
+Attentions = Callable[[int, int, int], Sequence[nn.Module]]
+"""Makes attentions, given the level (0 has the largest image), the number of the block on its way, and how many."""
+Resampler = Callable[[int], nn.Module]
+"""Makes a down- or upsampler of so many channels."""
+
+
+class Block(nn.Module):
+    """One level of the UNet: residual blocks, attention after each where the level attends, then a resampler.
+
+    Attention and resampler are of the network's own kind: the one takes (x, context, bias), the other (x, time).
+    """
+
+    def __init__(self, resnets: list[ResnetBlock], attentions: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(resnets)
+        # An empty list would leave no trace on disk either, but diffusers has no such attribute there.
+        self.attentions = nn.ModuleList(attentions) if attentions else None
+
+    def layer(self, index: int, x: Tensor, time: Tensor, context: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Return [b c h w] after residual block `index` and its attention."""
+        x = self.resnets[index](x, time)
+        if self.attentions is not None:
+            x = self.attentions[index](x, context, bias)
+        return x
+
+
+class DownBlock(Block):
+    """A level on the way down; leaves every layer's output behind for the way up."""
+
+    def __init__(
+        self, resnets: list[ResnetBlock], attentions: Sequence[nn.Module], downsampler: nn.Module | None
+    ) -> None:
+        super().__init__(resnets, attentions)
+        self.downsamplers = nn.ModuleList([downsampler]) if downsampler is not None else None
+
+    def forward(self, x: Tensor, time: Tensor, context: Tensor | None, bias: Tensor | None) -> list[Tensor]:
+        """Return the outputs of all layers, the last of which is the block's."""
+        outputs = []
+        for index in range(len(self.resnets)):
+            x = self.layer(index, x, time, context, bias)
+            outputs.append(x)
+        if self.downsamplers is not None:
+            outputs.append(self.downsamplers[0](x, time))
+        return outputs
+
+
+class MidBlock(nn.Module):
+    """Two residual blocks at the lowest level, with attention between them where the network attends."""
+
+    def __init__(self, resnets: list[ResnetBlock], attentions: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(resnets)
+        self.attentions = nn.ModuleList(attentions) if attentions else None
+
+    def forward(self, x: Tensor, time: Tensor, context: Tensor | None, bias: Tensor | None) -> Tensor:
+        """Return [b c h w] from [b c h w]."""
+        x = self.resnets[0](x, time)
+        if self.attentions is not None:
+            x = self.attentions[0](x, context, bias)
+        out: Tensor = self.resnets[1](x, time)
+        return out
+
+
+class UpBlock(Block):
+    """A level on the way up; each layer takes one skip from the way down."""
+
+    def __init__(
+        self, resnets: list[ResnetBlock], attentions: Sequence[nn.Module], upsampler: nn.Module | None
+    ) -> None:
+        super().__init__(resnets, attentions)
+        self.upsamplers = nn.ModuleList([upsampler]) if upsampler is not None else None
+
+    def forward(
+        self, x: Tensor, skips: list[Tensor], time: Tensor, context: Tensor | None, bias: Tensor | None
+    ) -> Tensor:
+        """Return [b c h w]; pops its skips from the end of `skips`."""
+        for index in range(len(self.resnets)):
+            x = self.layer(index, torch.cat([x, skips.pop()], dim=1), time, context, bias)
+        if self.upsamplers is not None:
+            x = self.upsamplers[0](x, time)
+        return x
+
+
+def way_down(
+    channels: Sequence[int],
+    layers: int,
+    attends: Sequence[bool],
+    resnet: Resnet,
+    attentions: Attentions,
+    downsampler: Resampler,
+) -> nn.ModuleList:
+    """The levels from the largest image to the smallest, of which all but the last end with a downsampler."""
+    blocks = []
+    for level, width in enumerate(channels):
+        resnets = [resnet(channels[max(level - 1, 0)] if i == 0 else width, width) for i in range(layers)]
+        sampler = downsampler(width) if level < len(channels) - 1 else None
+        blocks.append(DownBlock(resnets, attentions(level, level, layers) if attends[level] else [], sampler))
+    return nn.ModuleList(blocks)
+
+
+def way_up(
+    channels: Sequence[int],
+    layers: int,
+    attends: Sequence[bool],
+    resnet: Resnet,
+    attentions: Attentions,
+    upsampler: Resampler,
+) -> nn.ModuleList:
+    """The levels from the smallest image back to the largest, each with one layer more than on the way down.
+
+    `channels` are in the order of the way down, `attends` in that of the way up.
+    """
+    blocks = []
+    last = len(channels) - 1
+    for position, looks in enumerate(attends):
+        level = last - position
+        width, below, above = channels[level], channels[min(level + 1, last)], channels[max(level - 1, 0)]
+        resnets = []
+        for i in range(layers + 1):
+            from_below, from_skip = below if i == 0 else width, above if i == layers else width
+            resnets.append(resnet(from_below + from_skip, width))
+        sampler = upsampler(width) if level > 0 else None
+        blocks.append(UpBlock(resnets, attentions(level, position, layers + 1) if looks else [], sampler))
+    return nn.ModuleList(blocks)
+
+
+def walk(
+    down_blocks: nn.ModuleList,
+    mid_block: MidBlock,
+    up_blocks: nn.ModuleList,
+    x: Tensor,
+    time: Tensor,
+    context: Tensor | None,
+    bias: Tensor | None,
+) -> Tensor:
+    """Return [b c h w] after the whole way from `x` [b c h w], down and up again."""
+    skips = [x]
+    for down in down_blocks:
+        skips.extend(down(x, time, context, bias))
+        x = skips[-1]
+    x = mid_block(x, time, context, bias)
+    for up in up_blocks:
+        x = up(x, skips, time, context, bias)
+    return x
