@@ -1,5 +1,7 @@
 """Attention as the unCLIP networks use it: plain multi-head, and over an image with added context keys."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -7,6 +9,13 @@ from torch import Tensor, nn
 
 MASKED = -10000.0
 """Added to the logits of a masked key: finite, as the published networks were trained and as fp16 needs."""
+
+
+class KeysValues(NamedTuple):
+    """The keys and the values of some tokens, each [b heads n d]: all that later tokens ever ask of them."""
+
+    keys: Tensor
+    values: Tensor
 
 
 class SelfAttention(nn.Module):
@@ -21,12 +30,19 @@ class SelfAttention(nn.Module):
         self.to_v = nn.Linear(width, inner)
         self.to_out = nn.ModuleList([nn.Linear(inner, width)])
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Attend over `x` [b n d]; `bias` is added to the logits and broadcasts over [b heads n n]."""
+    def forward(
+        self, x: Tensor, bias: Tensor | None = None, before: KeysValues | None = None
+    ) -> tuple[Tensor, KeysValues]:
+        """Attend over `x` [b n d], and over the `m` tokens `before` it; return [b n d] and the keys and values of all.
+
+        `bias` is added to the logits and broadcasts over [b heads n m+n].
+        """
         q, k, v = (rearrange(to(x), "b n (k d) -> b k n d", k=self.heads) for to in (self.to_q, self.to_k, self.to_v))
+        if before is not None:
+            k, v = torch.cat([before.keys, k], dim=2), torch.cat([before.values, v], dim=2)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         out: Tensor = self.to_out[0](rearrange(y, "b k n d -> b n (k d)"))
-        return out
+        return out, KeysValues(k, v)
 
 
 class AddedKVAttention(nn.Module):

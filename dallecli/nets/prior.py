@@ -5,13 +5,13 @@ Keys and arithmetic are those of diffusers' `PriorTransformer`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dallecli.nets.attention import MASKED, SelfAttention
+from dallecli.nets.attention import MASKED, KeysValues, SelfAttention
 from dallecli.nets.config import read_config, require
 from dallecli.nets.resnet import TimestepEmbedding, sinusoid
 
@@ -91,11 +91,21 @@ class PriorBlock(nn.Module):
         self.norm3 = nn.LayerNorm(config.width)
         self.ff = FeedForward(config.width)
 
-    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """Return [b n d] from [b n d] and an additive attention bias [b 1 n n]."""
-        x = x + self.attn1(self.norm1(x), bias)
-        out: Tensor = x + self.ff(self.norm3(x))
-        return out
+    def forward(self, x: Tensor, bias: Tensor, before: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+        """Return [b n d] from [b n d], which may follow m tokens `before` it, and the keys and values of all.
+
+        `bias` [b 1 n m+n] is added to the attention's logits.
+        """
+        attended, known = self.attn1(self.norm1(x), bias, before)
+        x = x + attended
+        return x + self.ff(self.norm3(x)), known
+
+
+class ReadText(NamedTuple):
+    """What the blocks keep of a text, and the `bias` [b 1 1 n+1] that hides its padding from the tokens after it."""
+
+    blocks: list[KeysValues]
+    bias: Tensor
 
 
 class PriorTransformer(nn.Module):
@@ -134,25 +144,60 @@ class PriorTransformer(nn.Module):
                 padding in the whole batch may be left out: no token looks at them.
             text_mask: bool [b n], True where a token belongs to the prompt.
         """
-        b, n = text_mask.shape
-        features = sinusoid(t.expand(b), self.config.width).to(x.dtype)
-        tokens = torch.cat(
-            [
-                self.encoder_hidden_states_proj(text_hidden),
-                self.embedding_proj(text_embedding)[:, None],
-                self.time_embedding(features)[:, None],
-                self.proj_in(x)[:, None],
-                self.prd_embedding.expand(b, -1, -1),
-            ],
-            dim=1,
-        )
-        positions = self.positional_embedding
-        tokens = tokens + torch.cat([positions[:, :n], positions[:, self.config.num_embeddings :]], dim=1)
-        length = n + self.config.additional_embeddings
-        future = torch.full((length, length), MASKED, dtype=x.dtype, device=x.device).triu(1)
-        padding = F.pad((~text_mask).to(x.dtype) * MASKED, (0, self.config.additional_embeddings))
-        bias = padding[:, None, None, :] + future
-        for block in self.transformer_blocks:
-            tokens = block(tokens, bias)
+        tokens = torch.cat([self._text(text_embedding, text_hidden), self._asked(x, t)], dim=1)
+        bias = F.pad(_hidden(text_mask, x.dtype), (0, self.config.additional_embeddings - 1)) + _future(tokens)
+        return self._run(tokens, bias)[0]
+
+    def read(self, text_embedding: Tensor, text_hidden: Tensor, text_mask: Tensor) -> ReadText:
+        """Read a text once for all steps; the arguments are those of `forward`.
+
+        No token looks at a later one, so what the text's tokens become depends neither on the time nor on the sample.
+        """
+        tokens, padding = self._text(text_embedding, text_hidden), _hidden(text_mask, text_hidden.dtype)
+        return ReadText(self._run(tokens, padding + _future(tokens))[1], padding)
+
+    def answer(self, x: Tensor, t: Tensor, text: ReadText) -> Tensor:
+        """Return the prediction [b d] of `forward` for a text that was read: three tokens instead of n + 4."""
+        tokens = self._asked(x, t)
+        future = _future(tokens)
+        bias = torch.cat([text.bias.expand(-1, -1, len(future), -1), future.expand(len(x), 1, -1, -1)], dim=-1)
+        return self._run(tokens, bias, text.blocks)[0]
+
+    def _text(self, embedding: Tensor, hidden: Tensor) -> Tensor:
+        """The tokens [b n+1 w] of a text's states and of its embedding."""
+        positions, n = self.positional_embedding, hidden.shape[1]
+        states = self.encoder_hidden_states_proj(hidden) + positions[:, :n]
+        place = self.config.num_embeddings
+        return torch.cat([states, self.embedding_proj(embedding)[:, None] + positions[:, place : place + 1]], dim=1)
+
+    def _asked(self, x: Tensor, t: Tensor) -> Tensor:
+        """The tokens [b 3 w] after a text: the time, the noised embedding, and the one that becomes the answer."""
+        features = sinusoid(t.expand(len(x)), self.config.width).to(x.dtype)
+        parts = [
+            self.time_embedding(features)[:, None],
+            self.proj_in(x)[:, None],
+            self.prd_embedding.expand(len(x), -1, -1),
+        ]
+        return torch.cat(parts, dim=1) + self.positional_embedding[:, self.config.num_embeddings + 1 :]
+
+    def _run(
+        self, tokens: Tensor, bias: Tensor, before: list[KeysValues] | None = None
+    ) -> tuple[Tensor, list[KeysValues]]:
+        """The prediction [b d] of the last token, and the keys and values of all tokens so far in every block."""
+        known = []
+        for index, block in enumerate(self.transformer_blocks):
+            tokens, keys_values = block(tokens, bias, before[index] if before is not None else None)
+            known.append(keys_values)
         out: Tensor = self.proj_to_clip_embeddings(self.norm_out(tokens[:, -1]))
-        return out
+        return out, known
+
+
+def _hidden(text_mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """The bias [b 1 1 n+1] that hides the padding of a text, whose embedding comes after it and is always seen."""
+    return F.pad((~text_mask).to(dtype) * MASKED, (0, 1))[:, None, None, :]
+
+
+def _future(tokens: Tensor) -> Tensor:
+    """The bias [n n] that hides later tokens from earlier ones."""
+    n = tokens.shape[1]
+    return torch.full((n, n), MASKED, dtype=tokens.dtype, device=tokens.device).triu(1)

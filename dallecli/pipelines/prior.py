@@ -42,12 +42,11 @@ def imagine(
 
     def nets(dtype: torch.dtype) -> Nets:
         prior = net(dtype)
-        text, hidden = spread.embedding.to(dtype), spread.hidden.to(dtype)
+        text = prior.read(spread.embedding.to(dtype), spread.hidden.to(dtype), spread.mask)
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             flat = x.to(dtype).reshape(-1, x.shape[-1])
-            output: Tensor = prior(flat, t, text, hidden, spread.mask)
-            return output.view(x.shape)
+            return prior.answer(flat, t, text).view(x.shape)
 
         return predict, None
 
