@@ -1,21 +1,11 @@
 """Attention as the unCLIP networks use it: plain multi-head, and over an image with added context keys."""
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-MASKED = -10000.0
-"""Added to the logits of a masked key: finite, as the published networks were trained and as fp16 needs."""
-
-
-class KeysValues(NamedTuple):
-    """The keys and the values of some tokens, each [b heads n d]: all that later tokens ever ask of them."""
-
-    keys: Tensor
-    values: Tensor
+from dallecli.nets.conditions import Context, KeysValues
 
 
 class SelfAttention(nn.Module):
@@ -63,16 +53,19 @@ class AddedKVAttention(nn.Module):
         self.add_v_proj = nn.Linear(context_dim, channels)
         self.to_out = nn.ModuleList([nn.Linear(channels, channels)])
 
-    def forward(self, x: Tensor, context: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return [b c h w] from `x` [b c h w], `context` [b n d] and a `bias` [b 1 1 n] on the context keys."""
-        height, width = x.shape[-2:]
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """Return [b c h w] from `x` [b c h w] and a context of width `context_dim`."""
         y = rearrange(self.group_norm(x), "b c h w -> b (h w) c")
-        k = torch.cat([self.add_k_proj(context), self.to_k(y)], dim=1)
-        v = torch.cat([self.add_v_proj(context), self.to_v(y)], dim=1)
-        q, k, v = (rearrange(part, "b n (k d) -> b k n d", k=self.heads) for part in (self.to_q(y), k, v))
-        if bias is not None:
-            bias = F.pad(bias, (0, height * width))
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        q, k, v = (self._heads(to(y)) for to in (self.to_q, self.to_k, self.to_v))
+        told = context.once(self, self._project)
+        k, v = torch.cat([told.keys, k], dim=2), torch.cat([told.values, v], dim=2)
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=context.bias(y.shape[1]))
         y = self.to_out[0](rearrange(y, "b k n d -> b n (k d)"))
-        out: Tensor = rearrange(y, "b (h w) c -> b c h w", h=height, w=width) + x
+        out: Tensor = rearrange(y, "b (h w) c -> b c h w", h=x.shape[2]) + x
         return out
+
+    def _project(self, tokens: Tensor) -> KeysValues:
+        return KeysValues(self._heads(self.add_k_proj(tokens)), self._heads(self.add_v_proj(tokens)))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return rearrange(x, "b n (k d) -> b k n d", k=self.heads)

@@ -6,9 +6,12 @@ autoencoder, whose decoder is not. Keys and arithmetic are those of diffusers' `
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+
+from dallecli.nets.resnet import silu_
 
 EPS = 1e-6
 """Of every norm here."""
@@ -26,10 +29,15 @@ class SpatialNorm(nn.Module):
         self.conv_b = nn.Conv2d(latent_channels, channels, 1)
 
     def forward(self, x: Tensor, latent: Tensor) -> Tensor:
-        """Return [b c h w] from `x` [b c h w] and a `latent` [b z h' w'] of any size."""
-        latent = F.interpolate(latent, size=x.shape[-2:], mode="nearest")
-        out: Tensor = self.norm_layer(x) * self.conv_y(latent) + self.conv_b(latent)
-        return out
+        """Return [b c h w] from `x` [b c h w] and a `latent` [b z h' w'], whose sides divide those of `x`.
+
+        The published norm repeats each cell of the latent until it has the size of `x`, and reads that. Repeating
+        what is read of a cell is the same, and broadcasting repeats without a copy.
+        """
+        scale, shift = (read(latent)[:, :, :, None, :, None] for read in (self.conv_y, self.conv_b))
+        height, width = latent.shape[-2:]
+        y = self.norm_layer(x).unflatten(3, (width, -1)).unflatten(2, (height, -1))
+        return torch.addcmul(shift, y, scale).flatten(4, 5).flatten(2, 3)
 
 
 def _norm(channels: int, groups: int, latent_channels: int | None) -> nn.Module:
@@ -57,8 +65,8 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor, latent: Tensor | None) -> Tensor:
         """Return [b c_out h w] from [b c_in h w]."""
-        h = self.conv1(F.silu(_normed(self.norm1, x, latent)))
-        h = self.conv2(F.silu(_normed(self.norm2, h, latent)))
+        h = self.conv1(silu_(_normed(self.norm1, x, latent)))
+        h = self.conv2(silu_(_normed(self.norm2, h, latent)))
         if self.conv_shortcut is not None:
             x = self.conv_shortcut(x)
         out: Tensor = x + h
@@ -185,7 +193,7 @@ class Encoder(nn.Module):
         for level in self.down_blocks:
             x = level(x, None)
         x = self.mid_block(x, None)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
+        out: Tensor = self.conv_out(silu_(self.conv_norm_out(x)))
         return out
 
 
@@ -227,7 +235,7 @@ class Decoder(nn.Module):
         x = self.mid_block(self.conv_in(x), latent)
         for level in self.up_blocks:
             x = level(x, latent)
-        out: Tensor = self.conv_out(F.silu(_normed(self.conv_norm_out, x, latent)))
+        out: Tensor = self.conv_out(silu_(_normed(self.conv_norm_out, x, latent)))
         return out
 
 

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dallecli.nets.attention import MASKED, KeysValues, SelfAttention
+from dallecli.nets.attention import SelfAttention
+from dallecli.nets.conditions import MASKED, KeysValues
 from dallecli.nets.config import read_config, require
 from dallecli.nets.resnet import TimestepEmbedding, sinusoid
 

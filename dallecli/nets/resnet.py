@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dallecli.nets.conditions import Time
+
 
 def sinusoid(t: Tensor, width: int) -> Tensor:
     """Return [b width] of [cos | sin] features of timesteps `t` [b], in float32.
@@ -18,6 +20,11 @@ def sinusoid(t: Tensor, width: int) -> Tensor:
     frequencies = torch.exp(-math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=t.device) / half)
     angles = t.float()[:, None] * frequencies[None, :]
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def silu_(x: Tensor) -> Tensor:
+    """SiLU of a tensor that nobody else holds: in its place, unless a gradient still needs it."""
+    return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
 class TimestepEmbedding(nn.Module):
@@ -63,24 +70,21 @@ class ResnetBlock(nn.Module):
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1)
         self.conv_shortcut = nn.Conv2d(channels_in, channels_out, 1) if channels_in != channels_out else None
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """Return [b c_out h' w'] from `x` [b c_in h w] and the SiLU-activated time embedding `time` [b d].
-
-        Every block of a network applies the same SiLU to the same embedding, so the network does it once.
-        """
-        h = F.silu(self.norm1(x))
+    def forward(self, x: Tensor, time: Time) -> Tensor:
+        """Return [b c_out h' w'] from `x` [b c_in h w]."""
+        h = silu_(self.norm1(x))
         if self.resample == "down":
             x, h = F.avg_pool2d(x, 2), F.avg_pool2d(h, 2)
         elif self.resample == "up":
             x, h = F.interpolate(x, scale_factor=2.0), F.interpolate(h, scale_factor=2.0)
         h = self.conv1(h)
-        moved = self.time_emb_proj(time)[:, :, None, None]
+        moved = time.through(self.time_emb_proj)[:, :, None, None]
         if self.scale_shift:
             scale, shift = moved.chunk(2, dim=1)
             h = torch.addcmul(shift, self.norm2(h), 1 + scale)
         else:
             h = self.norm2(h + moved)
-        out: Tensor = self.conv2(F.silu(h))
+        out: Tensor = self.conv2(silu_(h))
         if self.conv_shortcut is not None:
             x = self.conv_shortcut(x)
         return out + x

@@ -5,16 +5,18 @@ look at the image and then at the text. Keys and arithmetic are those of diffuse
 "CrossAttn" blocks and a `class_embed_type` of "projection".
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from dallecli.nets.conditions import Context, KeysValues, Time, Times
 from dallecli.nets.config import read_config, require
-from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, sinusoid
+from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, silu_, sinusoid
 from dallecli.nets.unet_blocks import MidBlock, walk, way_down, way_up
 
 DOWN_BLOCKS = {"DownBlock2D": False, "CrossAttnDownBlock2D": True}
@@ -137,13 +139,18 @@ class CrossAttention(nn.Module):
         self.to_v = nn.Linear(context_dim, width, bias=False)
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """Return [b n d] from `x` [b n d] and `context` [b m c]."""
-        projections = (self.to_q(x), self.to_k(context), self.to_v(context))
-        q, k, v = (rearrange(part, "b n (k d) -> b k n d", k=self.heads) for part in projections)
-        y = F.scaled_dot_product_attention(q, k, v)
+    def forward(self, x: Tensor, seen: KeysValues) -> Tensor:
+        """Return [b n d] from `x` [b n d] and what of a context is `seen`."""
+        y = F.scaled_dot_product_attention(self._heads(self.to_q(x)), seen.keys, seen.values)
         out: Tensor = self.to_out[0](rearrange(y, "b k n d -> b n (k d)"))
         return out
+
+    def project(self, context: Tensor) -> KeysValues:
+        """Return what is seen of a context [b m c]."""
+        return KeysValues(self._heads(self.to_k(context)), self._heads(self.to_v(context)))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return rearrange(x, "b n (k d) -> b k n d", k=self.heads)
 
 
 class GatedProjection(nn.Module):
@@ -185,11 +192,11 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(width)
         self.ff = FeedForward(width)
 
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        """Return [b n d] from `x` [b n d] and `context` [b m c]."""
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """Return [b n d] from `x` [b n d] and a context of width `context_dim`."""
         y = self.norm1(x)
-        x = x + self.attn1(y, y)
-        x = x + self.attn2(self.norm2(x), context)
+        x = x + self.attn1(y, self.attn1.project(y))
+        x = x + self.attn2(self.norm2(x), context.once(self.attn2, self.attn2.project))
         out: Tensor = x + self.ff(self.norm3(x))
         return out
 
@@ -204,8 +211,8 @@ class SpatialTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, heads, context_dim) for _ in range(layers)])
         self.proj_out = nn.Linear(channels, channels)
 
-    def forward(self, x: Tensor, context: Tensor, bias: None = None) -> Tensor:
-        """Return [b c h w] from `x` [b c h w] and `context` [b n d], all of which is looked at."""
+    def forward(self, x: Tensor, context: Context) -> Tensor:
+        """Return [b c h w] from `x` [b c h w] and a context, all of which is looked at."""
         y = self.proj_in(rearrange(self.norm(x), "b c h w -> b (h w) c"))
         for block in self.transformer_blocks:
             y = block(y, context)
@@ -220,7 +227,7 @@ class Downsampler(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Tensor, time: Time) -> Tensor:
         """Return [b c h/2 w/2] from `x` [b c h w]; the time plays no part."""
         out: Tensor = self.conv(x)
         return out
@@ -233,7 +240,7 @@ class Upsampler(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Tensor, time: Time) -> Tensor:
         """Return [b c 2h 2w] from `x` [b c h w]; the time plays no part."""
         out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return out
@@ -273,8 +280,20 @@ class TransformerUNet(nn.Module):
         depth = config.transformer_layers_per_block
         return [SpatialTransformer(*shape, config.norm_num_groups, depth) for _ in range(count)]
 
+    def times(self, ts: Sequence[int], picture: Tensor) -> dict[int, Time]:
+        """Return what `denoise` takes at each of a run's timesteps `ts`; `picture` is that of `forward`."""
+        steps = torch.tensor(ts, device=picture.device)
+        times = self._times(steps[:, None].expand(-1, len(picture)), picture)
+        return {t: Time(times, step) for step, t in enumerate(ts)}
+
+    def denoise(self, x: Tensor, time: Time, context: Context) -> Tensor:
+        """Return the prediction [b out h w] for noised latents `x` [b c h w]; `forward` tells what those are."""
+        x = walk(self.down_blocks, self.mid_block, self.up_blocks, self.conv_in(x), time, context)
+        out: Tensor = self.conv_out(silu_(self.conv_norm_out(x)))
+        return out
+
     def forward(self, x: Tensor, t: Tensor, context: Tensor, picture: Tensor) -> Tensor:
-        """Return the prediction [b out h w].
+        """Return the prediction [b out h w] of a single step.
 
         Args:
             x: noised latents [b c h w]; sides are multiples of 2 to the number of levels less one.
@@ -282,8 +301,9 @@ class TransformerUNet(nn.Module):
             context: the states of the text [b n d].
             picture: a CLIP embedding and the features of its noise level [b class_dim].
         """
-        features = sinusoid(t.expand(x.shape[0]), self.config.block_out_channels[0]).to(x.dtype)
-        time = F.silu(self.time_embedding(features) + self.class_embedding(picture))
-        x = walk(self.down_blocks, self.mid_block, self.up_blocks, self.conv_in(x), time, context, None)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
-        return out
+        return self.denoise(x, Time(self._times(t.expand(1, len(x)), picture), 0), Context(context))
+
+    def _times(self, ts: Tensor, picture: Tensor) -> Times:
+        """The embeddings of timesteps [steps b]."""
+        features = sinusoid(ts.flatten(), self.config.block_out_channels[0]).to(picture.dtype)
+        return Times(F.silu(self.time_embedding(features).unflatten(0, ts.shape) + self.class_embedding(picture)))

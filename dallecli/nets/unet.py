@@ -5,17 +5,19 @@ One class serves both published layouts, diffusers' `UNet2DConditionModel` with 
 its `UNet2DModel` with "Resnet" blocks: the config lists the blocks, and the keys on disk follow from them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dallecli.nets.attention import MASKED, AddedKVAttention
+from dallecli.nets.attention import AddedKVAttention
+from dallecli.nets.conditions import Context, Time, Times
 from dallecli.nets.config import read_config, require
 from dallecli.nets.image_condition import ImageProjection, ImageTimeEmbedding
-from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, sinusoid
+from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, silu_, sinusoid
 from dallecli.nets.text_proj import Conditioning
 from dallecli.nets.unet_blocks import MidBlock, walk, way_down, way_up
 
@@ -188,6 +190,21 @@ class UNet(nn.Module):
             raise ValueError("this network does not project image embeddings")
         return Conditioning(self.encoder_hid_proj(image_embedding), self.add_embedding(image_embedding))
 
+    def times(self, ts: Sequence[int], batch: int, condition: Tensor | None = None) -> dict[int, Time]:
+        """Return what `denoise` takes at each of a run's timesteps `ts`, for `batch` samples.
+
+        `condition` [b time_dim] is added to the time embedding (class_embed_type "identity", `condition`).
+        """
+        steps = torch.tensor(ts, device=self.time_embedding.linear_1.weight.device)
+        times = self._times(steps[:, None].expand(-1, batch), condition)
+        return {t: Time(times, step) for step, t in enumerate(ts)}
+
+    def denoise(self, x: Tensor, time: Time, context: Context | None = None) -> Tensor:
+        """Return the prediction [b out h w] for noised images `x` [b c h w]; `forward` tells what those are."""
+        x = walk(self.down_blocks, self.mid_block, self.up_blocks, self.conv_in(x), time, context)
+        out: Tensor = self.conv_out(silu_(self.conv_norm_out(x)))
+        return out
+
     def forward(
         self,
         x: Tensor,
@@ -196,7 +213,7 @@ class UNet(nn.Module):
         time_condition: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Return the prediction [b out h w].
+        """Return the prediction [b out h w] of a single step.
 
         Args:
             x: noised image [b c h w]; the super-resolution networks take it with the low-resolution
@@ -206,14 +223,12 @@ class UNet(nn.Module):
             time_condition: [b time_dim], added to the time embedding (class_embed_type "identity", `condition`).
             mask: bool [b n], True where a context token counts; None when all do.
         """
-        time: Tensor = self.time_embedding(
-            sinusoid(t.expand(x.shape[0]), self.config.block_out_channels[0]).to(x.dtype)
-        )
-        if time_condition is not None:
-            time = time + time_condition
-        time = F.silu(time)
-        bias = None if mask is None else ((~mask).to(x.dtype) * MASKED)[:, None, None, :]
+        time = Time(self._times(t.expand(1, len(x)), time_condition), 0)
+        return self.denoise(x, time, Context(context, mask) if context is not None else None)
 
-        x = walk(self.down_blocks, self.mid_block, self.up_blocks, self.conv_in(x), time, context, bias)
-        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
-        return out
+    def _times(self, ts: Tensor, condition: Tensor | None) -> Times:
+        """The embeddings of timesteps [steps b]."""
+        weight = self.time_embedding.linear_1.weight
+        features = sinusoid(ts.flatten(), self.config.block_out_channels[0]).to(weight.dtype)
+        time = self.time_embedding(features).unflatten(0, ts.shape)
+        return Times(F.silu(time if condition is None else time + condition))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from dallecli.nets.conditions import Context, Time
 from dallecli.nets.resnet import ResnetBlock
 
 Resnet = Callable[[int, int], ResnetBlock]
@@ -21,7 +22,7 @@ Resampler = Callable[[int], nn.Module]
 class Block(nn.Module):
     """One level of the UNet: residual blocks, attention after each where the level attends, then a resampler.
 
-    Attention and resampler are of the network's own kind: the one takes (x, context, bias), the other (x, time).
+    Attention and resampler are of the network's own kind: the one takes (x, context), the other (x, time).
     """
 
     def __init__(self, resnets: list[ResnetBlock], attentions: Sequence[nn.Module]) -> None:
@@ -30,11 +31,11 @@ class Block(nn.Module):
         # An empty list would leave no trace on disk either, but diffusers has no such attribute there.
         self.attentions = nn.ModuleList(attentions) if attentions else None
 
-    def layer(self, index: int, x: Tensor, time: Tensor, context: Tensor | None, bias: Tensor | None) -> Tensor:
+    def layer(self, index: int, x: Tensor, time: Time, context: Context | None) -> Tensor:
         """Return [b c h w] after residual block `index` and its attention."""
         x = self.resnets[index](x, time)
         if self.attentions is not None:
-            x = self.attentions[index](x, context, bias)
+            x = self.attentions[index](x, context)
         return x
 
 
@@ -47,11 +48,11 @@ class DownBlock(Block):
         super().__init__(resnets, attentions)
         self.downsamplers = nn.ModuleList([downsampler]) if downsampler is not None else None
 
-    def forward(self, x: Tensor, time: Tensor, context: Tensor | None, bias: Tensor | None) -> list[Tensor]:
+    def forward(self, x: Tensor, time: Time, context: Context | None) -> list[Tensor]:
         """Return the outputs of all layers, the last of which is the block's."""
         outputs = []
         for index in range(len(self.resnets)):
-            x = self.layer(index, x, time, context, bias)
+            x = self.layer(index, x, time, context)
             outputs.append(x)
         if self.downsamplers is not None:
             outputs.append(self.downsamplers[0](x, time))
@@ -66,11 +67,11 @@ class MidBlock(nn.Module):
         self.resnets = nn.ModuleList(resnets)
         self.attentions = nn.ModuleList(attentions) if attentions else None
 
-    def forward(self, x: Tensor, time: Tensor, context: Tensor | None, bias: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, time: Time, context: Context | None) -> Tensor:
         """Return [b c h w] from [b c h w]."""
         x = self.resnets[0](x, time)
         if self.attentions is not None:
-            x = self.attentions[0](x, context, bias)
+            x = self.attentions[0](x, context)
         out: Tensor = self.resnets[1](x, time)
         return out
 
@@ -84,12 +85,10 @@ class UpBlock(Block):
         super().__init__(resnets, attentions)
         self.upsamplers = nn.ModuleList([upsampler]) if upsampler is not None else None
 
-    def forward(
-        self, x: Tensor, skips: list[Tensor], time: Tensor, context: Tensor | None, bias: Tensor | None
-    ) -> Tensor:
+    def forward(self, x: Tensor, skips: list[Tensor], time: Time, context: Context | None) -> Tensor:
         """Return [b c h w]; pops its skips from the end of `skips`."""
         for index in range(len(self.resnets)):
-            x = self.layer(index, torch.cat([x, skips.pop()], dim=1), time, context, bias)
+            x = self.layer(index, torch.cat([x, skips.pop()], dim=1), time, context)
         if self.upsamplers is not None:
             x = self.upsamplers[0](x, time)
         return x
@@ -143,16 +142,15 @@ def walk(
     mid_block: MidBlock,
     up_blocks: nn.ModuleList,
     x: Tensor,
-    time: Tensor,
-    context: Tensor | None,
-    bias: Tensor | None,
+    time: Time,
+    context: Context | None,
 ) -> Tensor:
     """Return [b c h w] after the whole way from `x` [b c h w], down and up again."""
     skips = [x]
     for down in down_blocks:
-        skips.extend(down(x, time, context, bias))
+        skips.extend(down(x, time, context))
         x = skips[-1]
-    x = mid_block(x, time, context, bias)
+    x = mid_block(x, time, context)
     for up in up_blocks:
-        x = up(x, skips, time, context, bias)
+        x = up(x, skips, time, context)
     return x

@@ -1,0 +1,81 @@
+"""What a denoising network is told beside the noised sample, made ready for a whole run.
+
+A context is the same in every step, and the times of all steps are known before the first one. So what layers make of
+them is computed once, not once a step: the keys and values of the context, and each block's view of the time.
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MASKED: Final = -10000.0
+"""Added to the logits of a masked key: finite, as the published networks were trained and as fp16 needs."""
+
+AHEAD: Final = 64
+"""Steps whose times are projected at once. All of a long run, for a large batch, would be gigabytes."""
+
+
+class KeysValues(NamedTuple):
+    """The keys and the values of some tokens, each [b heads n d]: all that attention ever asks of them."""
+
+    keys: Tensor
+    values: Tensor
+
+
+class Context:
+    """The `tokens` [b n d] that attention looks at beside the image; each layer projects them once.
+
+    `mask`, bool [b n], is True where a token counts; None when all do. Layers are held weakly: a network that leaves
+    the memory takes its projections along.
+    """
+
+    def __init__(self, tokens: Tensor, mask: Tensor | None = None) -> None:
+        self.tokens = tokens
+        self._hidden = None if mask is None else ((~mask).to(tokens.dtype) * MASKED)[:, None, None, :]
+        self._biases: dict[int, Tensor] = {}
+        self._known: WeakKeyDictionary[nn.Module, KeysValues] = WeakKeyDictionary()
+
+    def once(self, layer: nn.Module, project: Callable[[Tensor], KeysValues]) -> KeysValues:
+        """What `project`, a part of `layer`, makes of the tokens."""
+        if layer not in self._known:
+            self._known[layer] = project(self.tokens)
+        return self._known[layer]
+
+    def bias(self, cells: int) -> Tensor | None:
+        """What is added [b 1 1 n+cells] to the logits of these tokens and of so many cells after them."""
+        if self._hidden is None:
+            return None
+        if cells not in self._biases:
+            self._biases[cells] = F.pad(self._hidden, (0, cells))
+        return self._biases[cells]
+
+
+class Times:
+    """The time embeddings [steps b d] of a run, after their SiLU, which all blocks of a network share."""
+
+    def __init__(self, embeddings: Tensor) -> None:
+        self._embeddings = embeddings
+        self._known: WeakKeyDictionary[nn.Module, tuple[int, Tensor]] = WeakKeyDictionary()
+
+    def through(self, layer: nn.Module, step: int) -> Tensor:
+        """What a layer makes of the embedding [b d] of a step, together with those of the steps around it."""
+        group, place = divmod(step, AHEAD)
+        known = self._known.get(layer)
+        if known is None or known[0] != group:
+            known = group, layer(self._embeddings[group * AHEAD : (group + 1) * AHEAD])
+            self._known[layer] = known
+        return known[1][place]
+
+
+class Time(NamedTuple):
+    """One step of a run."""
+
+    times: Times
+    step: int
+
+    def through(self, layer: nn.Module) -> Tensor:
+        """What a layer makes [b c] of the time embedding [b d]."""
+        return self.times.through(layer, self.step)
