@@ -1,4 +1,4 @@
-"""From the values of a line to the requests it makes.
+"""From values by name, those of a line or of a command line, to the requests that they make.
 
 A value is what JSON has, or the text of a table's cell. What a line does not say is as on the command line; every
 command knows its own values, and a name that it does not know is an error.
@@ -14,10 +14,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from dallecli.arguments import read_edges, read_mask
-from dallecli.batch.prompt_file import Line
 from dallecli.batch.wildcards import Template, Wildcards, escaped
 from dallecli.errors import BadInput, BadSetting, NoSuchDevice
 from dallecli.request import (
@@ -35,6 +35,10 @@ from dallecli.request import (
     Vary,
 )
 from dallecli.source import STDIN, Source, read_source, read_source_or_words
+
+if TYPE_CHECKING:
+    # It imports Pillow, for which nobody should wait who mistyped an option.
+    from dallecli.batch.prompt_file import Line
 
 FRAMES: Final = 7
 """The pictures of a way if nothing is said."""
@@ -88,8 +92,25 @@ class Values:
     def needed(self, name: str) -> str:
         value = self.text(name)
         if value is None:
-            close = get_close_matches(name, self.own, n=1)
-            raise BadSetting(f"{name!r} is missing", hint=f"is it {close[0]!r}?" if close else None)
+            raise self._missing(name)
+        return value
+
+    def _missing(self, name: str) -> BadSetting:
+        close = get_close_matches(name, self.own, n=1)
+        return BadSetting(f"{name!r} is missing", hint=f"is it {close[0]!r}?" if close else None)
+
+    def file(self, name: str) -> Source | None:
+        """What is in the file of this name; or a file that was read already, as standard input can be only once."""
+        value = self.raw(name)
+        if isinstance(value, Source):
+            return value
+        path = self.text(name)
+        return _file(path) if path is not None else None
+
+    def needed_file(self, name: str) -> Source:
+        value = self.file(name)
+        if value is None:
+            raise self._missing(name)
         return value
 
     def whole(self, name: str) -> int | None:
@@ -166,7 +187,7 @@ class Reader:
     wildcards: Wildcards
     matrix: bool = False
 
-    def jobs(self, line: Line) -> Iterator[Job]:
+    def jobs(self, line: "Line") -> Iterator[Job]:
         """The requests of a line, in order.
 
         A line without a seed gets one from its own words, so that a file always makes the same pictures. Raises
@@ -192,12 +213,12 @@ class Reader:
             own_name = f"{name}-{part + 1}" if name is not None and several else name
             if own_name is not None:
                 asked["name"] = own_name
-            fresh = Values(own, {**self.defaults, "command": command})
+            chosen = {"command": command, "seed": first, "n": pictures, "prompt": word}
+            line_says = {name: chosen.get(name, value) for name, value in own.items()}
             try:
-                request = COMMANDS[command](fresh, {"seed": first, "count": pictures, **_common(fresh)}, word)
+                request = make_request(command, line_says, {**self.defaults, **chosen})
             except NoSuchDevice as error:
                 raise BadSetting(error.what, error.where, error.hint) from error  # of a line it is a wrong value
-            fresh.finish(command)
             yield Job(line=line.number, part=part, request=request, name=own_name, values=asked)
 
     def _wanted(
@@ -241,12 +262,27 @@ def checked_name(name: str | None) -> str | None:
     return name
 
 
+def make_request(
+    command: str, own: Mapping[str, object], defaults: Mapping[str, object] = MappingProxyType({})
+) -> Request:
+    """The request that a command makes of values with the names and types of a line's; a file may be read already.
+
+    `own` must all be known to the command, `defaults` stand in for what is not there. Raises RequestError.
+    """
+    values = Values(own, defaults)
+    request = COMMANDS[command](values, _common(values))
+    values.finish(command)
+    return request
+
+
 def _common(values: Values) -> dict[str, Any]:
-    """What every request has besides seed and count, which are known, and the stages, which differ."""
-    for name in ("command", "name", "seed", "n"):
+    """What every request has besides the stages, which differ."""
+    for name in ("command", "name"):
         values.raw(name)
     return {
         "model": values.needed("model"),
+        "seed": values.whole("seed"),
+        "count": values.whole("n"),
         "size": values.whole("size"),
         "strict": values.flag("strict"),
         "device": values.text("device"),
@@ -265,15 +301,12 @@ def _prior(values: Values) -> dict[str, Any]:
 _Common = Mapping[str, Any]
 
 
-def _generate(values: Values, common: _Common, words: str | None) -> Request:
-    values.needed("prompt")
-    init = values.text("init")
-    assert words is not None
+def _generate(values: Values, common: _Common) -> Request:
     return Generate(
-        prompt=words,
+        prompt=values.needed("prompt"),
         best_of=values.whole("best_of"),
         negative=values.text("negative"),
-        init=_file(init) if init is not None else None,
+        init=values.file("init"),
         strength=values.number("strength"),
         decoder=values.stage("sampler", "steps", "guidance"),
         **_prior(values),
@@ -281,11 +314,10 @@ def _generate(values: Values, common: _Common, words: str | None) -> Request:
     )
 
 
-def _vary(values: Values, common: _Common, words: str | None) -> Request:
-    values.raw("prompt")
+def _vary(values: Values, common: _Common) -> Request:
     return Vary(
-        image=_file(values.needed("image")),
-        prompt=words,
+        image=values.needed_file("image"),
+        prompt=values.text("prompt"),
         fidelity=values.number("fidelity"),
         decoder=values.stage("sampler", "steps", "guidance"),
         inverting=values.stage(steps="inversion_steps"),
@@ -293,7 +325,7 @@ def _vary(values: Values, common: _Common, words: str | None) -> Request:
     )
 
 
-def _interpolate(values: Values, common: _Common, words: str | None) -> Request:
+def _interpolate(values: Values, common: _Common) -> Request:
     frames, at, weights = values.whole("frames"), values.numbers("at"), values.numbers("weights")
     if frames is None and at is None and weights is None:
         frames = FRAMES
@@ -310,8 +342,7 @@ def _interpolate(values: Values, common: _Common, words: str | None) -> Request:
     )
 
 
-def _inpaint(values: Values, common: _Common, words: str | None) -> Request:
-    values.raw("prompt")
+def _inpaint(values: Values, common: _Common) -> Request:
     expand = values.raw("expand")
     edges = read_edges(str(expand) if expand is not None else None)
     masks = values.texts("mask")
@@ -319,9 +350,9 @@ def _inpaint(values: Values, common: _Common, words: str | None) -> Request:
         _check_regular(mask)
     mode = cast(MaskMode, values.one_of("mask_mode", MASK_MODES))
     return Inpaint(
-        image=_file(values.needed("image")),
+        image=values.needed_file("image"),
         mask=read_mask(masks, mode, invert=values.flag("invert_mask"), expand=edges),
-        prompt=words,
+        prompt=values.text("prompt"),
         resample=values.whole("resample"),
         negative=values.text("negative"),
         expand=edges,
@@ -331,9 +362,9 @@ def _inpaint(values: Values, common: _Common, words: str | None) -> Request:
     )
 
 
-def _edit(values: Values, common: _Common, words: str | None) -> Request:
+def _edit(values: Values, common: _Common) -> Request:
     return Edit(
-        image=_file(values.needed("image")),
+        image=values.needed_file("image"),
         before=values.needed("from"),
         after=values.needed("to"),
         strength=values.number("strength"),
@@ -344,7 +375,7 @@ def _edit(values: Values, common: _Common, words: str | None) -> Request:
     )
 
 
-COMMANDS: Final[Mapping[str, Callable[[Values, _Common, str | None], Request]]] = {
+COMMANDS: Final[Mapping[str, Callable[[Values, _Common], Request]]] = {
     "generate": _generate,
     "vary": _vary,
     "interpolate": _interpolate,

@@ -11,6 +11,7 @@ from dallecli.batch.wildcards import Wildcards, escaped
 from dallecli.cli.display import Display, emit, emit_json, emit_line
 from dallecli.cli.output import Output, picture_record, probe, put
 from dallecli.cli.painting import foretell, warn
+from dallecli.cli.run import Run
 from dallecli.cli.settings import choose_engine
 from dallecli.contact_sheet import Tile, contact_sheet
 from dallecli.errors import BadSetting, RequestError
@@ -54,28 +55,24 @@ def paint_axes(
     prompts: Sequence[str],
     x: Axis | None,
     y: Axis | None,
-    defaults: Mapping[str, object],
+    values: Mapping[str, object],
     output: Output,
-    *,
-    memory: str,
-    dry_run: bool,
-    preview: bool,
-    as_json: bool,
-    quiet: bool,
-    history: bool,
+    run: Run,
 ) -> None:
     """Paint a sentence with every pair of values, all with one seed unless that is an axis, onto one sheet.
+
+    `values` are for what the axes do not say.
 
     Raises: as `dalle generate`, with the pair that is to blame; BadSetting for too many pictures.
     """
     if len(prompts) > 1:
         raise BadSetting("the pictures of a sheet with axes are of one prompt", hint="--y 'prompt=a fox|a dog'")
     (prompt,) = prompts
-    engine, display = choose_engine(memory), Display(quiet=quiet)
-    seed = defaults.get("seed")
+    engine, display = choose_engine(run.memory), Display(quiet=run.quiet)
+    seed = values.get("seed")
     reader = Reader(
         command="generate",
-        defaults={**defaults, "n": 1, "seed": seed if seed is not None else random_seed()},
+        defaults={**values, "n": 1, "seed": seed if seed is not None else random_seed()},
         wildcards=Wildcards(Path()),
     )
     across, down = (axis.values if axis is not None else (None,) for axis in (x, y))
@@ -93,8 +90,8 @@ def paint_axes(
             except RequestError as error:
                 said = ", ".join(f"{name} {value}" for name, value in pair.items())
                 raise type(error)(error.what, where=said, hint=error.hint) from error
-    if dry_run:
-        foretell(requests, memory=memory, as_json=as_json, quiet=quiet)
+    if run.dry_run:
+        foretell(requests, run)
         return
     probe([(recipe, output) for recipe in recipes])
     warn(recipes, display)
@@ -114,14 +111,14 @@ def paint_axes(
     if path is None:
         emit(data)
         return
-    with closing(History(on=history)) as remembered:
-        remembered.remember(path, recipes[0], recipes[0].seed)
-    if as_json:
+    with closing(History(on=run.history)) as history:
+        history.remember(path, recipes[0], recipes[0].seed)
+    if run.as_json:
         for k, picture in enumerate(painted):
             emit_json(picture_record(picture, k, path, (k % len(across), k // len(across))))
     else:
         emit_line(str(path))
-    if preview:
+    if run.preview:
         display.preview(sheet)
 
 

@@ -17,6 +17,7 @@ from dallecli.batch.wildcards import Wildcards
 from dallecli.cli.display import SIGPIPE, Display, Stopped, complain, emit_json, emit_line
 from dallecli.cli.output import picture_record
 from dallecli.cli.prompts import Manner
+from dallecli.cli.run import Run
 from dallecli.cli.settings import choose_engine
 from dallecli.engine import Engine, Progress
 from dallecli.errors import BadInput, BadOutput, BadPromptFile, BadSetting, DalleError, SomeFailed
@@ -43,27 +44,22 @@ def paint_file(
     command: str,
     prompts: str,
     manner: Manner,
-    defaults: Mapping[str, object],
+    values: Mapping[str, object],
+    run: Run,
     *,
     out: Path | None,
     format: str | None,
     metadata: bool,
     force: bool,
-    memory: str,
-    dry_run: bool,
-    preview: bool,
-    as_json: bool,
-    quiet: bool,
-    history: bool = True,
 ) -> None:
-    """Paint every line of a prompt file; `defaults` are for what a line does not say."""
+    """Paint every line of a prompt file; `values` are for what a line does not say."""
     shard = _shard(manner.shard)
-    engine = choose_engine(memory, manner.batch)
+    engine = choose_engine(run.memory, manner.batch)
     with closing(PromptFile(prompts, "image" if command == "vary" else "prompt")) as file:
         beside = Path() if file.name == "stdin" else Path(prompts).parent
         reader = Reader(
             command=command,
-            defaults=defaults,
+            defaults=values,
             wildcards=Wildcards(manner.wildcards if manner.wildcards is not None else beside),
             matrix=manner.matrix,
         )
@@ -79,7 +75,7 @@ def paint_file(
             share=manner.share or shard is not None,
             shard=shard,
         )
-        with closing(Progressing(batch, History(on=history), preview=preview, as_json=as_json, quiet=quiet)) as watcher:
+        with closing(Progressing(batch, run)) as watcher:
             found = survey(batch, engine, watcher, _SHOWN)
             watcher.display.clear()
             if found.bad and not manner.keep_going:
@@ -88,8 +84,8 @@ def paint_file(
                 raise BadPromptFile(f"{count} cannot be painted, so nothing was", where=file.name, hint=hint)
             if found.pictures == 0 and not found.bad:
                 raise BadPromptFile("there is nothing to paint in it", where=file.name)
-            if dry_run:
-                _foretell(batch, found, engine, as_json=as_json)
+            if run.dry_run:
+                _foretell(batch, found, engine, as_json=run.as_json)
             else:
                 _paint(batch, found, engine, watcher)
 
@@ -188,12 +184,11 @@ def _seconds_a_picture(folder: Path) -> float | None:
 class Progressing:
     """What the eye and the pipe see of a batch: results on standard output, the rest on standard error."""
 
-    def __init__(self, batch: Batch, history: History, *, preview: bool, as_json: bool, quiet: bool) -> None:
-        self.display = BatchDisplay(quiet=quiet)
+    def __init__(self, batch: Batch, run: Run) -> None:
+        self.display = BatchDisplay(quiet=run.quiet)
+        self.history = History(on=run.history)
         self.batch = batch
-        self.history = history
-        self.preview = preview
-        self.as_json = as_json
+        self.run = run
         with disk_errors(Path("temporary files")):
             self._bad = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")  # noqa: SIM115  # closed by close
 
@@ -205,7 +200,7 @@ class Progressing:
     def bad(self, line: BadLine) -> None:
         self.display.clear()
         where = line.where(self.batch.file.name)
-        if self.as_json:
+        if self.run.as_json:
             complain(json.dumps({"error": "BadLine", "what": line.reason, "where": where}))
         else:
             complain(f"{safe(where, 200)}: {safe(line.reason)}")
@@ -232,17 +227,17 @@ class Progressing:
     def done(self, item: Item, picture: "Picture", path: Path, tally: Tally) -> None:
         self.display.clear()
         self.history.remember(path, picture.recipe, picture.recipe.seed)
-        if self.as_json:
+        if self.run.as_json:
             emit_json({**picture_record(picture, item.k, path), "line": item.job.line})
         else:
             emit_line(str(path))
-        if self.preview:
+        if self.run.preview:
             self.display.preview(picture.image)
 
     def failed(self, item: Item, error: DalleError, tally: Tally) -> None:
         self.display.clear()
         where = f"{self.batch.file.name}:{item.job.line}"
-        if self.as_json:
+        if self.run.as_json:
             complain(json.dumps({**error.facts(), "line": item.job.line}))
         else:
             complain(f"{safe(where, 200)}: {safe(error.what)}")

@@ -50,9 +50,11 @@ def edit(
     from dallecli.arguments import read_files
     from dallecli.cli.output import plan
     from dallecli.cli.painting import paint_all
+    from dallecli.cli.run import Run
     from dallecli.recipe import Motion
     from dallecli.request import Edit, Stage
 
+    run = Run(memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)
     (source,) = read_files([image])
     request = Edit(
         image=source,
@@ -82,4 +84,4 @@ def edit(
         motion=Motion(fps=fps, bounce=bounce, hold=hold),
         as_json=json,
     )
-    paint_all([request], target, memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)
+    paint_all([request], target, run)

@@ -63,12 +63,14 @@ def generate(
       echo "a castle in the forest" | dalle generate -o - > castle.png
     """
     from dallecli.arguments import check_one_stdin, read_files
+    from dallecli.batch.jobs import make_request
     from dallecli.cli.output import plan
     from dallecli.cli.painting import foretell, paint_all
     from dallecli.cli.prompts import Manner, read_prompts
-    from dallecli.request import Generate, Stage
+    from dallecli.cli.run import Run
     from dallecli.source import STDIN
 
+    run = Run(memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history, dry_run=dry_run)
     manner = Manner(
         prompts=prompts_file,
         wildcards=wildcards,
@@ -79,7 +81,7 @@ def generate(
         share=share,
         shard=shard,
     )
-    defaults = {
+    values = {
         "n": num,
         "best_of": best_of,
         "negative": negative,
@@ -107,17 +109,12 @@ def generate(
             "generate",
             prompts_file,
             manner,
-            defaults,
+            values,
+            run,
             out=out,
             format=format,
             metadata=not no_metadata,
             force=force,
-            memory=memory,
-            dry_run=dry_run,
-            preview=preview,
-            as_json=json,
-            quiet=quiet,
-            history=not no_history,
         )
         return
     picture = None
@@ -125,27 +122,7 @@ def generate(
         check_one_stdin([init], prompts if prompts else [STDIN])
         (picture,) = read_files([init])
     texts = read_prompts(prompts if prompts is not None else [])
-    requests = [
-        Generate(
-            prompt=text,
-            model=model,
-            seed=seed,
-            count=num,
-            best_of=best_of,
-            negative=negative,
-            init=picture,
-            strength=strength,
-            size=size,
-            prior=Stage(steps=prior_steps, guidance=prior_guidance),
-            decoder=Stage(sampler=sampler, steps=steps, guidance=guidance),
-            upsampler=Stage(steps=upsampler_steps),
-            prior_candidates=prior_candidates,
-            strict=strict,
-            device=device,
-            dtype=dtype,
-        )
-        for text in texts
-    ]
+    requests = [make_request("generate", {**values, "prompt": text, "init": picture}) for text in texts]
     target = plan(
         file=output,
         folder=out,
@@ -160,20 +137,8 @@ def generate(
     if x is not None or y is not None:
         from dallecli.cli.axes import paint_axes, read_axis
 
-        paint_axes(
-            texts,
-            read_axis(x),
-            read_axis(y),
-            defaults,
-            target,
-            memory=memory,
-            dry_run=dry_run,
-            preview=preview,
-            as_json=json,
-            quiet=quiet,
-            history=not no_history,
-        )
+        paint_axes(texts, read_axis(x), read_axis(y), values, target, run)
     elif dry_run:
-        foretell(requests, memory=memory, as_json=json, quiet=quiet)
+        foretell(requests, run)
     else:
-        paint_all(requests, target, memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)
+        paint_all(requests, target, run)

@@ -7,6 +7,7 @@ from dallecli.cli import options
 
 if TYPE_CHECKING:
     from dallecli.cli.output import Output
+    from dallecli.cli.run import Run
     from dallecli.request import Inpaint
 
 
@@ -62,8 +63,10 @@ def inpaint(
     from dallecli.arguments import check_one_stdin, read_edges, read_files, read_mask
     from dallecli.cli.output import plan
     from dallecli.cli.painting import paint_all
+    from dallecli.cli.run import Run
     from dallecli.request import Inpaint, Stage
 
+    run = Run(memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)
     check_one_stdin([image], mask)
     edges = read_edges(expand)
     (source,) = read_files([image])
@@ -97,12 +100,12 @@ def inpaint(
         as_json=json,
     )
     if show_mask:
-        _show_mask(request, target, preview=preview, as_json=json, quiet=quiet)
+        _show_mask(request, target, run)
     else:
-        paint_all([request], target, memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)
+        paint_all([request], target, run)
 
 
-def _show_mask(request: "Inpaint", output: "Output", *, preview: bool, as_json: bool, quiet: bool) -> None:
+def _show_mask(request: "Inpaint", output: "Output", run: "Run") -> None:
     """Write the picture with what would be repainted tinted, and say how much that is."""
     from dallecli.canvas import lay_out
     from dallecli.cli.display import Display, emit, emit_json, emit_line
@@ -112,7 +115,7 @@ def _show_mask(request: "Inpaint", output: "Output", *, preview: bool, as_json: 
     from dallecli.picture import FORMATS, encode, slug
     from dallecli.safe import safe
 
-    display = Display(quiet=quiet)
+    display = Display(quiet=run.quiet)
     recipe = choose_engine().resolve(request)
     for warning in recipe.warnings:
         display.warn(safe(warning))
@@ -127,10 +130,10 @@ def _show_mask(request: "Inpaint", output: "Output", *, preview: bool, as_json: 
     )
     if path is None:
         emit(data)
-    elif as_json:
+    elif run.as_json:
         facts = {"width": image.width, "height": image.height, "share": round(repainted, 6), "squares": squares}
         emit_json({"path": str(path), **facts})
     else:
         emit_line(str(path))
-    if preview:
+    if run.preview:
         display.preview(image)

@@ -2,9 +2,6 @@
 
 from dallecli.cli import options
 
-FRAMES = 7
-"""How many frames a way has if nothing is asked."""
-
 
 def interpolate(
     ends: options.Ends,
@@ -58,11 +55,14 @@ def interpolate(
       dalle interpolate cat.jpg dog.jpg --noise inverted --animate mp4
     """
     from dallecli.arguments import read_ends, read_weights
+    from dallecli.batch.jobs import FRAMES
     from dallecli.cli.output import plan
     from dallecli.cli.painting import paint_all
+    from dallecli.cli.run import Run
     from dallecli.recipe import Motion
     from dallecli.request import Interpolate, Stage
 
+    run = Run(memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)
     shares = read_weights(weights)
     positions = tuple(at) if at else None
     request = Interpolate(
@@ -96,4 +96,4 @@ def interpolate(
         motion=Motion(fps=fps, bounce=bounce, hold=hold),
         as_json=json,
     )
-    paint_all([request], target, memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)
+    paint_all([request], target, run)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dallecli.cli.display import SIGPIPE, Display, Stopped, emit, emit_json, emit_line
 from dallecli.cli.output import Output, Written, probe, save
+from dallecli.cli.run import Run
 from dallecli.cli.settings import choose_engine
 from dallecli.engine import Engine
 from dallecli.history import History
@@ -18,40 +19,31 @@ if TYPE_CHECKING:
     from dallecli.picture import Picture
 
 
-def paint_all(
-    requests: Sequence[Request],
-    output: Output,
-    *,
-    memory: str,
-    preview: bool,
-    as_json: bool,
-    quiet: bool,
-    history: bool = True,
-) -> None:
+def paint_all(requests: Sequence[Request], output: Output, run: Run) -> None:
     """Resolve every request, make sure that the results can be written, and only then paint, one after the other."""
-    engine = choose_engine(memory)
+    engine = choose_engine(run.memory)
     recipes = [engine.resolve(request) for request in requests]
-    display = Display(quiet=quiet)
+    display = Display(quiet=run.quiet)
     probe([(recipe, output) for recipe in recipes])
     warn(recipes, display)
-    with closing(History(on=history)) as remembered:
+    with closing(History(on=run.history)) as history:
         for recipe in recipes:
-            paint(engine, recipe, output, display, remembered, preview=preview, as_json=as_json)
+            paint(engine, recipe, output, display, history, run)
 
 
-def foretell(requests: Sequence[Request], *, memory: str, as_json: bool, quiet: bool) -> None:
+def foretell(requests: Sequence[Request], run: Run) -> None:
     """Resolve every request, and say what would be painted with how much memory."""
-    engine = choose_engine(memory)
+    engine = choose_engine(run.memory)
     recipes = [engine.resolve(request) for request in requests]
     for recipe in recipes:
         needed = engine.memory(recipe)
-        if as_json:
+        if run.as_json:
             emit_json({"recipe": recipe.to_dict(), "memory": needed})
         else:
             pictures = "1 picture" if recipe.count == 1 else f"{recipe.count} pictures"
             what = f"{pictures} of {recipe.size} px, seed {recipe.seed}, {safe(recipe.model, 60)}"
             emit_line(f"{safe(repr(recipe.title), 60)}: {what}; memory: {needed}")
-    warn(recipes, Display(quiet=quiet))
+    warn(recipes, Display(quiet=run.quiet))
 
 
 def paint(
@@ -60,9 +52,7 @@ def paint(
     output: Output,
     display: Display,
     history: History,
-    *,
-    preview: bool,
-    as_json: bool,
+    run: Run,
 ) -> list[Written]:
     """Paint a recipe that an engine has resolved or revived, and write and announce the results."""
     start = time.perf_counter()
@@ -73,8 +63,8 @@ def paint(
         display.clear()
         if written.path is not None:
             history.remember(written.path, recipe, written.records[0]["seed"])
-        announce(written, as_json=as_json)
-        if preview:
+        announce(written, as_json=run.as_json)
+        if run.preview:
             display.preview(written.image)
 
     try:

@@ -49,12 +49,13 @@ def replay(
     from dallecli.cli.display import Display
     from dallecli.cli.output import plan, probe
     from dallecli.cli.painting import paint, warn
+    from dallecli.cli.run import Run
     from dallecli.cli.settings import choose_engine
     from dallecli.history import History
     from dallecli.source import read_source
 
-    display, history = Display(quiet=quiet), History(on=not no_history)
-    engine = choose_engine(memory)
+    run = Run(memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)
+    display, history, engine = Display(quiet=run.quiet), History(on=run.history), choose_engine(run.memory)
     originals = [_read(read_source(file), inputs if inputs is not None else []) for file in files]
     jobs = []
     for original in originals:
@@ -77,7 +78,7 @@ def replay(
     probe(jobs)
     warn([recipe for recipe, _ in jobs], display)
     for original, (recipe, target) in zip(originals, jobs, strict=True):
-        (written,) = paint(engine, recipe, target, display, history, preview=preview, as_json=json)
+        (written,) = paint(engine, recipe, target, display, history, run)
         _compare(original, written, target.format, display)
 
 

@@ -55,11 +55,13 @@ def vary(
       dalle embed cat.jpg --minus "a cat" --plus "a dog" -o - | dalle vary -
     """
     from dallecli.arguments import needed, read_files
+    from dallecli.batch.jobs import make_request
     from dallecli.cli.output import plan
     from dallecli.cli.painting import foretell, paint_all
     from dallecli.cli.prompts import Manner
-    from dallecli.request import Stage, Vary
+    from dallecli.cli.run import Run
 
+    run = Run(memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history, dry_run=dry_run)
     manner = Manner(
         prompts=prompts_file,
         wildcards=wildcards,
@@ -70,6 +72,22 @@ def vary(
         share=share,
         shard=shard,
     )
+    values = {
+        "prompt": prompt,
+        "fidelity": fidelity,
+        "n": num,
+        "seed": seed,
+        "size": size,
+        "strict": strict,
+        "model": model,
+        "device": device,
+        "dtype": dtype,
+        "steps": steps,
+        "upsampler_steps": upsampler_steps,
+        "inversion_steps": inversion_steps,
+        "guidance": guidance,
+        "sampler": sampler,
+    }
     if prompts_file is not None:
         from dallecli.cli.batch import check_no_others, paint_file
 
@@ -78,54 +96,17 @@ def vary(
             "vary",
             prompts_file,
             manner,
-            {
-                "prompt": prompt,
-                "fidelity": fidelity,
-                "n": num,
-                "seed": seed,
-                "size": size,
-                "strict": strict,
-                "model": model,
-                "device": device,
-                "dtype": dtype,
-                "steps": steps,
-                "upsampler_steps": upsampler_steps,
-                "inversion_steps": inversion_steps,
-                "guidance": guidance,
-                "sampler": sampler,
-            },
+            values,
+            run,
             out=out,
             format=format,
             metadata=not no_metadata,
             force=force,
-            memory=memory,
-            dry_run=dry_run,
-            preview=preview,
-            as_json=json,
-            quiet=quiet,
-            history=not no_history,
         )
         return
-    requests = [
-        Vary(
-            image=image,
-            prompt=prompt,
-            fidelity=fidelity,
-            model=model,
-            seed=seed,
-            count=num,
-            size=size,
-            decoder=Stage(sampler=sampler, steps=steps, guidance=guidance),
-            upsampler=Stage(steps=upsampler_steps),
-            inverting=Stage(steps=inversion_steps),
-            strict=strict,
-            device=device,
-            dtype=dtype,
-        )
-        for image in read_files(needed(images, "IMAGE"))
-    ]
+    requests = [make_request("vary", {**values, "image": image}) for image in read_files(needed(images, "IMAGE"))]
     if dry_run:
-        foretell(requests, memory=memory, as_json=json, quiet=quiet)
+        foretell(requests, run)
         return
     target = plan(
         file=output,
@@ -139,4 +120,4 @@ def vary(
         noun="pictures",
         as_json=json,
     )
-    paint_all(requests, target, memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)
+    paint_all(requests, target, run)

@@ -1,0 +1,19 @@
+"""How one run of a painting command goes, whatever it paints."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """The options that all painting commands share: how much stays in memory, and what is seen and kept of the run.
+
+    They change no picture. What is painted is in a request, where it goes in an Output (output.py), and how a prompt
+    file is worked through in a Manner (prompts.py).
+    """
+
+    memory: str
+    preview: bool
+    as_json: bool
+    quiet: bool
+    history: bool
+    dry_run: bool = False
