@@ -29,6 +29,12 @@ class Embedding:
     away: Tensor | None = None
 
 
+def check_space(embedding: Embedding, space: str) -> None:
+    """Raise ValueError if a model that works in `space` can't decode an embedding."""
+    if embedding.space != space:
+        raise ValueError(f"this model decodes embeddings of {space}, not of {embedding.space}")
+
+
 def cosine(a: Embedding, b: Embedding) -> Tensor:
     """The cosine [b] of the angle between each pair of embeddings; a batch of one goes with all of the other."""
     _same_space(a, b)

@@ -15,18 +15,19 @@ from torch import Tensor
 from dallecli.diffusion.guidance import OFF, pair
 from dallecli.diffusion.noise import Noise
 from dallecli.errors import BadFolder
-from dallecli.nets.clip import ClipTextConfig, ClipVisionConfig, CLIPVisionModel
+from dallecli.nets.clip import ClipTextConfig, ClipVisionConfig
 from dallecli.nets.movq import Movq, MovqConfig
 from dallecli.nets.prior import PriorConfig
 from dallecli.nets.unet import UNet, UNetConfig
-from dallecli.pipelines.embedding import Embedding
+from dallecli.pipelines.embedding import Embedding, check_space
 from dallecli.pipelines.frame import Frame
+from dallecli.pipelines.latents import Autoencoder
 from dallecli.pipelines.model import Beginning, Hole, Watch
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.prior import imagine
-from dallecli.pipelines.stage import Diffusion, Nets, precise, sample, under_noise, unsample
-from dallecli.pipelines.text import Words, read
-from dallecli.pipelines.vision import preprocessing, see
+from dallecli.pipelines.stage import Diffusion, Nets, sample, unsample
+from dallecli.pipelines.text import Words, check_tokens, read
+from dallecli.pipelines.vision import check_image_size, embed, see
 from dallecli.request import StageSettings
 from dallecli.tokens import ClipTokenizer
 
@@ -101,25 +102,22 @@ class KandinskyPipeline:
 
         Raises ValueError if the embedding is another CLIP's.
         """
-        self._check_space(embedding)
+        check_space(embedding, self.space)
         which = INPAINT if hole is not None else ""
-        settings = stages["decoder"]
-        known = self._known(hole, size) if hole is not None else None
-        decoder = self._decoder(which, embedding, len(noise), settings.guidance, size, known)
-        x_T, first = start["decoder"] if start is not None else None, 0
+        settings, frame, autoencoder = stages["decoder"], self._frame(size), self._autoencoder(which)
+        known = autoencoder.hole(hole, frame, _with_neighbours) if hole is not None else None
+        begun = None
         if beginning is not None:
-            first = beginning.first(settings.steps)
-            pixels = self._frame(size).widened(beginning.pixels).expand(len(noise), -1, -1, -1)
-            latents = self._autoencode(which, pixels, to_pixels=False)
-            x_T = under_noise(decoder, latents, settings, noise, first)
-        elif known is not None and x_T is None:
+            each = replace(beginning, pixels=beginning.pixels.expand(len(noise), -1, -1, -1))
+            begun = autoencoder.beginning(each, frame)
+        decoder = self._decoder(which, embedding, len(noise), settings.guidance, frame, known)
+        x_T = start["decoder"] if start is not None else None
+        if known is not None and begun is None and x_T is None:
             x_T = noise.draw(decoder.shape, self.parts.device)
             known = replace(known, held=x_T)
-        latents = sample(self.parts, decoder, settings, noise, watch, x_T, eta, known, first)
-        pixels = self._frame(size).middle(self._autoencode(which, latents, to_pixels=True)).clamp(-1, 1)
-        if hole is None:
-            return pixels
-        return torch.where(hole.unknown.to(pixels.device), pixels, hole.pixels.to(pixels))
+        latents = sample(self.parts, decoder, settings, noise, watch, x_T, eta, known, begun)
+        pixels = frame.middle(autoencoder.decode(latents)).clamp(-1, 1)
+        return pixels if hole is None else hole.filled(pixels)
 
     @torch.inference_mode()
     def invert(
@@ -133,16 +131,16 @@ class KandinskyPipeline:
         watch: Watch,
     ) -> dict[str, Tensor]:
         """Find the noise of the decoder, for the latents of pictures."""
-        self._check_space(embedding)
-        size = pixels.shape[-1]
-        decoder = self._decoder("", embedding, len(noise), settings.guidance, size, None)
-        latents = self._autoencode("", self._frame(size).widened(pixels), to_pixels=False)
+        check_space(embedding, self.space)
+        frame = self._frame(pixels.shape[-1])
+        decoder = self._decoder("", embedding, len(noise), settings.guidance, frame, None)
+        latents = self._autoencoder("").encode(frame.widened(pixels))
         return {"decoder": unsample(self.parts, decoder, latents, settings, noise, watch)}
 
     def _decoder(
-        self, which: str, embedding: Embedding, count: int, guidance: float, size: int, known: Hole | None
+        self, which: str, embedding: Embedding, count: int, guidance: float, frame: Frame, known: Hole | None
     ) -> Diffusion:
-        """The decoder of embeddings to latents of a picture of `size`, or of the rest of what is known."""
+        """The decoder of embeddings to latents of `count` pictures, or of the rest of what is known."""
         image = embedding.vector.to(self.parts.device).expand(count, -1)
         if guidance != OFF:
             image = pair(self._away(embedding).expand(count, -1), image)
@@ -164,7 +162,7 @@ class KandinskyPipeline:
             return predict, None
 
         config = self.parts.config(f"{which}movq", MovqConfig.from_config)
-        cells = self._frame(size).painted // config.factor
+        cells = frame.painted // config.factor
         return Diffusion(
             stage="decoder",
             shape=(config.latent_channels, cells, cells),
@@ -182,33 +180,8 @@ class KandinskyPipeline:
             return embedding.away.to(self.parts.device)
         if self._no_picture is None:
             side = self.parts.config("image_encoder", ClipVisionConfig.from_config).image_size
-
-            def encode(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-                blank = torch.zeros(1, 3, side, side, dtype=dtype, device=self.parts.device)
-                vector = self._image_encoder(dtype)(blank).to(precise(dtype))
-                return vector, vector.isfinite().all(dim=1)
-
-            self._no_picture = self.parts.finite("image tower", None, encode)
+            self._no_picture = embed(self.parts, torch.zeros(1, 3, side, side))
         return self._no_picture
-
-    def _known(self, hole: Hole, size: int) -> Hole:
-        """The latents of what is known, and the cells that are painted."""
-        latents = self._autoencode(INPAINT, self._frame(size).widened(hole.pixels), to_pixels=False)
-        unknown = self._frame(size).widened(hole.unknown.float()).to(latents.device)
-        # diffusers looks at one pixel of a cell only, and so misses what is narrower than a cell.
-        cells = F.adaptive_max_pool2d(unknown, latents.shape[-1]) > 0
-        return Hole(pixels=latents, unknown=_with_neighbours(cells), resample=hole.resample)
-
-    def _autoencode(self, which: str, x: Tensor, *, to_pixels: bool) -> Tensor:
-        """From latents to pixels, or the other way."""
-
-        def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-            movq = self.parts.net(f"{which}movq", lambda json: Movq(MovqConfig.from_config(json)), dtype)
-            here = x.to(self.parts.device, dtype)
-            result = (movq.decode(here) if to_pixels else movq.encode(here)).to(precise(dtype))
-            return result, result.isfinite().flatten(1).all(dim=1)
-
-        return self.parts.finite("autoencoder", None, run)
 
     def _frame(self, size: int) -> Frame:
         return Frame(size, self.parts.folder.grid())
@@ -221,16 +194,12 @@ class KandinskyPipeline:
     def _unet(self, which: str, dtype: torch.dtype) -> UNet:
         return self.parts.net(f"{which}decoder", lambda json: UNet(UNetConfig.from_config(json)), dtype)
 
-    def _image_encoder(self, dtype: torch.dtype) -> CLIPVisionModel:
-        return self.parts.net("image_encoder", lambda json: CLIPVisionModel(ClipVisionConfig.from_config(json)), dtype)
-
-    def _check_space(self, embedding: Embedding) -> None:
-        if embedding.space != self.space:
-            raise ValueError(f"this model decodes embeddings of {self.space}, not of {embedding.space}")
+    def _autoencoder(self, which: str) -> Autoencoder:
+        return Autoencoder(parts=self.parts, part=f"{which}movq", build=lambda json: Movq(MovqConfig.from_config(json)))
 
     def _check(self) -> None:
         """Refuse parts that don't fit each other, before any of them is loaded."""
-        parts, where = self.parts, str(self.parts.folder.path)
+        parts = self.parts
         text = parts.config("text_encoder", ClipTextConfig.from_config)
         vision = parts.config("image_encoder", ClipVisionConfig.from_config)
         width = ("image_encoder", vision.projection_dim)
@@ -240,12 +209,8 @@ class KandinskyPipeline:
             parts.check_same("width of embeddings", "prior", prior.embedding_dim, *width)
             parts.check_same("width of text states", "text_encoder", text.hidden_size, "prior", prior.embedding_dim)
             parts.check_same("number of tokens", "tokenizer", self.tokenizer.context, "prior", prior.num_embeddings)
-        if self.tokenizer.end >= text.vocab_size or self.tokenizer.context > text.max_position_embeddings:
-            raise BadFolder("the tokenizer's vocabulary or context is larger than the text_encoder's", where)
-        side, prepared = vision.image_size, preprocessing(parts).size
-        if prepared != (side, side):
-            what = f"the image_encoder reads {side} x {side} pixels, the image_processor makes {prepared}"
-            raise BadFolder(what, where, "these parts are of different models")
+        check_tokens(parts, self.tokenizer)
+        check_image_size(parts)
         for which in self._painters:
             decoder = parts.config(f"{which}decoder", UNetConfig.from_config)
             latent = parts.config(f"{which}movq", MovqConfig.from_config).latent_channels
@@ -255,7 +220,7 @@ class KandinskyPipeline:
             outputs = (2 * latent,) if learned else (latent, 2 * latent)
             if decoder.in_channels != wanted or decoder.out_channels not in outputs:
                 what = f"the {which}decoder has {decoder.in_channels} channels in and {decoder.out_channels} out"
-                raise BadFolder(f"{what}, which don't fit the autoencoder and the schedule", where)
+                raise BadFolder(f"{what}, which don't fit the autoencoder and the schedule", str(parts.folder.path))
 
 
 def _with_neighbours(cells: Tensor) -> Tensor:

@@ -19,13 +19,13 @@ from dallecli.nets.clip import ClipTextConfig, ClipVisionConfig
 from dallecli.nets.prior import PriorConfig
 from dallecli.nets.text_proj import Conditioning, TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
-from dallecli.pipelines.embedding import Embedding
+from dallecli.pipelines.embedding import Embedding, check_space
 from dallecli.pipelines.model import Beginning, Hole, Watch, at_size
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.prior import imagine
-from dallecli.pipelines.stage import Diffusion, Nets, sample, under_noise, unsample
-from dallecli.pipelines.text import Words, read
-from dallecli.pipelines.vision import preprocessing, see
+from dallecli.pipelines.stage import Diffusion, Nets, sample, unsample
+from dallecli.pipelines.text import Words, check_tokens, read
+from dallecli.pipelines.vision import check_image_size, see
 from dallecli.request import INVERSION, StageSettings
 from dallecli.tokens import ClipTokenizer
 
@@ -101,19 +101,16 @@ class KarloPipeline:
 
         Raises ValueError if the embedding is another CLIP's.
         """
-        self._check_space(embedding)
+        check_space(embedding, self.space)
         pixels: Tensor | None = None
         for stage in [stage for stage in PAINTERS if stage in stages]:
             settings = stages[stage]
             painter = self._painter(stage, embedding.vector.to(self.device), words, settings.guidance, pixels)
             x_T = start[stage] if start is not None else None
-            here = hole.at(painter.shape[-1], self.device) if hole is not None else None
-            first = 0
-            if stage == "decoder" and beginning is not None:
-                first = beginning.first(settings.steps)
-                x0 = at_size(beginning.pixels, painter.shape[-1]).expand(len(noise), -1, -1, -1)
-                x_T = under_noise(painter, x0.to(self.device), settings, noise, first)
-            pixels = sample(self.parts, painter, settings, noise, watch, x_T, eta, here, first).clamp(-1, 1)
+            here = (painter.shape[-1], self.device)
+            known = hole.at(*here) if hole is not None else None
+            begun = beginning.at(*here) if beginning is not None and stage == "decoder" else None
+            pixels = sample(self.parts, painter, settings, noise, watch, x_T, eta, known, begun).clamp(-1, 1)
         assert pixels is not None  # every recipe has a decoder
         return pixels
 
@@ -133,7 +130,7 @@ class KarloPipeline:
         An upsampler's noise is found for the picture that is painted before it, not for the one that should have been:
         what the stages before it have missed is then made good.
         """
-        self._check_space(embedding)
+        check_space(embedding, self.space)
         names = [stage for stage in PAINTERS if stage in stages]
         total = (2 * len(names) - 1) * settings.steps
         found: dict[str, Tensor] = {}
@@ -214,10 +211,6 @@ class KarloPipeline:
             nets=nets,
         )
 
-    def _check_space(self, embedding: Embedding) -> None:
-        if embedding.space != self.space:
-            raise ValueError(f"this model decodes embeddings of {self.space}, not of {embedding.space}")
-
     def _text_proj(self, dtype: torch.dtype) -> UnCLIPTextProjModel:
         return self.parts.net("text_proj", lambda json: UnCLIPTextProjModel(TextProjConfig.from_config(json)), dtype)
 
@@ -245,14 +238,8 @@ class KarloPipeline:
         if "image_encoder" in self.folder.parts:
             vision = self.parts.config("image_encoder", ClipVisionConfig.from_config)
             self.parts.check_same("width of embeddings", "image_encoder", vision.projection_dim, *width)
-            side, read = vision.image_size, preprocessing(self.parts).size
-            if read != (side, side):
-                what = f"the image_encoder reads {side} x {side} pixels, the feature_extractor makes {read}"
-                raise BadFolder(what, str(self.folder.path), "these parts are of different models")
-        if self.tokenizer.end >= text.vocab_size or self.tokenizer.context > text.max_position_embeddings:
-            raise BadFolder(
-                "the tokenizer's vocabulary or context is larger than the text_encoder's", str(self.folder.path)
-            )
+            check_image_size(self.parts)
+        check_tokens(self.parts, self.tokenizer)
         painters = {"decoder": (decoder, 3)}
         for part in UPSAMPLERS.values():
             for name in (f"{part}_first", f"{part}_last"):

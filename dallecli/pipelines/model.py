@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from dallecli.diffusion.noise import Noise
+from dallecli.diffusion.schedule import Step
 from dallecli.pipelines.embedding import Embedding
 from dallecli.request import StageSettings
 
@@ -38,6 +39,10 @@ class Hole:
         unknown = (F.adaptive_max_pool2d(self.unknown.float(), size) > 0).to(device)
         return Hole(pixels=at_size(self.pixels, size).to(device), unknown=unknown, resample=self.resample)
 
+    def filled(self, painted: Tensor) -> Tensor:
+        """The pictures [b 3 s s] with `painted` [b 3 s s] in the hole; what is known is so to the last bit."""
+        return torch.where(self.unknown.to(painted.device), painted, self.pixels.to(painted))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Beginning:
@@ -52,6 +57,15 @@ class Beginning:
     def first(self, steps: int) -> int:
         """The first step that is taken, of so many; the last one always is."""
         return min(steps - int(steps * self.strength), steps - 1)
+
+    def at(self, size: int, device: torch.device) -> "Beginning":
+        """The same for a stage that paints `size` pixels."""
+        return Beginning(pixels=at_size(self.pixels, size).to(device), strength=self.strength)
+
+    def under_noise(self, step: Step, noise: Noise) -> Tensor:
+        """One for each of `noise`, at the noise level at which `step`, the first that is taken, begins."""
+        x0 = self.pixels.expand(len(noise), -1, -1, -1)
+        return step.signal * x0 + step.sigma * noise.like(x0)
 
 
 class Model(Protocol[Words]):

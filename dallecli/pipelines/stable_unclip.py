@@ -16,7 +16,6 @@ from torch import Tensor
 
 from dallecli.diffusion.guidance import OFF, pair
 from dallecli.diffusion.noise import Noise
-from dallecli.errors import BadFolder
 from dallecli.nets.clip import ClipTextConfig, CLIPTextStates, ClipVisionConfig
 from dallecli.nets.normalizer import ImageNormalizer, NormalizerConfig
 from dallecli.nets.prior import PriorConfig
@@ -24,13 +23,14 @@ from dallecli.nets.resnet import sinusoid
 from dallecli.nets.transformer_unet import TransformerUNet, TransformerUNetConfig
 from dallecli.nets.vae import Vae, VaeConfig
 from dallecli.pipelines import text
-from dallecli.pipelines.embedding import Embedding
+from dallecli.pipelines.embedding import Embedding, check_space
 from dallecli.pipelines.frame import Frame
+from dallecli.pipelines.latents import Autoencoder
 from dallecli.pipelines.model import Beginning, Hole, Watch
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.prior import imagine
-from dallecli.pipelines.stage import Diffusion, Nets, precise, sample, under_noise, unsample
-from dallecli.pipelines.vision import preprocessing, see
+from dallecli.pipelines.stage import Diffusion, Nets, precise, sample, unsample
+from dallecli.pipelines.vision import check_image_size, see
 from dallecli.request import StageSettings
 from dallecli.tokens import ClipTokenizer
 
@@ -134,21 +134,16 @@ class StableUnclipPipeline:
 
         Raises ValueError if the embedding is another CLIP's.
         """
-        self._check_space(embedding)
-        settings, frame = stages["decoder"], self._frame(size)
+        check_space(embedding, self.space)
+        settings, frame, autoencoder = stages["decoder"], self._frame(size), self._autoencoder()
         fresh = noise if start is None else None
         decoder = self._decoder(embedding, words, len(noise), fresh, settings.guidance, frame)
-        known = self._known(hole, frame) if hole is not None else None
-        x_T, first = start["decoder"] if start is not None else None, 0
-        if beginning is not None:
-            first = beginning.first(settings.steps)
-            latents = self._autoencode(frame.widened(beginning.pixels), to_pixels=False)
-            x_T = under_noise(decoder, latents.expand(len(noise), -1, -1, -1), settings, noise, first)
-        latents = sample(self.parts, decoder, settings, noise, watch, x_T, eta, known, first)
-        pixels = frame.middle(self._autoencode(latents, to_pixels=True)).clamp(-1, 1)
-        if hole is None:
-            return pixels
-        return torch.where(hole.unknown.to(pixels.device), pixels, hole.pixels.to(pixels))
+        known = autoencoder.hole(hole, frame, _with_neighbours) if hole is not None else None
+        begun = autoencoder.beginning(beginning, frame) if beginning is not None else None
+        x_T = start["decoder"] if start is not None else None
+        latents = sample(self.parts, decoder, settings, noise, watch, x_T, eta, known, begun)
+        pixels = frame.middle(autoencoder.decode(latents)).clamp(-1, 1)
+        return pixels if hole is None else hole.filled(pixels)
 
     @torch.inference_mode()
     def invert(
@@ -162,10 +157,10 @@ class StableUnclipPipeline:
         watch: Watch,
     ) -> dict[str, Tensor]:
         """Find the noise of the decoder, for the latents of pictures."""
-        self._check_space(embedding)
+        check_space(embedding, self.space)
         frame = self._frame(pixels.shape[-1])
         decoder = self._decoder(embedding, words, len(noise), None, settings.guidance, frame)
-        latents = self._autoencode(frame.widened(pixels), to_pixels=False)
+        latents = self._autoencoder().encode(frame.widened(pixels))
         return {"decoder": unsample(self.parts, decoder, latents, settings, noise, watch)}
 
     def _decoder(
@@ -212,25 +207,8 @@ class StableUnclipPipeline:
         level = torch.full((len(vector),), NOISE_LEVEL, device=self.parts.device)
         return torch.cat([noised, sinusoid(level, vector.shape[1]).to(noised)], dim=1)
 
-    def _known(self, hole: Hole, frame: Frame) -> Hole:
-        """The latents of what is known, and the cells that are painted."""
-        latents = self._autoencode(frame.widened(hole.pixels), to_pixels=False)
-        unknown = frame.widened(hole.unknown.float()).to(latents.device)
-        cells = F.adaptive_max_pool2d(unknown, latents.shape[-1])
-        # What the encoder says of a cell beside the hole has seen into the hole.
-        opened = F.max_pool2d(cells, 3, stride=1, padding=1) > 0
-        return Hole(pixels=latents, unknown=opened, resample=hole.resample)
-
-    def _autoencode(self, x: Tensor, *, to_pixels: bool) -> Tensor:
-        """From latents to pixels, or the other way."""
-
-        def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-            vae = self.parts.net("vae", lambda json: Vae(VaeConfig.from_config(json)), dtype)
-            here = x.to(self.parts.device, dtype)
-            result = (vae.decode(here) if to_pixels else vae.encode(here)).to(precise(dtype))
-            return result, result.isfinite().flatten(1).all(dim=1)
-
-        return self.parts.finite("autoencoder", None, run)
+    def _autoencoder(self) -> Autoencoder:
+        return Autoencoder(parts=self.parts, part="vae", build=lambda json: Vae(VaeConfig.from_config(json)))
 
     def _frame(self, size: int) -> Frame:
         return Frame(size, self.parts.folder.grid())
@@ -240,13 +218,9 @@ class StableUnclipPipeline:
             raise ValueError("this model has no prior")
         return words.prior
 
-    def _check_space(self, embedding: Embedding) -> None:
-        if embedding.space != self.space:
-            raise ValueError(f"this model decodes embeddings of {self.space}, not of {embedding.space}")
-
     def _check(self) -> None:
         """Refuse parts that don't fit each other, before any of them is loaded."""
-        parts, where = self.parts, str(self.parts.folder.path)
+        parts = self.parts
         reader = parts.config("text_encoder", ClipTextConfig.from_config)
         decoder = parts.config("decoder", TransformerUNetConfig.from_config)
         latent = parts.config("vae", VaeConfig.from_config).latent_channels
@@ -260,14 +234,11 @@ class StableUnclipPipeline:
         parts.check_same("width of embeddings", *width, "decoder", decoder.class_dim // 2)
         parts.check_same("number of channels", "decoder", decoder.in_channels, "vae", latent)
         parts.check_same("number of channels", "decoder", decoder.out_channels, "vae", latent)
-        self._check_tokens(self.tokenizer, "text_encoder", reader)
+        text.check_tokens(parts, self.tokenizer)
         if "image_encoder" in parts.folder.parts:
             vision = parts.config("image_encoder", ClipVisionConfig.from_config)
             parts.check_same("width of embeddings", "image_encoder", vision.projection_dim, *width)
-            side, prepared = vision.image_size, preprocessing(parts).size
-            if prepared != (side, side):
-                what = f"the image_encoder reads {side} x {side} pixels, the feature_extractor makes {prepared}"
-                raise BadFolder(what, where, "these parts are of different models")
+            check_image_size(parts)
         if self.prior_tokenizer is not None:
             prior = parts.config("prior", PriorConfig.from_config)
             tower = parts.config("prior_text_encoder", ClipTextConfig.from_config)
@@ -276,9 +247,9 @@ class StableUnclipPipeline:
             parts.check_same("width of text states", "prior_text_encoder", tower.hidden_size, *width)
             tokens = self.prior_tokenizer.context
             parts.check_same("number of tokens", "prior_tokenizer", tokens, "prior", prior.num_embeddings)
-            self._check_tokens(self.prior_tokenizer, "prior_text_encoder", tower)
+            text.check_tokens(parts, self.prior_tokenizer, "prior_text_encoder")
 
-    def _check_tokens(self, tokenizer: ClipTokenizer, part: str, tower: ClipTextConfig) -> None:
-        if tokenizer.end >= tower.vocab_size or tokenizer.context > tower.max_position_embeddings:
-            what = f"the tokenizer's vocabulary or context is larger than the {part}'s"
-            raise BadFolder(what, str(self.parts.folder.path))
+
+def _with_neighbours(cells: Tensor) -> Tensor:
+    """Open cells [b 1 h w], boolean, and the eight around each: what an encoder says of them has seen into the hole."""
+    return F.max_pool2d(cells.float(), 3, stride=1, padding=1) > 0

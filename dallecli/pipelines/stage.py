@@ -15,7 +15,7 @@ from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import SAMPLERS, ddim
 from dallecli.diffusion.schedule import Schedule, Step
 from dallecli.errors import BadSteps
-from dallecli.pipelines.model import Hole, Watch
+from dallecli.pipelines.model import Beginning, Hole, Watch
 from dallecli.pipelines.parts import Parts
 from dallecli.request import INVERSION, StageSettings
 
@@ -78,14 +78,16 @@ def sample(
     start: Tensor | None = None,
     eta: float | None = None,
     hole: Hole | None = None,
-    first: int = 0,
+    beginning: Beginning | None = None,
 ) -> Tensor:
     """Run a stage from noise to a sample [b, *shape].
 
-    `start` is its x_T, drawn if not given; `eta` is DDIM's, and for no other sampler; `hole` has the stage's own shape.
-    `first` is the step at whose noise level `start` is, if that is no longer pure noise.
+    `start` is its x_T, drawn if not given; `eta` is DDIM's, and for no other sampler. `hole` and `beginning` have the
+    stage's own shape. With a `beginning` there is no x_T, and only the last steps are taken.
     """
-    steps = diffusion.steps(settings.steps)[first:]
+    steps = diffusion.steps(settings.steps)
+    if beginning is not None:
+        steps = steps[beginning.first(settings.steps) :]
     if hole is not None:
         steps = resampled(steps, hole.resample)
     sampler = SAMPLERS[settings.sampler] if eta is None else partial(ddim, eta=eta)
@@ -93,7 +95,12 @@ def sample(
     def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         healthy = torch.ones(len(noise), dtype=torch.bool, device=parts.device)
         denoise = diffusion.denoiser(dtype, healthy)
-        x = start.to(parts.device) if start is not None else noise.draw(diffusion.shape, parts.device)
+        if beginning is not None:
+            x = beginning.under_noise(steps[0], noise)
+        elif start is not None:
+            x = start.to(parts.device)
+        else:
+            x = noise.draw(diffusion.shape, parts.device)
         x = x.to(precise(dtype))
         constrained = sampler
         if hole is not None:
@@ -119,12 +126,6 @@ def unsample(
         return invert(denoise, x0.to(parts.device, precise(dtype)), steps, noise, progress), healthy
 
     return parts.finite(INVERSION, noise, run)
-
-
-def under_noise(diffusion: Diffusion, x0: Tensor, settings: StageSettings, noise: Noise, first: int) -> Tensor:
-    """A clean sample `x0` [b, *shape] at the noise level at which step `first` begins."""
-    step = diffusion.steps(settings.steps)[first]
-    return step.signal * x0 + step.sigma * noise.like(x0)
 
 
 def _report(watch: Watch, stage: str, steps: int, done: int) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dallecli.diffusion.guidance import OFF, pair
+from dallecli.errors import BadFolder
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.stage import precise
@@ -69,3 +70,11 @@ def read(
 
     states = parts.finite("text", None, encode)
     return Words(embedding=states[:, 0], hidden=states[:, 1:], mask=mask, negative=negative != "")
+
+
+def check_tokens(parts: Parts, tokenizer: ClipTokenizer, part: str = "text_encoder") -> None:
+    """Raise BadFolder if a tokenizer gives tokens that the text tower in `part` doesn't know, before it is loaded."""
+    tower = parts.config(part, ClipTextConfig.from_config)
+    if tokenizer.end >= tower.vocab_size or tokenizer.context > tower.max_position_embeddings:
+        what = f"the tokenizer's vocabulary or context is larger than the {part}'s"
+        raise BadFolder(what, str(parts.folder.path))

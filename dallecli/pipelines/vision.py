@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from dallecli.errors import BadFile
+from dallecli.errors import BadFile, BadFolder
 from dallecli.nets.clip import ClipPreprocessing, ClipVisionConfig, CLIPVisionModel
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.stage import precise
@@ -17,7 +17,15 @@ def see(parts: Parts, images: Sequence[Image.Image]) -> Tensor:
 
     Raises NonFinite if the tower overflows, and BadFile for a preparation that is not known here.
     """
-    pixels = preprocessing(parts)(images).to(parts.device)
+    return embed(parts, preprocessing(parts)(images))
+
+
+def embed(parts: Parts, pixels: Tensor) -> Tensor:
+    """The embeddings [b, d], at least float32, of prepared pictures [b 3 s s]: 0 in them is CLIP's mean colour.
+
+    Raises NonFinite if the tower overflows.
+    """
+    pixels = pixels.to(parts.device)
 
     def encode(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         tower = parts.net("image_encoder", lambda json: CLIPVisionModel(ClipVisionConfig.from_config(json)), dtype)
@@ -37,3 +45,12 @@ def preprocessing(parts: Parts) -> ClipPreprocessing:
     except ValueError as problem:
         where = str(parts.folder.place("feature_extractor"))
         raise BadFile(f"pictures can't be prepared so: {problem}", where) from problem
+
+
+def check_image_size(parts: Parts) -> None:
+    """Raise BadFolder if pictures are prepared in another size than the image tower reads, before it is loaded."""
+    side, prepared = parts.config("image_encoder", ClipVisionConfig.from_config).image_size, preprocessing(parts).size
+    if prepared != (side, side):
+        by = parts.folder.place("feature_extractor").name  # Kandinsky has it under another name
+        what = f"the image_encoder reads {side} x {side} pixels, the {by} makes {prepared}"
+        raise BadFolder(what, str(parts.folder.path), "these parts are of different models")

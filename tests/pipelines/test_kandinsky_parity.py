@@ -20,7 +20,8 @@ from torch import Tensor
 
 from dallecli.diffusion.noise import Noise
 from dallecli.pipelines.embedding import Embedding
-from dallecli.pipelines.kandinsky import KandinskyPipeline, _with_neighbours
+from dallecli.pipelines.frame import Frame
+from dallecli.pipelines.kandinsky import INPAINT, KandinskyPipeline, _with_neighbours
 from dallecli.pipelines.model import Beginning, Hole
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.verbs import to_pixels
@@ -263,7 +264,7 @@ def test_what_is_narrower_than_a_cell_of_the_latents_is_repainted_where_diffuser
     hole, mask = hole_of(photo(SIZE, SIZE), (26, 0, 30, SIZE))  # between two columns of every eighth pixel
     cells = F.interpolate(torch.from_numpy(mask)[None, None], 8, mode="nearest")
     assert not cells.any()  # what diffusers makes of it: nothing is repainted
-    known = model._known(hole, SIZE)
+    known = model._autoencoder(INPAINT).hole(hole, Frame(SIZE, 16), _with_neighbours)
     assert known.unknown[0, 0, :, 3].all()
 
 
@@ -301,7 +302,8 @@ def test_a_picture_comes_back_from_its_own_noise(folder):
     dials = {"decoder": StageSettings(sampler="ddim", steps=10, guidance=1.0)}
     x_T = model.invert(seen, words, pixels, Noise([1]), dials["decoder"], ["decoder"], ignore)
     assert x_T["decoder"].shape == (1, *model.parts.folder.noise_shape(SIZE))
-    original = model._autoencode("", model._autoencode("", pixels, to_pixels=False), to_pixels=True).clamp(-1, 1)
+    autoencoder = model._autoencoder("")
+    original = autoencoder.decode(autoencoder.encode(pixels)).clamp(-1, 1)
     again = model.decode(seen, words, Noise([1]), dials, ignore, size=SIZE, start=x_T)
     fresh = model.decode(seen, words, Noise([1]), dials, ignore, size=SIZE)
     assert (again - original).abs().mean() < 0.6 * (fresh - original).abs().mean()

@@ -248,6 +248,7 @@ def test_the_starters_parts_survive_a_second_use(starter):
         ("text_proj", {"time_embed_dim": 99}, "width of time"),
         ("text_encoder", {"hidden_size": 98}, "width of text states"),
         ("text_encoder", {"vocab_size": 7}, "vocabulary"),
+        ("image_encoder", {"image_size": 28}, "reads 28 x 28 pixels, the feature_extractor makes"),
         ("decoder", {"out_channels": 3}, "channels"),
         ("decoder", {"in_channels": 4}, "channels"),
         ("super_res_2_last", {"in_channels": 3}, "channels"),

@@ -43,7 +43,7 @@ def opened(folder: Path) -> StableUnclipPipeline:
         ("pictures", "text_encoder", {"vocab_size": 10}, "larger than the text_encoder's"),
         ("pictures", "text_encoder", {"max_position_embeddings": 5}, "larger than the text_encoder's"),
         ("pictures", "image_encoder", {"projection_dim": 20}, "width of embeddings is 20"),
-        ("pictures", "image_encoder", {"image_size": 42}, "reads 42 x 42 pixels"),
+        ("pictures", "image_encoder", {"image_size": 42}, "reads 42 x 42 pixels, the feature_extractor makes"),
         ("pictures", "image_normalizer", {"embedding_dim": 23}, "width of embeddings is 23"),
         ("pictures", "unet", {"projection_class_embeddings_input_dim": 50}, "width of embeddings is 24"),
         ("pictures", "unet", {"in_channels": 9}, "number of channels is 9"),

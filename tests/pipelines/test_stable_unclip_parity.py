@@ -19,9 +19,10 @@ from torch import Tensor
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import SAMPLERS
 from dallecli.pipelines.embedding import Embedding
+from dallecli.pipelines.frame import Frame
 from dallecli.pipelines.model import Beginning, Hole
 from dallecli.pipelines.parts import Parts
-from dallecli.pipelines.stable_unclip import StableUnclipPipeline
+from dallecli.pipelines.stable_unclip import StableUnclipPipeline, _with_neighbours
 from dallecli.pipelines.verbs import to_pixels
 from dallecli.request import StageSettings
 from dallecli.weights.folder import Folder
@@ -195,10 +196,11 @@ def test_the_hole_is_also_a_hole_where_the_encoder_has_seen_into_it(folders):
     model = opened(folders["pndm"])
     unknown = torch.zeros(1, 1, SIZE, SIZE, dtype=torch.bool)
     unknown[..., 26, 26] = True
-    hole = model._known(Hole(pixels=torch.zeros(1, 3, SIZE, SIZE), unknown=unknown, resample=1), model._frame(SIZE))
+    hole = Hole(pixels=torch.zeros(1, 3, SIZE, SIZE), unknown=unknown, resample=1)
+    opened_cells = model._autoencoder().hole(hole, Frame(SIZE, 16), _with_neighbours).unknown
     cells = torch.zeros(8, 8, dtype=torch.bool)
     cells[2:5, 2:5] = True
-    assert torch.equal(hole.unknown[0, 0], cells)
+    assert torch.equal(opened_cells[0, 0], cells)
 
 
 def test_a_pictures_own_noise_leads_back_to_its_latents(folders):
@@ -212,7 +214,7 @@ def test_a_pictures_own_noise_leads_back_to_its_latents(folders):
         again = {"decoder": StageSettings(sampler="recorded", steps=40, guidance=1.0)}
         for own in (start, None):
             model.decode(seen, nothing, Noise([5]), again, silent, size=SIZE, start=own)
-    latents = model._autoencode(pixels, to_pixels=False)
+    latents = model._autoencoder().encode(pixels)
     own, other = ((found[k] - latents).abs().mean() for k in (39, 79))
     assert own < other / 3
 
@@ -227,7 +229,7 @@ def test_little_strength_leaves_the_latents_of_a_picture_nearly_as_they_are(fold
             beginning = Beginning(pixels=pixels, strength=strength)
             model.decode(seen, nothing, Noise([1]), ask, silent, size=SIZE, beginning=beginning)
     assert [len(into) for into in found.values()] == [2, 50]
-    latents = model._autoencode(pixels, to_pixels=False)
+    latents = model._autoencoder().encode(pixels)
     near, far = ((into[-1] - latents).abs().mean() for into in found.values())
     assert near < far / 4
 

@@ -1,0 +1,59 @@
+"""Pictures as latents: through a model folder's autoencoder, with the holes in them, or to be painted over."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dallecli.nets.movq import Movq
+from dallecli.nets.vae import Vae
+from dallecli.pipelines.frame import Frame
+from dallecli.pipelines.model import Beginning, Hole
+from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.stage import precise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Autoencoder:
+    """The autoencoder in `part` of a model folder, which `build` makes of its config. Loaded when it is needed.
+
+    Every method raises NonFinite if it overflows in the widest type.
+    """
+
+    parts: Parts
+    part: str
+    build: Callable[[dict[str, Any]], Movq | Vae]
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Return latents [b z h/f w/f], at least float32, of pixels [b 3 h w] in [-1, 1]; f divides h and w."""
+        return self._run(lambda net, x: net.encode(x), pixels)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Return pixels [b 3 h*f w*f], at least float32 and about in [-1, 1], of latents [b z h w]."""
+        return self._run(lambda net, x: net.decode(x), latents)
+
+    def hole(self, hole: Hole, frame: Frame, with_neighbours: Callable[[Tensor], Tensor]) -> Hole:
+        """A hole in pictures as one in their latents.
+
+        It opens every cell that it touches, and of those around them what `with_neighbours` opens: boolean [b 1 h w].
+        """
+        latents = self.encode(frame.widened(hole.pixels))
+        unknown = frame.widened(hole.unknown.float()).to(latents.device)
+        # diffusers looks at one pixel of a cell only, and so misses what is narrower than a cell.
+        cells = F.adaptive_max_pool2d(unknown, latents.shape[-1]) > 0
+        return Hole(pixels=latents, unknown=with_neighbours(cells), resample=hole.resample)
+
+    def beginning(self, beginning: Beginning, frame: Frame) -> Beginning:
+        """Pictures that are painted over, as latents that are."""
+        return replace(beginning, pixels=self.encode(frame.widened(beginning.pixels)))
+
+    def _run(self, way: Callable[[Movq | Vae, Tensor], Tensor], x: Tensor) -> Tensor:
+        def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+            net = self.parts.net(self.part, self.build, dtype)
+            result = way(net, x.to(self.parts.device, dtype)).to(precise(dtype))
+            return result, result.isfinite().flatten(1).all(dim=1)
+
+        return self.parts.finite("autoencoder", None, run)
