@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from dallecli.cli.app import run
 
@@ -76,6 +78,23 @@ def dalle(monkeypatch: pytest.MonkeyPatch, capsysbinary: pytest.CaptureFixture[b
         return Result(code, captured.out, captured.err.decode())
 
     return call
+
+
+@pytest.fixture
+def local(settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine that people use, and two pictures in the folder: cat.png of noise, 64 x 48, and a blue dog.png."""
+    monkeypatch.setenv("DALLE_ENGINE", "local")
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save("cat.png")
+    Image.new("RGB", (32, 32), (30, 60, 200)).save("dog.png")
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny random model of the starter's shape, 8 to 16 to 32 pixels; other families have a `model` of their own."""
+    import oracle  # needs torch
+
+    return str(oracle.write(tmp_path_factory.mktemp("models") / "tiny", oracle.SHAPES["starter"]))
 
 
 def command(*arguments: str | bytes) -> list[str | bytes]:

@@ -6,7 +6,6 @@ import signal
 import subprocess
 from pathlib import Path
 
-import oracle
 import pytest
 from PIL import Image
 
@@ -14,19 +13,11 @@ from dallecli.picture import read_recipe
 
 from .conftest import Dalle, command, environment, process
 
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model with two upsamplers, 8 to 16 to 32 pixels."""
-    return oracle.write(tmp_path_factory.mktemp("models") / "tiny", oracle.SHAPES["starter"])
-
-
 FAST = ("--steps", "3", "--prior-steps", "3", "--upsampler-steps", "2", "--dtype", "fp32")
 
 
-def test_a_folder_paints_and_its_pictures_say_how(dalle: Dalle, monkeypatch, model):
-    monkeypatch.setenv("DALLE_ENGINE", "local")
-    result = dalle("generate", "a red cat", "-n", "2", "-s", "7", "-m", str(model), "--json", *FAST, "--device", "cpu")
+def test_a_folder_paints_and_its_pictures_say_how(dalle: Dalle, local: None, model: str):
+    result = dalle("generate", "a red cat", "-n", "2", "-s", "7", "-m", model, "--json", *FAST, "--device", "cpu")
     assert (result.code, result.err) == (0, "")
     assert [(record["seed"], record["size"], record["device"], record["dtype"]) for record in result.objects] == [
         (7, 32, "cpu", "fp32"),
@@ -39,14 +30,14 @@ def test_a_folder_paints_and_its_pictures_say_how(dalle: Dalle, monkeypatch, mod
     assert set(recipe.versions) == {"dallecli", "torch"}
 
 
-def test_the_models_path_is_its_folder_and_the_doctor_is_content(dalle: Dalle, monkeypatch, model):
-    assert dalle("models", "path", str(model)).lines == [str(model)]
-    result = dalle("doctor", "--model", str(model), "--device", "cpu")
+def test_the_models_path_is_its_folder_and_the_doctor_is_content(dalle: Dalle, model: str):
+    assert dalle("models", "path", model).lines == [model]
+    result = dalle("doctor", "--model", model, "--device", "cpu")
     assert result.code == 0
-    assert str(model) in result.out.decode()
+    assert model in result.out.decode()
 
 
-def test_damaged_weights_are_three_lines_code_3_and_no_file(tmp_path, model):
+def test_damaged_weights_are_three_lines_code_3_and_no_file(tmp_path: Path, model: str):
     damaged = shutil.copytree(model, tmp_path / "damaged")
     weights = damaged / "decoder" / "diffusion_pytorch_model.safetensors"
     os.truncate(weights, weights.stat().st_size // 2)
@@ -56,9 +47,9 @@ def test_damaged_weights_are_three_lines_code_3_and_no_file(tmp_path, model):
     assert str(weights) in result.err
 
 
-def test_ctrl_c_in_the_middle_of_real_work_leaves_no_file(model):
+def test_ctrl_c_in_the_middle_of_real_work_leaves_no_file(model: str):
     running = subprocess.Popen(
-        command("generate", "a cat", "-m", str(model), "--steps", "900", "-n", "50", "--json", "--layout", "files"),
+        command("generate", "a cat", "-m", model, "--steps", "900", "-n", "50", "--json", "--layout", "files"),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import kandinsky_oracle
-import numpy as np
 import pytest
 from hub import Hub
 from PIL import Image
@@ -14,6 +13,8 @@ from dallecli.weights.registry import registry
 
 from .conftest import Dalle
 
+pytestmark = pytest.mark.usefixtures("local")
+
 FAST = ("--steps", "2", "--device", "cpu", "--dtype", "fp32")
 PRIOR = ("--prior-steps", "2")
 
@@ -21,14 +22,6 @@ PRIOR = ("--prior-steps", "2")
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(kandinsky_oracle.write(tmp_path_factory.mktemp("models") / "tiny"))
-
-
-@pytest.fixture(autouse=True)
-def pictures(settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DALLE_ENGINE", "local")
-    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save("cat.png")
-    Image.new("RGB", (32, 32), (30, 60, 200)).save("dog.png")
 
 
 EVERYTHING = {

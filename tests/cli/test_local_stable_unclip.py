@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import stable_oracle
 from PIL import Image
 
 from .conftest import Dalle
+
+pytestmark = pytest.mark.usefixtures("local")
 
 FAST = ("--steps", "2", "--device", "cpu", "--dtype", "fp32", "--seed", "7", "-q")
 
@@ -20,14 +21,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(stable_oracle.write(tmp_path_factory.mktemp("models") / "words", words=True))
-
-
-@pytest.fixture(autouse=True)
-def pictures(settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DALLE_ENGINE", "local")
-    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save("cat.png")
-    Image.new("RGB", (32, 32), (30, 60, 200)).save("dog.png")
 
 
 @pytest.mark.parametrize(

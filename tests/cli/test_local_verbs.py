@@ -1,32 +1,20 @@
 """The verbs with the engine that people use, on a tiny random model; and what only the starter itself can show."""
 
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
-import oracle
 import pytest
 from PIL import Image
 
 from dallecli.picture import read_recipe
 
-from .conftest import Dalle, process
+from .conftest import Dalle, environment, process
+
+pytestmark = pytest.mark.usefixtures("local")
 
 FAST = ("--steps", "3", "--upsampler-steps", "2", "--device", "cpu", "--dtype", "fp32")
 INVERTED = ("--inversion-steps", "3")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A tiny model with two upsamplers, 8 to 16 to 32 pixels."""
-    return str(oracle.write(tmp_path_factory.mktemp("models") / "tiny", oracle.SHAPES["starter"]))
-
-
-@pytest.fixture(autouse=True)
-def pictures(settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DALLE_ENGINE", "local")
-    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save("cat.png")
-    Image.new("RGB", (32, 32), (30, 60, 200)).save("dog.png")
 
 
 EVERYTHING = {
@@ -86,10 +74,5 @@ for words in (
     assert run(words) == 2, words
     assert "torch" not in sys.modules, words
 """
-    import subprocess
-    import sys
-
-    from .conftest import environment
-
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), timeout=60)
     assert done.returncode == 0, done.stderr

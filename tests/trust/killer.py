@@ -86,7 +86,7 @@ def count_paintings(log: Path) -> None:
             file.write(f"{recipe.prompt}\n")
         return real(self, recipe, progress)
 
-    FakeEngine.paint = paint  # type: ignore[method-assign]
+    FakeEngine.paint = paint
 
 
 def hashes(folder: Path) -> dict[str, str]:
