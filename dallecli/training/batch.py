@@ -1,10 +1,13 @@
-"""What a step of training works on: random numbers, and rows of the data."""
+"""What a step of training works on: random numbers, rows of the data, and networks laid out for speed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class Draw:
@@ -71,12 +74,22 @@ class Emphasis:
     rows: Tensor
     share: float
 
-    def draw(self, count: int, draw: Draw) -> Tensor:
-        """Return indices [batch] below `count`: of the emphasised rows by `share`, else of any."""
-        anywhere, among = draw.integers(count), self.rows[draw.integers(len(self.rows))]
-        return torch.where(draw.uniform() < self.share, among, anywhere)
+
+def choose(count: int, draw: Draw, emphasis: Emphasis | None) -> Tensor:
+    """Return indices [batch] below `count`, each as likely as any other but for `emphasis`."""
+    anywhere = draw.integers(count)
+    if emphasis is None:
+        return anywhere
+    among = emphasis.rows[draw.integers(len(emphasis.rows))]
+    return torch.where(draw.uniform() < emphasis.share, among, anywhere)
 
 
 def take(data: Tensor, rows: Tensor) -> Tensor:
     """Return `data[rows]` on the device of `rows`; the data may stay elsewhere, on the disk for instance."""
     return data[rows.to(data.device)].to(rows.device)
+
+
+def channels_last(module: M) -> M:
+    """Return `module` with the numbers of a pixel side by side, on which convolutions are faster than on planes."""
+    moved: M = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+    return moved

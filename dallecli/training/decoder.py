@@ -18,7 +18,7 @@ from dallecli.diffusion.samplers import ancestral
 from dallecli.diffusion.schedule import Schedule
 from dallecli.nets.text_proj import Conditioning, TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
-from dallecli.training.batch import Draw, Emphasis, take
+from dallecli.training.batch import Draw, Emphasis, channels_last, choose, take
 from dallecli.training.loss import expected, weights
 from dallecli.training.states import Captions
 
@@ -65,7 +65,7 @@ class DecoderParts(nn.Module):
             self.decoder.conv_out.weight[3:] = 0
             assert self.decoder.conv_out.bias is not None  # for the type checker
             self.decoder.conv_out.bias[3:] = -1
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+        channels_last(self)
 
 
 class DecoderObjective:
@@ -99,8 +99,7 @@ class DecoderObjective:
 
     def loss(self, draw: Draw) -> Tensor:
         """Return the weighted error at random timesteps."""
-        emphasis = self.emphasis
-        return self._loss(draw.integers(self.count) if emphasis is None else emphasis.draw(self.count, draw), draw)
+        return self._loss(choose(self.count, draw, self.emphasis), draw)
 
     def _loss(self, chosen: Tensor, draw: Draw) -> Tensor:
         recipe = self.recipe

@@ -17,7 +17,7 @@ from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import ancestral
 from dallecli.diffusion.schedule import Schedule
 from dallecli.nets.unet import UNet
-from dallecli.training.batch import Draw, Emphasis, take
+from dallecli.training.batch import Draw, Emphasis, channels_last, choose, take
 from dallecli.training.corruption import Corrupt, added_noise, bsr, paper_blur
 from dallecli.training.loss import expected, weights
 
@@ -77,7 +77,7 @@ class UpsamplerObjective:
         The last `held_out` pictures validate.
         """
         self.name = name
-        self.module = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
+        self.module = channels_last(net)
         self.net = net
         self.schedule = schedule
         self.alpha_bars = schedule.alpha_bars.to(net.conv_out.weight.device)
@@ -90,8 +90,7 @@ class UpsamplerObjective:
 
     def loss(self, draw: Draw) -> Tensor:
         """Return the weighted error at random timesteps, on random crops."""
-        emphasis = self.emphasis
-        return self._loss(draw.integers(self.count) if emphasis is None else emphasis.draw(self.count, draw), draw)
+        return self._loss(choose(self.count, draw, self.emphasis), draw)
 
     def _loss(self, chosen: Tensor, draw: Draw) -> Tensor:
         t = draw.timesteps(len(self.alpha_bars))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dallecli.training.batch import Draw, take
+from dallecli.training.batch import Draw, Emphasis, choose, take
 
 CPU = torch.device("cpu")
 
@@ -45,6 +45,15 @@ def test_a_power_below_one_leans_timesteps_to_the_noisy_end() -> None:
     for power in (1.0, 0.65):
         mean = Draw(3, 1000, CPU).timesteps(1000, power).float().mean().item()
         assert mean == pytest.approx(1000 / (1 + power), rel=0.01)
+
+
+@pytest.mark.parametrize(("share", "often", "seldom"), [(None, 0.1, 0.1), (0.5, 0.3, 0.05), (1.0, 0.5, 0.0)])
+def test_what_is_emphasised_is_chosen_as_often_as_its_share_says(share, often, seldom) -> None:
+    emphasis = None if share is None else Emphasis(rows=torch.tensor([3, 7]), share=share)
+    found = choose(10, Draw(3, 10000, CPU), emphasis).bincount(minlength=10) / 10000
+    expected = torch.tensor([often if row in (3, 7) else seldom for row in range(10)])
+    # Four deviations of the share of 10000 draws.
+    torch.testing.assert_close(found, expected, rtol=0, atol=0.02)
 
 
 def test_rows_are_taken_from_data_of_any_kind() -> None:
