@@ -402,13 +402,8 @@ class Runner:
         self._publish(path, data, picture)
         status = path.stat()
         recipe = picture.recipe
-        entry = Entry(
-            key=item.key,
-            status="done",
-            line=item.job.line,
-            prompt=recipe.prompt,
-            seed=recipe.seed,
-            model=recipe.model,
+        entry = replace(
+            _entry(item, recipe, "done"),
             file=item.file,
             sha256=hashlib.sha256(data).hexdigest(),
             bytes=len(data),
@@ -417,8 +412,7 @@ class Runner:
             scores={name: round(score, 6) for name, score in picture.scores.items()},
             warnings=recipe.warnings,
         )
-        self.journal.append([entry])
-        self.presence.release(item.key)
+        self._note(entry)
         return path
 
     def _publish(self, path: Path, data: bytes, picture: Picture) -> None:
@@ -453,22 +447,28 @@ class Runner:
                 self.watcher.done(item, picture, path, self.tally)
 
     def _fail(self, item: Item, error: DalleError) -> None:
-        recipe = item.recipe
-        entry = Entry(
-            key=item.key,
-            status="failed",
-            line=item.job.line,
-            prompt=recipe.prompt,
-            seed=recipe.seed,
-            model=recipe.model,
-            error=error.facts(),
-            again=dict(item.job.values),
-        )
-        self.journal.append([entry])
-        self.presence.release(item.key)
+        entry = _entry(item, item.recipe, "failed")
+        self._note(replace(entry, error=error.facts(), again=dict(item.job.values)))
         self._pending.discard(item.key)
         self.tally.failed += 1
         self.watcher.failed(item, error, self.tally)
+
+    def _note(self, entry: Entry) -> None:
+        """Write down what became of a picture, and only then leave it to others."""
+        self.journal.append([entry])
+        self.presence.release(entry.key)
+
+
+def _entry(item: Item, recipe: Recipe, status: str) -> Entry:
+    """What the journal says of every picture; `recipe` is the one it was painted by, or should have been."""
+    return Entry(
+        key=item.key,
+        status=status,
+        line=item.job.line,
+        prompt=recipe.prompt,
+        seed=recipe.seed,
+        model=recipe.model,
+    )
 
 
 def write_failures(folder: Path, bad: Iterable[str], journal: Journal) -> int:
