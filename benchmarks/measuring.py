@@ -3,12 +3,14 @@
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +48,18 @@ def run(command: Sequence[str], **changes: str) -> Run:
     return Run(seconds=float(seconds), megabytes=int(most) / (1024 if sys.platform == "linux" else 1024**2))
 
 
+def now() -> float:
+    """The time in seconds, when the device has done all that it was told."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def seconds_of(work: Callable[[], object]) -> float:
     """How long some work takes, the device's share included."""
-    _wait()
-    began = time.perf_counter()
+    began = now()
     work()
-    _wait()
-    return time.perf_counter() - began
+    return now() - began
 
 
 def alternate(cases: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -100,10 +107,20 @@ def flops_of(work: Callable[[], object]) -> float:
     return float(counter.get_total_flops())
 
 
+def most_memory(device: torch.device) -> int:
+    """The most bytes that this process ever held: of the device where that is a GPU, else of the main memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "linux":  # elsewhere a process begins with the largest size of the one that started it
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
 def machine(device: torch.device) -> dict[str, Any]:
     """What was measured on."""
-    import diffusers
-
     return {
         "processor": _processor() if device.type == "cpu" else torch.cuda.get_device_name(device),
         "cores": os.cpu_count(),
@@ -111,14 +128,28 @@ def machine(device: torch.device) -> dict[str, Any]:
         "capability": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else "cuda",
         "python": platform.python_version(),
         "torch": str(torch.__version__),
-        "diffusers": str(diffusers.__version__),
+        "diffusers": version("diffusers"),
     }
+
+
+def command_line(*places: str) -> str:
+    """This process as it was started, without the options that only say where things are on this machine."""
+    words = [f"benchmarks/{Path(sys.argv[0]).name}"]
+    given = iter(sys.argv[1:])
+    for word in given:
+        name, equals, _ = word.partition("=")
+        if name.removeprefix("--") not in places:
+            words.append(word)
+        elif equals == "":
+            next(given)
+    return shlex.join(["python", *words])
 
 
 def write(path: Path | None, name: str, figures: Mapping[str, Any]) -> None:
     """Keep the figures of one benchmark under its name, beside those of others in the same file."""
     if path is None:
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     path.write_text(json.dumps({**known, name: figures}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
@@ -128,8 +159,3 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor()
-
-
-def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

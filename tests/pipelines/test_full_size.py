@@ -5,61 +5,31 @@
 It writes 14 GB below pytest's temporary folder (`--basetemp` names another). It takes six to seven processor minutes.
 """
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
 from PIL import Image
 
-KEYS = Path(__file__).parent.parent / "nets" / "published_keys"
-PARTS = ("text_encoder", "prior", "text_proj", "decoder", "super_res_first", "super_res_last")
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 DISK = 16 * 10**9
 PEAK = 3.5e9
 
 
-def write_random(folder: Path, published: dict) -> None:
-    """Write the config and the float32 weights of one part: small random matrices, norms that leave all as it is."""
-    folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(published["config"]))
-    header, end = {}, 0
-    for name, shape in published["state_dict"].items():
-        size = 4 * int(np.prod(shape))
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [end, end + size]}
-        end += size
-    text = json.dumps(header).encode()
-    block = np.random.default_rng(len(text)).standard_normal(2**20, dtype=np.float32)
-    with (folder / "diffusion_pytorch_model.safetensors").open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name, shape in published["state_dict"].items():
-            count = int(np.prod(shape))
-            if (len(shape) == 1 and "norm" in name and name.endswith("weight")) or name == "clip_std":
-                np.ones(count, np.float32).tofile(file)
-                continue
-            scaled = block * np.float32(np.prod(shape[1:]) ** -0.5 if len(shape) > 1 else 0.01)
-            for first in range(0, count, len(block)):
-                scaled[: count - first].tofile(file)
-
-
 @pytest.fixture
-def karlo(tmp_path: Path) -> Iterator[Path]:
+def karlo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     if shutil.disk_usage(tmp_path).free < DISK:
         pytest.skip("needs 16 GB of disk")
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from random_folders import write_karlo
+
     folder = tmp_path / "karlo"
-    oracle.tokenizer_files(folder / "tokenizer", replace(oracle.SHAPES["karlo"], context=77))
-    for part in PARTS:
-        name = part.replace("super_res_last", "super_res_first")  # these two are laid out alike
-        write_random(folder / part, json.loads((KEYS / f"{name}.json").read_text()))
-    for name, scheduler in oracle.schedulers(oracle.SHAPES["karlo"]).items():
-        scheduler.save_pretrained(folder / name)
-    oracle.write_index(folder, "UnCLIPPipeline", {*PARTS})
+    write_karlo(folder, "fp32")
     yield folder
     shutil.rmtree(folder)
 

@@ -1,0 +1,241 @@
+"""A model of the published size beside diffusers, stage by stage: `python benchmarks/stages.py karlo` or `kandinsky`.
+
+Both sides read the same folder, with random weights, which cost the same; it is written where `--folder` says if it is
+not there (Karlo 6.9 GB, Kandinsky 2.6 GB in bf16, in the platform's cache folder by default). Each side of a stage is a
+process of its own (see `sides.py`), and they run in turns: `--rounds N` rounds (3) after one that does not count, of as
+many steps each as `--steps prior=5,upsampler=2` says. Work is counted on diffusers' network for both sides; the peak of
+the machine, a matrix product and a convolution, is measured before and after each stage. Memory is the most that a
+process held while it ran the stage, of a GPU if it ran there.
+
+--dtype bf16|fp32|fp16   the type in which networks compute (bf16)
+--device cuda            with as many steps a round as the model's run has
+--batch N                pictures at once (1)
+--only prior,decoder     these stages only
+--whole [N]              also N whole pictures (1) a side, each in a new process, in turns: `dalle generate` with
+                         `--memory low` beside diffusers, repaired where it does not run. Minutes each on a CPU
+--warm N                 also N rounds of whole pictures, `--batch` at once, in two processes that stay open
+--json FILE              keep the figures, which `report.py` makes a page of
+
+On two cores Karlo takes about 8 minutes in bf16 and 12 in fp32, Kandinsky 4 and 6.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import measuring
+import torch
+from platformdirs import user_cache_path
+from random_folders import find_or_write
+from sides import PROMPT, SIDES, STAGES, WHOLE
+
+from dallecli.weights.folder import Folder
+from dallecli.weights.registry import find
+
+ROOT = Path(__file__).parents[1]
+STEPS = {"text": 10, "prior": 4, "decoder": 3, "upsampler": 1, "autoencoder": 1}
+"""Steps a round on a CPU, where those of the last two take half a minute."""
+
+
+class Side:
+    """A process of `sides.py` that is ready to run steps. Raises RuntimeError where it ends before its time."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+        self.tflop: float | None = self._answer()["tflop"]
+
+    def run(self, steps: int) -> dict[str, float]:
+        """The seconds of the first step and of each other: {"first": …, "step": …}."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def end(self) -> int:
+        """Let it end; the most bytes that it held."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        return int(self._answer()["memory"])
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if line == "":
+            raise RuntimeError(f"a side ended with {self._process.wait()} before its time: {self._process.args!r}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+
+@contextmanager
+def both(command: Mapping[str, list[str]]) -> Iterator[dict[str, Side]]:
+    """Both sides of a stage, opened one after the other; none is left behind."""
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with ExitStack() as stack:
+        sides = {}
+        for name, words in command.items():
+            process = stack.enter_context(subprocess.Popen(words, env=environment(), **pipes))
+            stack.callback(process.kill)
+            sides[name] = Side(process)
+        yield sides
+
+
+def environment() -> dict[str, str]:
+    """As it is, with this checkout first, nothing asked of the network, and libraries that keep quiet."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    quiet = {f"{library}_VERBOSITY": "error" for library in ("DIFFUSERS", "TRANSFORMERS")}
+    return {**os.environ, **quiet, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
+
+def contest(options: argparse.Namespace, stage: str, steps: int, rounds: int) -> dict[str, Any]:
+    """The figures of one stage: seconds of every round by side, the work of a step, and the machine's peak."""
+    dtype = measuring.DTYPES[options.dtype]
+    before = measuring.peaks(dtype, options.device)
+    taken: dict[str, dict[str, Any]] = {side: {"first": [], "step": []} for side in SIDES}
+    with both({side: command(options, side, stage) for side in SIDES}) as sides:
+        for side in SIDES:
+            sides[side].run(1)
+        for round_ in range(rounds):
+            for name in list(SIDES)[:: 1 if round_ % 2 == 0 else -1]:
+                for kind, seconds in sides[name].run(steps).items():
+                    taken[name][kind].append(seconds)
+        tflop = sides["diffusers"].tflop
+        for name in SIDES:
+            taken[name]["memory"] = sides[name].end()
+    after = measuring.peaks(dtype, options.device)
+    peaks = {kind: max(before[kind], after[kind]) for kind in before}
+    return {"tflop": tflop, "steps": steps, "peaks": peaks, **taken}
+
+
+def command(options: argparse.Namespace, side: str, stage: str, *more: str) -> list[str]:
+    """The process of a side."""
+    place = [options.model, stage, str(options.folder), "--device", str(options.device)]
+    words = [sys.executable, str(Path(__file__).with_name("sides.py")), side, *place]
+    return [*words, "--dtype", options.dtype, "--batch", str(options.batch), *more]
+
+
+def whole(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+    """Whole pictures, each in a process that starts, reads the folder and ends: seconds and bytes of each."""
+    with tempfile.TemporaryDirectory() as folder:
+        ours = [sys.executable, "-m", "dallecli", "generate", PROMPT, "--model", str(options.folder), "--quiet"]
+        ours += ["--device", str(options.device), "--dtype", options.dtype, "--seed", "1", "--prior-candidates", "1"]
+        ours += ["--memory", "low", "--force", "-o", f"{folder}/ours.png"]
+        commands = {"ours": ours, "diffusers": command(options, "diffusers", WHOLE, "--batch", "1", "--once")}
+        taken: dict[str, list[dict[str, float]]] = {side: [] for side in commands}
+        for round_ in range(options.whole):
+            for side in list(commands)[:: 1 if round_ % 2 == 0 else -1]:
+                run = measuring.run(commands[side], **environment())
+                taken[side].append({"seconds": run.seconds, "memory": run.megabytes * 1024**2})
+                print(f"{side}: a whole picture in {run.seconds:.1f} s, {run.megabytes:.0f} MB", flush=True)
+    return taken
+
+
+def medians(figures: Mapping[str, Any], side: str) -> tuple[float, float]:
+    """The median seconds of the first step and of another."""
+    return statistics.median(figures[side]["first"]), statistics.median(figures[side]["step"])
+
+
+def seconds_in_a_run(figures: Mapping[str, Any], side: str) -> float:
+    """What a stage takes of a run with all its steps."""
+    first, step = medians(figures, side)
+    return first + (int(figures["calls"]) - 1) * step
+
+
+def print_row(stage: str, figures: Mapping[str, Any]) -> None:
+    """One stage, as it is measured."""
+    peak = max(figures["peaks"].values())
+    cells = [stage, f"{figures['tflop']:.3f}"]
+    for side in SIDES:
+        _, step = medians(figures, side)
+        speed = figures["tflop"] / step
+        cells += [f"{step:.3f} s", f"{speed:.3f} ({speed / peak:.0%})", f"{figures[side]['memory'] / 1e9:.2f} GB"]
+    ratio = measuring.ratio({side: figures[side]["step"] for side in SIDES}, "diffusers", "ours")
+    print(f"| {' | '.join(cells)} | {ratio:.2f} |", flush=True)
+
+
+def calls(model: str, stage: str) -> int:
+    """How many steps a stage has in the model's own run."""
+    stages = find(model).stages
+    return stages[stage].steps if stage in stages else 1
+
+
+def read_options() -> argparse.Namespace:
+    """The command line, with the folder found and the steps of each stage settled."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=STAGES)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--dtype", choices=measuring.DTYPES, default="bf16")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", default="")
+    parser.add_argument("--only")
+    parser.add_argument("--whole", type=int, nargs="?", const=1, default=0)
+    parser.add_argument("--warm", type=int, default=0)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    if options.model != "karlo" and (options.whole or options.warm):
+        parser.error("only Karlo's folder is whole")
+    stages = STAGES[options.model]
+    options.only = stages if options.only is None else tuple(filter(None, options.only.split(",")))
+    asked = dict(pair.split("=") for pair in options.steps.split(",") if pair)
+    for stage in (*options.only, *asked):
+        if stage not in stages:
+            parser.error(f"{options.model} has the stages {', '.join(stages)}, not {stage}")
+    on_cpu = options.device.type == "cpu"
+    options.steps = {stage: STEPS[stage] if on_cpu else max(10, calls(options.model, stage)) for stage in stages}
+    for stage in asked:
+        options.steps[stage] = int(asked[stage])
+    for stage in set(stages) & set(find(options.model).stages):
+        options.steps[stage] = min(options.steps[stage], calls(options.model, stage))
+    if options.folder is None:
+        options.folder = user_cache_path("dalle-benchmarks", ensure_exists=True) / f"{options.model}-bf16"
+    options.folder = find_or_write(options.model, options.folder.resolve(), "bf16")
+    return options
+
+
+def main() -> None:
+    """Measure and print."""
+    options = read_options()
+    found: dict[str, Any] = {
+        "table": "stages",
+        "machine": measuring.machine(options.device),
+        "command": measuring.command_line("folder", "json"),
+        "model": options.model,
+        "dtype": options.dtype,
+        "batch": options.batch,
+        "rounds": options.rounds,
+        "stages": {},
+    }
+    if options.only:
+        print("| stage | TFLOP | ours | TFLOP/s (of the peak) | memory | diffusers | TFLOP/s | memory | times |")
+        print("| --- |" + " --- |" * 8, flush=True)
+    for stage in options.only:
+        figures = contest(options, stage, options.steps[stage], options.rounds)
+        found["stages"][stage] = {**figures, "calls": calls(options.model, stage)}
+        print_row(stage, figures)
+    if set(options.only) == set(STAGES[options.model]):
+        sums = {side: sum(seconds_in_a_run(figures, side) for figures in found["stages"].values()) for side in SIDES}
+        run = " + ".join(str(calls(options.model, stage)) for stage in options.only)
+        print(f"\nprojected, {run} steps: ours {sums['ours']:.1f} s, diffusers {sums['diffusers']:.1f} s")
+    if options.whole or options.warm:
+        Folder(options.folder).digest()  # remembered from here on, as of every model that was ever painted with
+    if options.whole:
+        found["whole"] = whole(options)
+    if options.warm:
+        found["warm"] = contest(options, WHOLE, 1, options.warm)
+        cells = (f"{side} {medians(found['warm'], side)[1] / options.batch:.2f}" for side in SIDES)
+        print(f"\nwarm, {options.batch} at once, seconds a picture: {', '.join(cells)}")
+    batch = "" if options.batch == 1 else f" x {options.batch}"
+    measuring.write(options.json, f"{options.model} {options.dtype}{batch}", found)
+
+
+if __name__ == "__main__":
+    main()
