@@ -1,11 +1,11 @@
 """One side of a comparison, in a process of its own: a stage of a model, run when it is told to, ours or diffusers'.
 
-    python benchmarks/sides.py SIDE MODEL STAGE FOLDER --device cpu --dtype bf16 --batch 1 [--memory auto] [--once]
+    python benchmarks/sides.py SIDE MODEL STAGE FOLDER --device cpu --dtype bf16 --batch 1 [--memory auto]
 
-It says {"tflop": …} when the networks are there (null where the other side counts), then reads numbers of steps from
-its input, a line each, and answers each with {"first": seconds, "step": seconds}: what the first step took with all
-that a run needs once, and what each of the others took. At the end of its input it says how much memory it held at
-most. `--once` runs one step and ends. `stages.py` is who talks to it.
+It says {"ready": true} when the folder is open, then reads numbers of steps from its input, a line each, and answers
+each with {"first": seconds, "step": seconds}: what the first step took with all that a run needs once, and what each of
+the others took. At the end of its input it says how much memory it held at
+most. `stages.py` is who talks to it.
 
 Ours runs as the pipeline runs it, through its own sampler, watched from outside; of diffusers only the network is
 called, as its pipeline calls it: what its pipeline does beside that is left out, which is in its favour.
@@ -16,15 +16,15 @@ import functools
 import json
 import os
 import sys
-import types
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import measuring
 import torch
+from peer import NETWORKS, open_unclip
 from torch import Tensor
 
 from dallecli.diffusion.guidance import OFF
@@ -48,8 +48,6 @@ WHOLE = "whole"
 
 SPACE = "random"
 Go = Callable[[int], "Times"]
-Step = Callable[[], object]
-Make = Callable[..., Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,134 +184,19 @@ def _ours_of_kandinsky(case: Case, parts: Parts) -> Go:
 
 
 # ----------------------------------------------------------------------------------------------------------------------
-# diffusers.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Network:
-    """One network of diffusers' or transformers': its class, its place in the folder, and one step of its stage.
-
-    `prepare` takes the network, how many pictures, and who makes random numbers and ones of a shape.
-    """
-
-    library: Literal["diffusers", "transformers"]
-    kind: str
-    place: str
-    prepare: Callable[[Any, int, Make, Make], Step]
-
-    def open(self, case: Case) -> Any:
-        """The network with its weights."""
-        kind: Any = getattr(_library(self.library), self.kind)
-        return kind.from_pretrained(case.folder / self.place, dtype=case.dtype).to(case.device).eval()
-
-    def tflop(self, case: Case) -> float:
-        """The work of a step as torch counts it, found on the meta device, where attention is counted as well."""
-        config = json.loads((case.folder / self.place / "config.json").read_text(encoding="utf-8"))
-        library = _library(self.library)
-        kind: Any = getattr(library, self.kind)
-        with torch.device("meta"), torch.no_grad():
-            net = kind.from_config(config) if self.library == "diffusers" else kind(kind.config_class(**config))
-            return measuring.flops_of(self.prepare(net.eval(), case.batch, torch.empty, torch.ones)) / 1e12
-
-
-def _text(net: Any, count: int, some: Make, ones: Make) -> Step:
-    """The sentence and the empty one, one after the other, as its pipeline reads them; once for all pictures."""
-    ids = ones(1, 77, dtype=torch.long)
-    return lambda: (net(ids), net(ids))
-
-
-def _prior(net: Any, count: int, some: Make, ones: Make) -> Step:
-    b, width, t = 2 * count, net.config.embedding_dim, ones((), dtype=torch.long)
-    x, text, states = some(b, width), some(b, width), some(b, 77, width)
-    mask = ones(b, 77, dtype=torch.bool)
-    return lambda: net(x, t, proj_embedding=text, encoder_hidden_states=states, attention_mask=mask)
-
-
-def _decoder(net: Any, count: int, some: Make, ones: Make) -> Step:
-    b, side, t = 2 * count, net.config.sample_size, ones((), dtype=torch.long)
-    x, context = some(b, 3, side, side), some(b, 81, net.config.cross_attention_dim)
-    time, mask = some(b, 4 * net.config.block_out_channels[0]), ones(b, 81, dtype=torch.bool)
-    return lambda: net(x, t, context, class_labels=time, attention_mask=mask)
-
-
-def _upsampler(net: Any, count: int, some: Make, ones: Make) -> Step:
-    side, t = net.config.sample_size, ones((), dtype=torch.long)
-    x = some(count, 6, side, side)
-    return lambda: net(x, t)
-
-
-def _latents(net: Any, count: int, some: Make, ones: Make) -> Step:
-    b, side, t = 2 * count, net.config.sample_size, ones((), dtype=torch.long)
-    x, seen = some(b, 4, side, side), {"image_embeds": some(b, net.config.encoder_hid_dim)}
-    return lambda: net(x, t, None, added_cond_kwargs=seen)
-
-
-def _to_pixels(net: Any, count: int, some: Make, ones: Make) -> Step:
-    latents = some(count, 4, 64, 64)  # of 512 pixels
-    return lambda: net.decode(latents, force_not_quantize=True)
-
-
-KANDINSKY = "kandinsky-2-2-decoder"
-NETWORKS: dict[tuple[str, str], Network] = {
-    ("karlo", "text"): Network(
-        library="transformers", kind="CLIPTextModelWithProjection", place="text_encoder", prepare=_text
-    ),
-    ("karlo", "prior"): Network(library="diffusers", kind="PriorTransformer", place="prior", prepare=_prior),
-    ("karlo", "decoder"): Network(library="diffusers", kind="UNet2DConditionModel", place="decoder", prepare=_decoder),
-    ("karlo", "upsampler"): Network(
-        library="diffusers", kind="UNet2DModel", place="super_res_first", prepare=_upsampler
-    ),
-    ("kandinsky", "decoder"): Network(
-        library="diffusers", kind="UNet2DConditionModel", place=f"{KANDINSKY}/unet", prepare=_latents
-    ),
-    ("kandinsky", "autoencoder"): Network(
-        library="diffusers", kind="VQModel", place=f"{KANDINSKY}/movq", prepare=_to_pixels
-    ),
-}
+# diffusers'.
 
 
 def theirs(case: Case) -> Go:
     """A stage, or all, of diffusers'."""
     if case.stage == WHOLE:
-        pipeline = open_unclip(case.folder, case.dtype).to(case.device)
+        pipeline = open_unclip(case.folder, case.device, case.dtype)
         return called(lambda: pipeline(PROMPT, num_images_per_prompt=case.batch))
     network = NETWORKS[case.model, case.stage]
-    net = network.open(case)
+    net = network.open(case.folder, case.device, case.dtype)
     some = functools.partial(torch.randn, device=case.device, dtype=case.dtype)
     ones = functools.partial(torch.ones, device=case.device)
     return called(torch.no_grad()(network.prepare(net, case.batch, some, ones)))
-
-
-def open_unclip(folder: Path, dtype: torch.dtype) -> Any:
-    """diffusers' UnCLIPPipeline on a folder as it is published, with the two repairs that it needs to run at all."""
-    import diffusers
-    from diffusers.pipelines.deprecated import unclip
-    from diffusers.pipelines.deprecated.unclip import pipeline_unclip
-
-    pipelines: Any = diffusers.pipelines
-    pipelines.unclip = unclip  # where published folders look for it
-    functional = torch.nn.functional
-
-    @functools.wraps(functional.interpolate)  # its parameters are looked at
-    def in_single(x: Tensor, *args: Any, **options: Any) -> Tensor:
-        return functional.interpolate(x.float(), *args, **options).to(x.dtype)
-
-    repaired: Any = pipeline_unclip
-    repaired.F = types.SimpleNamespace(**{**vars(functional), "interpolate": in_single})  # no bicubic in bf16
-    opened: Any = diffusers.UnCLIPPipeline
-    pipeline = opened.from_pretrained(str(folder), dtype=dtype)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def _library(name: str) -> Any:
-    if name == "diffusers":
-        import diffusers
-
-        return diffusers
-    import transformers
-
-    return transformers
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -332,7 +215,6 @@ def main() -> None:
     parser.add_argument("--dtype", choices=measuring.DTYPES, default="bf16")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--memory", default="auto")
-    parser.add_argument("--once", action="store_true")
     options = parser.parse_args()
     case = Case(
         model=options.model,
@@ -346,11 +228,7 @@ def main() -> None:
     with os.fdopen(os.dup(1), "w") as answers:  # libraries may print
         os.dup2(2, 1)
         go = SIDES[options.side](case)
-        if options.once:
-            go(1)
-            return
-        network = NETWORKS.get((case.model, case.stage)) if options.side == "diffusers" else None
-        print(json.dumps({"tflop": network.tflop(case) if network is not None else None}), file=answers, flush=True)
+        print(json.dumps({"ready": True}), file=answers, flush=True)
         for line in sys.stdin:
             times = go(int(line))
             print(json.dumps({"first": times.first, "step": times.step}), file=answers, flush=True)

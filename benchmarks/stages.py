@@ -33,6 +33,7 @@ from typing import Any
 
 import measuring
 import torch
+from peer import NETWORKS
 from platformdirs import user_cache_path
 from random_folders import find_or_write
 from sides import PROMPT, SIDES, STAGES, WHOLE
@@ -50,7 +51,7 @@ class Side:
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
-        self.tflop: float | None = self._answer()["tflop"]
+        self._answer()
 
     def run(self, steps: int) -> dict[str, float]:
         """The seconds of the first step and of each other: {"first": …, "step": …}."""
@@ -95,7 +96,7 @@ def environment() -> dict[str, str]:
 
 
 def contest(options: argparse.Namespace, stage: str, steps: int, rounds: int) -> dict[str, Any]:
-    """The figures of one stage: seconds of every round by side, the work of a step, and the machine's peak."""
+    """The figures of one stage: seconds of every round and memory by side, and the machine's peak."""
     dtype = measuring.DTYPES[options.dtype]
     before = measuring.peaks(dtype, options.device)
     taken: dict[str, dict[str, Any]] = {side: {"first": [], "step": []} for side in SIDES}
@@ -106,19 +107,18 @@ def contest(options: argparse.Namespace, stage: str, steps: int, rounds: int) ->
             for name in list(SIDES)[:: 1 if round_ % 2 == 0 else -1]:
                 for kind, seconds in sides[name].run(steps).items():
                     taken[name][kind].append(seconds)
-        tflop = sides["diffusers"].tflop
         for name in SIDES:
             taken[name]["memory"] = sides[name].end()
     after = measuring.peaks(dtype, options.device)
     peaks = {kind: max(before[kind], after[kind]) for kind in before}
-    return {"tflop": tflop, "steps": steps, "peaks": peaks, **taken}
+    return {"steps": steps, "peaks": peaks, **taken}
 
 
-def command(options: argparse.Namespace, side: str, stage: str, *more: str) -> list[str]:
+def command(options: argparse.Namespace, side: str, stage: str) -> list[str]:
     """The process of a side."""
     place = [options.model, stage, str(options.folder), "--device", str(options.device)]
     words = [sys.executable, str(Path(__file__).with_name("sides.py")), side, *place]
-    return [*words, "--dtype", options.dtype, "--batch", str(options.batch), *more]
+    return [*words, "--dtype", options.dtype, "--batch", str(options.batch)]
 
 
 def whole(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
@@ -127,7 +127,9 @@ def whole(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
         ours = [sys.executable, "-m", "dallecli", "generate", PROMPT, "--model", str(options.folder), "--quiet"]
         ours += ["--device", str(options.device), "--dtype", options.dtype, "--seed", "1", "--prior-candidates", "1"]
         ours += ["--memory", "low", "--force", "-o", f"{folder}/ours.png"]
-        commands = {"ours": ours, "diffusers": command(options, "diffusers", WHOLE, "--batch", "1", "--once")}
+        theirs = [sys.executable, str(Path(__file__).with_name("peer.py")), str(options.folder), PROMPT]
+        theirs += [f"{folder}/theirs.png", "--device", str(options.device), "--dtype", options.dtype]
+        commands = {"ours": ours, "diffusers": theirs}
         taken: dict[str, list[dict[str, float]]] = {side: [] for side in commands}
         for round_ in range(options.whole):
             for side in list(commands)[:: 1 if round_ % 2 == 0 else -1]:
@@ -219,7 +221,9 @@ def main() -> None:
         print("| --- |" + " --- |" * 8, flush=True)
     for stage in options.only:
         figures = contest(options, stage, options.steps[stage], options.rounds)
-        found["stages"][stage] = {**figures, "calls": calls(options.model, stage)}
+        figures["tflop"] = NETWORKS[options.model, stage].tflop(options.folder, options.batch)
+        figures["calls"] = calls(options.model, stage)
+        found["stages"][stage] = figures
         print_row(stage, figures)
     if set(options.only) == set(STAGES[options.model]):
         sums = {side: sum(seconds_in_a_run(figures, side) for figures in found["stages"].values()) for side in SIDES}
