@@ -27,6 +27,13 @@ class Run:
     megabytes: float
 
 
+def environment() -> dict[str, str]:
+    """That of processes to measure: this checkout first, nothing asked of the network, and libraries that are quiet."""
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    quiet = {f"{library}_VERBOSITY": "error" for library in ("DIFFUSERS", "TRANSFORMERS")}
+    return {**os.environ, **quiet, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
+
 _LAUNCHER = """
 import os, sys, time
 began = time.perf_counter()
@@ -38,10 +45,10 @@ print(time.perf_counter() - began, usage.ru_maxrss, os.waitstatus_to_exitcode(st
 """A process inherits the largest size of the one that starts it, so a small one does."""
 
 
-def run(command: Sequence[str], **changes: str) -> Run:
+def run(command: Sequence[str]) -> Run:
     """Run a process to its end; the command begins with a path. Raises RuntimeError if it fails."""
     launch = [sys.executable, "-S", "-c", _LAUNCHER, *command]
-    done = subprocess.run(launch, env={**os.environ, **changes}, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(launch, env=environment(), stdout=subprocess.PIPE, text=True, check=True)
     seconds, most, code = done.stdout.split()
     if int(code) != 0:
         raise RuntimeError(f"{' '.join(command)} ended with {code}")
@@ -74,6 +81,18 @@ def alternate(cases: Mapping[str, Callable[[], object]], rounds: int) -> dict[st
             seconds = seconds_of(cases[name])
             if round_ >= 0:
                 taken[name].append(seconds)
+    return taken
+
+
+def alternate_processes(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, list[Run]]:
+    """Run every process once a round, each round in the opposite order of the last. All rounds count.
+
+    Raises RuntimeError if one fails.
+    """
+    taken: dict[str, list[Run]] = {name: [] for name in commands}
+    for round_ in range(rounds):
+        for name in list(commands)[:: 1 if round_ % 2 == 0 else -1]:
+            taken[name].append(run(commands[name]))
     return taken
 
 

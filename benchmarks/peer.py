@@ -110,9 +110,13 @@ NETWORKS: dict[tuple[str, str], Network] = {
 def open_unclip(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
     """diffusers' UnCLIPPipeline on a folder as it is published, with the two repairs that it needs to run at all."""
     import diffusers
+    import transformers
     from diffusers.pipelines.deprecated import unclip
     from diffusers.pipelines.deprecated.unclip import pipeline_unclip
 
+    for library in (diffusers, transformers):
+        bars: Any = library.utils.logging
+        bars.disable_progress_bar()
     pipelines: Any = diffusers.pipelines
     pipelines.unclip = unclip  # where published folders look for it
     functional = torch.nn.functional

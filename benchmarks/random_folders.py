@@ -112,7 +112,11 @@ def write_kandinsky(folder: Path, dtype: str) -> None:
         write_json(place / "model_index.json", {"_class_name": pipeline, **kinds})
 
 
-WRITERS: dict[str, Callable[[Path, str], None]] = {"karlo": write_karlo, "kandinsky": write_kandinsky}
+WRITERS: dict[str, Callable[[Path, str], None]] = {
+    "karlo": write_karlo,
+    "karlo-decoder": lambda folder, dtype: write_karlo(folder, dtype, ("decoder",)),
+    "kandinsky": write_kandinsky,
+}
 
 
 def write_part(folder: Path, name: str, dtype: str | None) -> None:

@@ -2,7 +2,8 @@
 
 Each row changes one dial of the model's defaults. Pictures of pairs that no training scene shows, and of things in a
 style, are judged at 64 px by the judge of `dalle train starter --stage judge`; the seconds are those of a whole picture
-in a warm process, the median of three. `-n` sets the pictures of each kind (48), `--rows 0,3,5` runs some rows only.
+in a warm process, the median of three. `-n` sets the pictures of each kind (48), `--rows 0,3,5` runs some rows only,
+`--json FILE` keeps the figures. The judge is in the state of `dalle train starter` (`--state`).
 """
 
 import argparse
@@ -10,7 +11,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
+import measuring
 import torch
 from platformdirs import user_cache_path
 
@@ -41,14 +44,14 @@ ROWS: tuple[tuple[str, Generate], ...] = (
 )
 
 
-def seconds(engine: LocalEngine, ask: Generate) -> float:
-    """How long a picture takes at full size when everything is loaded: the median of three."""
+def seconds(engine: LocalEngine, ask: Generate) -> list[float]:
+    """How long a picture takes at full size when everything is loaded, three times."""
     taken = []
     for _ in range(4):
         began = time.perf_counter()
         list(engine.paint(engine.resolve(ask), lambda _: None))
         taken.append(time.perf_counter() - began)
-    return median(taken[1:])
+    return taken[1:]
 
 
 def main() -> None:
@@ -58,16 +61,27 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=48)
     parser.add_argument("--rows", default=",".join(str(k) for k in range(len(ROWS))))
     parser.add_argument("--state", type=Path, default=user_cache_path("dalle-train"))
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    found: dict[str, Any] = {
+        "table": "samplers",
+        "machine": measuring.machine(torch.device("cpu")),
+        "command": measuring.command_line("json", "state"),
+        "pictures": options.n,
+        "rows": {},
+    }
     workshop = Workshop(load_preset("cpu"), options.state / "cpu", torch.device("cpu"))
     engine = LocalEngine()
     print("| | both of a pair | the style | its thing | seconds |\n| --- | --- | --- | --- | --- |", flush=True)
     for name, ask in (ROWS[int(k)] for k in options.rows.split(",")):
         ask = replace(ask, model=options.model)
-        found = evaluate(workshop, ask, count=options.n, kinds=KINDS, references=False)
-        shares = (found["pair_all_objects"], found["style_style"], found["style_objects"])
-        cells = " | ".join(f"{share:.1%}" for share in shares)
-        print(f"| `{name}` | {cells} | {seconds(engine, ask):.2f} |", flush=True)
+        judged = evaluate(workshop, ask, count=options.n, kinds=KINDS, references=False)
+        shares = {part: judged[part] for part in ("pair_all_objects", "style_style", "style_objects")}
+        taken = seconds(engine, ask)
+        found["rows"][name] = {**shares, "seconds": taken}
+        cells = " | ".join(f"{share:.1%}" for share in shares.values())
+        print(f"| `{name}` | {cells} | {median(taken):.2f} |", flush=True)
+    measuring.write(options.json, "samplers", found)
 
 
 if __name__ == "__main__":

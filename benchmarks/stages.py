@@ -21,7 +21,6 @@ On two cores Karlo takes about 8 minutes in bf16 and 12 in fp32, Kandinsky 4 and
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -41,7 +40,6 @@ from sides import PROMPT, SIDES, STAGES, WHOLE
 from dallecli.weights.folder import Folder
 from dallecli.weights.registry import find
 
-ROOT = Path(__file__).parents[1]
 STEPS = {"text": 10, "prior": 4, "decoder": 3, "upsampler": 1, "autoencoder": 1}
 """Steps a round on a CPU, where those of the last two take half a minute."""
 
@@ -82,17 +80,10 @@ def both(command: Mapping[str, list[str]]) -> Iterator[dict[str, Side]]:
     with ExitStack() as stack:
         sides = {}
         for name, words in command.items():
-            process = stack.enter_context(subprocess.Popen(words, env=environment(), **pipes))
+            process = stack.enter_context(subprocess.Popen(words, env=measuring.environment(), **pipes))
             stack.callback(process.kill)
             sides[name] = Side(process)
         yield sides
-
-
-def environment() -> dict[str, str]:
-    """As it is, with this checkout first, nothing asked of the network, and libraries that keep quiet."""
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    quiet = {f"{library}_VERBOSITY": "error" for library in ("DIFFUSERS", "TRANSFORMERS")}
-    return {**os.environ, **quiet, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 
 def contest(options: argparse.Namespace, stage: str, steps: int, rounds: int) -> dict[str, Any]:
@@ -129,14 +120,11 @@ def whole(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
         ours += ["--memory", "low", "--force", "-o", f"{folder}/ours.png"]
         theirs = [sys.executable, str(Path(__file__).with_name("peer.py")), str(options.folder), PROMPT]
         theirs += [f"{folder}/theirs.png", "--device", str(options.device), "--dtype", options.dtype]
-        commands = {"ours": ours, "diffusers": theirs}
-        taken: dict[str, list[dict[str, float]]] = {side: [] for side in commands}
-        for round_ in range(options.whole):
-            for side in list(commands)[:: 1 if round_ % 2 == 0 else -1]:
-                run = measuring.run(commands[side], **environment())
-                taken[side].append({"seconds": run.seconds, "memory": run.megabytes * 1024**2})
-                print(f"{side}: a whole picture in {run.seconds:.1f} s, {run.megabytes:.0f} MB", flush=True)
-    return taken
+        taken = measuring.alternate_processes({"ours": ours, "diffusers": theirs}, options.whole)
+    return {
+        side: [{"seconds": run.seconds, "memory": run.megabytes * 1024**2} for run in runs]
+        for side, runs in taken.items()
+    }
 
 
 def medians(figures: Mapping[str, Any], side: str) -> tuple[float, float]:
@@ -168,6 +156,11 @@ def calls(model: str, stage: str) -> int:
     return stages[stage].steps if stage in stages else 1
 
 
+def default_folder(model: str) -> Path:
+    """Where a model with random weights lies unless `--folder` says otherwise."""
+    return user_cache_path("dalle-benchmarks") / f"{model}-bf16"
+
+
 def read_options() -> argparse.Namespace:
     """The command line, with the folder found and the steps of each stage settled."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -197,9 +190,8 @@ def read_options() -> argparse.Namespace:
         options.steps[stage] = int(asked[stage])
     for stage in set(stages) & set(find(options.model).stages):
         options.steps[stage] = min(options.steps[stage], calls(options.model, stage))
-    if options.folder is None:
-        options.folder = user_cache_path("dalle-benchmarks", ensure_exists=True) / f"{options.model}-bf16"
-    options.folder = find_or_write(options.model, options.folder.resolve(), "bf16")
+    folder = options.folder if options.folder is not None else default_folder(options.model)
+    options.folder = find_or_write(options.model, folder.resolve(), "bf16")
     return options
 
 
@@ -233,6 +225,10 @@ def main() -> None:
         Folder(options.folder).digest()  # remembered from here on, as of every model that was ever painted with
     if options.whole:
         found["whole"] = whole(options)
+        print("\n| a whole picture | seconds | memory |\n| --- | --- | --- |")
+        for side, runs in found["whole"].items():
+            seconds, memory = (statistics.median(run[what] for run in runs) for what in ("seconds", "memory"))
+            print(f"| {side} | {seconds:.1f} | {memory / 1e9:.2f} GB |", flush=True)
     if options.warm:
         found["warm"] = contest(options, WHOLE, 1, options.warm)
         cells = (f"{side} {medians(found['warm'], side)[1] / options.batch:.2f}" for side in SIDES)

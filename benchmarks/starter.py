@@ -1,123 +1,154 @@
 """The starter beside diffusers on the same folder: `python benchmarks/starter.py`.
 
 They are compared up to 64 px, where diffusers' chain ends. Cold is a process from its start to the PNG; warm is one
-more picture of a process that has everything loaded. Both sides take the same steps and guidance, one prior candidate,
-float32, and as many threads. `--rounds N` sets how often each is measured (5), `--json FILE` keeps the figures.
+more call of a process that has everything loaded, for one picture or for several. Both sides take the same steps and
+guidance, one prior candidate, the same number type, and as many threads; "as it is" is ours as it comes, with 256 px,
+two candidates and the type that suits the machine. `--rounds N` sets how often each is measured (5), `--dtype` the type
+of both sides (fp32), `--device cuda` where they paint, and `--json FILE` keeps the figures.
 """
 
 import argparse
-import os
+import json
 import statistics
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import measuring
 import torch
+from peer import open_unclip
 
 from dallecli.request import Generate
 from dallecli.studio import LocalEngine
-from dallecli.weights.registry import ModelSpec, find, locate
+from dallecli.weights.registry import find, locate
 
 PROMPT = "a teddy bear riding a skateboard"
-COLD = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from starter import peer
-peer()("{prompt}", 1)[0].save(sys.argv[2])
-"""
+SPEC = find("starter")
+FOLDER = locate(SPEC).path
 
 
-def peer() -> Callable[[str, int], list[Any]]:
-    """diffusers' UnCLIPPipeline on the starter's folder: from a prompt and a number of pictures to those pictures."""
-    import diffusers
-    from diffusers.pipelines.deprecated import unclip
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the warm table: pictures of one call, and whether it is ours as it comes or the comparison."""
 
-    setattr(diffusers.pipelines, "unclip", unclip)  # noqa: B010  #  where published folders look for it
-    spec = find("starter")
-    opened: Any = diffusers.UnCLIPPipeline
-    pipeline = opened.from_pretrained(str(locate(spec).path), torch_dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
+    pictures: int
+    compared: bool
+    size: int | None
 
-    def paint(prompt: str, count: int) -> list[Any]:
-        stages = spec.stages
-        done = pipeline(
-            prompt,
-            num_images_per_prompt=count,
-            generator=torch.Generator().manual_seed(1),
-            prior_num_inference_steps=stages["prior"].steps,
-            decoder_num_inference_steps=stages["decoder"].steps,
-            super_res_num_inference_steps=stages["upsampler"].steps,
-            prior_guidance_scale=stages["prior"].guidance,
-            decoder_guidance_scale=stages["decoder"].guidance,
-        )
-        return list(done.images)
-
-    return paint
+    @property
+    def name(self) -> str:
+        """What is painted, in words."""
+        what = "1 picture" if self.pictures == 1 else f"{self.pictures} pictures"
+        size = f"{self.size if self.size is not None else SPEC.sizes[-1]} px"
+        return f"{what}, {size}{'' if self.compared else ', as it is'}"
 
 
-def ours(spec: ModelSpec, size: int | None, count: int, candidates: int | None) -> Callable[[], object]:
-    """The same with this project's engine, opened once; None is the model's own."""
-    engine = LocalEngine()
-    ask = Generate(prompt=PROMPT, model=spec.name, seed=1, size=size, count=count, prior_candidates=candidates)
+WARM = (
+    Row(pictures=1, compared=True, size=64),
+    Row(pictures=8, compared=True, size=64),
+    Row(pictures=16, compared=True, size=64),
+    Row(pictures=1, compared=False, size=None),
+    Row(pictures=16, compared=False, size=64),
+)
+
+
+def dials() -> dict[str, Any]:
+    """The starter's own dials, as diffusers' pipeline calls them."""
+    stages = SPEC.stages
+    return {
+        "prior_num_inference_steps": stages["prior"].steps,
+        "decoder_num_inference_steps": stages["decoder"].steps,
+        "super_res_num_inference_steps": stages["upsampler"].steps,
+        "prior_guidance_scale": stages["prior"].guidance,
+        "decoder_guidance_scale": stages["decoder"].guidance,
+    }
+
+
+def ours(engine: LocalEngine, row: Row, dtype: str, device: str) -> Callable[[], object]:
+    """One call of this project's engine; each number type has one of its own, which is opened once."""
+    ask = Generate(
+        prompt=PROMPT,
+        model=SPEC.name,
+        seed=1,
+        size=row.size,
+        count=row.pictures,
+        device=device,
+        dtype=dtype if row.compared else None,
+        prior_candidates=1 if row.compared else None,
+    )
     return lambda: list(engine.paint(engine.resolve(ask), lambda _: None))
+
+
+def cold(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+    """Whole processes, in turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        dalle = [sys.executable, "-m", "dallecli"]
+        paint = [*dalle, "generate", PROMPT, "--seed", "1", "--quiet", "--force", "-o", f"{folder}/ours.png"]
+        paint += ["--device", options.device]
+        place = ["--device", options.device, "--dtype", options.dtype, "--options", json.dumps(dials())]
+        peer = str(Path(__file__).with_name("peer.py"))
+        commands = {
+            "ours, 64 px": [*paint, "--size", "64", "--prior-candidates", "1", "--dtype", options.dtype],
+            "diffusers, 64 px": [sys.executable, peer, str(FOLDER), PROMPT, f"{folder}/theirs.png", *place],
+            "ours, as it is": paint,
+            "ours, four as a grid, as it is": [*paint, "-n", "4"],
+        }
+        taken = measuring.alternate_processes(commands, options.rounds)
+    return {
+        name: [{"seconds": run.seconds, "memory": run.megabytes * 1024**2} for run in runs]
+        for name, runs in taken.items()
+    }
+
+
+def warm(options: argparse.Namespace) -> dict[str, list[float]]:
+    """Calls of open models, in turns."""
+    pipeline = open_unclip(FOLDER, torch.device(options.device), measuring.DTYPES[options.dtype])
+    engines = {True: LocalEngine(), False: LocalEngine()}  # an engine opened in two types would open itself anew
+    cases: dict[str, Callable[[], object]] = {}
+    for row in WARM:
+        cases[f"ours, {row.name}"] = ours(engines[row.compared], row, options.dtype, options.device)
+        if row.compared:
+            given = {**dials(), "num_images_per_prompt": row.pictures}
+            cases[f"diffusers, {row.name}"] = partial(pipeline, PROMPT, **given)
+    return measuring.alternate(cases, options.rounds)
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--dtype", choices=measuring.DTYPES, default="fp32")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    cpu, spec = torch.device("cpu"), find("starter")
-    here, root = str(Path(__file__).parent), str(Path(__file__).parents[1])
     found: dict[str, Any] = {
-        "machine": measuring.machine(cpu),
-        "peaks": measuring.peaks(torch.float32, cpu),
+        "table": "starter",
+        "machine": measuring.machine(torch.device(options.device)),
+        "command": measuring.command_line("json"),
+        "dtype": options.dtype,
         "rounds": options.rounds,
+        "peaks": measuring.peaks(measuring.DTYPES[options.dtype], torch.device(options.device)),
+        "cold": cold(options),
     }
-    with tempfile.TemporaryDirectory() as folder:
-        dalle = [sys.executable, "-m", "dallecli"]
-        paint = [*dalle, "generate", PROMPT, "--seed", "1", "--quiet", "--force", "-o", f"{folder}/ours.png"]
-        commands = {
-            "help": [*dalle, "--help"],
-            "ours 64 px": [*paint, "--size", "64", "--prior-candidates", "1"],
-            "diffusers 64 px": [sys.executable, "-c", COLD.format(prompt=PROMPT), here, f"{folder}/theirs.png"],
-            "ours as it is": paint,
-            "ours, four as a grid": [*paint, "-n", "4"],
-        }
-        path = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])
-        cold: dict[str, list[measuring.Run]] = {name: [] for name in commands}
-        for round_ in range(options.rounds):
-            for name in list(commands)[:: 1 if round_ % 2 == 0 else -1]:
-                cold[name].append(measuring.run(commands[name], PYTHONPATH=path, HF_HUB_OFFLINE="1"))
     print("| cold process | seconds | peak MB |\n| --- | --- | --- |")
-    for name, runs in cold.items():
-        seconds, megabytes = [one.seconds for one in runs], max(one.megabytes for one in runs)
-        found[f"cold {name}"] = {"seconds": seconds, "megabytes": megabytes}
-        print(f"| {name} | {statistics.median(seconds):.2f} | {megabytes:.0f} |", flush=True)
-    theirs = peer()
-    with torch.inference_mode():
-        taken = measuring.alternate(
-            {
-                "ours 64 px": ours(spec, 64, 1, 1),
-                "diffusers 64 px": lambda: theirs(PROMPT, 1),
-                "ours 64 px, 8 pictures": ours(spec, 64, 8, 1),
-                "diffusers 64 px, 8 pictures": lambda: theirs(PROMPT, 8),
-                "ours as it is": ours(spec, None, 1, None),
-            },
-            options.rounds,
-        )
-    print("\n| warm | seconds |\n| --- | --- |")
-    for name, warm in taken.items():
-        found[f"warm {name}"] = {"seconds": warm}
-        print(f"| {name} | {statistics.median(warm):.2f} |")
-    for suffix in ("", ", 8 pictures"):
-        times = measuring.ratio(taken, f"diffusers 64 px{suffix}", f"ours 64 px{suffix}")
-        found[f"ratio{suffix}"] = times
-        print(f"diffusers takes {times:.2f} times as long as ours{suffix}")
+    for name, runs in found["cold"].items():
+        seconds, most = statistics.median(run["seconds"] for run in runs), max(run["memory"] for run in runs)
+        print(f"| {name} | {seconds:.2f} | {most / 1024**2:.0f} |", flush=True)
+    taken = warm(options)
+    pictures = {f"{side}, {row.name}": row.pictures for row in WARM for side in ("ours", "diffusers")}
+    found["warm"] = {name: {"pictures": pictures[name], "seconds": seconds} for name, seconds in taken.items()}
+    print("\n| warm | seconds | pictures a second |\n| --- | --- | --- |")
+    for name, case in found["warm"].items():
+        seconds = statistics.median(case["seconds"])
+        print(f"| {name} | {seconds:.2f} | {case['pictures'] / seconds:.2f} |")
+    for row in WARM:
+        if row.compared:
+            times = measuring.ratio(taken, f"diffusers, {row.name}", f"ours, {row.name}")
+            print(f"diffusers takes {times:.2f} times as long as ours: {row.name}")
     measuring.write(options.json, "starter", found)
 
 
