@@ -8,7 +8,6 @@ formula for the clean sample, then clipping. Letters are those of schedule.py; `
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from dallecli.diffusion.guidance import OFF, Predict, guided
@@ -44,8 +43,7 @@ def make_denoiser(predict: Predict, schedule: Schedule, guidance: float = OFF) -
     clip_range = schedule.clip_range
 
     def denoise(x: Tensor, step: Step) -> Guess:
-        # torch.full fills on the device; torch.tensor would copy from the host and wait for it.
-        output = predict(x, torch.full((), step.t, device=x.device)).to(x.dtype)
+        output = predict(x, step).to(x.dtype)
         prediction, variance = _split(output, x.shape[1])
         if learned and variance is None:
             raise ValueError("the schedule learns its variance, but the net predicts none")

@@ -9,8 +9,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Predict = Callable[[Tensor, Tensor], Tensor]
-"""A net with its conditions bound: noisy sample [b, c, ...] and timestep [] to raw output [b, c or 2c, ...]."""
+from dallecli.diffusion.schedule import Step
+
+Predict = Callable[[Tensor, Step], Tensor]
+"""A net with its conditions bound: noisy sample [b, c, ...] and step to raw output [b, c or 2c, ...]."""
 
 OFF = 1.0
 """The guidance scale that means the conditional prediction alone."""
@@ -31,8 +33,8 @@ def guided(predict: Predict, scale: float) -> Predict:
     if scale == OFF:
         return predict
 
-    def mixed(x: Tensor, t: Tensor) -> Tensor:
-        unconditional, conditional = predict(torch.cat([x, x]), t).to(x.dtype).chunk(2)
+    def mixed(x: Tensor, step: Step) -> Tensor:
+        unconditional, conditional = predict(torch.cat([x, x]), step).to(x.dtype).chunk(2)
         channels = x.shape[1]
         u, c = unconditional[:, :channels], conditional[:, :channels]
         mean = u + scale * (c - u)

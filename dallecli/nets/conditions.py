@@ -54,7 +54,7 @@ class Context:
 
 
 class Times:
-    """The time embeddings [steps b d] of a run, after their SiLU, which all blocks of a network share."""
+    """The time embeddings [steps b d] of a run, after their SiLU. All blocks share them; b may be 1 for all samples."""
 
     def __init__(self, embeddings: Tensor) -> None:
         self._embeddings = embeddings

@@ -282,8 +282,7 @@ class TransformerUNet(nn.Module):
 
     def times(self, ts: Sequence[int], picture: Tensor) -> dict[int, Time]:
         """Return what `denoise` takes at each of a run's timesteps `ts`; `picture` is that of `forward`."""
-        steps = torch.tensor(ts, device=picture.device)
-        times = self._times(steps[:, None].expand(-1, len(picture)), picture)
+        times = self._times(torch.tensor(ts, device=picture.device)[:, None], picture)
         return {t: Time(times, step) for step, t in enumerate(ts)}
 
     def denoise(self, x: Tensor, time: Time, context: Context) -> Tensor:
@@ -301,9 +300,9 @@ class TransformerUNet(nn.Module):
             context: the states of the text [b n d].
             picture: a CLIP embedding and the features of its noise level [b class_dim].
         """
-        return self.denoise(x, Time(self._times(t.expand(1, len(x)), picture), 0), Context(context))
+        return self.denoise(x, Time(self._times(t.view(1, -1), picture), 0), Context(context))
 
     def _times(self, ts: Tensor, picture: Tensor) -> Times:
-        """The embeddings of timesteps [steps b]."""
+        """The embeddings of timesteps [steps b], or [steps 1] for all samples."""
         features = sinusoid(ts.flatten(), self.config.block_out_channels[0]).to(picture.dtype)
         return Times(F.silu(self.time_embedding(features).unflatten(0, ts.shape) + self.class_embedding(picture)))

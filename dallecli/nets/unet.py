@@ -190,13 +190,12 @@ class UNet(nn.Module):
             raise ValueError("this network does not project image embeddings")
         return Conditioning(self.encoder_hid_proj(image_embedding), self.add_embedding(image_embedding))
 
-    def times(self, ts: Sequence[int], batch: int, condition: Tensor | None = None) -> dict[int, Time]:
-        """Return what `denoise` takes at each of a run's timesteps `ts`, for `batch` samples.
+    def times(self, ts: Sequence[int], condition: Tensor | None = None) -> dict[int, Time]:
+        """Return what `denoise` takes at each of a run's timesteps `ts`.
 
         `condition` [b time_dim] is added to the time embedding (class_embed_type "identity", `condition`).
         """
-        steps = torch.tensor(ts, device=self.time_embedding.linear_1.weight.device)
-        times = self._times(steps[:, None].expand(-1, batch), condition)
+        times = self._times(torch.tensor(ts, device=self.conv_norm_out.weight.device)[:, None], condition)
         return {t: Time(times, step) for step, t in enumerate(ts)}
 
     def denoise(self, x: Tensor, time: Time, context: Context | None = None) -> Tensor:
@@ -223,12 +222,11 @@ class UNet(nn.Module):
             time_condition: [b time_dim], added to the time embedding (class_embed_type "identity", `condition`).
             mask: bool [b n], True where a context token counts; None when all do.
         """
-        time = Time(self._times(t.expand(1, len(x)), time_condition), 0)
+        time = Time(self._times(t.view(1, -1), time_condition), 0)
         return self.denoise(x, time, Context(context, mask) if context is not None else None)
 
     def _times(self, ts: Tensor, condition: Tensor | None) -> Times:
-        """The embeddings of timesteps [steps b]."""
-        weight = self.time_embedding.linear_1.weight
-        features = sinusoid(ts.flatten(), self.config.block_out_channels[0]).to(weight.dtype)
+        """The embeddings of timesteps [steps b], or [steps 1] for all samples."""
+        features = sinusoid(ts.flatten(), self.config.block_out_channels[0]).to(self.conv_norm_out.weight.dtype)
         time = self.time_embedding(features).unflatten(0, ts.shape)
         return Times(F.silu(time if condition is None else time + condition))

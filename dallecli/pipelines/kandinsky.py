@@ -14,8 +14,10 @@ from torch import Tensor
 
 from dallecli.diffusion.guidance import OFF, pair
 from dallecli.diffusion.noise import Noise
+from dallecli.diffusion.schedule import Step
 from dallecli.errors import BadFolder
 from dallecli.nets.clip import ClipTextConfig, ClipVisionConfig
+from dallecli.nets.conditions import Context
 from dallecli.nets.movq import Movq, MovqConfig
 from dallecli.nets.prior import PriorConfig
 from dallecli.nets.unet import UNet, UNetConfig
@@ -145,19 +147,19 @@ class KandinskyPipeline:
         if guidance != OFF:
             image = pair(self._away(embedding).expand(count, -1), image)
 
-        def nets(dtype: torch.dtype) -> Nets:
+        def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
             net = self._unet(which, dtype)
             condition = net.condition(image.to(dtype))
+            times, context = net.times(ts, condition.time), Context(condition.context)
             beside = None
             if known is not None:
                 keep = (~known.unknown).to(dtype).expand(count, -1, -1, -1)
                 beside = torch.cat([known.pixels.to(dtype) * keep, keep], dim=1)
                 beside = beside if guidance == OFF else pair(beside, beside)
 
-            def predict(x: Tensor, t: Tensor) -> Tensor:
+            def predict(x: Tensor, step: Step) -> Tensor:
                 seen = x.to(dtype) if beside is None else torch.cat([x.to(dtype), beside], dim=1)
-                output: Tensor = net(seen, t, condition.context, condition.time)
-                return output
+                return net.denoise(seen, times[step.t], context)
 
             return predict, None
 

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from dallecli.diffusion.guidance import OFF, pair
 from dallecli.diffusion.noise import Noise
+from dallecli.diffusion.schedule import Step
 from dallecli.errors import BadFolder, BadSetting
 from dallecli.nets.clip import ClipTextConfig, ClipVisionConfig
+from dallecli.nets.conditions import Context, Time
 from dallecli.nets.prior import PriorConfig
 from dallecli.nets.text_proj import Conditioning, TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
@@ -158,10 +160,11 @@ class KarloPipeline:
         return self._upsampler(stage, low, guidance)
 
     def _decoder(self, vector: Tensor, words: Words, guidance: float) -> Diffusion:
-        def nets(dtype: torch.dtype) -> Nets:
+        def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
             condition, mask = self._condition(vector, words, guidance, dtype)
             net = self._unet("decoder", dtype)
-            return lambda x, t: net(x.to(dtype), t, condition.context, condition.time, mask), None
+            times, context = net.times(ts, condition.time), Context(condition.context, mask)
+            return lambda x, step: net.denoise(x.to(dtype), times[step.t], context), None
 
         config = self.parts.config("decoder", UNetConfig.from_config)
         return Diffusion(
@@ -191,15 +194,19 @@ class KarloPipeline:
         part = UPSAMPLERS[stage]
         size = self.parts.config(f"{part}_first", UNetConfig.from_config).sample_size
 
-        def nets(dtype: torch.dtype) -> Nets:
+        def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
             # On the CPU, because not every device can do it, and because it is nothing there.
             low = F.interpolate(pixels.cpu(), size=[size, size], mode="bicubic", antialias=True)
             low = low.to(self.device, dtype)
 
-            def predict(which: str, x: Tensor, t: Tensor) -> Tensor:
+            times: dict[str, dict[int, Time]] = {}
+
+            def predict(which: str, x: Tensor, step: Step) -> Tensor:
                 # Asked for at every step: the first net may have to leave before the last one comes.
-                output: Tensor = self._unet(f"{part}_{which}", dtype)(torch.cat([x.to(dtype), low], dim=1), t)
-                return output
+                net = self._unet(f"{part}_{which}", dtype)
+                if which not in times:
+                    times[which] = net.times(ts)
+                return net.denoise(torch.cat([x.to(dtype), low], dim=1), times[which][step.t])
 
             return partial(predict, "first"), partial(predict, "last")
 

@@ -1,9 +1,12 @@
 """From words to image embeddings, by a diffusion prior (Ramesh et al. 2022, section 2.2), for every family with one."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from dallecli.diffusion.noise import Noise
+from dallecli.diffusion.schedule import Step
 from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.pipelines.embedding import Embedding, cosine
 from dallecli.pipelines.model import Watch
@@ -40,12 +43,14 @@ def imagine(
     def net(dtype: torch.dtype) -> PriorTransformer:
         return parts.net("prior", lambda json: PriorTransformer(PriorConfig.from_config(json)), dtype)
 
-    def nets(dtype: torch.dtype) -> Nets:
+    def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
         prior = net(dtype)
         text = prior.read(spread.embedding.to(dtype), spread.hidden.to(dtype), spread.mask)
 
-        def predict(x: Tensor, t: Tensor) -> Tensor:
+        def predict(x: Tensor, step: Step) -> Tensor:
             flat = x.to(dtype).reshape(-1, x.shape[-1])
+            # filled on the device; torch.tensor would copy from the host and wait for it
+            t = torch.full((), step.t, device=flat.device)
             return prior.answer(flat, t, text).view(x.shape)
 
         return predict, None

@@ -17,6 +17,7 @@ from torch import Tensor
 from dallecli.diffusion.guidance import OFF, pair
 from dallecli.diffusion.noise import Noise
 from dallecli.nets.clip import ClipTextConfig, CLIPTextStates, ClipVisionConfig
+from dallecli.nets.conditions import Context
 from dallecli.nets.normalizer import ImageNormalizer, NormalizerConfig
 from dallecli.nets.prior import PriorConfig
 from dallecli.nets.resnet import sinusoid
@@ -175,14 +176,14 @@ class StableUnclipPipeline:
         if guidance != OFF:
             # Without a picture there is neither an embedding nor a noise level: not even the cosine of 0, which is 1.
             picture = pair(torch.zeros_like(picture), picture)
-        context = words.spread(count, guidance)
+        states = words.spread(count, guidance)
 
-        def nets(dtype: torch.dtype) -> Nets:
+        def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
             net = self.parts.net(
                 "decoder", lambda json: TransformerUNet(TransformerUNetConfig.from_config(json)), dtype
             )
-            read, seen = context.to(dtype), picture.to(dtype)
-            return lambda x, t: net(x.to(dtype), t, read, seen), None
+            times, context = net.times(ts, picture.to(dtype)), Context(states.to(dtype))
+            return lambda x, step: net.denoise(x.to(dtype), times[step.t], context), None
 
         config = self.parts.config("vae", VaeConfig.from_config)
         cells = frame.painted // config.factor

@@ -1,6 +1,6 @@
 """One diffusion stage of a pipeline, with its conditions bound: run forwards or backwards, and watched for overflow."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,7 +25,9 @@ Nets = tuple[Predict, Predict | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diffusion:
-    """A stage: `nets` binds its nets in a floating-point type. Conditions are paired unless guidance is 1.
+    """A stage: `nets` binds its nets, in a floating-point type, for the timesteps of a run.
+
+    Conditions are paired unless guidance is 1.
 
     `shape` is that of one sample, without the batch.
     """
@@ -34,7 +36,7 @@ class Diffusion:
     shape: tuple[int, ...]
     schedule: Schedule
     guidance: float
-    nets: Callable[[torch.dtype], Nets]
+    nets: Callable[[torch.dtype, Sequence[int]], Nets]
 
     def steps(self, count: int) -> list[Step]:
         """The visits of a run. Raises BadSteps if the schedule can't be walked in so many."""
@@ -43,12 +45,12 @@ class Diffusion:
         except ValueError as problem:
             raise BadSteps(str(problem), where=self.stage) from problem
 
-    def denoiser(self, dtype: torch.dtype, healthy: Tensor) -> Denoiser:
-        """A denoiser that clears the flag in `healthy`, boolean [b], of each picture for which a net overflows."""
+    def denoiser(self, dtype: torch.dtype, steps: Sequence[Step], healthy: Tensor) -> Denoiser:
+        """A denoiser for `steps`, which clears the flag in `healthy` [b] of each picture for which a net overflows."""
 
         def checked(predict: Predict) -> Predict:
-            def run(x: Tensor, t: Tensor) -> Tensor:
-                output = predict(x, t)
+            def run(x: Tensor, step: Step) -> Tensor:
+                output = predict(x, step)
                 # A sum is finite only if all its terms are. Looked at here, because clipping would hide an infinity,
                 # and kept on the device: the only wait is at the end of the stage.
                 total = output.flatten(1).sum(dim=1, dtype=torch.float32)
@@ -57,7 +59,7 @@ class Diffusion:
 
             return run
 
-        predict, predict_last = self.nets(dtype)
+        predict, predict_last = self.nets(dtype, list(dict.fromkeys(step.t for step in steps)))
         denoise = make_denoiser(checked(predict), self.schedule, self.guidance)
         if predict_last is None:
             return denoise
@@ -94,7 +96,7 @@ def sample(
 
     def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         healthy = torch.ones(len(noise), dtype=torch.bool, device=parts.device)
-        denoise = diffusion.denoiser(dtype, healthy)
+        denoise = diffusion.denoiser(dtype, steps, healthy)
         if beginning is not None:
             x = beginning.under_noise(steps[0], noise)
         elif start is not None:
@@ -121,7 +123,7 @@ def unsample(
 
     def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         healthy = torch.ones(len(noise), dtype=torch.bool, device=parts.device)
-        denoise = diffusion.denoiser(dtype, healthy)
+        denoise = diffusion.denoiser(dtype, steps, healthy)
         progress = partial(_report, watch, INVERSION, len(steps))
         return invert(denoise, x0.to(parts.device, precise(dtype)), steps, noise, progress), healthy
 

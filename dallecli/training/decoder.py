@@ -15,7 +15,7 @@ from dallecli.diffusion.denoiser import make_denoiser
 from dallecli.diffusion.guidance import pair
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import ancestral
-from dallecli.diffusion.schedule import Schedule
+from dallecli.diffusion.schedule import Schedule, Step
 from dallecli.nets.text_proj import Conditioning, TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.training.batch import Draw, Emphasis, channels_last, choose, take
@@ -157,7 +157,8 @@ class DecoderObjective:
         twice = pair(chosen, chosen)
         condition, mask = self._condition(twice, take(self.embeddings, twice), drop, drop)
 
-        def predict(x: Tensor, t: Tensor) -> Tensor:
+        def predict(x: Tensor, step: Step) -> Tensor:
+            t = torch.full((), step.t, device=device)
             out: Tensor = self.parts.decoder(x, t, condition.context, condition.time, mask)
             return out
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from dallecli.diffusion.denoiser import make_denoiser
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import ancestral
-from dallecli.diffusion.schedule import Schedule
+from dallecli.diffusion.schedule import Schedule, Step
 from dallecli.nets.unet import UNet
 from dallecli.training.batch import Draw, Emphasis, channels_last, choose, take
 from dallecli.training.corruption import Corrupt, added_noise, bsr, paper_blur
@@ -147,7 +147,8 @@ class UpsamplerObjective:
         high = self.pictures[self.count :][:9].to(device).float() / 127.5 - 1
         low = enlarge(F.avg_pool2d(high, self.factor), high.shape[-1])
 
-        def predict(x: Tensor, t: Tensor) -> Tensor:
+        def predict(x: Tensor, step: Step) -> Tensor:
+            t = torch.full((), step.t, device=device)
             out: Tensor = self.net(torch.cat([x, low], dim=1), t)
             return out
 
