@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import shlex
-import statistics
 import subprocess
 import sys
 import time
@@ -94,11 +93,6 @@ def alternate_processes(commands: Mapping[str, Sequence[str]], rounds: int) -> d
         for name in list(commands)[:: 1 if round_ % 2 == 0 else -1]:
             taken[name].append(run(commands[name]))
     return taken
-
-
-def ratio(taken: Mapping[str, Sequence[float]], slow: str, fast: str) -> float:
-    """How many times as long `slow` takes: the median over rounds."""
-    return statistics.median(a / b for a, b in zip(taken[slow], taken[fast], strict=True))
 
 
 def peaks(dtype: torch.dtype, device: torch.device) -> dict[str, float]:

@@ -201,13 +201,13 @@ def theirs(case: Case) -> Go:
 
 # ----------------------------------------------------------------------------------------------------------------------
 
-SIDES = {"ours": ours, "diffusers": theirs}
+OPENERS = {"ours": ours, "diffusers": theirs}
 
 
 def main() -> None:
     """Open, run as told, and say how long it took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("side", choices=SIDES)
+    parser.add_argument("side", choices=OPENERS)
     parser.add_argument("model", choices=STAGES)
     parser.add_argument("stage")
     parser.add_argument("folder", type=Path)
@@ -227,7 +227,7 @@ def main() -> None:
     )
     with os.fdopen(os.dup(1), "w") as answers:  # libraries may print
         os.dup2(2, 1)
-        go = SIDES[options.side](case)
+        go = OPENERS[options.side](case)
         print(json.dumps({"ready": True}), file=answers, flush=True)
         for line in sys.stdin:
             times = go(int(line))

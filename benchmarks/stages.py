@@ -30,12 +30,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import figures
 import measuring
 import torch
+from figures import SIDES
 from peer import NETWORKS
 from platformdirs import user_cache_path
 from random_folders import find_or_write
-from sides import PROMPT, SIDES, STAGES, WHOLE
+from sides import PROMPT, STAGES, WHOLE
 
 from dallecli.weights.folder import Folder
 from dallecli.weights.registry import find
@@ -127,27 +129,14 @@ def whole(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
     }
 
 
-def medians(figures: Mapping[str, Any], side: str) -> tuple[float, float]:
-    """The median seconds of the first step and of another."""
-    return statistics.median(figures[side]["first"]), statistics.median(figures[side]["step"])
-
-
-def seconds_in_a_run(figures: Mapping[str, Any], side: str) -> float:
-    """What a stage takes of a run with all its steps."""
-    first, step = medians(figures, side)
-    return first + (int(figures["calls"]) - 1) * step
-
-
-def print_row(stage: str, figures: Mapping[str, Any]) -> None:
+def print_row(name: str, stage: Mapping[str, Any]) -> None:
     """One stage, as it is measured."""
-    peak = max(figures["peaks"].values())
-    cells = [stage, f"{figures['tflop']:.3f}"]
+    cells = [name, f"{stage['tflop']:.3f}"]
     for side in SIDES:
-        _, step = medians(figures, side)
-        speed = figures["tflop"] / step
-        cells += [f"{step:.3f} s", f"{speed:.3f} ({speed / peak:.0%})", f"{figures[side]['memory'] / 1e9:.2f} GB"]
-    ratio = measuring.ratio({side: figures[side]["step"] for side in SIDES}, "diffusers", "ours")
-    print(f"| {' | '.join(cells)} | {ratio:.2f} |", flush=True)
+        seconds, share = figures.step_seconds(stage, side), figures.share_of_peak(stage, side)
+        speed, memory = stage["tflop"] / seconds, stage[side]["memory"] / 1e9
+        cells += [f"{seconds:.3f} s", f"{speed:.3f} ({share:.0%})", f"{memory:.2f} GB"]
+    print(f"| {' | '.join(cells)} | {figures.step_ratio(stage):.2f} |", flush=True)
 
 
 def calls(model: str, stage: str) -> int:
@@ -212,13 +201,13 @@ def main() -> None:
         print("| stage | TFLOP | ours | TFLOP/s (of the peak) | memory | diffusers | TFLOP/s | memory | times |")
         print("| --- |" + " --- |" * 8, flush=True)
     for stage in options.only:
-        figures = contest(options, stage, options.steps[stage], options.rounds)
-        figures["tflop"] = NETWORKS[options.model, stage].tflop(options.folder, options.batch)
-        figures["calls"] = calls(options.model, stage)
-        found["stages"][stage] = figures
-        print_row(stage, figures)
+        taken = contest(options, stage, options.steps[stage], options.rounds)
+        taken["tflop"] = NETWORKS[options.model, stage].tflop(options.folder, options.batch)
+        taken["calls"] = calls(options.model, stage)
+        found["stages"][stage] = taken
+        print_row(stage, taken)
     if set(options.only) == set(STAGES[options.model]):
-        sums = {side: sum(seconds_in_a_run(figures, side) for figures in found["stages"].values()) for side in SIDES}
+        sums = {side: sum(figures.run_seconds(stage, side) for stage in found["stages"].values()) for side in SIDES}
         run = " + ".join(str(calls(options.model, stage)) for stage in options.only)
         print(f"\nprojected, {run} steps: ours {sums['ours']:.1f} s, diffusers {sums['diffusers']:.1f} s")
     if options.whole or options.warm:
@@ -231,7 +220,7 @@ def main() -> None:
             print(f"| {side} | {seconds:.1f} | {memory / 1e9:.2f} GB |", flush=True)
     if options.warm:
         found["warm"] = contest(options, WHOLE, 1, options.warm)
-        cells = (f"{side} {medians(found['warm'], side)[1] / options.batch:.2f}" for side in SIDES)
+        cells = (f"{side} {figures.step_seconds(found['warm'], side) / options.batch:.2f}" for side in SIDES)
         print(f"\nwarm, {options.batch} at once, seconds a picture: {', '.join(cells)}")
     batch = "" if options.batch == 1 else f" x {options.batch}"
     measuring.write(options.json, f"{options.model} {options.dtype}{batch}", found)

@@ -20,6 +20,7 @@ from typing import Any
 
 import measuring
 import torch
+from figures import ratio
 from peer import open_unclip
 
 from dallecli.request import Generate
@@ -147,7 +148,7 @@ def main() -> None:
         print(f"| {name} | {seconds:.2f} | {case['pictures'] / seconds:.2f} |")
     for row in WARM:
         if row.compared:
-            times = measuring.ratio(taken, f"diffusers, {row.name}", f"ours, {row.name}")
+            times = ratio(taken, f"diffusers, {row.name}", f"ours, {row.name}")
             print(f"diffusers takes {times:.2f} times as long as ours: {row.name}")
     measuring.write(options.json, "starter", found)
 

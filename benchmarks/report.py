@@ -1,0 +1,248 @@
+"""The page of all figures: `python benchmarks/report.py` writes docs/benchmarks.md from docs/benchmarks/*.json.
+
+Each of these files is of one machine, and is what the benchmarks write with `--json`, or all of them by `tables.py`.
+The page has nothing that is not in them; a test holds it to that.
+"""
+
+import json
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import figures
+from figures import SIDES
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE = DOCS / "benchmarks.md"
+FILES = DOCS / "benchmarks"
+INTRODUCTION = Path(__file__).with_name("introduction.md")
+"""What is above all tables."""
+
+Figures = Mapping[str, Any]
+
+NOTHING = """
+No figures have been taken yet.
+"""
+
+STAGE_NAMES = {
+    "text": "text tower",
+    "prior": "prior",
+    "decoder": "decoder",
+    "upsampler": "upsampler",
+    "autoencoder": "autoencoder, to pixels",
+}
+
+MODELS = {"karlo": "Karlo, 256 px", "kandinsky": "Kandinsky 2.2, from an embedding to 512 px"}
+
+PROCESSES = {
+    "python": "a Python that does nothing",
+    "dalle --help": "`dalle --help`",
+    "import torch": "`import torch`",
+    "ours: the engine": "our engine imported, torch included",
+    "ours: a model open": "the same, and the starter opened; networks are read when they are needed",
+    "diffusers: its pipeline": "diffusers' `UnCLIPPipeline` imported",
+    "diffusers: a model open": "the same, and the starter opened",
+}
+
+
+def page(machines: Mapping[str, Figures]) -> str:
+    """The whole page, from what was measured on each machine, by its name."""
+    sections = [section(name, machines[name]) for name in sorted(machines)]
+    return INTRODUCTION.read_text(encoding="utf-8") + ("".join(sections) if sections else NOTHING)
+
+
+def section(name: str, tables: Figures) -> str:
+    """All tables of one machine."""
+    order = [key for kind in TABLES for key in sorted(tables) if tables[key]["table"] == kind]
+    texts = [f"{TABLES[tables[key]['table']](tables[key])}\n{origin(tables[key])}\n" for key in order]
+    return f"\n## {name}\n" + "".join(texts) + out_of_the_box(tables)
+
+
+def origin(table: Figures) -> str:
+    """Where a table's figures are from: command, machine and versions."""
+    machine = table["machine"]
+    cores = f"{machine['threads']} of {machine['cores']} cores of " if machine["capability"] != "cuda" else ""
+    kind = f" ({machine['capability']})" if machine["capability"] != "cuda" else ""
+    versions = ", ".join(f"{what} {machine[what]}" for what in ("torch", "diffusers"))
+    rounds = f", {table['rounds']} rounds" if "rounds" in table else ""
+    where = f"{cores}{machine['processor']}{kind}, Python {machine['python']}, {versions}"
+    return f"`{table['command']}`{rounds}; {where}."
+
+
+def stages(table: Figures) -> str:
+    """A model of the published size, stage by stage."""
+    batch = "" if table["batch"] == 1 else f", {table['batch']} pictures at once"
+    lines = [f"\n### {MODELS[table['model']]}, {table['dtype']}{batch}\n"]
+    own = table["stages"]
+    if own:
+        head = ["a step", "steps", "TFLOP", "ours", "diffusers", "times", "ours, of the peak", "diffusers, of the peak"]
+        rows = [_stage_row(STAGE_NAMES[name], stage) for name, stage in own.items()]
+        whole = {"text", "prior", "decoder", "upsampler"} if table["model"] == "karlo" else {"decoder", "autoencoder"}
+        if set(own) == whole:
+            rows.append(_projected_row(own))
+        lines.append(_table([*head, "ours, memory", "diffusers, memory"], rows))
+        lines.append(_peaks(own))
+    if "whole" in table:
+        lines.append(
+            "A whole picture, in a process that starts, reads the folder and ends; ours with `--memory low`:\n"
+        )
+        lines.append(_table(["", "seconds", "main memory"], [[side, *_cold(table["whole"][side])] for side in SIDES]))
+    if "warm" in table:
+        warm = table["warm"]
+        rows = [
+            [
+                side,
+                _seconds(figures.step_seconds(warm, side)),
+                f"{table['batch'] / figures.step_seconds(warm, side):.2f}",
+            ]
+            for side in SIDES
+        ]
+        lines.append("Whole pictures, in a process that has everything loaded:\n")
+        lines.append(_table(["", "seconds", "pictures a second"], rows))
+        lines.append(f"diffusers takes {figures.step_ratio(warm):.2f} times as long.\n")
+    return "\n".join(lines)
+
+
+def _stage_row(name: str, stage: Figures) -> list[str]:
+    seconds = [_seconds(figures.step_seconds(stage, side)) for side in SIDES]
+    shares = [f"{figures.share_of_peak(stage, side):.0%}" for side in SIDES]
+    memory = [f"{stage[side]['memory'] / 1e9:.1f} GB" for side in SIDES]
+    return [name, str(stage["calls"]), f"{stage['tflop']:.2f}", *seconds, _times(stage), *shares, *memory]
+
+
+def _times(stage: Figures) -> str:
+    return f"**{figures.step_ratio(stage):.2f}**"
+
+
+def _projected_row(own: Figures) -> list[str]:
+    """All steps of a run, as a sum."""
+    tflop = sum(stage["tflop"] * stage["calls"] for stage in own.values())
+    peak = max(max(stage["peaks"].values()) for stage in own.values())
+    seconds = {side: sum(figures.run_seconds(stage, side) for stage in own.values()) for side in SIDES}
+    shares = [f"{tflop / seconds[side] / peak:.0%}" for side in SIDES]
+    times = f"**{seconds['diffusers'] / seconds['ours']:.2f}**"
+    cells = ["all steps, projected", "", f"{tflop:.1f}", *(_seconds(seconds[side]) for side in SIDES), times]
+    return [*cells, *shares, "", ""]
+
+
+def _peaks(own: Figures) -> str:
+    spans = []
+    for kind, what in (("gemm", "in a matrix product"), ("conv", "in a convolution")):
+        reached = [stage["peaks"][kind] for stage in own.values()]
+        spans.append(f"{min(reached):.3g} to {max(reached):.3g} {what}")
+    return f"The machine reached, in TFLOP/s: {', '.join(spans)}.\n"
+
+
+def _cold(runs: Sequence[Figures]) -> list[str]:
+    seconds = statistics.median(run["seconds"] for run in runs)
+    return [_seconds(seconds), f"{max(run['memory'] for run in runs) / 1e9:.2f} GB"]
+
+
+def starter(table: Figures) -> str:
+    """The starter, cold and warm."""
+    lines = [f"\n### The starter, {table['dtype']}\n"]
+    lines.append(
+        "Up to 64 px, where diffusers' chain ends, with the same steps, guidance and number of candidates;"
+        " as it is: ours as it comes.\n"
+    )
+    cold = [[name, *_cold(runs)] for name, runs in table["cold"].items()]
+    lines.append(_table(["a process from its start to the PNG", "seconds", "memory"], cold))
+    rows = []
+    for name, case in table["warm"].items():
+        seconds = statistics.median(case["seconds"])
+        rows.append([name, _seconds(seconds), f"{case['pictures'] / seconds:.2f}", _against(name, table["warm"])])
+    lines.append(_table(["a call with everything loaded", "seconds", "pictures a second", "diffusers takes"], rows))
+    return "\n".join(lines)
+
+
+def _against(name: str, cases: Figures) -> str:
+    """How many times as long diffusers takes for the same, where it is there."""
+    side, _, what = name.partition(", ")
+    other = f"diffusers, {what}"
+    if side != "ours" or other not in cases:
+        return ""
+    taken = {key: cases[key]["seconds"] for key in (name, other)}
+    return f"**{figures.ratio(taken, other, name):.2f}** times as long"
+
+
+def startup(table: Figures) -> str:
+    """Processes that start, and networks that are loaded."""
+    rows = [[PROCESSES[name], _seconds(statistics.median(table["processes"][name]))] for name in PROCESSES]
+    lines = ["\n### Start-up and loading\n", _table(["a process", "seconds"], rows)]
+    if table["loads"]:
+        lines.append(
+            "Karlo's decoder (885 M numbers) in bf16, from a file in the page cache: until it is open, and until a"
+            " first small step has read all of it. diffusers maps a file of the same type and reads it only then.\n"
+        )
+        rows = [_load_row(kind, side, runs) for kind, sides in table["loads"].items() for side, runs in sides.items()]
+        lines.append(_table(["file", "", "open", "and read", "memory"], rows))
+    return "\n".join(lines)
+
+
+def _load_row(kind: str, side: str, runs: Sequence[Figures]) -> list[str]:
+    opened, read = (_seconds(statistics.median(run[part] for run in runs)) for part in ("open", "read"))
+    return [kind, side, f"{opened} s", f"{read} s", f"{max(run['memory'] for run in runs) / 1e9:.1f} GB"]
+
+
+def samplers(table: Figures) -> str:
+    """What the starter's dials are worth."""
+    lines = [
+        "\n### Samplers and steps\n",
+        f"The starter's pictures, {table['pictures']} of each kind, judged as [its page](starter.md#what-it-is-worth)"
+        " says, and the seconds of one at 256 px with everything loaded.\n",
+    ]
+    rows = [
+        [
+            f"`{name}`" if name.startswith("--") else name,
+            *(f"{row[part]:.1%}" for part in ("pair_all_objects", "style_style", "style_objects")),
+            _seconds(statistics.median(row["seconds"])),
+        ]
+        for name, row in table["rows"].items()
+    ]
+    lines.append(_table(["", "both of a pair", "the style", "its thing", "seconds"], rows))
+    return "\n".join(lines)
+
+
+def out_of_the_box(tables: Figures) -> str:
+    """Ours in bf16 beside diffusers in float32: what both do when nobody chooses or repairs anything."""
+    ours, theirs = tables.get("karlo bf16"), tables.get("karlo fp32")
+    if ours is None or theirs is None:
+        return ""
+    parts = {"text", "prior", "decoder", "upsampler"}
+    if set(ours["stages"]) != parts or set(theirs["stages"]) != parts:
+        return ""
+    fast = sum(figures.run_seconds(stage, "ours") for stage in ours["stages"].values())
+    slow = sum(figures.run_seconds(stage, "diffusers") for stage in theirs["stages"].values())
+    return (
+        "\nOurs in bf16 beside diffusers in float32, which is all that its Karlo knows on a CPU as it comes, projected:"
+        f" {_seconds(fast)} and {_seconds(slow)} seconds, **{slow / fast:.2f}** times as long.\n"
+    )
+
+
+TABLES: dict[str, Callable[[Figures], str]] = {
+    "startup": startup,
+    "starter": starter,
+    "stages": stages,
+    "samplers": samplers,
+}
+"""What makes a text of each kind of table, in the order of the page."""
+
+
+def _seconds(seconds: float) -> str:
+    """With three digits, however long it took."""
+    return f"{seconds:.0f}" if seconds >= 100 else f"{seconds:.3g}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+
+
+def machines(folder: Path) -> dict[str, Figures]:
+    """What was measured, by the name of the machine."""
+    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*.json")}
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(machines(FILES)), encoding="utf-8")

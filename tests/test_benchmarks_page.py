@@ -1,0 +1,99 @@
+"""The page of benchmarks says what was measured and nothing else."""
+
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MACHINE = {
+    "processor": "Some CPU",
+    "cores": 4,
+    "threads": 2,
+    "capability": "AVX2",
+    "python": "3.11.0",
+    "torch": "2.13.0",
+    "diffusers": "0.42.1",
+}
+
+
+@pytest.fixture
+def report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import report
+
+    return report
+
+
+def side(first: float, *steps: float) -> dict[str, Any]:
+    return {"first": [first] * len(steps), "step": list(steps), "memory": 2 * 10**9}
+
+
+def stage(calls: int, ours: dict[str, Any], diffusers: dict[str, Any]) -> dict[str, Any]:
+    peaks = {"gemm": 0.5, "conv": 0.25}
+    return {"calls": calls, "steps": 2, "tflop": 1.0, "peaks": peaks, "ours": ours, "diffusers": diffusers}
+
+
+def kandinsky(**stages: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "table": "stages",
+        "machine": MACHINE,
+        "command": "python benchmarks/stages.py kandinsky",
+        "model": "kandinsky",
+        "dtype": "bf16",
+        "batch": 1,
+        "rounds": 3,
+        "stages": stages,
+    }
+
+
+def row(text: str, name: str) -> list[str]:
+    (line,) = [line for line in text.splitlines() if line.startswith(f"| {name} |")]
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_page_is_what_the_report_makes_of_the_committed_figures(report: ModuleType) -> None:
+    machines = report.machines(ROOT / "docs" / "benchmarks")
+    assert (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8") == report.page(machines), (
+        "run: python benchmarks/report.py"
+    )
+
+
+def test_committed_figures_name_no_folder_of_the_machine_that_they_are_from() -> None:
+    for file in (ROOT / "docs" / "benchmarks").glob("*.json"):
+        for table in json.loads(file.read_text(encoding="utf-8")).values():
+            assert "--folder" not in table["command"]
+            assert "--json" not in table["command"]
+
+
+def test_a_row_has_medians_and_the_median_of_each_rounds_ratio(report: ModuleType) -> None:
+    figures = kandinsky(decoder=stage(50, side(9.0, 4.0, 5.0, 6.0), side(9.0, 16.0, 5.0, 12.0)))
+    text = report.page({"a-machine": {"kandinsky bf16": figures}})
+    cells = row(text, "decoder")
+    assert cells[1:6] == ["50", "1.00", "5", "12", "**2.00**"]
+    assert cells[6:8] == ["40%", "17%"]  # 1 TFLOP in 5 s, of 0.5 TFLOP/s
+
+
+def test_the_projection_takes_the_first_step_of_a_run_once(report: ModuleType) -> None:
+    figures = kandinsky(
+        decoder=stage(50, side(9.0, 1.0), side(4.0, 2.0)), autoencoder=stage(1, side(3.0, 3.0), side(8.0, 8.0))
+    )
+    cells = row(report.page({"a-machine": {"kandinsky bf16": figures}}), "all steps, projected")
+    assert cells[2:6] == ["51.0", "61", "110", "**1.80**"]
+
+
+def test_there_is_no_projection_where_a_stage_was_not_measured(report: ModuleType) -> None:
+    figures = kandinsky(decoder=stage(50, side(9.0, 1.0), side(4.0, 2.0)))
+    assert "projected" not in report.page({"a-machine": {"kandinsky bf16": figures}})
+
+
+def test_every_table_says_by_what_command_and_on_what_it_was_measured(report: ModuleType) -> None:
+    figures = kandinsky(decoder=stage(50, side(9.0, 1.0), side(4.0, 2.0)))
+    text = report.page({"a-machine": {"kandinsky bf16": figures}})
+    assert "\n## a-machine\n" in text
+    assert (
+        "`python benchmarks/stages.py kandinsky`, 3 rounds; 2 of 4 cores of Some CPU (AVX2), Python 3.11.0,"
+        " torch 2.13.0, diffusers 0.42.1." in text
+    )
