@@ -56,7 +56,7 @@ def run(command: Sequence[str]) -> Run:
 
 def now() -> float:
     """The time in seconds, when the device has done all that it was told."""
-    if torch.cuda.is_available():
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return time.perf_counter()
 
@@ -164,7 +164,8 @@ def write(path: Path | None, name: str, figures: Mapping[str, Any]) -> None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    path.write_text(json.dumps({**known, name: figures}, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    tables = dict(sorted({**known, name: figures}.items()))
+    path.write_text(json.dumps(tables, indent=1) + "\n", encoding="utf-8")
 
 
 def _processor() -> str:

@@ -130,7 +130,8 @@ def _peaks(own: Figures) -> str:
     spans = []
     for kind, what in (("gemm", "in a matrix product"), ("conv", "in a convolution")):
         reached = [stage["peaks"][kind] for stage in own.values()]
-        spans.append(f"{min(reached):.3g} to {max(reached):.3g} {what}")
+        low, high = f"{min(reached):.3g}", f"{max(reached):.3g}"
+        spans.append(f"{low if low == high else f'{low} to {high}'} {what}")
     return f"The machine reached, in TFLOP/s: {', '.join(spans)}.\n"
 
 
@@ -148,22 +149,26 @@ def starter(table: Figures) -> str:
     )
     cold = [[name, *_cold(runs)] for name, runs in table["cold"].items()]
     lines.append(_table(["a process from its start to the PNG", "seconds", "memory"], cold))
-    rows = []
-    for name, case in table["warm"].items():
-        seconds = statistics.median(case["seconds"])
-        rows.append([name, _seconds(seconds), f"{case['pictures'] / seconds:.2f}", _against(name, table["warm"])])
-    lines.append(_table(["a call with everything loaded", "seconds", "pictures a second", "diffusers takes"], rows))
+    lines.append(_table(WARM_HEAD, _warm_rows(table["warm"])))
     return "\n".join(lines)
 
 
-def _against(name: str, cases: Figures) -> str:
-    """How many times as long diffusers takes for the same, where it is there."""
-    side, _, what = name.partition(", ")
-    other = f"diffusers, {what}"
-    if side != "ours" or other not in cases:
-        return ""
-    taken = {key: cases[key]["seconds"] for key in (name, other)}
-    return f"**{figures.ratio(taken, other, name):.2f}** times as long"
+WARM_HEAD = ("a call with everything loaded", "ours", "pictures a second", "diffusers", "pictures a second", "times")
+
+
+def _warm_rows(cases: Figures) -> Iterable[list[str]]:
+    """What is painted, and by each side that was measured with it: seconds, and pictures a second."""
+    for what in dict.fromkeys(name.partition(", ")[2] for name in cases):
+        cells, taken = [what], {}
+        for side in SIDES:
+            case = cases.get(f"{side}, {what}")
+            if case is None:
+                cells += ["", ""]
+                continue
+            taken[side] = case["seconds"]
+            seconds = statistics.median(case["seconds"])
+            cells += [_seconds(seconds), f"{case['pictures'] / seconds:.2f}"]
+        yield [*cells, f"**{figures.ratio(taken, 'diffusers', 'ours'):.2f}**" if len(taken) == 2 else ""]
 
 
 def startup(table: Figures) -> str:

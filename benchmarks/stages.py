@@ -3,20 +3,18 @@
 Both sides read the same folder, with random weights, which cost the same; it is written where `--folder` says if it is
 not there (Karlo 6.9 GB, Kandinsky 2.6 GB in bf16, in the platform's cache folder by default). Each side of a stage is a
 process of its own (see `sides.py`), and they run in turns: `--rounds N` rounds (3) after one that does not count, of as
-many steps each as `--steps prior=5,upsampler=2` says. Work is counted on diffusers' network for both sides; the peak of
+many steps each as `--steps prior=5,upsampler=2` says (few on a CPU, all that the model's run has on a GPU). Work is counted on diffusers' network for both sides; the peak of
 the machine, a matrix product and a convolution, is measured before and after each stage. Memory is the most that a
 process held while it ran the stage, of a GPU if it ran there.
 
 --dtype bf16|fp32|fp16   the type in which networks compute (bf16)
---device cuda            with as many steps a round as the model's run has
+--device cuda            where both sides run (cpu)
 --batch N                pictures at once (1)
 --only prior,decoder     these stages only
 --whole [N]              also N whole pictures (1) a side, each in a new process, in turns: `dalle generate` with
                          `--memory low` beside diffusers, repaired where it does not run. Minutes each on a CPU
 --warm N                 also N rounds of whole pictures, `--batch` at once, in two processes that stay open
 --json FILE              keep the figures, which `report.py` makes a page of
-
-On two cores Karlo takes about 8 minutes in bf16 and 12 in fp32, Kandinsky 4 and 6.
 """
 
 import argparse
@@ -95,7 +93,7 @@ def contest(options: argparse.Namespace, stage: str, steps: int, rounds: int) ->
     taken: dict[str, dict[str, Any]] = {side: {"first": [], "step": []} for side in SIDES}
     with both({side: command(options, side, stage) for side in SIDES}) as sides:
         for side in SIDES:
-            sides[side].run(1)
+            sides[side].run(1 if options.device.type == "cpu" else steps)
         for round_ in range(rounds):
             for name in list(SIDES)[:: 1 if round_ % 2 == 0 else -1]:
                 for kind, seconds in sides[name].run(steps).items():
@@ -179,6 +177,8 @@ def read_options() -> argparse.Namespace:
         options.steps[stage] = int(asked[stage])
     for stage in set(stages) & set(find(options.model).stages):
         options.steps[stage] = min(options.steps[stage], calls(options.model, stage))
+    if "upsampler" in stages:  # whose last step has a network of its own, which is not to be measured
+        options.steps["upsampler"] = min(options.steps["upsampler"], calls(options.model, "upsampler") - 1)
     folder = options.folder if options.folder is not None else default_folder(options.model)
     options.folder = find_or_write(options.model, folder.resolve(), "bf16")
     return options
