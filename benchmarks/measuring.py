@@ -56,7 +56,8 @@ def run(command: Sequence[str]) -> Run:
 
 def now() -> float:
     """The time in seconds, when the device has done all that it was told."""
-    if torch.cuda.is_initialized():
+    in_use: Callable[[], bool] = torch.cuda.is_initialized  # where it is not, asking would open the device
+    if in_use():
         torch.cuda.synchronize()
     return time.perf_counter()
 

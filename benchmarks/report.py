@@ -84,9 +84,8 @@ def stages(table: Figures) -> str:
         lines.append(_table([*head, "ours, memory", "diffusers, memory"], rows))
         lines.append(_peaks(own))
     if "whole" in table:
-        lines.append(
-            "A whole picture, in a process that starts, reads the folder and ends; ours with `--memory low`:\n"
-        )
+        plan = f"ours with `--memory {table['memory']}`"
+        lines.append(f"A whole picture, in a process that starts, reads the folder and ends; {plan}:\n")
         lines.append(_table(["", "seconds", "main memory"], [[side, *_cold(table["whole"][side])] for side in SIDES]))
     if "warm" in table:
         warm = table["warm"]

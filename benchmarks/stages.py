@@ -3,16 +3,17 @@
 Both sides read the same folder, with random weights, which cost the same; it is written where `--folder` says if it is
 not there (Karlo 6.9 GB, Kandinsky 2.6 GB in bf16, in the platform's cache folder by default). Each side of a stage is a
 process of its own (see `sides.py`), and they run in turns: `--rounds N` rounds (3) after one that does not count, of as
-many steps each as `--steps prior=5,upsampler=2` says (few on a CPU, all that the model's run has on a GPU). Work is counted on diffusers' network for both sides; the peak of
-the machine, a matrix product and a convolution, is measured before and after each stage. Memory is the most that a
-process held while it ran the stage, of a GPU if it ran there.
+many steps each as `--steps prior=5,upsampler=2` says (few on a CPU, all that the model's run has on a GPU). Work is
+counted on diffusers' network for both sides; the peak of the machine, a matrix product and a convolution, is measured
+before and after each stage. Memory is the most that a process held while it ran the stage, of a GPU if it ran there.
 
 --dtype bf16|fp32|fp16   the type in which networks compute (bf16)
 --device cuda            where both sides run (cpu)
 --batch N                pictures at once (1)
 --only prior,decoder     these stages only
---whole [N]              also N whole pictures (1) a side, each in a new process, in turns: `dalle generate` with
-                         `--memory low` beside diffusers, repaired where it does not run. Minutes each on a CPU
+--whole [N]              also N whole pictures (1) a side, each in a new process, in turns: `dalle generate` beside
+                         diffusers, repaired where it does not run. Minutes each on a CPU
+--memory PLAN            of those pictures of ours (low on a CPU, auto on a GPU)
 --warm N                 also N rounds of whole pictures, `--batch` at once, in two processes that stay open
 --json FILE              keep the figures, which `report.py` makes a page of
 """
@@ -37,6 +38,7 @@ from platformdirs import user_cache_path
 from random_folders import find_or_write
 from sides import PROMPT, STAGES, WHOLE
 
+from dallecli.placement import MEMORY
 from dallecli.weights.folder import Folder
 from dallecli.weights.registry import find
 
@@ -117,7 +119,7 @@ def whole(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
     with tempfile.TemporaryDirectory() as folder:
         ours = [sys.executable, "-m", "dallecli", "generate", PROMPT, "--model", str(options.folder), "--quiet"]
         ours += ["--device", str(options.device), "--dtype", options.dtype, "--seed", "1", "--prior-candidates", "1"]
-        ours += ["--memory", "low", "--force", "-o", f"{folder}/ours.png"]
+        ours += ["--memory", options.memory, "--force", "-o", f"{folder}/ours.png"]
         theirs = [sys.executable, str(Path(__file__).with_name("peer.py")), str(options.folder), PROMPT]
         theirs += [f"{folder}/theirs.png", "--device", str(options.device), "--dtype", options.dtype]
         taken = measuring.alternate_processes({"ours": ours, "diffusers": theirs}, options.whole)
@@ -160,6 +162,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--steps", default="")
     parser.add_argument("--only")
     parser.add_argument("--whole", type=int, nargs="?", const=1, default=0)
+    parser.add_argument("--memory", choices=MEMORY)
     parser.add_argument("--warm", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
@@ -172,6 +175,8 @@ def read_options() -> argparse.Namespace:
         if stage not in stages:
             parser.error(f"{options.model} has the stages {', '.join(stages)}, not {stage}")
     on_cpu = options.device.type == "cpu"
+    if options.memory is None:
+        options.memory = "low" if on_cpu else "auto"
     options.steps = {stage: STEPS[stage] if on_cpu else max(10, calls(options.model, stage)) for stage in stages}
     for stage in asked:
         options.steps[stage] = int(asked[stage])
@@ -213,7 +218,7 @@ def main() -> None:
     if options.whole or options.warm:
         Folder(options.folder).digest()  # remembered from here on, as of every model that was ever painted with
     if options.whole:
-        found["whole"] = whole(options)
+        found["memory"], found["whole"] = options.memory, whole(options)
         print("\n| a whole picture | seconds | memory |\n| --- | --- | --- |")
         for side, runs in found["whole"].items():
             seconds, memory = (statistics.median(run[what] for run in runs) for what in ("seconds", "memory"))
