@@ -53,14 +53,14 @@ class Network:
 
 def _text(net: Any, count: int, some: Make, ones: Make) -> Step:
     """The sentence and the empty one, one after the other, as its pipeline reads them; once for all pictures."""
-    ids = ones(1, 77, dtype=torch.long)
+    ids = ones(1, net.config.max_position_embeddings, dtype=torch.long)
     return lambda: (net(ids), net(ids))
 
 
 def _prior(net: Any, count: int, some: Make, ones: Make) -> Step:
-    b, width, t = 2 * count, net.config.embedding_dim, ones((), dtype=torch.long)
-    x, text, states = some(b, width), some(b, width), some(b, 77, width)
-    mask = ones(b, 77, dtype=torch.bool)
+    b, n, width, t = 2 * count, net.config.num_embeddings, net.config.embedding_dim, ones((), dtype=torch.long)
+    x, text, states = some(b, width), some(b, width), some(b, n, width)
+    mask = ones(b, n, dtype=torch.bool)
     return lambda: net(x, t, proj_embedding=text, encoder_hidden_states=states, attention_mask=mask)
 
 
