@@ -65,7 +65,7 @@ def origin(table: Figures) -> str:
     cores = f"{machine['threads']} of {machine['cores']} cores of " if machine["capability"] != "cuda" else ""
     kind = f" ({machine['capability']})" if machine["capability"] != "cuda" else ""
     versions = ", ".join(f"{what} {machine[what]}" for what in ("torch", "diffusers"))
-    rounds = f", {table['rounds']} rounds" if "rounds" in table else ""
+    rounds = f", rounds: {table['rounds']}" if "rounds" in table else ""
     where = f"{cores}{machine['processor']}{kind}, Python {machine['python']}, {versions}"
     return f"`{table['command']}`{rounds}; {where}."
 

@@ -36,15 +36,20 @@ def stage(calls: int, ours: dict[str, Any], diffusers: dict[str, Any]) -> dict[s
     return {"calls": calls, "steps": 2, "tflop": 1.0, "peaks": peaks, "ours": ours, "diffusers": diffusers}
 
 
+def measured(table: str, script: str, **figures: Any) -> dict[str, Any]:
+    return {"table": table, "machine": MACHINE, "command": f"python benchmarks/{script}", "rounds": 3, **figures}
+
+
 def kandinsky(**stages: dict[str, Any]) -> dict[str, Any]:
+    return model("kandinsky", "bf16", **stages)
+
+
+def model(name: str, dtype: str, **stages: dict[str, Any]) -> dict[str, Any]:
     return {
-        "table": "stages",
-        "machine": MACHINE,
-        "command": "python benchmarks/stages.py kandinsky",
-        "model": "kandinsky",
-        "dtype": "bf16",
+        **measured("stages", f"stages.py {name}"),
+        "model": name,
+        "dtype": dtype,
         "batch": 1,
-        "rounds": 3,
         "stages": stages,
     }
 
@@ -94,6 +99,45 @@ def test_every_table_says_by_what_command_and_on_what_it_was_measured(report: Mo
     text = report.page({"a-machine": {"kandinsky bf16": figures}})
     assert "\n## a-machine\n" in text
     assert (
-        "`python benchmarks/stages.py kandinsky`, 3 rounds; 2 of 4 cores of Some CPU (AVX2), Python 3.11.0,"
+        "`python benchmarks/stages.py kandinsky`, rounds: 3; 2 of 4 cores of Some CPU (AVX2), Python 3.11.0,"
         " torch 2.13.0, diffusers 0.42.1." in text
     )
+
+
+def test_a_call_of_the_starter_stands_beside_the_same_of_diffusers(report: ModuleType) -> None:
+    warm = {
+        "ours, 8 pictures, 64 px": {"pictures": 8, "seconds": [2.0, 4.0, 5.0]},
+        "diffusers, 8 pictures, 64 px": {"pictures": 8, "seconds": [6.0, 8.0, 5.0]},
+        "ours, 1 picture, 256 px, as it is": {"pictures": 1, "seconds": [0.5, 0.5, 0.5]},
+    }
+    text = report.page({"a-machine": {"starter": measured("starter", "starter.py", dtype="fp32", cold={}, warm=warm)}})
+    assert row(text, "8 pictures, 64 px")[1:] == ["4", "2.00", "6", "1.33", "**2.00**"]
+    assert row(text, "1 picture, 256 px, as it is")[1:] == ["0.5", "2.00", "", "", ""]
+
+
+def test_a_load_has_the_median_of_its_seconds_and_the_most_memory(report: ModuleType) -> None:
+    runs = [{"open": k, "read": 2 * k, "memory": k * 10**9} for k in (1.0, 5.0, 2.0)]
+    processes = {name: [0.1, 0.3, 0.2] for name in report.PROCESSES}
+    figures = measured("startup", "startup.py", processes=processes, loads={"fp32": {"ours": runs}})
+    text = report.page({"a-machine": {"startup": figures}})
+    assert row(text, "fp32") == ["fp32", "ours", "2 s", "4 s", "5.0 GB"]
+    assert row(text, "`dalle --help`") == ["`dalle --help`", "0.2"]
+
+
+def test_the_dials_stand_in_the_order_in_which_they_were_measured(report: ModuleType) -> None:
+    shares = {"pair_all_objects": 0.5, "style_style": 0.25, "style_objects": 1.0, "seconds": [1.0, 3.0, 2.0]}
+    rows = {"as it is": shares, "--sampler ddim": shares}
+    text = report.page({"a-machine": {"samplers": measured("samplers", "sampling.py", pictures=48, rows=rows)}})
+    assert row(text, "`--sampler ddim`")[1:] == ["50.0%", "25.0%", "100.0%", "2"]
+    assert text.index("| as it is |") < text.index("| `--sampler ddim` |")
+
+
+def test_ours_in_bf16_is_set_against_what_diffusers_runs_in_as_it_comes(report: ModuleType) -> None:
+    names = ("text", "prior", "decoder", "upsampler")
+    tables = {
+        f"karlo {dtype}": model(
+            "karlo", dtype, **{name: stage(10, side(1.0, 1.0), side(1.0, theirs)) for name in names}
+        )
+        for dtype, theirs in (("bf16", 2.0), ("fp32", 6.0))
+    }
+    assert "projected: 40 and 220 seconds, **5.50** times as long" in report.page({"a-machine": tables})
