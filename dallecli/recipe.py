@@ -44,6 +44,13 @@ OLD_FORMATS = ("dalle-recipe/1",)
 INVERTING: Final = StageSettings(sampler="ddim", steps=25, guidance=1.0)
 """How pictures are inverted if nothing is asked. What paints from inverted noise takes the same steps backwards."""
 
+FAST_SAMPLER: Final = "dpm++"
+"""The decoder's sampler for the effort "fast", as the best of few steps. docs/starter.md has what it costs."""
+FAST_STEPS: Final = {"prior": 10, "decoder": 10, "upsampler": 4, "upsampler_2": 4, INVERSION: 10}
+"""The most steps that stages take then."""
+BEST: Final = 2
+"""How many times a model's own steps, and its own prior candidates, are taken for the effort "best"."""
+
 EMBEDDED_BYTES: Final = 8192
 """An embedding in a file no larger than this travels inside the recipe; with its noise it is larger."""
 
@@ -355,9 +362,6 @@ def fill(request: Request, spec: Defaults, dropped: str, seed: int) -> Recipe:
     size = settle_size(request, spec)
     prompt = getattr(request, "prompt", None)
     settings, count = _settings(request, spec)
-    candidates = request.prior_candidates
-    if candidates is None:
-        candidates = spec.prior_candidates * (INPAINTING_RIVALS if isinstance(request, Inpaint) else 1)
     return Recipe(
         task=task,
         prompt=prompt if prompt is not None else "",
@@ -370,11 +374,19 @@ def fill(request: Request, spec: Defaults, dropped: str, seed: int) -> Recipe:
         count=count,
         size=size,
         stages=fill_stages(request, spec, size),
-        prior_candidates=candidates,
+        prior_candidates=settle_candidates(request, spec),
         device=request.device,
         dtype=request.dtype,
         versions={"dallecli": __version__},
     )
+
+
+def settle_candidates(request: Ask, spec: Defaults) -> int:
+    """How many embeddings the prior draws for each picture of a request."""
+    if request.prior_candidates is not None:
+        return request.prior_candidates
+    more = INPAINTING_RIVALS if isinstance(request, Inpaint) else 1
+    return spec.prior_candidates * more * (BEST if request.effort == "best" else 1)
 
 
 def settle_size(request: Ask, spec: Defaults) -> int:
@@ -401,10 +413,10 @@ def fill_stages(request: Ask, spec: Defaults, size: int) -> dict[str, StageSetti
         "upsampler": request.upsampler,
         "upsampler_2": request.upsampler,
     }
-    defaults = dict(spec.stages)
+    defaults = {name: _at_effort(request.effort, name, own) for name, own in spec.stages.items()}
     stages = {}
     if request.inversion is not None:
-        stages[INVERSION] = _settle(request.inversion, INVERTING)
+        stages[INVERSION] = _settle(request.inversion, _at_effort(request.effort, INVERSION, INVERTING))
         if request.decoder.sampler not in (None, INVERTING.sampler):
             what = f"inverted noise cannot be painted with the sampler {request.decoder.sampler!r}"
             raise BadSetting(what, hint=f"leave --sampler out: it is {INVERTING.sampler}")
@@ -529,6 +541,16 @@ def _title(source: Source) -> str:
     if source.kind == "text":
         return source.name
     return "stdin" if source.name == STDIN else PurePath(source.name).stem
+
+
+def _at_effort(effort: str | None, stage: str, own: StageSettings) -> StageSettings:
+    """A model's own dials of a stage, changed by how much effort is asked for."""
+    if effort == "best":
+        return replace(own, steps=BEST * own.steps)
+    if effort == "fast":
+        sampler = FAST_SAMPLER if stage == "decoder" else own.sampler
+        return replace(own, sampler=sampler, steps=min(FAST_STEPS[stage], own.steps))
+    return own
 
 
 def _settle(asked: Stage, default: StageSettings) -> StageSettings:

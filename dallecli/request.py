@@ -31,6 +31,7 @@ SEED_LIMIT = 2**63
 """Seeds are below this: what `torch.Generator` takes without wrapping, and a signed 64-bit integer elsewhere."""
 
 DTYPES = ("fp32", "bf16", "fp16")
+EFFORTS = ("fast", "best")
 
 STAGES = ("prior", "decoder", "upsampler", "upsampler_2")
 """The stages of the unCLIP chain in the order in which they run. The first makes an embedding, the others paint."""
@@ -72,7 +73,8 @@ class Ask:
     """What every task leaves to choose.
 
     Picture k has the seed `seed + k`. `size` is the side in pixels of the square that the model paints. The `upsampler`
-    dials apply to every upsampler of the chain. `strict` refuses words that the model would not read to their end.
+    dials apply to every upsampler of the chain. `effort`, one of `EFFORTS`, changes the model's own dials, but none
+    that is stated here. `strict` refuses words that the model would not read to their end.
 
     Raises: BadSetting, BadSteps, BadSize, NoSuchDevice.
     """
@@ -85,6 +87,7 @@ class Ask:
     decoder: Stage = field(default_factory=Stage)
     upsampler: Stage = field(default_factory=Stage)
     prior_candidates: int | None = None
+    effort: str | None = None
     strict: bool = False
     device: str | None = None
     dtype: str | None = None
@@ -99,6 +102,8 @@ class Ask:
             _check_range("the number of prior candidates", self.prior_candidates, 1, COUNT_LIMIT)
         for name, stage in (("prior", self.prior), ("decoder", self.decoder), ("upsampler", self.upsampler)):
             _check_stage(name, stage)
+        if self.effort is not None and self.effort not in EFFORTS:
+            raise BadSetting(f"no effort is called {self.effort!r}", hint=f"one of {', '.join(EFFORTS)}")
         if self.device is not None and not _DEVICE.fullmatch(self.device):
             raise NoSuchDevice(f"no device is called {self.device!r}", hint="cpu, cuda, cuda:1 or mps")
         if self.dtype is not None and self.dtype not in DTYPES:

@@ -23,7 +23,16 @@ from dallecli.errors import (
     UnknownSampler,
 )
 from dallecli.inputs import check_inputs
-from dallecli.recipe import Generating, Recipe, fill, fill_stages, random_seed, request_of, settle_size
+from dallecli.recipe import (
+    Generating,
+    Recipe,
+    fill,
+    fill_stages,
+    random_seed,
+    request_of,
+    settle_candidates,
+    settle_size,
+)
 from dallecli.request import INVERSION, TASKS, Ask, Embed, Generate, Request, StageSettings, Vary
 from dallecli.safe import safe
 from dallecli.tokens import ClipTokenizer
@@ -140,7 +149,6 @@ class LocalEngine:
         opened = self._open(model, request.device, request.dtype)
         from dallecli.pipelines.verbs import embed
 
-        candidates = request.prior_candidates
         with memory_errors(model.spec.name):
             found = embed(
                 opened.pipeline,
@@ -148,7 +156,7 @@ class LocalEngine:
                 name=model.spec.name,
                 size=size,
                 stages=stages,
-                candidates=candidates if candidates is not None else model.spec.prior_candidates,
+                candidates=settle_candidates(request, model.spec),
                 seed=request.seed if request.seed is not None else random_seed(),
                 progress=progress,
             )

@@ -232,12 +232,13 @@ def test_a_new_option_is_a_decision():
     output = file | {"--format", "--no-metadata", "--preview"}
     ask = {"--seed", "-s", "--size", "--strict"}
     manners = {"--json", "--quiet", "-q", "--debug"}
+    effort = {"--fast"}  # or --best
     num, sampler, layout, prompt = {"--num", "-n"}, {"--sampler"}, {"--layout"}, {"--prompt", "-p"}
     moving = {"--animate", "--fps", "--bounce", "--hold"}
     batch = {"--prompts", "--matrix", "--wildcards", "--batch", "--keep-going", "--retry-failed", "--share", "--shard"}
     masking = {"--mask", "--mask-mode", "--invert-mask", "--expand", "--show-mask"}
     remembered = {"--no-history"}
-    painting = remembered | ask | model | decoder | output | layout | manners
+    painting = remembered | ask | model | effort | decoder | output | layout | manners
     assert found == {
         "dalle": {"--version"},
         "generate": {"prompts", "--best-of", "--negative", "--init", "--strength", "--dry-run", "--x", "--y"}
@@ -248,7 +249,7 @@ def test_a_new_option_is_a_decision():
         "inpaint": {"image", "--negative", "--resample"} | painting | num | prior | sampler | masking | prompt,
         "edit": {"image", "--from", "--to", "--strength", "--sweep", "--inversion-steps"} | painting | moving,
         "rank": {"things"} | model | manners,
-        "embed": {"things", "--minus", "--plus", "--imagine", "--invert", "--inversion-steps"}
+        "embed": effort | {"things", "--minus", "--plus", "--imagine", "--invert", "--inversion-steps"}
         | (ask | model | prior | file | manners),
         "show": {"files", "--json", "--debug"},
         "replay": {"files", "--input"} | remembered | model | output | manners,

@@ -85,6 +85,46 @@ def test_what_was_asked_wins_even_if_it_is_zero():
     assert recipe.prior_candidates == 1
 
 
+def _steps(recipe: Recipe) -> dict[str, int]:
+    return {name: stage.steps for name, stage in recipe.stages.items()}
+
+
+def test_fast_takes_few_steps_of_the_better_sampler_and_the_models_own_guidance():
+    recipe = _fill(effort="fast")
+    assert _steps(recipe) == {"prior": 10, "decoder": 10, "upsampler": 4}
+    assert recipe.stages["decoder"].sampler == "dpm++"
+    assert recipe.stages["prior"].sampler == "ancestral"
+    assert [stage.guidance for stage in recipe.stages.values()] == [4.0, 8.0, 1.0]
+
+
+def test_best_takes_twice_the_steps_and_candidates_of_the_model():
+    recipe = _fill(effort="best")
+    assert _steps(recipe) == {"prior": 50, "decoder": 60, "upsampler": 14}
+    assert recipe.stages["decoder"].sampler == "ancestral"
+    assert recipe.prior_candidates == 4
+
+
+def test_what_is_stated_counts_more_than_the_effort():
+    recipe = _fill(effort="fast", decoder=Stage(sampler="ddim", steps=40), prior_candidates=3)
+    assert (recipe.stages["decoder"].sampler, recipe.stages["decoder"].steps) == ("ddim", 40)
+    assert recipe.prior_candidates == 3
+    assert _fill(effort="best", prior_candidates=3).prior_candidates == 3
+
+
+def test_the_effort_is_that_of_an_inversion_too():
+    steps = {
+        effort: _steps(fill(Vary(model="two-step", image=FOX, fidelity=1.0, effort=effort), _Spec(), "", 7))
+        for effort in ("fast", "best")
+    }
+    assert steps["fast"] == {"inversion": 10, "decoder": 10, "upsampler": 10}
+    assert steps["best"] == {"inversion": 50, "decoder": 50, "upsampler": 50}
+
+
+def test_an_effort_that_is_none_is_refused():
+    with pytest.raises(BadSetting, match="no effort is called 'great'"):
+        _fill(effort="great")
+
+
 def test_upsampler_dials_reach_every_upsampler():
     recipe = FakeEngine().resolve(Generate(prompt="a fox", model="starter", upsampler=Stage(steps=3)))
     assert [recipe.stages[name].steps for name in ("upsampler", "upsampler_2")] == [3, 3]

@@ -284,6 +284,7 @@ def _common(values: Values) -> dict[str, Any]:
         "seed": values.whole("seed"),
         "count": values.whole("n"),
         "size": values.whole("size"),
+        "effort": values.text("effort"),
         "strict": values.flag("strict"),
         "device": values.text("device"),
         "dtype": values.text("dtype"),

@@ -26,6 +26,11 @@ def _model_names(incomplete: str) -> list[str]:
     return [name for name, spec in registry().items() if spec.tasks and name.startswith(incomplete)]
 
 
+def effort(fast: bool | None) -> str | None:
+    """A request's effort, of `Fast`: without --fast and --best there is none."""
+    return None if fast is None else "fast" if fast else "best"
+
+
 def _sampler_names(incomplete: str) -> list[str]:
     from dallecli.weights.registry import SAMPLERS
 
@@ -303,6 +308,15 @@ OtherDtype = Annotated[
     Dtype | None, typer.Option("--dtype", help="Another type of numbers than the recipe's.", rich_help_panel=MODEL)
 ]
 
+Fast = Annotated[
+    bool | None,
+    typer.Option(
+        "--fast/--best",
+        help="Fewer steps than the model's own, or more of them; other dials still count.",
+        rich_help_panel=DIALS,
+        show_default=False,
+    ),
+]
 Steps = Annotated[
     int | None,
     typer.Option("--steps", "--decoder-steps", metavar="N", help="Steps of the decoder.", rich_help_panel=DIALS),

@@ -118,6 +118,7 @@ def evaluate(
     preset: PresetOption = "cpu",
     state: StateOption = None,
     device: options.Device = None,
+    fast: options.Fast = None,
     steps: options.Steps = None,
     prior_steps: options.PriorSteps = None,
     upsampler_steps: options.UpsamplerSteps = None,
@@ -163,6 +164,7 @@ def evaluate(
         decoder=Stage(sampler=sampler, steps=steps, guidance=guidance),
         upsampler=Stage(steps=upsampler_steps),
         prior_candidates=prior_candidates,
+        effort=options.effort(fast),
         device=device,
     )
     workshop = Workshop(load_preset(preset), (state or _cache()) / preset, decide(device, None).device)
