@@ -4,7 +4,7 @@ The first table is of whole processes, from start to end. The second is of one n
 size: until it is open in bf16, and until a first small step has read every number in it, from a file in the same type
 and from one in float32, which both sides have to convert; each time in a process of its own, with the file in the
 page cache. The folders are written if they are not there (see `stages.py`), 6.9 and 3.6 GB. `--folder` says where the
-first is, the other is beside it. `--rounds N` sets how often each is measured (5) after one that does not count,
+first is, the other is beside it. `--rounds N` sets how often each is measured (3) after one that does not count,
 `--device cuda` where the network is loaded to, `--json FILE` keeps the figures.
 """
 
@@ -102,7 +102,7 @@ def load(code: str) -> dict[str, float]:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=default_folder("karlo"))
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)

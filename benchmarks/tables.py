@@ -29,7 +29,7 @@ def on_a_cpu(karlo: list[str], kandinsky: list[str], whole: bool) -> dict[str, l
     more = ["--whole"] if whole else []
     return {
         "startup": [["startup.py", *karlo]],
-        "starter": [["starter.py"]],
+        "starter": [["starter.py", "--rounds", "3"]],
         "karlo": [
             ["stages.py", "karlo", *karlo, *more],
             ["stages.py", "karlo", *karlo, "--dtype", "fp32", "--rounds", "2", *more],
