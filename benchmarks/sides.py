@@ -4,8 +4,7 @@
 
 It says {"ready": true} when the folder is open, then reads numbers of steps from its input, a line each, and answers
 each with {"first": seconds, "step": seconds}: what the first step took with all that a run needs once, and what each of
-the others took. At the end of its input it says how much memory it held at
-most. `stages.py` is who talks to it.
+the others took. At the end of its input it says how much memory it held at most. `stages.py` is who talks to it.
 
 Ours runs as the pipeline runs it, through its own sampler, watched from outside; of diffusers only the network is
 called, as its pipeline calls it: what its pipeline does beside that is left out, which is in its favour.
