@@ -249,7 +249,8 @@ def test_a_new_option_is_a_decision():
         "inpaint": {"image", "--negative", "--resample"} | painting | num | prior | sampler | masking | prompt,
         "edit": {"image", "--from", "--to", "--strength", "--sweep", "--inversion-steps"} | painting | moving,
         "rank": {"things"} | model | manners,
-        "embed": effort | {"things", "--minus", "--plus", "--imagine", "--invert", "--inversion-steps"}
+        "embed": effort
+        | {"things", "--minus", "--plus", "--imagine", "--invert", "--inversion-steps"}
         | (ask | model | prior | file | manners),
         "show": {"files", "--json", "--debug"},
         "replay": {"files", "--input"} | remembered | model | output | manners,
