@@ -17,6 +17,7 @@ def generate(
     device: options.Device = None,
     dtype: options.DtypeOption = None,
     memory: options.Memory = "auto",
+    batch: options.BatchSize = None,
     fast: options.Fast = None,
     steps: options.Steps = None,
     prior_steps: options.PriorSteps = None,
@@ -28,7 +29,6 @@ def generate(
     prompts_file: options.PromptsFile = None,
     matrix: options.Matrix = False,
     wildcards: options.WildcardsFolder = None,
-    batch: options.BatchSize = None,
     keep_going: options.KeepGoing = False,
     retry_failed: options.RetryFailed = False,
     share: options.Share = False,
@@ -71,12 +71,19 @@ def generate(
     from dallecli.cli.run import Run
     from dallecli.source import STDIN
 
-    run = Run(memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history, dry_run=dry_run)
+    run = Run(
+        memory=memory,
+        preview=preview,
+        as_json=json,
+        quiet=quiet,
+        history=not no_history,
+        dry_run=dry_run,
+        batch=batch,
+    )
     manner = Manner(
         prompts=prompts_file,
         wildcards=wildcards,
         matrix=matrix,
-        batch=batch,
         keep_going=keep_going,
         retry_failed=retry_failed,
         share=share,

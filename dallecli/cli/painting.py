@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def paint_all(requests: Sequence[Request], output: Output, run: Run) -> None:
     """Resolve every request, make sure that the results can be written, and only then paint, one after the other."""
-    engine = choose_engine(run.memory)
+    engine = choose_engine(run.memory, run.batch)
     recipes = [engine.resolve(request) for request in requests]
     display = Display(quiet=run.quiet)
     probe([(recipe, output) for recipe in recipes])
@@ -33,7 +33,7 @@ def paint_all(requests: Sequence[Request], output: Output, run: Run) -> None:
 
 def foretell(requests: Sequence[Request], run: Run) -> None:
     """Resolve every request, and say what would be painted with how much memory."""
-    engine = choose_engine(run.memory)
+    engine = choose_engine(run.memory, run.batch)
     recipes = [engine.resolve(request) for request in requests]
     for recipe in recipes:
         needed = engine.memory(recipe)

@@ -21,7 +21,6 @@ class Manner:
     prompts: str | None
     wildcards: Path | None
     matrix: bool
-    batch: int | None
     keep_going: bool
     retry_failed: bool
     share: bool

@@ -15,6 +15,7 @@ def vary(
     device: options.Device = None,
     dtype: options.DtypeOption = None,
     memory: options.Memory = "auto",
+    batch: options.BatchSize = None,
     fast: options.Fast = None,
     steps: options.Steps = None,
     upsampler_steps: options.UpsamplerSteps = None,
@@ -24,7 +25,6 @@ def vary(
     prompts_file: options.PromptsFile = None,
     matrix: options.Matrix = False,
     wildcards: options.WildcardsFolder = None,
-    batch: options.BatchSize = None,
     keep_going: options.KeepGoing = False,
     retry_failed: options.RetryFailed = False,
     share: options.Share = False,
@@ -62,12 +62,19 @@ def vary(
     from dallecli.cli.prompts import Manner
     from dallecli.cli.run import Run
 
-    run = Run(memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history, dry_run=dry_run)
+    run = Run(
+        memory=memory,
+        preview=preview,
+        as_json=json,
+        quiet=quiet,
+        history=not no_history,
+        dry_run=dry_run,
+        batch=batch,
+    )
     manner = Manner(
         prompts=prompts_file,
         wildcards=wildcards,
         matrix=matrix,
-        batch=batch,
         keep_going=keep_going,
         retry_failed=retry_failed,
         share=share,
