@@ -27,6 +27,8 @@ KINDS = ("pair", "style")
 DEFAULTS = Generate(prompt="a car", model="starter", seed=0)
 ROWS: tuple[tuple[str, Generate], ...] = (
     ("as it is", DEFAULTS),
+    ("--fast", replace(DEFAULTS, effort="fast")),
+    ("--best", replace(DEFAULTS, effort="best")),
     ("--guidance 1", replace(DEFAULTS, decoder=Stage(guidance=1.0))),
     ("--guidance 2.5", replace(DEFAULTS, decoder=Stage(guidance=2.5))),
     ("--guidance 4", replace(DEFAULTS, decoder=Stage(guidance=4.0))),
