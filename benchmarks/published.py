@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, CLIPTextStates, ClipVisionConfig, CLIPVisionModel
+from dallecli.nets.conditions import KeysValues
 from dallecli.nets.movq import Movq, MovqConfig
-from dallecli.nets.prior import PriorConfig, PriorTransformer
+from dallecli.nets.prior import PriorConfig, PriorTransformer, ReadText
 from dallecli.nets.transformer_unet import TransformerUNet, TransformerUNetConfig
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.nets.vae import Vae, VaeConfig
@@ -38,9 +39,17 @@ def seen(net: CLIPVisionModel) -> object:
     return net(torch.randn(1, 3, 224, 224))
 
 
-def imagined(net: PriorTransformer) -> object:
+def read(net: PriorTransformer) -> ReadText:
     d, mask = net.config.embedding_dim, torch.ones(2, 77, dtype=torch.bool)
-    return net(torch.randn(2, d), T, torch.randn(2, d), torch.randn(2, 77, d), mask)
+    return net.read(torch.randn(2, d), torch.randn(2, 77, d), mask)
+
+
+def answered(net: PriorTransformer) -> object:
+    # What is read is as large as this, whatever is in it.
+    heads, width = net.config.num_attention_heads, net.config.attention_head_dim
+    known = KeysValues(torch.zeros(2, heads, 78, width), torch.zeros(2, heads, 78, width))
+    text = ReadText([known] * net.config.num_layers, torch.zeros(2, 1, 1, 78))
+    return net.answer(torch.randn(2, net.config.embedding_dim), T, text)
 
 
 def decoded(net: UNet) -> object:
@@ -65,14 +74,16 @@ ROWS: dict[str, dict[str, Row]] = {
             ClipVisionConfig,
             lambda net: net(torch.randn(1, 3, 224, 224)),
         ),
-        "prior, a step": ("prior", PriorTransformer, PriorConfig, imagined),
+        "prior, its text": ("prior", PriorTransformer, PriorConfig, read),
+        "prior, a step": ("prior", PriorTransformer, PriorConfig, answered),
         "decoder, a step": ("decoder", UNet, UNetConfig, decoded),
         "upsampler, a step": ("super_res_first", UNet, UNetConfig, lambda net: net(torch.randn(1, 6, 256, 256), T)),
     },
     "kandinsky": {
         "text tower": ("kandinsky_text_encoder", CLIPTextModel, ClipTextConfig, lambda net: net(ids())[0]),
         "image tower": ("kandinsky_image_encoder", CLIPVisionModel, ClipVisionConfig, seen),
-        "prior, a step": ("kandinsky_prior", PriorTransformer, PriorConfig, imagined),
+        "prior, its text": ("kandinsky_prior", PriorTransformer, PriorConfig, read),
+        "prior, a step": ("kandinsky_prior", PriorTransformer, PriorConfig, answered),
         "decoder, a step": ("kandinsky_unet", UNet, UNetConfig, painted),
         "autoencoder, to pixels": (
             "kandinsky_movq",
