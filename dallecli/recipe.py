@@ -46,10 +46,12 @@ INVERTING: Final = StageSettings(sampler="ddim", steps=25, guidance=1.0)
 
 FAST_SAMPLER: Final = "dpm++"
 """The decoder's sampler for the effort "fast", as the best of few steps. docs/starter.md has what it costs."""
-FAST_STEPS: Final = {"prior": 10, "decoder": 10, "upsampler": 4, "upsampler_2": 4, INVERSION: 10}
-"""The most steps that stages take then."""
+FAST_STEPS: Final = 10
+"""The most steps that a stage takes then."""
 BEST: Final = 2
 """How many times a model's own steps, and its own prior candidates, are taken for the effort "best"."""
+EFFORTLESS: Final = ("upsampler", "upsampler_2")
+"""Stages that take the model's own steps at any effort: the network of their last step was trained for that many."""
 
 EMBEDDED_BYTES: Final = 8192
 """An embedding in a file no larger than this travels inside the recipe; with its noise it is larger."""
@@ -545,12 +547,12 @@ def _title(source: Source) -> str:
 
 def _at_effort(effort: str | None, stage: str, own: StageSettings) -> StageSettings:
     """A model's own dials of a stage, changed by how much effort is asked for."""
+    if effort is None or stage in EFFORTLESS:
+        return own
     if effort == "best":
         return replace(own, steps=BEST * own.steps)
-    if effort == "fast":
-        sampler = FAST_SAMPLER if stage == "decoder" else own.sampler
-        return replace(own, sampler=sampler, steps=min(FAST_STEPS[stage], own.steps))
-    return own
+    sampler = FAST_SAMPLER if stage == "decoder" else own.sampler
+    return replace(own, sampler=sampler, steps=min(FAST_STEPS, own.steps))
 
 
 def _settle(asked: Stage, default: StageSettings) -> StageSettings:

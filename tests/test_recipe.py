@@ -91,7 +91,7 @@ def _steps(recipe: Recipe) -> dict[str, int]:
 
 def test_fast_takes_few_steps_of_the_better_sampler_and_the_models_own_guidance():
     recipe = _fill(effort="fast")
-    assert _steps(recipe) == {"prior": 10, "decoder": 10, "upsampler": 4}
+    assert _steps(recipe) == {"prior": 10, "decoder": 10, "upsampler": 7}
     assert recipe.stages["decoder"].sampler == "dpm++"
     assert recipe.stages["prior"].sampler == "ancestral"
     assert [stage.guidance for stage in recipe.stages.values()] == [4.0, 8.0, 1.0]
@@ -99,7 +99,7 @@ def test_fast_takes_few_steps_of_the_better_sampler_and_the_models_own_guidance(
 
 def test_best_takes_twice_the_steps_and_candidates_of_the_model():
     recipe = _fill(effort="best")
-    assert _steps(recipe) == {"prior": 50, "decoder": 60, "upsampler": 14}
+    assert _steps(recipe) == {"prior": 50, "decoder": 60, "upsampler": 7}
     assert recipe.stages["decoder"].sampler == "ancestral"
     assert recipe.prior_candidates == 4
 

@@ -312,7 +312,7 @@ Fast = Annotated[
     bool | None,
     typer.Option(
         "--fast/--best",
-        help="Fewer steps than the model's own, or more of them; other dials still count.",
+        help="Fewer steps of prior and decoder than the model's own, or more; other dials still count.",
         rich_help_panel=DIALS,
         show_default=False,
     ),
