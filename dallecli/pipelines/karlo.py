@@ -177,14 +177,16 @@ class KarloPipeline:
 
     def _condition(
         self, vector: Tensor, words: Words, guidance: float, dtype: torch.dtype
-    ) -> tuple[Conditioning, Tensor]:
-        """What the decoder is told, and the mask over its context: the image tokens are always seen."""
+    ) -> tuple[Conditioning, Tensor | None]:
+        """What the decoder is told, and the mask over its context, if any of it is hidden: no image token is."""
         net = self._text_proj(dtype)
         spread = words.spread(len(vector), guidance)
         image = vector.to(dtype)
         if guidance != OFF:
             image = pair(net.learned_classifier_free_guidance_embeddings.expand_as(image), image)
         condition = net(image, spread.embedding.to(dtype), spread.hidden.to(dtype))
+        if bool(spread.mask.all()):
+            return condition, None  # for which there are faster kernels
         return condition, F.pad(spread.mask, (net.config.clip_extra_context_tokens, 0), value=True)
 
     def _upsampler(self, stage: str, pixels: Tensor, guidance: float) -> Diffusion:

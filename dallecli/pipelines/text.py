@@ -19,7 +19,7 @@ class Words:
     """Prompts as the text tower sees them. Row 0 is what guidance leads away from, the others are the p real ones.
 
     `embedding` [1 + p, d] and `hidden` [1 + p, n, d] are at least float32; `mask` [1 + p, n] is True where a token is
-    the prompt's. `negative` says whether row 0 is a sentence; otherwise it is the empty prompt.
+    the prompt's. There is no padding where all are of one length: above all, where all are empty. `negative` says whether row 0 is a sentence; otherwise it is the empty prompt.
     """
 
     embedding: Tensor
@@ -69,7 +69,11 @@ def read(
         return states, states.isfinite().flatten(1).all(dim=1)
 
     states = parts.finite("text", None, encode)
-    return Words(embedding=states[:, 0], hidden=states[:, 1:], mask=mask, negative=negative != "")
+    lengths = {sum(row.mask) for row in tokens}
+    # Not to the longest of several: then a picture would be rounded by what is painted beside it.
+    most = lengths.pop() if len(lengths) == 1 else mask.shape[1]
+    hidden = states[:, 1 : 1 + most]
+    return Words(embedding=states[:, 0], hidden=hidden, mask=mask[:, :most], negative=negative != "")
 
 
 def check_tokens(parts: Parts, tokenizer: ClipTokenizer, part: str = "text_encoder") -> None:

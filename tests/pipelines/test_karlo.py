@@ -101,6 +101,15 @@ def test_a_picture_is_the_same_alone_or_in_a_batch(model_folder, opened, name):
     assert abs(together[0] - together[1]).max() > 10
 
 
+def test_padding_goes_only_where_all_prompts_are_of_one_length(starter):
+    empty = starter.read(["", ""])
+    assert empty.mask.shape == (3, 2)
+    assert empty.mask.all()
+    assert empty.hidden.shape[1] == 2
+    read = starter.read(["a cat", "a cat and a dog"])
+    assert read.mask.shape[1] == read.hidden.shape[1] == starter.tokenizer.context
+
+
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm++"])
 def test_every_sampler_paints_in_every_stage(starter, sampler):
     stages = {name: replace(settings, sampler=sampler) for name, settings in STAGES.items()}
