@@ -2,8 +2,9 @@
 
 Each row changes one dial of the model's defaults. Pictures of pairs that no training scene shows, and of things in a
 style, are judged at 64 px by the judge of `dalle train starter --stage judge`; the seconds are those of a whole picture
-in a warm process, the median of three. `-n` sets the pictures of each kind (48), `--rows 0,3,5` runs some rows only,
-`--json FILE` keeps the figures. The judge is in the state of `dalle train starter` (`--state`).
+in a warm process, the median of three. `-n` sets the pictures of each kind (48), `--json FILE` keeps the figures, and
+`--rows="as it is,--fast,--prior-guidance 4"` runs some rows only. The judge is in the state of `dalle train starter`
+(`--state`).
 """
 
 import argparse
@@ -25,25 +26,25 @@ from dallecli.training.starter import Workshop
 
 KINDS = ("pair", "style")
 DEFAULTS = Generate(prompt="a car", model="starter", seed=0)
-ROWS: tuple[tuple[str, Generate], ...] = (
-    ("as it is", DEFAULTS),
-    ("--fast", replace(DEFAULTS, effort="fast")),
-    ("--best", replace(DEFAULTS, effort="best")),
-    ("--guidance 1", replace(DEFAULTS, decoder=Stage(guidance=1.0))),
-    ("--guidance 2.5", replace(DEFAULTS, decoder=Stage(guidance=2.5))),
-    ("--guidance 4", replace(DEFAULTS, decoder=Stage(guidance=4.0))),
-    ("--prior-guidance 1", replace(DEFAULTS, prior=Stage(guidance=1.0))),
-    ("--prior-guidance 4", replace(DEFAULTS, prior=Stage(guidance=4.0))),
-    ("--prior-candidates 1", replace(DEFAULTS, prior_candidates=1)),
-    ("--prior-candidates 4", replace(DEFAULTS, prior_candidates=4)),
-    ("--prior-steps 10", replace(DEFAULTS, prior=Stage(steps=10))),
-    ("--steps 10", replace(DEFAULTS, decoder=Stage(steps=10))),
-    ("--steps 50", replace(DEFAULTS, decoder=Stage(steps=50))),
-    ("--sampler ddim", replace(DEFAULTS, decoder=Stage(sampler="ddim"))),
-    ("--sampler dpm++ --steps 15", replace(DEFAULTS, decoder=Stage(sampler="dpm++", steps=15))),
-    ("--upsampler-steps 4", replace(DEFAULTS, upsampler=Stage(steps=4))),
-    ("--upsampler-steps 15", replace(DEFAULTS, upsampler=Stage(steps=15))),
-)
+ROWS = {
+    "as it is": DEFAULTS,
+    "--fast": replace(DEFAULTS, effort="fast"),
+    "--best": replace(DEFAULTS, effort="best"),
+    "--guidance 1": replace(DEFAULTS, decoder=Stage(guidance=1.0)),
+    "--guidance 2.5": replace(DEFAULTS, decoder=Stage(guidance=2.5)),
+    "--guidance 4": replace(DEFAULTS, decoder=Stage(guidance=4.0)),
+    "--prior-guidance 1": replace(DEFAULTS, prior=Stage(guidance=1.0)),
+    "--prior-guidance 4": replace(DEFAULTS, prior=Stage(guidance=4.0)),
+    "--prior-candidates 1": replace(DEFAULTS, prior_candidates=1),
+    "--prior-candidates 4": replace(DEFAULTS, prior_candidates=4),
+    "--prior-steps 10": replace(DEFAULTS, prior=Stage(steps=10)),
+    "--steps 10": replace(DEFAULTS, decoder=Stage(steps=10)),
+    "--steps 50": replace(DEFAULTS, decoder=Stage(steps=50)),
+    "--sampler ddim": replace(DEFAULTS, decoder=Stage(sampler="ddim")),
+    "--sampler dpm++ --steps 15": replace(DEFAULTS, decoder=Stage(sampler="dpm++", steps=15)),
+    "--upsampler-steps 4": replace(DEFAULTS, upsampler=Stage(steps=4)),
+    "--upsampler-steps 15": replace(DEFAULTS, upsampler=Stage(steps=15)),
+}
 
 
 def seconds(engine: LocalEngine, ask: Generate) -> list[float]:
@@ -61,10 +62,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="starter")
     parser.add_argument("-n", type=int, default=48)
-    parser.add_argument("--rows", default=",".join(str(k) for k in range(len(ROWS))))
+    parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--state", type=Path, default=user_cache_path("dalle-train"))
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    rows = options.rows.split(",")
+    for name in rows:
+        if name not in ROWS:
+            parser.error(f"no row is called {name!r}: {', '.join(ROWS)}")
     found: dict[str, Any] = {
         "table": "samplers",
         "machine": measuring.machine(torch.device("cpu")),
@@ -75,8 +80,8 @@ def main() -> None:
     workshop = Workshop(load_preset("cpu"), options.state / "cpu", torch.device("cpu"))
     engine = LocalEngine()
     print("| | both of a pair | the style | its thing | seconds |\n| --- | --- | --- | --- | --- |", flush=True)
-    for name, ask in (ROWS[int(k)] for k in options.rows.split(",")):
-        ask = replace(ask, model=options.model)
+    for name in rows:
+        ask = replace(ROWS[name], model=options.model)
         judged = evaluate(workshop, ask, count=options.n, kinds=KINDS, references=False)
         shares = {part: judged[part] for part in ("pair_all_objects", "style_style", "style_objects")}
         taken = seconds(engine, ask)

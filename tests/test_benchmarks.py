@@ -20,6 +20,13 @@ def run(script: str, *options: str) -> str:
     return done.stdout
 
 
+def test_a_row_of_the_dials_that_is_not_there_is_refused_with_those_that_are() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "sampling.py"), "--rows=as it is,--prior-guidance 5"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no row is called '--prior-guidance 5': as it is, --fast, --best," in done.stderr
+
+
 @pytest.mark.slow
 def test_all_stages_and_whole_pictures_are_measured_on_both_sides(tmp_path: Path) -> None:
     folder = oracle.write(tmp_path / "karlo", oracle.SHAPES["karlo"])
