@@ -1,5 +1,6 @@
 """What the benchmarks share: clocks, memory, and the peak of the machine, measured in the same run as the rest."""
 
+import argparse
 import json
 import os
 import platform
@@ -144,6 +145,15 @@ def machine(device: torch.device) -> dict[str, Any]:
         "torch": str(torch.__version__),
         "diffusers": version("diffusers"),
     }
+
+
+def parser(text: str | None) -> argparse.ArgumentParser:
+    """For the options that a script's own text explains, as it is laid out there.
+
+    Options have to be spelled out, or `command_line` would take one that is cut short for another.
+    """
+    layout = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(description=text, formatter_class=layout, allow_abbrev=False)
 
 
 def command_line(*places: str) -> str:

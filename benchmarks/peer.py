@@ -7,7 +7,6 @@ Nothing of this project's is imported here. As a process it paints one picture, 
 where the options are those of the pipeline's call.
 """
 
-import argparse
 import functools
 import json
 import types
@@ -145,7 +144,7 @@ def _library(name: str) -> Any:
 
 def main() -> None:
     """Open the folder, paint, and write the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("prompt")
     parser.add_argument("output", type=Path)

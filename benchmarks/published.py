@@ -141,7 +141,7 @@ def measure(model: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("model", choices=list(ROWS))
     parser.add_argument("--only")
     options = parser.parse_args()

@@ -7,7 +7,6 @@ in a warm process, the median of three. `-n` sets the pictures of each kind (48)
 (`--state`).
 """
 
-import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -59,7 +58,7 @@ def seconds(engine: LocalEngine, ask: Generate) -> list[float]:
 
 def main() -> None:
     """Measure and print, row by row."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--model", default="starter")
     parser.add_argument("-n", type=int, default=48)
     parser.add_argument("--rows", default=",".join(ROWS))

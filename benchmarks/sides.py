@@ -10,7 +10,6 @@ Ours runs as the pipeline runs it, through its own sampler, watched from outside
 called, as its pipeline calls it: what its pipeline does beside that is left out, which is in its favour.
 """
 
-import argparse
 import functools
 import json
 import os
@@ -205,7 +204,7 @@ OPENERS = {"ours": ours, "diffusers": theirs}
 
 def main() -> None:
     """Open, run as told, and say how long it took."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("side", choices=OPENERS)
     parser.add_argument("model", choices=STAGES)
     parser.add_argument("stage")

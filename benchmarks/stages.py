@@ -152,7 +152,7 @@ def default_folder(model: str) -> Path:
 
 def read_options() -> argparse.Namespace:
     """The command line, with the folder found and the steps of each stage settled."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("model", choices=STAGES)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--dtype", choices=measuring.DTYPES, default="bf16")

@@ -120,7 +120,7 @@ def warm(options: argparse.Namespace) -> dict[str, list[float]]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--dtype", choices=measuring.DTYPES, default="fp32")
     parser.add_argument("--device", default="cpu")

@@ -8,7 +8,6 @@ first is, the other is beside it. `--rounds N` sets how often each is measured (
 `--device cuda` where the network is loaded to, `--json FILE` keeps the figures.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -101,7 +100,7 @@ def load(code: str) -> dict[str, float]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", type=Path, default=default_folder("karlo"))
     parser.add_argument("--device", default="cpu")

@@ -60,7 +60,9 @@ def on_a_gpu(karlo: list[str], kandinsky: list[str], device: str) -> dict[str, l
 
 def main() -> int:
     """Run the commands; how many of them failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--name", required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--only")

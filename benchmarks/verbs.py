@@ -75,7 +75,9 @@ def main() -> None:
     """Measure and print."""
     import tempfile
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--pictures", type=int, default=16)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()

@@ -1,6 +1,7 @@
 """The page of benchmarks says what was measured and nothing else."""
 
 import json
+import shlex
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +26,14 @@ def report(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     import report
 
     return report
+
+
+@pytest.fixture
+def measuring(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import measuring
+
+    return measuring
 
 
 def side(first: float, *steps: float) -> dict[str, Any]:
@@ -69,8 +78,30 @@ def test_the_page_is_what_the_report_makes_of_the_committed_figures(report: Modu
 def test_committed_figures_name_no_folder_of_the_machine_that_they_are_from() -> None:
     for file in (ROOT / "docs" / "benchmarks").glob("*.json"):
         for table in json.loads(file.read_text(encoding="utf-8")).values():
-            assert "--folder" not in table["command"]
-            assert "--json" not in table["command"]
+            words = [part for word in shlex.split(table["command"]) for part in word.split("=")]
+            assert not [word for word in words if word.startswith(("/", "~"))]
+            assert not {"--folder", "--json", "--state"} & set(words)
+
+
+def test_a_recorded_command_leaves_out_where_things_are(measuring: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["/home/me/stages.py", "karlo", "--folder", "/a", "--json=/b", "--dtype", "fp32", "--only=prior"]
+    monkeypatch.setattr("sys.argv", given)
+    recorded = measuring.command_line("folder", "json")
+    assert recorded == "python benchmarks/stages.py karlo --dtype fp32 --only=prior"
+
+
+def test_an_option_that_is_cut_short_is_refused_and_so_not_recorded(measuring: ModuleType) -> None:
+    parser = measuring.parser("What it measures.")
+    parser.add_argument("--folder")
+    assert parser.parse_args(["--folder", "/a"]).folder == "/a"
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--fold", "/a"])
+
+
+def test_no_benchmark_makes_a_parser_that_takes_options_cut_short() -> None:
+    for file in (ROOT / "benchmarks").glob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        assert text.count("ArgumentParser(") == text.count("allow_abbrev=False"), file.name
 
 
 def test_a_row_has_medians_and_the_median_of_each_rounds_ratio(report: ModuleType) -> None:
