@@ -2,8 +2,9 @@
 
 They are compared up to 64 px, where diffusers' chain ends. Cold is a process from its start to the PNG; warm is one
 more call of a process that has everything loaded, for one picture or for several. Both sides take the same steps and
-guidance, one prior candidate, the same number type, and as many threads; "as it is" is ours as it comes, with 256 px,
-two candidates and the type that suits the machine. `--rounds N` sets how often each is measured (5), `--dtype` the type
+guidance, one prior candidate, the same number type, and as many threads, and paint all pictures of a call at once; "as
+it is" is ours as it comes, with 256 px, two candidates, the type that suits the machine, and as many pictures at once
+as it paints by default, which is one on a CPU. `--rounds N` sets how often each is measured (5), `--dtype` the type
 of both sides (fp32), `--device cuda` where they paint, and `--json FILE` keeps the figures.
 """
 
@@ -45,7 +46,13 @@ class Row:
         """What is painted, in words."""
         what = "1 picture" if self.pictures == 1 else f"{self.pictures} pictures"
         size = f"{self.size if self.size is not None else SPEC.sizes[-1]} px"
-        return f"{what}, {size}{'' if self.compared else ', as it is'}"
+        how = ", as it is" if not self.compared else f", --batch {self.pictures}" if self.pictures > 1 else ""
+        return f"{what}, {size}{how}"
+
+    @property
+    def batch(self) -> int | None:
+        """How many pictures ours paints at once: all, as diffusers does, or None for what it does by default."""
+        return self.pictures if self.compared else None
 
 
 WARM = (
@@ -53,6 +60,7 @@ WARM = (
     Row(pictures=8, compared=True, size=64),
     Row(pictures=16, compared=True, size=64),
     Row(pictures=1, compared=False, size=None),
+    Row(pictures=8, compared=False, size=64),
     Row(pictures=16, compared=False, size=64),
 )
 
@@ -70,7 +78,7 @@ def dials() -> dict[str, Any]:
 
 
 def ours(engine: LocalEngine, row: Row, dtype: str, device: str) -> Callable[[], object]:
-    """One call of this project's engine; each number type has one of its own, which is opened once."""
+    """One call of this project's engine."""
     ask = Generate(
         prompt=PROMPT,
         model=SPEC.name,
@@ -108,10 +116,11 @@ def cold(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
 def warm(options: argparse.Namespace) -> dict[str, list[float]]:
     """Calls of open models, in turns."""
     pipeline = open_unclip(FOLDER, torch.device(options.device), measuring.DTYPES[options.dtype])
-    engines = {True: LocalEngine(), False: LocalEngine()}  # an engine opened in two types would open itself anew
+    # One for each batch, and so for each type: an engine that is asked for another type opens its model anew.
+    engines = {row.batch: LocalEngine(batch=row.batch) for row in WARM}
     cases: dict[str, Callable[[], object]] = {}
     for row in WARM:
-        cases[f"ours, {row.name}"] = ours(engines[row.compared], row, options.dtype, options.device)
+        cases[f"ours, {row.name}"] = ours(engines[row.batch], row, options.dtype, options.device)
         if row.compared:
             given = {**dials(), "num_images_per_prompt": row.pictures}
             cases[f"diffusers, {row.name}"] = partial(pipeline, PROMPT, **given)

@@ -51,7 +51,8 @@ FAST_STEPS: Final = 10
 BEST: Final = 2
 """How many times a model's own steps, and its own prior candidates, are taken for the effort "best"."""
 EFFORTLESS: Final = ("upsampler", "upsampler_2")
-"""Stages that take the model's own steps at any effort: the network of their last step was trained for that many."""
+"""Stages that take the model's own steps at any effort, unless they follow an inversion: the network of their last step
+was trained for that many."""
 
 EMBEDDED_BYTES: Final = 8192
 """An embedding in a file no larger than this travels inside the recipe; with its noise it is larger."""

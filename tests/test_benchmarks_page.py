@@ -36,6 +36,14 @@ def measuring(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return measuring
 
 
+@pytest.fixture
+def starter(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import starter
+
+    return starter
+
+
 def side(first: float, *steps: float) -> dict[str, Any]:
     return {"first": [first] * len(steps), "step": list(steps), "memory": 2 * 10**9}
 
@@ -137,13 +145,26 @@ def test_every_table_says_by_what_command_and_on_what_it_was_measured(report: Mo
 
 def test_a_call_of_the_starter_stands_beside_the_same_of_diffusers(report: ModuleType) -> None:
     warm = {
-        "ours, 8 pictures, 64 px": {"pictures": 8, "seconds": [2.0, 4.0, 5.0]},
-        "diffusers, 8 pictures, 64 px": {"pictures": 8, "seconds": [6.0, 8.0, 5.0]},
+        "ours, 8 pictures, 64 px, --batch 8": {"pictures": 8, "seconds": [2.0, 4.0, 5.0]},
+        "diffusers, 8 pictures, 64 px, --batch 8": {"pictures": 8, "seconds": [6.0, 8.0, 5.0]},
+        "ours, 8 pictures, 64 px, as it is": {"pictures": 8, "seconds": [8.0, 10.0, 16.0]},
         "ours, 1 picture, 256 px, as it is": {"pictures": 1, "seconds": [0.5, 0.5, 0.5]},
     }
     text = report.page({"a-machine": {"starter": measured("starter", "starter.py", dtype="fp32", cold={}, warm=warm)}})
-    assert row(text, "8 pictures, 64 px")[1:] == ["4", "2.00", "6", "1.33", "**2.00**"]
+    assert row(text, "8 pictures, 64 px, --batch 8")[1:] == ["4", "2.00", "6", "1.33", "**2.00**"]
+    assert row(text, "8 pictures, 64 px, as it is")[1:] == ["10", "0.80", "", "", ""]
     assert row(text, "1 picture, 256 px, as it is")[1:] == ["0.5", "2.00", "", "", ""]
+
+
+def test_pictures_that_are_compared_are_painted_as_many_at_once_as_diffusers_paints(starter: ModuleType) -> None:
+    assert {row.name: row.batch for row in starter.WARM} == {
+        "1 picture, 64 px": 1,
+        "8 pictures, 64 px, --batch 8": 8,
+        "16 pictures, 64 px, --batch 16": 16,
+        "1 picture, 256 px, as it is": None,
+        "8 pictures, 64 px, as it is": None,
+        "16 pictures, 64 px, as it is": None,
+    }
 
 
 def test_a_load_has_the_median_of_its_seconds_and_the_most_memory(report: ModuleType) -> None:

@@ -232,13 +232,13 @@ def test_a_new_option_is_a_decision():
     output = file | {"--format", "--no-metadata", "--preview"}
     ask = {"--seed", "-s", "--size", "--strict"}
     manners = {"--json", "--quiet", "-q", "--debug"}
-    effort = {"--fast"}  # or --best
+    effort, at_once = {"--fast"}, {"--batch"}  # --fast or --best
     num, sampler, layout, prompt = {"--num", "-n"}, {"--sampler"}, {"--layout"}, {"--prompt", "-p"}
     moving = {"--animate", "--fps", "--bounce", "--hold"}
-    batch = {"--prompts", "--matrix", "--wildcards", "--batch", "--keep-going", "--retry-failed", "--share", "--shard"}
+    batch = {"--prompts", "--matrix", "--wildcards", "--keep-going", "--retry-failed", "--share", "--shard"}
     masking = {"--mask", "--mask-mode", "--invert-mask", "--expand", "--show-mask"}
     remembered = {"--no-history"}
-    painting = remembered | ask | model | effort | decoder | output | layout | manners
+    painting = remembered | ask | model | at_once | effort | decoder | output | layout | manners
     assert found == {
         "dalle": {"--version"},
         "generate": {"prompts", "--best-of", "--negative", "--init", "--strength", "--dry-run", "--x", "--y"}

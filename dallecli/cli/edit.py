@@ -16,6 +16,7 @@ def edit(
     device: options.Device = None,
     dtype: options.DtypeOption = None,
     memory: options.Memory = "auto",
+    batch: options.BatchSize = None,
     fast: options.Fast = None,
     steps: options.Steps = None,
     upsampler_steps: options.UpsamplerSteps = None,
@@ -55,7 +56,7 @@ def edit(
     from dallecli.recipe import Motion
     from dallecli.request import Edit, Stage
 
-    run = Run(memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)
+    run = Run(memory=memory, batch=batch, preview=preview, as_json=json, quiet=quiet, history=not no_history)
     (source,) = read_files([image])
     request = Edit(
         image=source,

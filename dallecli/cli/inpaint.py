@@ -28,6 +28,7 @@ def inpaint(
     device: options.Device = None,
     dtype: options.DtypeOption = None,
     memory: options.Memory = "auto",
+    batch: options.BatchSize = None,
     fast: options.Fast = None,
     steps: options.Steps = None,
     prior_steps: options.PriorSteps = None,
@@ -67,7 +68,7 @@ def inpaint(
     from dallecli.cli.run import Run
     from dallecli.request import Inpaint, Stage
 
-    run = Run(memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)
+    run = Run(memory=memory, batch=batch, preview=preview, as_json=json, quiet=quiet, history=not no_history)
     check_one_stdin([image], mask)
     edges = read_edges(expand)
     (source,) = read_files([image])

@@ -17,6 +17,7 @@ def interpolate(
     device: options.Device = None,
     dtype: options.DtypeOption = None,
     memory: options.Memory = "auto",
+    batch: options.BatchSize = None,
     fast: options.Fast = None,
     steps: options.Steps = None,
     prior_steps: options.PriorSteps = None,
@@ -63,7 +64,7 @@ def interpolate(
     from dallecli.recipe import Motion
     from dallecli.request import Interpolate, Stage
 
-    run = Run(memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)
+    run = Run(memory=memory, batch=batch, preview=preview, as_json=json, quiet=quiet, history=not no_history)
     shares = read_weights(weights)
     positions = tuple(at) if at else None
     request = Interpolate(

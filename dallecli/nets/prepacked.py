@@ -2,46 +2,53 @@
 
 torch's own layers hand oneDNN plain weights, which it reorders at every call. For the small images at the bottom of a
 UNet, and for everything in a small network, that is a good part of the call. The operations are those that torch's own
-compiler uses; they are not public, so `prepack` looks whether they are there, and otherwise leaves the layers as they
-are. What they compute is the same: to the last bit in bfloat16, to rounding in float32.
+compiler uses; they are not public, so `can_prepack` tries them, and where they are missing or have changed the layers
+stay as they are. What they compute is the same up to rounding.
 """
 
+import logging
 import platform
+from functools import cache
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from dallecli.nets.layers import replace_layers
+
 MACHINES: Final = ("x86_64", "AMD64")
 """Where oneDNN computes with its own kernels, and not with another library's."""
 
+log = logging.getLogger(__name__)
 
+
+@cache
 def can_prepack() -> bool:
-    """Whether this torch has the operations, for this processor."""
-    operations = torch.ops.mkldnn
-    return (
-        platform.machine() in MACHINES
-        and hasattr(operations, "_convolution_pointwise")
-        and hasattr(operations, "_linear_pointwise")
-        and hasattr(operations, "_reorder_linear_weight")
-        and hasattr(torch._C._nn, "mkldnn_reorder_conv2d_weight")
-    )
+    """Whether this torch has the operations for this processor, and they do what they did."""
+    if platform.machine() not in MACHINES:
+        return False
+    with torch.inference_mode():
+        x = torch.linspace(-1, 1, 2 * 4 * 4).view(1, 2, 4, 4)
+        conv, linear = nn.Conv2d(2, 3, 3, padding=1), nn.Linear(4, 3)
+        wanted = conv(x), linear(x)
+        net = nn.ModuleList([conv, linear])
+        replace_layers(net, _Linear, _Conv2d)
+        try:
+            found = net[0](x), net[1](x)
+        # what a missing operation, or one with other arguments, may answer
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError) as problem:
+            log.info("layers are not prepacked: %s", problem)
+            return False
+    return all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found, wanted, strict=True))
 
 
 def prepack(net: nn.Module) -> None:
     """Give every linear and convolutional layer of a network on a CPU its weights in oneDNN's own order.
 
     For inference only. A layer's plain weights go at its first call, when the size of its image is known; from then on
-    the network has no state dict. Nothing is done where the operations are missing.
+    the network's state dict lacks them. Only where `can_prepack`.
     """
-    if not can_prepack():
-        return
-    for layer in net.modules():
-        # Not a function put in place of `forward`: a layer that refers to itself would outlive its release.
-        if type(layer) is nn.Linear:
-            layer.__class__ = _Linear
-        elif type(layer) is nn.Conv2d:
-            layer.__class__ = _Conv2d
+    replace_layers(net, _Linear, _Conv2d)
 
 
 class _Linear(nn.Linear):

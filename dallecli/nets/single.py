@@ -10,18 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dallecli.nets.layers import replace_layers
+
 BAND: Final = 2**24
 """How many numbers of an image are turned into float32 at once: 64 MB."""
 
 
 def multiply_in_single(net: nn.Module) -> None:
     """Make every linear and convolutional layer of a network compute in float32, and answer in its input's type."""
-    for layer in net.modules():
-        # Not a function put in place of `forward`: a layer that refers to itself would outlive its release.
-        if type(layer) is nn.Linear:
-            layer.__class__ = _Linear
-        elif type(layer) is nn.Conv2d:
-            layer.__class__ = _Conv2d
+    replace_layers(net, _Linear, _Conv2d)
 
 
 class _Linear(nn.Linear):

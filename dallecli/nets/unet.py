@@ -182,7 +182,7 @@ class UNet(nn.Module):
         return [AddedKVAttention(channels, config.head_dim(block), context_dim, groups, 1e-5) for _ in range(count)]
 
     def condition(self, image_embedding: Tensor) -> Conditioning:
-        """Return what image embeddings [b d] tell the blocks; `forward` takes it at every step.
+        """Return what image embeddings [b d] tell the blocks; `times` and a `Context` take it, once a run.
 
         Raises ValueError for a network that is conditioned in another way.
         """

@@ -108,10 +108,7 @@ class KandinskyPipeline:
         which = INPAINT if hole is not None else ""
         settings, frame, autoencoder = stages["decoder"], self._frame(size), self._autoencoder(which)
         known = autoencoder.hole(hole, frame, _with_neighbours) if hole is not None else None
-        begun = None
-        if beginning is not None:
-            each = replace(beginning, pixels=beginning.pixels.expand(len(noise), -1, -1, -1))
-            begun = autoencoder.beginning(each, frame)
+        begun = autoencoder.beginning(beginning, frame) if beginning is not None else None
         decoder = self._decoder(which, embedding, len(noise), settings.guidance, frame, known)
         x_T = start["decoder"] if start is not None else None
         if known is not None and begun is None and x_T is None:

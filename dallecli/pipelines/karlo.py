@@ -185,7 +185,7 @@ class KarloPipeline:
         if guidance != OFF:
             image = pair(net.learned_classifier_free_guidance_embeddings.expand_as(image), image)
         condition = net(image, spread.embedding.to(dtype), spread.hidden.to(dtype))
-        if bool(spread.mask.all()):
+        if not words.padded:
             return condition, None  # for which there are faster kernels
         return condition, F.pad(spread.mask, (net.config.clip_extra_context_tokens, 0), value=True)
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.schedule import Schedule
 from dallecli.errors import BadFile, BadFolder, NonFinite
-from dallecli.nets.prepacked import prepack
+from dallecli.nets.layers import channels_last
+from dallecli.nets.prepacked import can_prepack, prepack
 from dallecli.nets.single import multiply_in_single
 from dallecli.placement import native_bf16
 from dallecli.weights.folder import Folder
@@ -60,10 +61,7 @@ class Parts:
             self._release()
             config = self.folder.config(part)
             net = load_net(lambda: build(config), self.folder.weights_file(part), dtype, self.device)
-            # Convolutions are faster on pixels than on planes: measured 1.2 to 1.6 times, on CPUs with and without AMX.
-            net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-            if self.device.type == "cpu":
-                _suit_cpu(net, dtype)
+            _suit_device(net, self.device, dtype)
             self._nets[part, dtype] = net
         return cast(N, self._nets[part, dtype])
 
@@ -127,12 +125,15 @@ class Parts:
             _give_back(self.device)
 
 
-def _suit_cpu(net: nn.Module, dtype: torch.dtype) -> None:
-    """Let the layers of a network that is on the CPU compute in the way that suits this one."""
-    if dtype == torch.bfloat16 and native_bf16() is None:
-        multiply_in_single(net)
-    elif dtype in (torch.float32, torch.bfloat16):
+def _suit_device(net: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Have the layers of a network lie in memory, and compute, in the way that suits where they are."""
+    emulated = device.type == "cpu" and dtype == torch.bfloat16 and native_bf16() is None
+    if device.type == "cpu" and dtype in (torch.float32, torch.bfloat16) and not emulated and can_prepack():
         prepack(net)
+        return
+    channels_last(net)
+    if emulated:
+        multiply_in_single(net)
 
 
 def _give_back(device: torch.device) -> None:

@@ -1,7 +1,7 @@
 """How a model folder's text tower reads prompts, the same for every family that has a prior."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,12 +19,14 @@ class Words:
     """Prompts as the text tower sees them. Row 0 is what guidance leads away from, the others are the p real ones.
 
     `embedding` [1 + p, d] and `hidden` [1 + p, n, d] are at least float32; `mask` [1 + p, n] is True where a token is
-    the prompt's. There is no padding where all are of one length: above all, where all are empty. `negative` says whether row 0 is a sentence; otherwise it is the empty prompt.
+    the prompt's. It is all True where they are not `padded`, because all of them are empty. `negative` says whether row
+    0 is a sentence; otherwise it is the empty prompt.
     """
 
     embedding: Tensor
     hidden: Tensor
     mask: Tensor
+    padded: bool
     negative: bool
 
     def spread(self, count: int, guidance: float) -> "Words":
@@ -46,9 +48,7 @@ class Words:
         return self._mapped(rows)
 
     def _mapped(self, rows: Callable[[Tensor], Tensor]) -> "Words":
-        return Words(
-            embedding=rows(self.embedding), hidden=rows(self.hidden), mask=rows(self.mask), negative=self.negative
-        )
+        return replace(self, embedding=rows(self.embedding), hidden=rows(self.hidden), mask=rows(self.mask))
 
 
 def read(
@@ -69,11 +69,11 @@ def read(
         return states, states.isfinite().flatten(1).all(dim=1)
 
     states = parts.finite("text", None, encode)
-    lengths = {sum(row.mask) for row in tokens}
     # Not to the longest of several: then a picture would be rounded by what is painted beside it.
-    most = lengths.pop() if len(lengths) == 1 else mask.shape[1]
+    padded = any((negative, *prompts))
+    most = mask.shape[1] if padded else sum(tokens[0].mask)
     hidden = states[:, 1 : 1 + most]
-    return Words(embedding=states[:, 0], hidden=hidden, mask=mask[:, :most], negative=negative != "")
+    return Words(embedding=states[:, 0], hidden=hidden, mask=mask[:, :most], negative=negative != "", padded=padded)
 
 
 def check_tokens(parts: Parts, tokenizer: ClipTokenizer, part: str = "text_encoder") -> None:

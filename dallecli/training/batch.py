@@ -87,9 +87,3 @@ def choose(count: int, draw: Draw, emphasis: Emphasis | None) -> Tensor:
 def take(data: Tensor, rows: Tensor) -> Tensor:
     """Return `data[rows]` on the device of `rows`; the data may stay elsewhere, on the disk for instance."""
     return data[rows.to(data.device)].to(rows.device)
-
-
-def channels_last(module: M) -> M:
-    """Return `module` with the numbers of a pixel side by side, on which convolutions are faster than on planes."""
-    moved: M = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-    return moved

@@ -16,9 +16,10 @@ from dallecli.diffusion.guidance import pair
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import ancestral
 from dallecli.diffusion.schedule import Schedule, Step
+from dallecli.nets.layers import channels_last
 from dallecli.nets.text_proj import Conditioning, TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
-from dallecli.training.batch import Draw, Emphasis, channels_last, choose, take
+from dallecli.training.batch import Draw, Emphasis, choose, take
 from dallecli.training.loss import expected, weights
 from dallecli.training.states import Captions
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dallecli.nets.layers import channels_last
 from dallecli.training.batch import Draw
 
 SIZE = 32
@@ -91,7 +92,7 @@ class JudgeObjective:
     name = "judge"
 
     def __init__(self, judge: Judge, train: JudgeData, held_out: JudgeData) -> None:
-        self.module = judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the stubs
+        self.module = channels_last(judge)
         self.judge = judge
         self.train = train
         self.held_out = held_out

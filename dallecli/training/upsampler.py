@@ -16,8 +16,9 @@ from dallecli.diffusion.denoiser import make_denoiser
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import ancestral
 from dallecli.diffusion.schedule import Schedule, Step
+from dallecli.nets.layers import channels_last
 from dallecli.nets.unet import UNet
-from dallecli.training.batch import Draw, Emphasis, channels_last, choose, take
+from dallecli.training.batch import Draw, Emphasis, choose, take
 from dallecli.training.corruption import Corrupt, added_noise, bsr, paper_blur
 from dallecli.training.loss import expected, weights
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dallecli.cli.settings import choose_engine
 from dallecli.picture import read_recipe
 
 from .conftest import Dalle, command, environment, process
@@ -35,6 +36,7 @@ def test_pictures_painted_at_a_time_are_those_painted_alone_but_for_a_level(dall
     ask = ("generate", "a red cat", "-n", "3", "-s", "7", "-m", model, *FAST, "--device", "cpu", "-o")
     for batch, file in (("1", "alone.png"), ("3", "together.png")):
         assert dalle(*ask, file, "--batch", batch).code == 0
+    assert choose_engine("auto", 3).group(read_recipe(Path("together.png"))) == 3
     alone, together = (
         np.asarray(Image.open(name).convert("RGB")).astype(int) for name in ("alone.png", "together.png")
     )
