@@ -49,7 +49,7 @@ def answered(net: PriorTransformer) -> object:
     heads, width = net.config.num_attention_heads, net.config.attention_head_dim
     known = KeysValues(torch.zeros(2, heads, 78, width), torch.zeros(2, heads, 78, width))
     text = ReadText([known] * net.config.num_layers, torch.zeros(2, 1, 1, 78))
-    return net.answer(torch.randn(2, net.config.embedding_dim), T, text)
+    return net.answer(torch.randn(2, net.config.embedding_dim), T, text, torch.arange(2))
 
 
 def decoded(net: UNet) -> object:
