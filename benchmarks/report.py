@@ -189,6 +189,24 @@ def _load_row(kind: str, side: str, runs: Sequence[Figures]) -> list[str]:
     return [kind, side, f"{opened} s", f"{read} s", f"{max(run['memory'] for run in runs) / 1e9:.1f} GB"]
 
 
+def levers(table: Figures) -> str:
+    """What each thing that was done for speed on a CPU is worth."""
+    lines = [
+        f"\n### Levers, {table['dtype']}\n",
+        "The same work without and with what was [done for speed](decisions.md#speed), in seconds.\n",
+    ]
+    rows = [
+        [
+            name,
+            *(_seconds(statistics.median(taken[side])) for side in ("without", "with")),
+            f"**{figures.ratio(taken, 'without', 'with'):.2f}**",
+        ]
+        for name, taken in table["levers"].items()
+    ]
+    lines.append(_table(["lever", "without", "with", "times"], rows))
+    return "\n".join(lines)
+
+
 def samplers(table: Figures) -> str:
     """What the starter's dials are worth."""
     lines = [
@@ -228,6 +246,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "startup": startup,
     "starter": starter,
     "stages": stages,
+    "levers": levers,
     "samplers": samplers,
 }
 """What makes a text of each kind of table, in the order of the page."""

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
+from dallecli.placement import native_bf16
+
 HERE = Path(__file__).parent
 PAGES = HERE.parent / "docs" / "benchmarks"
 ASKED_FOR = ("samplers",)
@@ -35,6 +37,7 @@ def on_a_cpu(karlo: list[str], kandinsky: list[str], whole: bool) -> dict[str, l
             ["stages.py", "karlo", *karlo, "--dtype", "fp32", "--rounds", "2", *more],
         ],
         "kandinsky": [["stages.py", "kandinsky", *kandinsky]],
+        "levers": [["levers.py", "--dtype", kind] for kind in ("bf16", "fp32") if kind == "fp32" or native_bf16()],
         "samplers": [["sampling.py"]],
     }
 

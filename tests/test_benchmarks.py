@@ -9,6 +9,8 @@ from pathlib import Path
 import oracle
 import pytest
 
+from dallecli.nets.prepacked import can_prepack
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -45,6 +47,17 @@ def test_all_stages_and_whole_pictures_are_measured_on_both_sides(tmp_path: Path
         assert set(found[kind]) >= {"ours", "diffusers"}
     assert "projected, 1 + 25 + 25 + 7 steps" in printed
     assert str(tmp_path) not in json.dumps(found)
+
+
+@pytest.mark.slow
+def test_every_lever_is_measured_without_and_with(tmp_path: Path) -> None:
+    printed = run("levers.py", "--dtype=fp32", "--rounds=2", f"--json={tmp_path / 'figures.json'}")
+    found = json.loads((tmp_path / "figures.json").read_text())["levers fp32"]
+    assert len(found["levers"]) == (6 if can_prepack() else 4)
+    for name, taken in found["levers"].items():
+        assert f"| {name} |" in printed
+        assert {side: len(taken[side]) for side in taken} == {"without": 2, "with": 2}
+        assert min(*taken["without"], *taken["with"]) > 0
 
 
 @pytest.mark.slow

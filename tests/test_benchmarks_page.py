@@ -176,6 +176,14 @@ def test_a_load_has_the_median_of_its_seconds_and_the_most_memory(report: Module
     assert row(text, "`dalle --help`") == ["`dalle --help`", "0.2"]
 
 
+def test_a_lever_has_medians_and_how_many_times_as_long_it_takes_without(report: ModuleType) -> None:
+    taken = {"a thing done once": {"without": [0.04, 0.06, 0.09], "with": [0.01, 0.03, 0.03]}}
+    figures = measured("levers", "levers.py", dtype="bf16", levers=taken)
+    text = report.page({"a-machine": {"levers bf16": figures}})
+    assert "### Levers, bf16" in text
+    assert row(text, "a thing done once")[1:] == ["0.06", "0.03", "**3.00**"]
+
+
 def test_the_dials_stand_in_the_order_in_which_they_were_measured(report: ModuleType) -> None:
     shares = {"pair_all_objects": 0.5, "style_style": 0.25, "style_objects": 1.0, "seconds": [1.0, 3.0, 2.0]}
     rows = {"as it is": shares, "--sampler ddim": shares}

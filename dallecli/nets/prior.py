@@ -3,8 +3,9 @@
 Keys and arithmetic are those of diffusers' `PriorTransformer`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -103,7 +104,7 @@ class PriorBlock(nn.Module):
 
 
 class ReadText(NamedTuple):
-    """What the blocks keep of a text, and the `bias` [b 1 1 n+1] that hides its padding from the tokens after it."""
+    """What the blocks keep of r texts, and the `bias` [r 1 1 n+1] that hides their padding from the tokens after it."""
 
     blocks: list[KeysValues]
     bias: Tensor
@@ -147,22 +148,30 @@ class PriorTransformer(nn.Module):
         """
         tokens = torch.cat([self._text(text_embedding, text_hidden), self._asked(x, t)], dim=1)
         bias = F.pad(_hidden(text_mask, x.dtype), (0, self.config.additional_embeddings - 1)) + _future(tokens)
-        return self._run(tokens, bias)[0]
+        return self._predict(tokens, bias, repeat(None))
 
     def read(self, text_embedding: Tensor, text_hidden: Tensor, text_mask: Tensor) -> ReadText:
-        """Read a text once for all steps; the arguments are those of `forward`.
+        """Read texts [r …] once for all steps and all samples of each; the arguments are those of `forward`.
 
         No token looks at a later one, so what the text's tokens become depends neither on the time nor on the sample.
         """
         tokens, padding = self._text(text_embedding, text_hidden), _hidden(text_mask, text_hidden.dtype)
-        return ReadText(self._run(tokens, padding + _future(tokens))[1], padding)
+        bias, blocks = padding + _future(tokens), []
+        for block in self.transformer_blocks:
+            tokens, known = block(tokens, bias)
+            blocks.append(known)
+        return ReadText(blocks, padding)
 
-    def answer(self, x: Tensor, t: Tensor, text: ReadText) -> Tensor:
-        """Return the prediction [b d] of `forward` for a text that was read: three tokens instead of n + 4."""
+    def answer(self, x: Tensor, t: Tensor, text: ReadText, rows: Tensor) -> Tensor:
+        """Return the prediction [b d] of `forward` for texts that were read: three tokens instead of n + 4.
+
+        `rows` [b] says which text each sample has.
+        """
         tokens = self._asked(x, t)
         future = _future(tokens)
-        bias = torch.cat([text.bias.expand(-1, -1, len(future), -1), future.expand(len(x), 1, -1, -1)], dim=-1)
-        return self._run(tokens, bias, text.blocks)[0]
+        bias = torch.cat([text.bias[rows].expand(-1, -1, len(future), -1), future.expand(len(x), 1, -1, -1)], dim=-1)
+        # One block's at a time: repeated for every sample, those of all blocks are gigabytes in a large batch.
+        return self._predict(tokens, bias, (KeysValues(*(of[rows] for of in known)) for known in text.blocks))
 
     def _text(self, embedding: Tensor, hidden: Tensor) -> Tensor:
         """The tokens [b n+1 w] of a text's states and of its embedding."""
@@ -181,16 +190,12 @@ class PriorTransformer(nn.Module):
         ]
         return torch.cat(parts, dim=1) + self.positional_embedding[:, self.config.num_embeddings + 1 :]
 
-    def _run(
-        self, tokens: Tensor, bias: Tensor, before: list[KeysValues] | None = None
-    ) -> tuple[Tensor, list[KeysValues]]:
-        """The prediction [b d] of the last token, and the keys and values of all tokens so far in every block."""
-        known = []
-        for index, block in enumerate(self.transformer_blocks):
-            tokens, keys_values = block(tokens, bias, before[index] if before is not None else None)
-            known.append(keys_values)
+    def _predict(self, tokens: Tensor, bias: Tensor, before: Iterable[KeysValues | None]) -> Tensor:
+        """The prediction [b d] of the last token, after what each block knows of the tokens `before`."""
+        for block, known in zip(self.transformer_blocks, before, strict=False):
+            tokens, _ = block(tokens, bias, known)
         out: Tensor = self.proj_to_clip_embeddings(self.norm_out(tokens[:, -1]))
-        return out, known
+        return out
 
 
 def _hidden(text_mask: Tensor, dtype: torch.dtype) -> Tensor:

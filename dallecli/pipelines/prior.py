@@ -37,7 +37,8 @@ def imagine(
     """
     rivals = noise.rivals(candidates)
     each = 2 if also_negative else 1
-    spread = (words.with_negative() if also_negative else words).spread(each * len(rivals), settings.guidance)
+    read = words.with_negative() if also_negative else words
+    rows = read.rows(each * len(rivals), settings.guidance)
     config = parts.config("prior", PriorConfig.from_config)
 
     def net(dtype: torch.dtype) -> PriorTransformer:
@@ -45,13 +46,13 @@ def imagine(
 
     def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
         prior = net(dtype)
-        text = prior.read(spread.embedding.to(dtype), spread.hidden.to(dtype), spread.mask)
+        text = prior.read(read.embedding.to(dtype), read.hidden.to(dtype), read.mask)
 
         def predict(x: Tensor, step: Step) -> Tensor:
             flat = x.to(dtype).reshape(-1, x.shape[-1])
             # filled on the device; torch.tensor would copy from the host and wait for it
             t = torch.full((), step.t, device=flat.device)
-            return prior.answer(flat, t, text).view(x.shape)
+            return prior.answer(flat, t, text, rows).view(x.shape)
 
         return predict, None
 

@@ -29,14 +29,16 @@ class Words:
     padded: bool
     negative: bool
 
+    def rows(self, count: int, guidance: float) -> Tensor:
+        """Which row each of `count` samples reads, the same number each prompt: behind as many of row 0 when guided."""
+        prompts = len(self.embedding) - 1
+        real = torch.arange(1, 1 + prompts, device=self.embedding.device).repeat_interleave(count // prompts)
+        return real if guidance == OFF else pair(torch.zeros_like(real), real)
+
     def spread(self, count: int, guidance: float) -> "Words":
-        """The rows for `count` samples, the same number of each prompt: behind as many of row 0 when guided."""
-
-        def rows(of: Tensor) -> Tensor:
-            real = of[1:].repeat_interleave(count // (len(of) - 1), dim=0)
-            return real if guidance == OFF else pair(of[:1].expand_as(real), real)
-
-        return self._mapped(rows)
+        """The rows for `count` samples: see `rows`."""
+        rows = self.rows(count, guidance)
+        return self._mapped(lambda of: of[rows])
 
     def with_negative(self) -> "Words":
         """Row 0 as it is, and behind each real prompt row 0 once more, as one of the real ones."""
