@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from dallecli.request import Generate, Stage
 from dallecli.studio import LocalEngine
 
-STEPS = {"prior": (106, 0), "decoder": (316, 0), "upsampler": (440, 0)}
+STEPS = {"prior": (115, 0), "decoder": (316, 0), "upsampler": (440, 0)}
 """For each stage: operations a step, and how many of them copy. "upsampler" is both upsamplers together."""
 
 COPIES = {"copy_", "clone", "_to_copy"}
