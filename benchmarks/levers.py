@@ -55,7 +55,7 @@ class Lever:
 
 
 def levers(dtype: torch.dtype, kind: str) -> Iterator[Lever]:
-    """All of them, each made when the last one has been measured: two networks at a time are in memory."""
+    """All of them, each made when its turn comes."""
     yield text_read_once(dtype)
     yield conditions_made_once(dtype)
     if can_prepack():
