@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BATCH: Final[Mapping[str, int]] = {"cpu": 1, "mps": 1, "cuda": 8}
-"""Pictures at a time by type of device. On a CPU two at a time would save a fifth of the time, but one at a time makes
+"""Pictures at a time by type of device. On a CPU several at a time would be faster with small models, but one at a time makes
 a picture the same to the last bit, however many it was painted with. On a GPU it may differ by one level of 255."""
 
 
