@@ -66,7 +66,7 @@ def generate(
     from dallecli.arguments import check_one_stdin, read_files
     from dallecli.batch.jobs import make_request
     from dallecli.cli.output import plan
-    from dallecli.cli.painting import foretell, paint_all
+    from dallecli.cli.painting import paint_all
     from dallecli.cli.prompts import Manner, read_prompts
     from dallecli.cli.run import Run
     from dallecli.source import STDIN
@@ -147,7 +147,5 @@ def generate(
         from dallecli.cli.axes import paint_axes, read_axis
 
         paint_axes(texts, read_axis(x), read_axis(y), values, target, run)
-    elif dry_run:
-        foretell(requests, run)
     else:
         paint_all(requests, target, run)

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 
 def paint_all(requests: Sequence[Request], output: Output, run: Run) -> None:
-    """Resolve every request, make sure that the results can be written, and only then paint, one after the other."""
+    """Resolve every request, make sure that the results can be written, and only then paint, one after the other.
+
+    A dry run only says what would be painted.
+    """
+    if run.dry_run:
+        foretell(requests, run)
+        return
     engine = choose_engine(run.memory, run.batch)
     recipes = [engine.resolve(request) for request in requests]
     display = Display(quiet=run.quiet)

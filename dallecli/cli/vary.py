@@ -58,7 +58,7 @@ def vary(
     from dallecli.arguments import needed, read_files
     from dallecli.batch.jobs import make_request
     from dallecli.cli.output import plan
-    from dallecli.cli.painting import foretell, paint_all
+    from dallecli.cli.painting import paint_all
     from dallecli.cli.prompts import Manner
     from dallecli.cli.run import Run
 
@@ -114,9 +114,6 @@ def vary(
         )
         return
     requests = [make_request("vary", {**values, "image": image}) for image in read_files(needed(images, "IMAGE"))]
-    if dry_run:
-        foretell(requests, run)
-        return
     target = plan(
         file=output,
         folder=out,

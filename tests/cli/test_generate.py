@@ -434,6 +434,15 @@ def test_a_dry_run_says_what_would_be_painted_and_paints_nothing(dalle: Dalle):
     assert not list(Path().iterdir())
 
 
+def test_a_dry_run_refuses_what_the_run_would_refuse(dalle: Dalle):
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (8, 8)).save(name)
+    result = dalle("vary", "a.png", "b.png", "-o", "one.png", "--dry-run")
+    assert result.code == 2
+    assert "-o names one file, but 2 pictures make 2" in result.err
+    assert result.lines == []
+
+
 def test_an_unknown_memory_plan_is_a_mistake_in_the_ask(dalle: Dalle):
     result = dalle("generate", "a fox", "--memory", "tight")
     assert result.code == 2
