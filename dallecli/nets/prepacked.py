@@ -27,7 +27,7 @@ def can_prepack() -> bool:
     """Whether this torch has the operations for this processor, and they do what they did."""
     if platform.machine() not in MACHINES:
         return False
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.random.fork_rng(devices=[]):
         x = torch.linspace(-1, 1, 2 * 4 * 4).view(1, 2, 4, 4)
         conv, linear = nn.Conv2d(2, 3, 3, padding=1), nn.Linear(4, 3)
         wanted = conv(x), linear(x)

@@ -5,7 +5,6 @@ Keys and arithmetic are those of diffusers' `PriorTransformer`.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import repeat
 from typing import Any, NamedTuple, Self
 
 import torch
@@ -148,7 +147,7 @@ class PriorTransformer(nn.Module):
         """
         tokens = torch.cat([self._text(text_embedding, text_hidden), self._asked(x, t)], dim=1)
         bias = F.pad(_hidden(text_mask, x.dtype), (0, self.config.additional_embeddings - 1)) + _future(tokens)
-        return self._predict(tokens, bias, repeat(None))
+        return self._predict(tokens, bias, [None] * len(self.transformer_blocks))
 
     def read(self, text_embedding: Tensor, text_hidden: Tensor, text_mask: Tensor) -> ReadText:
         """Read texts [r …] once for all steps and all samples of each; the arguments are those of `forward`.
@@ -192,7 +191,7 @@ class PriorTransformer(nn.Module):
 
     def _predict(self, tokens: Tensor, bias: Tensor, before: Iterable[KeysValues | None]) -> Tensor:
         """The prediction [b d] of the last token, after what each block knows of the tokens `before`."""
-        for block, known in zip(self.transformer_blocks, before, strict=False):
+        for block, known in zip(self.transformer_blocks, before, strict=True):
             tokens, _ = block(tokens, bias, known)
         out: Tensor = self.proj_to_clip_embeddings(self.norm_out(tokens[:, -1]))
         return out
