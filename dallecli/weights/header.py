@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from dallecli.errors import BadFile
 
@@ -31,7 +31,7 @@ FETCH_AGAIN: Final = "download this file again"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One tensor of the file: its kind of number ("F16"), its shape, and where its bytes lie behind the header."""
+    """One tensor of the file: its kind of number ("F16"), its shape, and where in the file its bytes lie."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -47,20 +47,24 @@ def read_header(path: Path) -> dict[str, Entry]:
     """
     try:
         with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            first = file.read(512)
-            _refuse_impostors(first, size, path)
-            length = int.from_bytes(first[:8], "little")
-            if length > LARGEST_HEADER:
-                raise BadFile(f"the header claims {length} bytes, which no model needs", str(path), FETCH_AGAIN)
-            if 8 + length > size:
-                raise _cut_short(8 + length, size, path, "at least ")
-            file.seek(8)
-            text = file.read(length)
+            return header_of(file, path)
     except OSError as problem:
         raise BadFile(f"the weights cannot be read: {problem.strerror}", str(path), FETCH_AGAIN) from problem
-    entries = _entries(_parse(text, path), path)
-    expected = 8 + length + max((entry.end for entry in entries.values()), default=0)
+
+
+def header_of(file: BinaryIO, path: Path) -> dict[str, Entry]:
+    """What `read_header` finds in a file that is open, at its beginning. Raises OSError, too."""
+    size = os.fstat(file.fileno()).st_size
+    first = file.read(512)
+    _refuse_impostors(first, size, path)
+    length = int.from_bytes(first[:8], "little")
+    if length > LARGEST_HEADER:
+        raise BadFile(f"the header claims {length} bytes, which no model needs", str(path), FETCH_AGAIN)
+    if 8 + length > size:
+        raise _cut_short(8 + length, size, path, "at least ")
+    file.seek(8)
+    entries = _entries(_parse(file.read(length), path), 8 + length, path)
+    expected = max((entry.end for entry in entries.values()), default=8 + length)
     if size < expected:
         raise _cut_short(expected, size, path)
     if size > expected:
@@ -114,10 +118,10 @@ def _parse(text: bytes, path: Path) -> dict[str, Any]:
     return header
 
 
-def _entries(header: dict[str, Any], path: Path) -> dict[str, Entry]:
-    entries = {name: _entry(name, stated, path) for name, stated in header.items()}
+def _entries(header: dict[str, Any], end: int, path: Path) -> dict[str, Entry]:
+    """The tensors of a file whose header has its `end` there."""
+    entries = {name: _entry(name, stated, end, path) for name, stated in header.items()}
     ordered = sorted(entries.items(), key=lambda item: (item[1].start, item[1].end))
-    end = 0
     for name, entry in ordered:
         if entry.start != end:
             problem = "overlaps another" if entry.start < end else "lies behind a gap"
@@ -126,7 +130,7 @@ def _entries(header: dict[str, Any], path: Path) -> dict[str, Entry]:
     return dict(ordered)
 
 
-def _entry(name: str, stated: object, path: Path) -> Entry:
+def _entry(name: str, stated: object, header_end: int, path: Path) -> Entry:
     if not name.isprintable() or len(name) > LONGEST_NAME:
         raise BadFile(f"a tensor has a name that no network uses: {name}", str(path), FETCH_AGAIN)
     match stated:
@@ -134,7 +138,7 @@ def _entry(name: str, stated: object, path: Path) -> Entry:
             dtype in WIDTHS and len(shape) <= 8 and all(type(side) is int and 0 <= side < 2**40 for side in shape)
         ):
             if 0 <= start <= end and end - start == math.prod(shape) * WIDTHS[dtype]:
-                return Entry(dtype=dtype, shape=tuple(shape), start=start, end=end)
+                return Entry(dtype=dtype, shape=tuple(shape), start=header_end + start, end=header_end + end)
             problem = "has more or fewer bytes than its shape needs"
         case {"dtype": str(dtype)} if dtype not in WIDTHS:
             raise BadFile(

@@ -1,26 +1,25 @@
 """Bytes on disk become a network, strictly.
 
-The network is built on the meta device, where it costs no memory; its tensors are then read one at a time straight
-into their final type and place. What is compared first is the file's header with the network's own list: a file with a
-tensor too few, too many or of another shape is refused before its bytes are read.
+The network is built on the meta device, where it costs no memory; its numbers are then read, a few megabytes at a time,
+straight into their final type and place. What is compared first is the file's header with the network's own list: a
+file with a tensor too few, too many or of another shape is refused before its bytes are read.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dallecli.errors import BadFile, BadSetting, LayoutMismatch
-from dallecli.weights.header import FETCH_AGAIN, Entry, read_header
+from dallecli.weights.header import FETCH_AGAIN, Entry, header_of
+from dallecli.weights.stream import DTYPES, stream
 
 N = TypeVar("N", bound=nn.Module)
-
-FLOATS: Final = frozenset({"F64", "F32", "F16", "BF16"})
 
 # Attention layers of checkpoints from before 2023 name their projections differently.
 OLD_NAMES: Final[Mapping[str, str]] = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -35,35 +34,41 @@ REPORT: Final = 360  # characters; an error's line is cut soon after
 def load_net(build: Callable[[], N], file: Path, dtype: torch.dtype, device: torch.device) -> N:
     """The network that `build` makes, with the tensors of `file`, in `dtype` on `device`, ready for inference.
 
-    The file is read, not mapped: one that is cut short meanwhile is an error here, and never a crash later.
+    The file may change or go afterwards: nothing is read again.
 
     Raises:
         BadFile: the network cannot be built from its config, or the file is damaged or changes while it is read.
         LayoutMismatch: tensors are missing, unexpected, misshaped, not floating point, or not finite.
         BadSetting: the weights hold numbers that `dtype` cannot.
     """
-    header = read_header(file)
-    net = _build(build, file)
-    names = _match(net, header, file)
-    tensors: dict[str, Tensor] = {}
-    largest = 0.0
     try:
-        with safe_open(file, framework="pt", backend="pread") as stored:
-            for name, there in sorted(names.items(), key=lambda pair: header[pair[1]].start):
-                tensor = stored.get_tensor(there)
-                largest = max(largest, _largest(tensor, there, file))
-                if largest > torch.finfo(dtype).max:
-                    kind = str(dtype).removeprefix("torch.")
-                    raise BadSetting(
-                        f"{there} holds {largest:.3g}, which is too large for {kind}", str(file), "use fp32"
-                    )
-                tensors[name] = tensor.to(device, dtype)
-    except (SafetensorError, OSError) as problem:
-        raise BadFile(f"the weights cannot be read: {problem}", str(file), FETCH_AGAIN) from problem
+        with file.open("rb", buffering=0) as opened:
+            header = header_of(opened, file)
+            net = _build(build, file)
+            names = _match(net, header, file)
+            tensors = _read(opened, {there: header[there] for there in names.values()}, dtype, device, file)
+    except (OSError, EOFError) as problem:
+        why = problem.strerror if isinstance(problem, OSError) else problem
+        raise BadFile(f"the weights cannot be read: {why}", str(file), FETCH_AGAIN) from problem
+    net.load_state_dict({name: tensors[there] for name, there in names.items()}, strict=True, assign=True)
+    return net.requires_grad_(False).eval()
+
+
+def _read(
+    opened: FileIO, entries: Mapping[str, Entry], dtype: torch.dtype, device: torch.device, file: Path
+) -> dict[str, Tensor]:
+    """The tensors in `dtype` on a device; their numbers are looked over as they pass."""
+    tensors = {name: torch.empty(entry.shape, dtype=dtype, device=device) for name, entry in entries.items()}
+    largest = 0.0
+    for name, first, numbers in stream(opened, entries, device):
+        largest = max(largest, _largest(numbers, name, file))
+        if largest > torch.finfo(dtype).max:
+            kind = str(dtype).removeprefix("torch.")
+            raise BadSetting(f"{name} holds {largest:.3g}, which is too large for {kind}", str(file), "use fp32")
+        tensors[name].view(-1)[first : first + len(numbers)] = numbers
     if largest == 0:
         raise LayoutMismatch("every number in this file is zero", str(file), FETCH_AGAIN)
-    net.load_state_dict(tensors, strict=True, assign=True)
-    return net.requires_grad_(False).eval()
+    return tensors
 
 
 class _Uninitialised(TorchFunctionMode):
@@ -105,7 +110,7 @@ def _match(net: nn.Module, header: Mapping[str, Entry], file: Path) -> dict[str,
         names[name] = there
         if entry.shape != wanted[name]:
             misshaped.append(f"{there} is {list(entry.shape)}, not {list(wanted[name])}")
-        elif entry.dtype not in FLOATS:
+        elif entry.dtype not in DTYPES:
             wrong_kind.append(f"{there} is {entry.dtype}")
     missing = [name for name in wanted if name not in names]
     differences = {
@@ -145,11 +150,9 @@ def _some(names: Sequence[str], listed: int) -> str:
     return f" ({', '.join(names[:listed])}{', …' if len(names) > listed else ''})"
 
 
-def _largest(tensor: Tensor, name: str, file: Path) -> float:
-    """The largest magnitude in a tensor. Smallest and largest are NaN or infinite if any number is: one fast pass."""
-    if tensor.numel() == 0:
-        return 0.0
-    low, high = (end.item() for end in torch.aminmax(tensor))
+def _largest(numbers: Tensor, name: str, file: Path) -> float:
+    """The largest magnitude. Smallest and largest are NaN or infinite if any number is: one fast pass."""
+    low, high = (end.item() for end in torch.aminmax(numbers))
     if not (math.isfinite(low) and math.isfinite(high)):
         raise LayoutMismatch(f"the weights are not finite: {name} holds NaN or infinity", str(file), FETCH_AGAIN)
     return max(abs(low), abs(high))

@@ -49,8 +49,10 @@ def test_a_file_of_the_library_is_read_in_the_order_of_its_bytes(file: Path) -> 
 
 
 def test_metadata_and_padding_are_no_tensors(file: Path) -> None:
-    write(file, json.dumps({"__metadata__": {"format": "pt"}, **GOOD}).encode() + b"    ")
-    assert read_header(file) == {"a": Entry(dtype="F32", shape=(2, 3), start=0, end=24)}
+    header = json.dumps({"__metadata__": {"format": "pt"}, **GOOD}).encode() + b"    "
+    write(file, header)
+    start = 8 + len(header)
+    assert read_header(file) == {"a": Entry(dtype="F32", shape=(2, 3), start=start, end=start + 24)}
 
 
 def test_an_empty_tensor_may_share_its_place(file: Path) -> None:

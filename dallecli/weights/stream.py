@@ -1,0 +1,97 @@
+"""The numbers of a weights file on their way to a device.
+
+They are read, not mapped: where a mapped file is cut short, the process ends by SIGBUS. What makes reading slow is
+memory that is new to the process, so two small buffers serve in turns: a thread fills one while what is in the other is
+converted to where it stays. So no number is held twice, and on a GPU the copies run beside the reading.
+"""
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
+from typing import Final, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dallecli.weights.header import Entry
+
+DTYPES: Final[Mapping[str, torch.dtype]] = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+}
+"""The kinds of number that networks are stored in, as the format calls them."""
+
+BLOCK: Final = 4 * 2**20
+"""Bytes that are read at once: few enough to be in the processor's cache when they are used."""
+
+
+class Run(NamedTuple):
+    """Some numbers of a tensor, from its `first` on: a vector on the device, as stored, until the next run is taken."""
+
+    name: str
+    first: int
+    numbers: Tensor
+
+
+class _Piece(NamedTuple):
+    """Bytes of a tensor, from `start` to `end` in the file."""
+
+    name: str
+    start: int
+    end: int
+
+
+def stream(file: FileIO, entries: Mapping[str, Entry], device: torch.device) -> Iterator[Run]:
+    """Yield the tensors of an open file whole, in the order of their bytes, in runs of at most `BLOCK` bytes.
+
+    Kinds of number are those of `DTYPES`. Raises OSError; EOFError where the file ends before its last tensor does.
+    """
+    blocks = list(_blocks(entries))
+    with ThreadPoolExecutor(1) as reader:
+        # Copies to a GPU are fast, and run beside the processor, from memory that can't be moved.
+        buffers = [torch.empty(BLOCK, dtype=torch.uint8, pin_memory=device.type == "cuda") for _ in range(2)]
+        under_way = [reader.submit(_read, file, *at) for at in zip(blocks, buffers, strict=False)]
+        for index, block in enumerate(blocks):
+            buffer = buffers[index % 2]
+            under_way[index].result()
+            start = block[0].start
+            there = buffer[: block[-1].end - start].to(device)
+            for name, first, end in block:
+                entry, dtype = entries[name], DTYPES[entries[name].dtype]
+                stored = there[first - start : end - start]
+                if (first - start) % dtype.itemsize:  # behind a tensor of narrower numbers
+                    stored = stored.clone()
+                yield Run(name, (first - entry.start) // dtype.itemsize, stored.view(dtype))
+            if index + 2 < len(blocks):
+                under_way.append(reader.submit(_read, file, blocks[index + 2], buffer))
+
+
+def _blocks(entries: Mapping[str, Entry]) -> Iterator[list[_Piece]]:
+    """Pieces that follow each other in the file and fit into a block together; large tensors are cut."""
+    block: list[_Piece] = []
+    for piece in _pieces(entries):
+        if block and (piece.start != block[-1].end or piece.end - block[0].start > BLOCK):
+            yield block
+            block = []
+        block.append(piece)
+    if block:
+        yield block
+
+
+def _pieces(entries: Mapping[str, Entry]) -> Iterator[_Piece]:
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].start):
+        for start in range(entry.start, entry.end, BLOCK):
+            yield _Piece(name, start, min(start + BLOCK, entry.end))
+
+
+def _read(file: FileIO, block: list[_Piece], buffer: Tensor) -> None:
+    start, end = block[0].start, block[-1].end
+    file.seek(start)
+    view = buffer.numpy().data[: end - start]
+    while len(view) > 0:
+        count = file.readinto(view)
+        if count == 0:
+            raise EOFError(f"the file ends {len(view)} bytes before its last tensor does")
+        view = view[count:]
