@@ -4,9 +4,7 @@ A network is read when it is first needed. The memory plan says which stay then;
 work is here. Under every plan the networks, and so the pictures, are the same to the last bit.
 """
 
-import ctypes
 import logging
-import sys
 from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar, cast
 
@@ -19,6 +17,7 @@ from dallecli.errors import BadFile, BadFolder, NonFinite
 from dallecli.nets.layers import channels_last
 from dallecli.nets.prepacked import can_prepack, prepack
 from dallecli.nets.single import multiply_in_single
+from dallecli.pipelines.allocator import return_freed, trim
 from dallecli.placement import native_bf16
 from dallecli.weights.folder import Folder
 from dallecli.weights.load import load_net
@@ -59,6 +58,7 @@ class Parts:
         """
         if (part, dtype) not in self._nets:
             self._release()
+            return_freed()
             config = self.folder.config(part)
             net = load_net(lambda: build(config), self.folder.weights_file(part), dtype, self.device)
             _suit_device(net, self.device, dtype)
@@ -122,7 +122,7 @@ class Parts:
         for key in leaving:
             del self._nets[key]
         if leaving:
-            _give_back(self.device)
+            trim(self.device)
 
 
 def _suit_device(net: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
@@ -134,13 +134,3 @@ def _suit_device(net: nn.Module, device: torch.device, dtype: torch.dtype) -> No
     channels_last(net)
     if emulated:
         multiply_in_single(net)
-
-
-def _give_back(device: torch.device) -> None:
-    """Return freed memory to the device, or to the system, which otherwise sees it as taken."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "cpu" and sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc alone
-        if trim is not None:
-            trim(0)

@@ -15,6 +15,7 @@ from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import SAMPLERS, ddim
 from dallecli.diffusion.schedule import Schedule, Step
 from dallecli.errors import BadSteps
+from dallecli.pipelines.allocator import keep_freed
 from dallecli.pipelines.model import Beginning, Hole, Watch
 from dallecli.pipelines.parts import Parts
 from dallecli.request import INVERSION, StageSettings
@@ -131,6 +132,8 @@ def unsample(
 
 
 def _report(watch: Watch, stage: str, steps: int, done: int) -> None:
+    if done == 1:
+        keep_freed()  # the first step has put the weights where they stay
     watch(stage, done, steps)
 
 
