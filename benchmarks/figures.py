@@ -33,3 +33,21 @@ def share_of_peak(stage: Mapping[str, Any], side: str) -> float:
 def run_seconds(stage: Mapping[str, Any], side: str) -> float:
     """What a stage takes of a run with all its steps: the first one does what a run needs once."""
     return float(statistics.median(stage[side]["first"]) + (stage["calls"] - 1) * step_seconds(stage, side))
+
+
+def kernel_seconds(table: Mapping[str, Any]) -> float:
+    """What all kinds of kernels took together: of the figures of `kernels.py`, as are the next two."""
+    return float(sum(row["seconds"] for row in table["kinds"].values()))
+
+
+def floor_seconds(table: Mapping[str, Any]) -> float:
+    """What the work of a run takes at the best that the machine did, in a product or a convolution."""
+    return float(table["tflop"] / max(table["peaks"].values()))
+
+
+def idle_share(table: Mapping[str, Any]) -> float:
+    """The share of a run in which nothing ran on the device. The kernels are those of another run: it is never below 0.
+
+    The profiler holds up the launching of kernels, so its own run would look idler than one without it.
+    """
+    return max(0.0, 1 - float(table["busy"] / table["seconds"]))

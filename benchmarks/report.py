@@ -33,7 +33,11 @@ STAGE_NAMES = {
     "autoencoder": "autoencoder, to pixels",
 }
 
-MODELS = {"karlo": "Karlo, 256 px", "kandinsky": "Kandinsky 2.2, from an embedding to 512 px"}
+MODELS = {
+    "karlo": "Karlo, 256 px",
+    "kandinsky": "Kandinsky 2.2, from an embedding to 512 px",
+    "starter": "the starter, 256 px",
+}
 
 PROCESSES = {
     "python": "a Python that does nothing",
@@ -72,8 +76,7 @@ def origin(table: Figures) -> str:
 
 def stages(table: Figures) -> str:
     """A model of the published size, stage by stage."""
-    batch = "" if table["batch"] == 1 else f", {table['batch']} pictures at once"
-    lines = [f"\n### {MODELS[table['model']]}, {table['dtype']}{batch}\n"]
+    lines = [f"\n### {_what(table)}\n"]
     own = table["stages"]
     if own:
         head = ["a step", "steps", "TFLOP", "ours", "diffusers", "times", "ours, of the peak", "diffusers, of the peak"]
@@ -101,6 +104,12 @@ def stages(table: Figures) -> str:
         lines.append(_table(["", "seconds", "pictures a second"], rows))
         lines.append(f"diffusers takes {figures.step_ratio(warm):.2f} times as long.\n")
     return "\n".join(lines)
+
+
+def _what(table: Figures) -> str:
+    """What is painted, and how."""
+    batch = "" if table["batch"] == 1 else f", {table['batch']} pictures at once"
+    return f"{MODELS[table['model']]}, {table['dtype']}{batch}"
 
 
 def _stage_row(name: str, stage: Figures) -> list[str]:
@@ -189,6 +198,31 @@ def _load_row(kind: str, side: str, runs: Sequence[Figures]) -> list[str]:
     return [kind, side, f"{opened} s", f"{read} s", f"{max(run['memory'] for run in runs) / 1e9:.1f} GB"]
 
 
+def kernels(table: Figures) -> str:
+    """Where the time of a picture goes, by kind of kernel."""
+    on_cpu, total = table["busy"] is None, figures.kernel_seconds(table)
+    what = "The operators, each without those that it calls" if on_cpu else "The kernels and transfers"
+    rows = [
+        [kind, _seconds(row["seconds"]), f"{row['seconds'] / total:.1%}", str(row["launches"])]
+        for kind, row in table["kinds"].items()
+    ]
+    floor, peak = figures.floor_seconds(table), max(table["peaks"].values())
+    times = f"**{table['seconds'] / floor:.2f}** times as long as its floor"
+    lines = [
+        f"\n### Where the time goes: {_what(table)}\n",
+        f"{what}, of a run of {_seconds(table['profiled'])} seconds under torch's profiler.\n",
+        _table(["kind", "seconds", "share", "calls" if on_cpu else "launches"], rows),
+        f"Without the profiler it took {_seconds(table['seconds'])} seconds, {times}: {table['tflop']:.3g} TFLOP are"
+        f" {_seconds(floor)} seconds at {peak:.3g} TFLOP/s, the better one of a matrix product and a convolution.\n",
+    ]
+    if not on_cpu:
+        lines.append(f"The device did nothing in {figures.idle_share(table):.0%} of this time.\n")
+    if table["others"]:
+        names = (f"`{name}` {row['seconds'] * 1e3:.3g} ms" for name, row in table["others"].items())
+        lines.append(f"The largest of the others: {', '.join(names)}.\n")
+    return "\n".join(lines)
+
+
 def levers(table: Figures) -> str:
     """What each thing that was done for speed on a CPU is worth."""
     lines = [
@@ -246,6 +280,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "startup": startup,
     "starter": starter,
     "stages": stages,
+    "kernels": kernels,
     "levers": levers,
     "samplers": samplers,
 }

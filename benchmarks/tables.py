@@ -37,6 +37,7 @@ def on_a_cpu(karlo: list[str], kandinsky: list[str], whole: bool) -> dict[str, l
             ["stages.py", "karlo", *karlo, "--dtype", "fp32", "--rounds", "2", *more],
         ],
         "kandinsky": [["stages.py", "kandinsky", *kandinsky]],
+        "kernels": [["kernels.py", "starter", "--dtype", "fp32"]],
         "levers": [["levers.py", "--dtype", kind] for kind in ("bf16", "fp32") if kind == "fp32" or native_bf16()],
         "samplers": [["sampling.py"]],
     }
@@ -57,6 +58,7 @@ def on_a_gpu(karlo: list[str], kandinsky: list[str], device: str) -> dict[str, l
             ["stages.py", "kandinsky", *kandinsky, *place],
             ["stages.py", "kandinsky", *kandinsky, *place, *batch],
         ],
+        "kernels": [["kernels.py", "karlo", *karlo, "--device", device, *more] for more in ([], batch)],
         "samplers": [["sampling.py"]],
     }
 

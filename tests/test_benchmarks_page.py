@@ -176,6 +176,34 @@ def test_a_load_has_the_median_of_its_seconds_and_the_most_memory(report: Module
     assert row(text, "`dalle --help`") == ["`dalle --help`", "0.2"]
 
 
+def profile(model: str, **figures: Any) -> dict[str, Any]:
+    kinds = {"convolutions": {"seconds": 1.5, "launches": 70}, "others": {"seconds": 0.5, "launches": 9}}
+    rest = {"tflop": 0.5, "peaks": {"gemm": 0.5, "conv": 0.25}, "seconds": 2.5, "profiled": 3.0, "busy": None}
+    others = {"aten::empty": {"seconds": 0.25, "launches": 8}}
+    table = {**measured("kernels", f"kernels.py {model}"), "model": model, "dtype": "fp32", "batch": 1}
+    return {**table, "kinds": kinds, "others": others, **rest, **figures}
+
+
+def test_kinds_of_operators_have_seconds_and_shares_beside_the_floor_of_the_run(report: ModuleType) -> None:
+    text = report.page({"a-machine": {"kernels starter fp32": profile("starter")}})
+    assert "### Where the time goes: the starter, 256 px, fp32\n" in text
+    assert row(text, "convolutions")[1:] == ["1.5", "75.0%", "70"]
+    assert "of a run of 3 seconds under torch's profiler" in text
+    assert "took 2.5 seconds, **2.50** times as long as its floor: 0.5 TFLOP are 1 seconds at 0.5 TFLOP/s" in text
+    assert "The largest of the others: `aten::empty` 250 ms." in text
+    assert "did nothing" not in text
+
+
+def test_a_gpu_is_idle_while_no_kernel_runs_and_never_less_than_not_at_all(report: ModuleType) -> None:
+    figures = profile("karlo", batch=16, busy=2.0, others={})
+    text = report.page({"a-machine": {"kernels karlo fp32 x 16": figures}})
+    assert "### Where the time goes: Karlo, 256 px, fp32, 16 pictures at once\n" in text
+    assert "The device did nothing in 20% of this time." in text
+    assert "the others:" not in text
+    text = report.page({"a-machine": {"kernels karlo fp32": profile("karlo", busy=2.6)}})
+    assert "The device did nothing in 0% of this time." in text
+
+
 def test_a_lever_has_medians_and_how_many_times_as_long_it_takes_without(report: ModuleType) -> None:
     taken = {"a thing done once": {"without": [0.04, 0.06, 0.09], "with": [0.01, 0.03, 0.03]}}
     figures = measured("levers", "levers.py", dtype="bf16", levers=taken)
