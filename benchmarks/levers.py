@@ -21,7 +21,7 @@ from figures import ratio
 from torch import Tensor, nn
 
 from dallecli.nets.autoencoder import SpatialNorm
-from dallecli.nets.conditions import Context
+from dallecli.nets.conditions import Context, Time
 from dallecli.nets.layers import channels_last
 from dallecli.nets.prepacked import can_prepack, prepack
 from dallecli.nets.prior import PriorConfig, PriorTransformer
@@ -92,7 +92,7 @@ class Told:
 
     def step(self, net: UNet) -> Work:
         """A step of a run that has begun."""
-        time, context = net.times([500], self.condition)[500], Context(self.context, self.mask)
+        time, context = Time(net.times([500], self.condition), 0), Context(self.context, self.mask)
         return lambda: net.denoise(self.x, time, context)
 
 

@@ -17,6 +17,9 @@ MASKED: Final = -10000.0
 AHEAD: Final = 64
 """Steps whose times are projected at once. All of a long run, for a large batch, would be gigabytes."""
 
+Place = int | Tensor
+"""Which step of a run it is, from 0; where the device is to look it up itself, an integer tensor [1] on it."""
+
 
 class KeysValues(NamedTuple):
     """The keys and the values of some tokens, each [b heads n d]: all that attention ever asks of them."""
@@ -60,22 +63,25 @@ class Times:
         self._embeddings = embeddings
         self._known: WeakKeyDictionary[nn.Module, tuple[int, Tensor]] = WeakKeyDictionary()
 
-    def through(self, layer: nn.Module, step: int) -> Tensor:
-        """What a layer makes of the embedding [b d] of a step, together with those of the steps around it."""
-        group, place = divmod(step, AHEAD)
+    def through(self, layer: nn.Module, place: Place) -> Tensor:
+        """What a layer makes of the embedding [b d] of a step, together with those of the steps around it.
+
+        The device looks up none but the first `AHEAD` steps.
+        """
+        group, row = divmod(place, AHEAD) if isinstance(place, int) else (0, place)
         known = self._known.get(layer)
         if known is None or known[0] != group:
             known = group, layer(self._embeddings[group * AHEAD : (group + 1) * AHEAD])
             self._known[layer] = known
-        return known[1][place]
+        return known[1][row] if isinstance(row, int) else known[1].index_select(0, row)[0]
 
 
 class Time(NamedTuple):
     """One step of a run."""
 
     times: Times
-    step: int
+    place: Place
 
     def through(self, layer: nn.Module) -> Tensor:
         """What a layer makes [b c] of the time embedding [b d]."""
-        return self.times.through(layer, self.step)
+        return self.times.through(layer, self.place)

@@ -280,10 +280,12 @@ class TransformerUNet(nn.Module):
         depth = config.transformer_layers_per_block
         return [SpatialTransformer(*shape, config.norm_num_groups, depth) for _ in range(count)]
 
-    def times(self, ts: Sequence[int], picture: Tensor) -> dict[int, Time]:
-        """Return what `denoise` takes at each of a run's timesteps `ts`; `picture` is that of `forward`."""
-        times = self._times(torch.tensor(ts, device=picture.device)[:, None], picture)
-        return {t: Time(times, step) for step, t in enumerate(ts)}
+    def times(self, ts: Sequence[int], picture: Tensor) -> Times:
+        """Return what `denoise` needs of a run's timesteps `ts`, a `Time` of them at each step.
+
+        `picture` is that of `forward`.
+        """
+        return self._times(torch.tensor(ts, device=picture.device)[:, None], picture)
 
     def denoise(self, x: Tensor, time: Time, context: Context) -> Tensor:
         """Return the prediction [b out h w] for noised latents `x` [b c h w]; `forward` tells what those are."""

@@ -190,13 +190,12 @@ class UNet(nn.Module):
             raise ValueError("this network does not project image embeddings")
         return Conditioning(self.encoder_hid_proj(image_embedding), self.add_embedding(image_embedding))
 
-    def times(self, ts: Sequence[int], condition: Tensor | None = None) -> dict[int, Time]:
-        """Return what `denoise` takes at each of a run's timesteps `ts`.
+    def times(self, ts: Sequence[int], condition: Tensor | None = None) -> Times:
+        """Return what `denoise` needs of a run's timesteps `ts`, a `Time` of them at each step.
 
         `condition` [b time_dim] is added to the time embedding (class_embed_type "identity", `condition`).
         """
-        times = self._times(torch.tensor(ts, device=self.conv_norm_out.weight.device)[:, None], condition)
-        return {t: Time(times, step) for step, t in enumerate(ts)}
+        return self._times(torch.tensor(ts, device=self.conv_norm_out.weight.device)[:, None], condition)
 
     def denoise(self, x: Tensor, time: Time, context: Context | None = None) -> Tensor:
         """Return the prediction [b out h w] for noised images `x` [b c h w]; `forward` tells what those are."""

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from dallecli.diffusion.guidance import OFF, pair
 from dallecli.diffusion.noise import Noise
-from dallecli.diffusion.schedule import Step
 from dallecli.errors import BadFolder
 from dallecli.nets.clip import ClipTextConfig, ClipVisionConfig
-from dallecli.nets.conditions import Context
+from dallecli.nets.conditions import Context, Place, Time
 from dallecli.nets.movq import Movq, MovqConfig
 from dallecli.nets.prior import PriorConfig
 from dallecli.nets.unet import UNet, UNetConfig
@@ -154,9 +153,9 @@ class KandinskyPipeline:
                 beside = torch.cat([known.pixels.to(dtype) * keep, keep], dim=1)
                 beside = beside if guidance == OFF else pair(beside, beside)
 
-            def predict(x: Tensor, step: Step) -> Tensor:
+            def predict(x: Tensor, place: Place) -> Tensor:
                 seen = x.to(dtype) if beside is None else torch.cat([x.to(dtype), beside], dim=1)
-                return net.denoise(seen, times[step.t], context)
+                return net.denoise(seen, Time(times, place), context)
 
             return predict, None
 

@@ -14,10 +14,9 @@ from torch import Tensor
 
 from dallecli.diffusion.guidance import OFF, pair
 from dallecli.diffusion.noise import Noise
-from dallecli.diffusion.schedule import Step
 from dallecli.errors import BadFolder, BadSetting
 from dallecli.nets.clip import ClipTextConfig, ClipVisionConfig
-from dallecli.nets.conditions import Context, Time
+from dallecli.nets.conditions import Context, Place, Time, Times
 from dallecli.nets.prior import PriorConfig
 from dallecli.nets.text_proj import Conditioning, TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
@@ -164,7 +163,7 @@ class KarloPipeline:
             condition, mask = self._condition(vector, words, guidance, dtype)
             net = self._unet("decoder", dtype)
             times, context = net.times(ts, condition.time), Context(condition.context, mask)
-            return lambda x, step: net.denoise(x.to(dtype), times[step.t], context), None
+            return lambda x, place: net.denoise(x.to(dtype), Time(times, place), context), None
 
         config = self.parts.config("decoder", UNetConfig.from_config)
         return Diffusion(
@@ -201,14 +200,14 @@ class KarloPipeline:
             low = F.interpolate(pixels.cpu(), size=[size, size], mode="bicubic", antialias=True)
             low = low.to(self.device, dtype)
 
-            times: dict[str, dict[int, Time]] = {}
+            times: dict[str, Times] = {}
 
-            def predict(which: str, x: Tensor, step: Step) -> Tensor:
+            def predict(which: str, x: Tensor, place: Place) -> Tensor:
                 # Asked for at every step: the first net may have to leave before the last one comes.
                 net = self._unet(f"{part}_{which}", dtype)
                 if which not in times:
                     times[which] = net.times(ts)
-                return net.denoise(torch.cat([x.to(dtype), low], dim=1), times[which][step.t])
+                return net.denoise(torch.cat([x.to(dtype), low], dim=1), Time(times[which], place))
 
             return partial(predict, "first"), partial(predict, "last")
 

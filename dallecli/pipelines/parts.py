@@ -18,6 +18,7 @@ from dallecli.nets.layers import channels_last
 from dallecli.nets.prepacked import can_prepack, prepack
 from dallecli.nets.single import multiply_in_single
 from dallecli.pipelines.allocator import return_freed, trim
+from dallecli.pipelines.graphs import Graphs
 from dallecli.placement import native_bf16
 from dallecli.weights.folder import Folder
 from dallecli.weights.load import load_net
@@ -44,6 +45,7 @@ class Parts:
         self.device = device
         self.dtype = dtype
         self.kept = kept
+        self.graphs = Graphs(device)
         self._nets: dict[tuple[str, torch.dtype], nn.Module] = {}
 
     @property

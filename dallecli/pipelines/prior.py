@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dallecli.diffusion.noise import Noise
-from dallecli.diffusion.schedule import Step
+from dallecli.nets.conditions import Place
 from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.pipelines.embedding import Embedding, cosine
 from dallecli.pipelines.model import Watch
@@ -47,11 +47,11 @@ def imagine(
     def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
         prior = net(dtype)
         text = prior.read(read.embedding.to(dtype), read.hidden.to(dtype), read.mask)
+        times = torch.tensor(ts, device=parts.device)
 
-        def predict(x: Tensor, step: Step) -> Tensor:
+        def predict(x: Tensor, place: Place) -> Tensor:
             flat = x.to(dtype).reshape(-1, x.shape[-1])
-            # filled on the device; torch.tensor would copy from the host and wait for it
-            t = torch.full((), step.t, device=flat.device)
+            t = times[place] if isinstance(place, int) else times.index_select(0, place)
             return prior.answer(flat, t, text, rows).view(x.shape)
 
         return predict, None

@@ -17,7 +17,7 @@ from torch import Tensor
 from dallecli.diffusion.guidance import OFF, pair
 from dallecli.diffusion.noise import Noise
 from dallecli.nets.clip import ClipTextConfig, CLIPTextStates, ClipVisionConfig
-from dallecli.nets.conditions import Context
+from dallecli.nets.conditions import Context, Time
 from dallecli.nets.normalizer import ImageNormalizer, NormalizerConfig
 from dallecli.nets.prior import PriorConfig
 from dallecli.nets.resnet import sinusoid
@@ -183,7 +183,7 @@ class StableUnclipPipeline:
                 "decoder", lambda json: TransformerUNet(TransformerUNetConfig.from_config(json)), dtype
             )
             times, context = net.times(ts, picture.to(dtype)), Context(states.to(dtype))
-            return lambda x, step: net.denoise(x.to(dtype), times[step.t], context), None
+            return lambda x, place: net.denoise(x.to(dtype), Time(times, place), context), None
 
         config = self.parts.config("vae", VaeConfig.from_config)
         cells = frame.painted // config.factor

@@ -16,17 +16,18 @@ from dallecli.diffusion.samplers import SAMPLERS, ddim
 from dallecli.diffusion.schedule import Schedule, Step
 from dallecli.errors import BadSteps
 from dallecli.pipelines.allocator import keep_freed
+from dallecli.pipelines.graphs import Graphs, Net
 from dallecli.pipelines.model import Beginning, Hole, Watch
 from dallecli.pipelines.parts import Parts
 from dallecli.request import INVERSION, StageSettings
 
-Nets = tuple[Predict, Predict | None]
-"""A net with its conditions bound, and another for the last step where there is one."""
+Nets = tuple[Net, Net | None]
+"""The net of a stage, and another for the last step where there is one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diffusion:
-    """A stage: `nets` binds its nets, in a floating-point type, for the timesteps of a run.
+    """A stage: `nets` binds its nets, in a floating-point type, for the different timesteps of a run, in their order.
 
     Conditions are paired unless guidance is 1.
 
@@ -46,12 +47,16 @@ class Diffusion:
         except ValueError as problem:
             raise BadSteps(str(problem), where=self.stage) from problem
 
-    def denoiser(self, dtype: torch.dtype, steps: Sequence[Step], healthy: Tensor) -> Denoiser:
+    def denoiser(self, dtype: torch.dtype, steps: Sequence[Step], healthy: Tensor, graphs: Graphs) -> Denoiser:
         """A denoiser for `steps`, which clears the flag in `healthy` [b] of each picture for which a net overflows."""
+        ts = list(dict.fromkeys(step.t for step in steps))
+        places = {t: place for place, t in enumerate(ts)}
 
-        def checked(predict: Predict) -> Predict:
+        def checked(net: Net) -> Predict:
+            net = graphs.of(net, len(ts))
+
             def run(x: Tensor, step: Step) -> Tensor:
-                output = predict(x, step)
+                output = net(x, places[step.t])
                 # A sum is finite only if all its terms are. Looked at here, because clipping would hide an infinity,
                 # and kept on the device: the only wait is at the end of the stage.
                 total = output.flatten(1).sum(dim=1, dtype=torch.float32)
@@ -60,11 +65,11 @@ class Diffusion:
 
             return run
 
-        predict, predict_last = self.nets(dtype, list(dict.fromkeys(step.t for step in steps)))
-        denoise = make_denoiser(checked(predict), self.schedule, self.guidance)
-        if predict_last is None:
+        net, last = self.nets(dtype, ts)
+        denoise = make_denoiser(checked(net), self.schedule, self.guidance)
+        if last is None:
             return denoise
-        return _switched(denoise, make_denoiser(checked(predict_last), self.schedule, self.guidance))
+        return _switched(denoise, make_denoiser(checked(last), self.schedule, self.guidance))
 
 
 def precise(dtype: torch.dtype) -> torch.dtype:
@@ -97,7 +102,7 @@ def sample(
 
     def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         healthy = torch.ones(len(noise), dtype=torch.bool, device=parts.device)
-        denoise = diffusion.denoiser(dtype, steps, healthy)
+        denoise = diffusion.denoiser(dtype, steps, healthy, parts.graphs)
         if beginning is not None:
             x = beginning.under_noise(steps[0], noise)
         elif start is not None:
@@ -124,7 +129,7 @@ def unsample(
 
     def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         healthy = torch.ones(len(noise), dtype=torch.bool, device=parts.device)
-        denoise = diffusion.denoiser(dtype, steps, healthy)
+        denoise = diffusion.denoiser(dtype, steps, healthy, parts.graphs)
         progress = partial(_report, watch, INVERSION, len(steps))
         return invert(denoise, x0.to(parts.device, precise(dtype)), steps, noise, progress), healthy
 

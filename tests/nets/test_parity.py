@@ -16,7 +16,7 @@ from diffusers.models.embeddings import Timesteps
 from torch import Tensor, nn
 
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
-from dallecli.nets.conditions import AHEAD, Context, KeysValues, Times
+from dallecli.nets.conditions import AHEAD, Context, KeysValues, Time, Times
 from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.nets.resnet import sinusoid
 from dallecli.nets.text_proj import TextProjConfig, UnCLIPTextProjModel
@@ -170,8 +170,8 @@ def test_what_is_computed_once_a_run_is_what_every_step_would_compute():
     x = random(PICTURES, 6, config["sample_size"], config["sample_size"])
     ts = list(range(999, 999 - 2 * AHEAD, -1))
     times = ours.times(ts)
-    for t in (ts[0], ts[AHEAD - 1], ts[AHEAD], ts[-1], ts[0]):
-        assert oracle.difference(ours.denoise(x, times[t]), ours(x, torch.tensor(t))) < TOLERANCE
+    for place in (0, AHEAD - 1, AHEAD, len(ts) - 1, 0):
+        assert oracle.difference(ours.denoise(x, Time(times, place)), ours(x, torch.tensor(ts[place]))) < TOLERANCE
 
 
 def test_a_network_that_leaves_takes_its_projections_along():

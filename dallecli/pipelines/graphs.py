@@ -1,0 +1,105 @@
+"""Steps of networks as CUDA graphs: all their kernels launched at once, where launching them takes longer than running.
+
+A step of a decoder is several hundred kernels, and the processor needs longer to launch them one by one than a large
+GPU needs to run them (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/). A graph is worth that only
+where it is so, which is measured, and it is used only where it repeats what was computed without it.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from dallecli.nets.conditions import AHEAD, Place
+
+Net = Callable[[Tensor, Place], Tensor]
+"""A net with its conditions bound: a noisy sample [b, c, ...] and the step's place in the run to its raw output.
+
+Whatever does not depend on these two stays where it is in memory for the whole run, and no call waits for the device.
+"""
+
+WORTH: Final = 1.2
+"""A step that takes more than so many times as long as its launch is not waiting for launches."""
+APART: Final = 0.01
+"""How far the graph's output may be from the net's, of its norm: sums may be split in another way."""
+
+log = logging.getLogger(__name__)
+
+
+class Graphs:
+    """Makes graphs of the steps of a run on one device; on a device without CUDA, of none."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._possible = device.type == "cuda"
+
+    def of(self, net: Net, steps: int) -> Net:
+        """A net for a run of so many different steps, which uses a graph as soon as it has one that pays."""
+        if not self._possible or steps > AHEAD:  # beyond it what layers know of the times moves in memory
+            return net
+        return _Graphed(net, self.give_up)
+
+    def give_up(self, why: object) -> None:
+        """Make no more graphs."""
+        log.warning("CUDA graphs are left out: %s", why)
+        self._possible = False
+
+
+class _Graphed:
+    """The first call is as always, with all that a run needs once; the second is timed, and the others repeat it."""
+
+    def __init__(self, net: Net, give_up: Callable[[object], None]) -> None:
+        self._net = net
+        self._give_up = give_up
+        self._calls = 0
+        self._replay: Net | None = None
+
+    def __call__(self, x: Tensor, place: Place) -> Tensor:
+        self._calls += 1
+        if self._replay is not None:
+            return self._replay(x, place)
+        if self._calls != 2:
+            return self._net(x, place)
+        output, waits = self._timed(x, place)
+        if waits:
+            self._try(x, place, output)
+        return output
+
+    def _timed(self, x: Tensor, place: Place) -> tuple[Tensor, bool]:
+        """The output, and whether the device had to wait for launches."""
+        torch.cuda.synchronize(x.device)
+        began = time.perf_counter()
+        output = self._net(x, place)
+        launched = time.perf_counter()
+        torch.cuda.synchronize(x.device)
+        return output, time.perf_counter() - began < WORTH * (launched - began)
+
+    def _try(self, x: Tensor, place: Place, wanted: Tensor) -> None:
+        try:
+            replay = _capture(self._net, x, place)
+            found = replay(x, place)
+        except RuntimeError as problem:  # what CUDA cannot capture, or no memory for it
+            self._give_up(problem)
+            return
+        if bool((found - wanted).norm(dtype=torch.float32) <= APART * wanted.norm(dtype=torch.float32)):
+            self._replay = replay
+        elif bool(wanted.isfinite().all()):
+            self._give_up("a graph computed something else")
+
+
+def _capture(net: Net, x: Tensor, place: Place) -> Net:
+    """A net of the same output as `net`, for inputs of the shape of `x`."""
+    graph, still_x = torch.cuda.CUDAGraph(), x.clone()
+    still_place = torch.full((1,), 0, dtype=torch.int64, device=x.device)
+    with torch.cuda.device(x.device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        still_output = net(still_x, still_place)
+
+    def replay(x: Tensor, place: Place) -> Tensor:
+        still_x.copy_(x)
+        still_place.copy_(place) if isinstance(place, Tensor) else still_place.fill_(place)
+        graph.replay()
+        return still_output.clone()  # the next replay writes over it
+
+    return replay

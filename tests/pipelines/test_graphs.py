@@ -1,0 +1,232 @@
+"""A step is what a CUDA graph can hold: kernels that depend on the sample and the step's place alone, and no waiting.
+
+A trace holds a step in the same way, on any device: operations on memory that stays, without the Python around them.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import kandinsky_oracle
+import numpy as np
+import pytest
+import stable_oracle
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from dallecli.diffusion.guidance import OFF
+from dallecli.diffusion.noise import Noise
+from dallecli.diffusion.samplers import SAMPLERS
+from dallecli.nets.conditions import AHEAD, Place
+from dallecli.pipelines import graphs
+from dallecli.pipelines import parts as parts_module
+from dallecli.pipelines.embedding import Embedding
+from dallecli.pipelines.graphs import Graphs, Net
+from dallecli.pipelines.kandinsky import KandinskyPipeline
+from dallecli.pipelines.karlo import KarloPipeline
+from dallecli.pipelines.model import Beginning, Hole
+from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.stable_unclip import StableUnclipPipeline
+from dallecli.pipelines.stage import sample
+from dallecli.request import Generate, StageSettings
+from dallecli.studio import LocalEngine
+from dallecli.weights.folder import Folder
+
+CPU, META = torch.device("cpu"), torch.device("meta")
+STEPS = 5
+
+
+def settings(guidance: float, sampler: str = "ancestral") -> StageSettings:
+    return StageSettings(sampler=sampler, steps=STEPS, guidance=guidance)
+
+
+def ignore(*progress: Any) -> None:
+    """No progress bar."""
+
+
+class Traces(Graphs):
+    """Traces each net at its second step, and repeats the trace from then on. `replays` counts how often."""
+
+    def __init__(self) -> None:
+        super().__init__(CPU)
+        self.replays = 0
+
+    def of(self, net: Net, steps: int) -> Net:
+        calls = 0
+        trace: Callable[[Tensor, Tensor], Tensor] | None = None
+
+        def call(x: Tensor, place: Place) -> Tensor:
+            nonlocal calls, trace
+            calls += 1
+            if calls == 2:
+                trace = make_fx(net)(x, torch.tensor([place]))
+            if trace is None:
+                return net(x, place)
+            self.replays += 1
+            return trace(x, torch.tensor([place]))
+
+        return call
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, model_folder) -> dict[str, Path]:
+    place = tmp_path_factory.mktemp("models")
+    return {
+        "karlo": model_folder("starter"),
+        "kandinsky": kandinsky_oracle.write(place / "kandinsky"),
+        "stable": stable_oracle.write(place / "stable", words=True),
+    }
+
+
+PIPELINES = {"karlo": KarloPipeline, "kandinsky": KandinskyPipeline, "stable": StableUnclipPipeline}
+
+
+def paint(family: str, folder: Path, sampler: str, maker: Graphs, kept: Any = None) -> Tensor:
+    """A picture of each of two prompts, from words to pixels."""
+    parts = Parts(Folder(folder), CPU, torch.float32, kept)
+    parts.graphs = maker
+    model: Any = PIPELINES[family](parts, "tiny")
+    words, noise = model.read(["a red cat", "a dog"], "a bear"), Noise([1, 2])
+    embedding, _ = model.imagine(words, noise, settings(4.0), 2, ignore)
+    stages = {"decoder": settings(4.0, sampler)}
+    if family == "karlo":
+        stages |= {"upsampler": settings(OFF), "upsampler_2": settings(OFF)}
+    size = parts.folder.sizes()[-1]
+    pixels: Tensor = model.decode(embedding, words, noise, stages, ignore, size=size)
+    return pixels
+
+
+@pytest.mark.parametrize("sampler", ["ancestral", "dpm++"])
+@pytest.mark.parametrize("family", PIPELINES)
+def test_a_step_that_is_recorded_once_paints_every_step(family, sampler, folders, monkeypatch):
+    # Prepacked weights are of a kind that can't be traced; on a GPU there are none.
+    monkeypatch.setattr(parts_module, "can_prepack", lambda: False)
+    traces = Traces()
+    recorded = paint(family, folders[family], sampler, traces)
+    assert traces.replays >= 2 * (STEPS - 2)
+    assert torch.equal(recorded, paint(family, folders[family], sampler, Graphs(CPU)))
+
+
+def test_networks_may_leave_when_their_steps_are_recorded(folders, monkeypatch):
+    monkeypatch.setattr(parts_module, "can_prepack", lambda: False)
+    frugal = paint("karlo", folders["karlo"], "ancestral", Traces(), kept=())
+    assert torch.equal(frugal, paint("karlo", folders["karlo"], "ancestral", Graphs(CPU)))
+
+
+@pytest.fixture
+def nowhere(monkeypatch) -> Callable[[Path], Parts]:
+    """Open folders on a device that knows shapes but no numbers: whoever waits for a number fails."""
+
+    def load(build: Callable[[], Any], file: Path, dtype: torch.dtype, device: torch.device) -> Any:
+        with META:
+            return build().to(dtype).requires_grad_(False).eval()
+
+    monkeypatch.setattr(parts_module, "load_net", load)
+    # The one look at the flags is at the end of a stage.
+    monkeypatch.setattr(Parts, "finite", lambda self, stage, noise, run: run(self.dtype)[0])
+    return lambda folder: Parts(Folder(folder), META, torch.bfloat16)
+
+
+def hole_of(size: int) -> Hole:
+    """All of a picture, on the device that knows no numbers."""
+    unknown = torch.ones(1, 1, size, size, dtype=torch.bool, device=META)
+    return Hole(pixels=torch.empty(1, 3, size, size, device=META), unknown=unknown, resample=2)
+
+
+def test_waiting_for_a_number_fails_on_such_a_device():
+    with pytest.raises(RuntimeError, match="meta"):
+        torch.empty(3, device=META).sum().item()
+    with pytest.raises(NotImplementedError, match="meta"):
+        torch.empty(3, device=META).cpu()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("inpainting", [False, True])
+@torch.inference_mode()
+def test_no_step_of_karlo_waits_for_the_device(sampler, inpainting, folders, nowhere):
+    parts = nowhere(folders["karlo"])
+    model = KarloPipeline(parts, "tiny")
+    words, noise, wanted = model.read(["a red cat"], "a bear"), Noise([1, 2]), settings(4.0, sampler)
+    assert words.hidden.device == META
+    embedding, _ = model.imagine(words, noise, settings(4.0, sampler), 2, ignore)
+    decoder = model._decoder(embedding.vector, words, 4.0)
+    low = sample(parts, decoder, wanted, noise, ignore, hole=hole_of(decoder.shape[-1]) if inpainting else None)
+    assert low.shape == (2, *decoder.shape)
+    # What is enlarged comes from the processor, once a stage.
+    upsampler = model._upsampler("upsampler", torch.zeros(low.shape), OFF)
+    hole = hole_of(upsampler.shape[-1]) if inpainting else None
+    pixels = sample(parts, upsampler, settings(OFF, sampler), noise, ignore, hole=hole)
+    assert pixels.shape == (2, *upsampler.shape)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@torch.inference_mode()
+def test_no_step_of_kandinsky_waits_for_the_device(sampler, folders, nowhere):
+    parts = nowhere(folders["kandinsky"])
+    model = KandinskyPipeline(parts, "tiny")
+    away = torch.empty(2, parts.folder.width(), device=META)
+    embedding = Embedding(vector=away, space="tiny", away=away)
+    decoder = model._decoder("", embedding, 2, 4.0, model._frame(parts.folder.sizes()[0]), None)
+    beginning = Beginning(pixels=torch.empty(1, *decoder.shape, device=META), strength=0.7)
+    for begun in (None, beginning):
+        latents = sample(parts, decoder, settings(4.0, sampler), Noise([1, 2]), ignore, beginning=begun)
+        assert latents.shape == (2, *decoder.shape)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@torch.inference_mode()
+def test_no_step_of_stable_unclip_waits_for_the_device(sampler, folders, nowhere):
+    parts = nowhere(folders["stable"])
+    model = StableUnclipPipeline(parts, "tiny")
+    embedding = Embedding(vector=torch.empty(2, parts.folder.width(), device=META), space="tiny")
+    words = model.read(["a red cat"], "a bear")
+    noise = Noise([1, 2])
+    decoder = model._decoder(embedding, words, 2, noise, 4.0, model._frame(parts.folder.sizes()[0]))
+    assert sample(parts, decoder, settings(4.0, sampler), noise, ignore).shape == (2, *decoder.shape)
+
+
+def test_without_cuda_and_beyond_what_the_device_looks_up_a_net_stays_as_it_is():
+    def net(x: Tensor, place: Place) -> Tensor:
+        return x
+
+    assert Graphs(CPU).of(net, 10) is net
+    assert Graphs(torch.device("cuda")).of(net, AHEAD + 1) is net
+    assert Graphs(torch.device("cuda")).of(net, AHEAD) is not net
+
+
+def pictures(dtype: str, device: str) -> np.ndarray[Any, Any]:
+    """Two of the starter's, in levels."""
+    engine = LocalEngine()
+    recipe = engine.resolve(Generate(prompt="a red fox", model="starter", seed=1, count=2, dtype=dtype, device=device))
+    return np.stack([np.asarray(picture.image).astype(int) for picture in engine.paint(recipe, lambda _: None)])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+def test_on_a_gpu_steps_are_replayed_and_paint_the_same(dtype, monkeypatch, caplog):
+    monkeypatch.setattr(graphs, "WORTH", float("inf"))  # also where launching is not what takes time
+    replays: list[None] = []
+    capture = graphs._capture
+
+    def counted(*given: Any) -> Net:
+        replay = capture(*given)
+
+        def call(x: Tensor, place: Place) -> Tensor:
+            replays.append(None)
+            return replay(x, place)
+
+        return call
+
+    monkeypatch.setattr(graphs, "_capture", counted)
+    replayed = pictures(dtype, "cuda")
+    assert len(replays) > 20
+    assert not caplog.records
+    monkeypatch.setattr(Graphs, "of", lambda self, net, steps: net)
+    # Of a step's sums some may be split in another way; what bf16 makes of that is visible in single pixels.
+    assert np.abs(replayed - pictures(dtype, "cuda")).mean() < 2
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_pictures_are_those_of_the_processor():
+    assert np.abs(pictures("fp32", "cuda") - pictures("fp32", "cpu")).mean() < 2  # convolutions may be in TF32
