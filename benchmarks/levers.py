@@ -4,12 +4,16 @@ Each row is of one lever (docs/decisions.md, Speed): the same work without it an
 else equal. The starter's weights are its own, all others are random, which costs the same. Work of less than a tenth of
 a second is repeated that long, and a row has the seconds of doing it once. Rows of prepacked layers are left out where
 this torch or this processor cannot. `--dtype` is the type in which networks compute (bf16, which the processor must
-know), `--rounds N` how often each is measured (7), `--json FILE` keeps the figures.
+know), `--rounds N` how often each is measured (7), `--compile` adds a lever that is not pulled, torch's compiler, which
+takes a minute and needs a compiler of C++, and `--json FILE` keeps the figures.
 """
 
 import copy
 import statistics
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,8 +58,12 @@ class Lever:
     pulled: Work
 
 
-def levers(dtype: torch.dtype, kind: str) -> Iterator[Lever]:
+def levers(dtype: torch.dtype, kind: str, compiled: bool) -> Iterator[Lever]:
     """All of them, each made when its turn comes."""
+    if compiled:
+        yield decoder_compiled(dtype)
+    with ExitStack() as processes:
+        yield freed_memory_kept(kind, processes)
     yield text_read_once(dtype)
     yield conditions_made_once(dtype)
     if can_prepack():
@@ -143,6 +151,74 @@ def convolution_prepacked(dtype: torch.dtype) -> Lever:
     return Lever(name=name, without=lambda: plain[0](x), pulled=lambda: packed[0](x))
 
 
+def decoder_compiled(dtype: torch.dtype) -> Lever:
+    """A step of the starter's decoder as it runs, or compiled by torch, weights included."""
+    import torch._inductor.config
+
+    torch._inductor.config.freezing = True
+    net, told = starters_decoder(dtype)
+    packed = copy.deepcopy(net)
+    if can_prepack():
+        prepack(packed)
+    plain = told.step(net)
+    plain()  # makes its times and its context ready, which a step has no part in
+    name = "compiled by torch, which is left out: a step of the starter's decoder"
+    return Lever(name=name, without=told.step(packed), pulled=torch.compile(plain))
+
+
+BLOCK = """
+import sys, torch
+from dallecli.nets.conditions import Time, Times
+from dallecli.nets.layers import channels_last
+from dallecli.nets.prepacked import can_prepack, prepack
+from dallecli.nets.resnet import ResnetBlock
+from dallecli.pipelines.allocator import keep_freed
+dtype = {dtype}
+net = channels_last(torch.nn.ModuleList([ResnetBlock(320, 320, 8, 32, 1e-5, False)]).to(dtype))
+if can_prepack():
+    prepack(net)
+x = torch.randn(1, 320, 256, 256, dtype=dtype).contiguous(memory_format=torch.channels_last)
+time = Time(Times(torch.randn(1, 1, 8, dtype=dtype)), 0)
+with torch.inference_mode():
+    net[0](x, time)
+    if {keep}:
+        keep_freed()
+    for _ in sys.stdin:
+        net[0](x, time)
+        print(flush=True)
+"""
+"""A process that runs the largest residual block of Karlo's upsampler, once for each line that it is sent."""
+
+
+def freed_memory_kept(kind: str, processes: ExitStack) -> Lever:
+    """The block with memory that is handed back and forth, or kept, each in a process, whose memory it is."""
+
+    def block(keep: bool) -> Work:
+        code = BLOCK.format(dtype=measuring.DTYPES[kind], keep=keep)
+        process = processes.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-c", code],
+                env=measuring.environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+        processes.callback(process.kill)
+
+        def run() -> None:
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+            if process.stdout.readline() == "":
+                raise RuntimeError(f"the process of a block ended with {process.wait()}")
+
+        return run
+
+    name = "freed memory kept: a residual block of 1 x 320 x 256 x 256"
+    return Lever(name=name, without=block(keep=False), pulled=block(keep=True))
+
+
 def norm_broadcast(dtype: torch.dtype) -> Lever:
     """A spatial norm of MOVQ, at 256 px: as it is published, or ours."""
     norm = channels_last(SpatialNorm(128, 4).to(dtype))
@@ -196,6 +272,7 @@ def main() -> None:
     parser = measuring.parser(__doc__)
     parser.add_argument("--dtype", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.dtype == "bf16" and native_bf16() is None:
@@ -210,7 +287,7 @@ def main() -> None:
     }
     print("| lever | without | with | times |\n| --- | --- | --- | --- |", flush=True)
     with torch.inference_mode():
-        for lever in levers(measuring.DTYPES[options.dtype], options.dtype):
+        for lever in levers(measuring.DTYPES[options.dtype], options.dtype, options.compile):
             taken = measure(lever, options.rounds)
             found["levers"][lever.name] = taken
             seconds = (f"{statistics.median(taken[side]):.3g} s" for side in ("without", "with"))

@@ -31,6 +31,7 @@ from dallecli.nets.movq import Movq, MovqConfig
 from dallecli.pipelines.embedding import Embedding
 from dallecli.pipelines.kandinsky import KandinskyPipeline
 from dallecli.pipelines.karlo import KarloPipeline
+from dallecli.pipelines.latents import Autoencoder
 from dallecli.pipelines.model import Watch
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.stage import sample
@@ -164,12 +165,12 @@ def _ours_of_karlo(case: Case, parts: Parts) -> Go:
 def _ours_of_kandinsky(case: Case, parts: Parts) -> Go:
     size = parts.folder.sizes()[0]
     if case.stage == "autoencoder":
-        net = parts.net("movq", lambda json: Movq(MovqConfig.from_config(json)), case.dtype)
+        autoencoder = Autoencoder(parts=parts, part="movq", build=lambda json: Movq(MovqConfig.from_config(json)))
         latents = torch.randn(case.batch, *parts.folder.noise_shape(size), device=case.device, dtype=case.dtype)
 
         def decode() -> Tensor:
             with torch.inference_mode():
-                return net.decode(latents)
+                return autoencoder.decode(latents)
 
         return called(decode)
     pipeline = KandinskyPipeline(parts, SPACE)

@@ -12,6 +12,7 @@ starter`. What the benchmarks need beside the package is in its extra `test`.
 
 import argparse
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +39,11 @@ def on_a_cpu(karlo: list[str], kandinsky: list[str], whole: bool) -> dict[str, l
         ],
         "kandinsky": [["stages.py", "kandinsky", *kandinsky]],
         "kernels": [["kernels.py", "starter", "--dtype", "fp32"]],
-        "levers": [["levers.py", "--dtype", kind] for kind in ("bf16", "fp32") if kind == "fp32" or native_bf16()],
+        "levers": [
+            ["levers.py", "--dtype", kind, *(["--compile"] if shutil.which("c++") else [])]
+            for kind in ("bf16", "fp32")
+            if kind == "fp32" or native_bf16()
+        ],
         "samplers": [["sampling.py"]],
     }
 

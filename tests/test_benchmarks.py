@@ -186,7 +186,7 @@ def test_all_stages_and_whole_pictures_are_measured_on_both_sides(tmp_path: Path
 def test_every_lever_is_measured_without_and_with(tmp_path: Path) -> None:
     printed = run("levers.py", "--dtype=fp32", "--rounds=2", f"--json={tmp_path / 'figures.json'}")
     found = json.loads((tmp_path / "figures.json").read_text())["levers fp32"]
-    assert len(found["levers"]) == (6 if can_prepack() else 4)
+    assert len(found["levers"]) == (7 if can_prepack() else 5)
     for name, taken in found["levers"].items():
         assert f"| {name} |" in printed
         assert {side: len(taken[side]) for side in taken} == {"without": 2, "with": 2}
