@@ -38,7 +38,7 @@ class Progress:
     """One step of one stage is done.
 
     `step` counts from 1 to `steps`. `picture` is the first picture, from 0, that the step worked on, of `pictures`: an
-    engine may take them one by one or several at a time. What is painted in several `squares` was at number `square`.
+    engine may take them one by one or several `together`. What is painted in several `squares` was at number `square`.
     """
 
     stage: str
@@ -46,6 +46,7 @@ class Progress:
     steps: int
     picture: int
     pictures: int
+    together: int = 1
     square: int = 0
     squares: int = 1
 

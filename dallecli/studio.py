@@ -205,11 +205,15 @@ class LocalEngine:
             some, pictures = left[:size], None
             # Filled up, and what is too much thrown away: sums of another size may be rounded in another order.
             full = [*some, *[some[-1]] * (size - len(some))]
+
+            def watch(step: Progress, count: int = len(some)) -> None:
+                progress(replace(step, together=count, pictures=count))
+
             try:
                 with memory_errors(some[0].model):
                     from dallecli.pipelines.verbs import generate_together
 
-                    pictures = generate_together(opened.pipeline, full, progress)
+                    pictures = generate_together(opened.pipeline, full, watch)
             except OutOfMemory:
                 if size == 1:
                     raise

@@ -201,7 +201,9 @@ class Display:
 
 def _label(progress: "Progress") -> str:
     stage = progress.stage.replace("_", " ")
-    picture = f", picture {progress.picture + 1} of {progress.pictures}" if progress.pictures > 1 else ""
+    first, last = progress.picture + 1, progress.picture + progress.together
+    which = f"picture {first}" if first == last else f"pictures {first} to {last}"
+    picture = f", {which} of {progress.pictures}" if progress.pictures > 1 else ""
     square = f", square {progress.square + 1} of {progress.squares}" if progress.squares > 1 else ""
     return stage + picture + square
 

@@ -1,8 +1,8 @@
 """When memory that is freed goes back to the system, and when it is kept for the next operation.
 
-The GNU C library hands every large tensor back as soon as it is freed. The system clears the pages of the next one:
-for the images of an upsampler, 3 GB in each step, which is 3 to 7 % of its time. Kept from the start, though, memory
-has holes where weights were that have been packed or released. So it is kept once the weights are in place.
+The GNU C library hands every large tensor back as soon as it is freed, and the system clears the pages of the next one,
+which takes a tenth of the time of an upsampler's largest layers (`benchmarks/levers.py`). Kept from the start, though,
+memory has holes where weights were that have been packed or released. So it is kept once the weights are in place.
 Other C libraries are left alone.
 """
 

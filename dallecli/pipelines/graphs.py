@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from typing import Final
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -30,76 +31,83 @@ log = logging.getLogger(__name__)
 
 
 class Graphs:
-    """Makes graphs of the steps of a run on one device; on a device without CUDA, of none."""
+    """Makes graphs of the steps of a run, on one device, if that is a CUDA device."""
 
     def __init__(self, device: torch.device) -> None:
-        self._possible = device.type == "cuda"
+        self.possible = device.type == "cuda"
+        self._made: WeakSet[_Graphed] = WeakSet()
 
     def of(self, net: Net, steps: int) -> Net:
         """A net for a run of so many different steps, which uses a graph as soon as it has one that pays."""
-        if not self._possible or steps > AHEAD:  # beyond it what layers know of the times moves in memory
+        if not self.possible or steps > AHEAD:  # beyond it what layers know of the times moves in memory
             return net
-        return _Graphed(net, self.give_up)
+        graphed = _Graphed(net, self)
+        self._made.add(graphed)
+        return graphed
+
+    def forget(self) -> None:
+        """Use none of the graphs that were made: a network that they know has left the memory."""
+        for graphed in self._made:
+            graphed.replay = None
 
     def give_up(self, why: object) -> None:
         """Make no more graphs."""
         log.warning("CUDA graphs are left out: %s", why)
-        self._possible = False
+        self.possible = False
+
+    def timed(self, net: Net, x: Tensor, place: Place) -> tuple[Tensor, bool]:
+        """The output of a net, and whether the device had to wait for launches."""
+        torch.cuda.synchronize(x.device)
+        began = time.perf_counter()
+        output = net(x, place)
+        launched = time.perf_counter()
+        torch.cuda.synchronize(x.device)
+        return output, time.perf_counter() - began < WORTH * (launched - began)
+
+    def capture(self, net: Net, x: Tensor, place: Place) -> Net:
+        """A graph of a net, for inputs of the shape of `x`. Raises RuntimeError for what CUDA can't capture."""
+        graph, still_x = torch.cuda.CUDAGraph(), x.clone()
+        still_place = torch.zeros(1, dtype=torch.int64, device=x.device)
+        with torch.cuda.device(x.device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            still_output = net(still_x, still_place)
+
+        def replay(x: Tensor, place: Place) -> Tensor:
+            still_x.copy_(x)
+            still_place.fill_(place)
+            graph.replay()
+            return still_output.clone()  # the next replay writes over it
+
+        return replay
 
 
 class _Graphed:
     """The first call is as always, with all that a run needs once; the second is timed, and the others repeat it."""
 
-    def __init__(self, net: Net, give_up: Callable[[object], None]) -> None:
+    def __init__(self, net: Net, graphs: Graphs) -> None:
+        self.replay: Net | None = None
         self._net = net
-        self._give_up = give_up
+        self._graphs = graphs
         self._calls = 0
-        self._replay: Net | None = None
 
     def __call__(self, x: Tensor, place: Place) -> Tensor:
         self._calls += 1
-        if self._replay is not None:
-            return self._replay(x, place)
-        if self._calls != 2:
+        if self.replay is not None:
+            return self.replay(x, place)
+        if self._calls != 2 or not self._graphs.possible:
             return self._net(x, place)
-        output, waits = self._timed(x, place)
+        output, waits = self._graphs.timed(self._net, x, place)
         if waits:
             self._try(x, place, output)
         return output
 
-    def _timed(self, x: Tensor, place: Place) -> tuple[Tensor, bool]:
-        """The output, and whether the device had to wait for launches."""
-        torch.cuda.synchronize(x.device)
-        began = time.perf_counter()
-        output = self._net(x, place)
-        launched = time.perf_counter()
-        torch.cuda.synchronize(x.device)
-        return output, time.perf_counter() - began < WORTH * (launched - began)
-
     def _try(self, x: Tensor, place: Place, wanted: Tensor) -> None:
         try:
-            replay = _capture(self._net, x, place)
+            replay = self._graphs.capture(self._net, x, place)
             found = replay(x, place)
-        except RuntimeError as problem:  # what CUDA cannot capture, or no memory for it
-            self._give_up(problem)
+        except RuntimeError as problem:  # what can't be captured, or no memory for it
+            self._graphs.give_up(problem)
             return
         if bool((found - wanted).norm(dtype=torch.float32) <= APART * wanted.norm(dtype=torch.float32)):
-            self._replay = replay
+            self.replay = replay
         elif bool(wanted.isfinite().all()):
-            self._give_up("a graph computed something else")
-
-
-def _capture(net: Net, x: Tensor, place: Place) -> Net:
-    """A net of the same output as `net`, for inputs of the shape of `x`."""
-    graph, still_x = torch.cuda.CUDAGraph(), x.clone()
-    still_place = torch.full((1,), 0, dtype=torch.int64, device=x.device)
-    with torch.cuda.device(x.device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        still_output = net(still_x, still_place)
-
-    def replay(x: Tensor, place: Place) -> Tensor:
-        still_x.copy_(x)
-        still_place.copy_(place) if isinstance(place, Tensor) else still_place.fill_(place)
-        graph.replay()
-        return still_output.clone()  # the next replay writes over it
-
-    return replay
+            self._graphs.give_up("a graph computed something else")

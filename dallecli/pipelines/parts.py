@@ -124,6 +124,7 @@ class Parts:
         for key in leaving:
             del self._nets[key]
         if leaving:
+            self.graphs.forget()
             trim(self.device)
 
 

@@ -59,7 +59,7 @@ def generate_together(
 ) -> list[Picture]:
     """Paint the one picture of each recipe, all at once; they have the same `alike`."""
     first, began = recipes[0], time.perf_counter()
-    watch = _watch(progress, 0, len(recipes))
+    watch = _watch(progress, range(len(recipes)), len(recipes))
     words = model.read([recipe.prompt for recipe in recipes], _settings(first, Generating).negative)
     noise = Noise([recipe.seed for recipe in recipes])
     embedding, fit = model.imagine(words, noise, first.stages["prior"], first.prior_candidates, watch)
@@ -147,7 +147,7 @@ def inpaint(model: Model[Words], recipe: Recipe, progress: Callable[[Progress], 
         noise = Noise(chunk.seeds)
         canvases = [layout.canvas] * len(chunk.seeds)
         for square, patch in enumerate(layout.patches):
-            watch = _watch(progress, chunk.numbers[0], recipe.count, square, len(layout.patches))
+            watch = _watch(progress, chunk.numbers, recipe.count, square, len(layout.patches))
             known, holes = zip(*(canvas.cut(patch, recipe.size) for canvas in canvases), strict=True)
             embedding = model.see(known)
             if recipe.prompt:
@@ -207,7 +207,7 @@ def embed(
         if source.kind == "embedding":
             found.append(read_embedding(source))
             continue
-        watch = _watch(progress, k, len(request.sources))
+        watch = _watch(progress, range(k, k + 1), len(request.sources))
         noise: dict[str, Tensor] = {}
         if source.kind == "picture":
             embedding = look(model, source)
@@ -300,7 +300,8 @@ def _noise_of(
     words: Words,
     progress: Callable[[Progress], None],
 ) -> dict[str, Tensor]:
-    return find_noise(model, source, embedding, words, recipe.stages, recipe.size, _watch(progress, 0, recipe.count))
+    watch = _watch(progress, range(1), recipe.count)
+    return find_noise(model, source, embedding, words, recipe.stages, recipe.size, watch)
 
 
 def _imagine_ends(
@@ -368,7 +369,7 @@ def _chunks(recipe: Recipe, progress: Callable[[Progress], None], batch: int) ->
             numbers = range(first, min(first + batch, recipe.count))
             seeds = tuple(recipe.single(k).seed for k in numbers)
             began = began if began is not None else time.perf_counter()
-            watch = _watch(progress, first, recipe.count)
+            watch = _watch(progress, numbers, recipe.count)
             yield _Chunk(recipe=recipe, numbers=numbers, seeds=seeds, watch=watch, began=began)
             began = None
 
@@ -376,11 +377,13 @@ def _chunks(recipe: Recipe, progress: Callable[[Progress], None], batch: int) ->
 
 
 def _watch(
-    progress: Callable[[Progress], None], picture: int, pictures: int, square: int = 0, squares: int = 1
+    progress: Callable[[Progress], None], numbers: range, pictures: int, square: int = 0, squares: int = 1
 ) -> Watch:
+    """Reports the steps that work on the pictures of these numbers."""
+
     def watch(stage: str, step: int, steps: int) -> None:
-        done = Progress(stage=stage, step=step, steps=steps, picture=picture, pictures=pictures)
-        progress(replace(done, square=square, squares=squares))
+        done = Progress(stage=stage, step=step, steps=steps, picture=numbers[0], pictures=pictures)
+        progress(replace(done, together=len(numbers), square=square, squares=squares))
 
     return watch
 

@@ -28,7 +28,7 @@ BLOCK: Final = 4 * 2**20
 
 
 class Run(NamedTuple):
-    """Some numbers of a tensor, from its `first` on: a vector on the device, as stored, until the next run is taken."""
+    """Some numbers of a tensor, from its `first` on: a vector, as stored, that is there until the next run is taken."""
 
     name: str
     first: int
@@ -46,18 +46,22 @@ class _Piece(NamedTuple):
 def stream(file: FileIO, entries: Mapping[str, Entry], device: torch.device) -> Iterator[Run]:
     """Yield the tensors of an open file whole, in the order of their bytes, in runs of at most `BLOCK` bytes.
 
-    Kinds of number are those of `DTYPES`. Raises OSError; EOFError where the file ends before its last tensor does.
+    Kinds of number are those of `DTYPES`. The runs are on `device` if that is a CUDA device, where they are converted
+    best, and else in main memory.
+
+    Raises OSError; EOFError where the file ends before its last tensor does.
     """
     blocks = list(_blocks(entries))
+    on_cuda = device.type == "cuda"
     with ThreadPoolExecutor(1) as reader:
-        # Copies to a GPU are fast, and run beside the processor, from memory that can't be moved.
-        buffers = [torch.empty(BLOCK, dtype=torch.uint8, pin_memory=device.type == "cuda") for _ in range(2)]
+        # To a GPU the fastest copies are from memory that can't be moved.
+        buffers = [torch.empty(BLOCK, dtype=torch.uint8, pin_memory=on_cuda) for _ in range(2)]
         under_way = [reader.submit(_read, file, *at) for at in zip(blocks, buffers, strict=False)]
         for index, block in enumerate(blocks):
             buffer = buffers[index % 2]
             under_way[index].result()
             start = block[0].start
-            there = buffer[: block[-1].end - start].to(device)
+            there = buffer[: block[-1].end - start].to(device if on_cuda else "cpu")
             for name, first, end in block:
                 entry, dtype = entries[name], DTYPES[entries[name].dtype]
                 stored = there[first - start : end - start]

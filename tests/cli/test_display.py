@@ -77,6 +77,17 @@ def test_a_picture_that_is_painted_in_squares_says_which(capsys, monkeypatch):
     ]
 
 
+def test_pictures_that_are_painted_together_are_named_together(capsys, monkeypatch):
+    monkeypatch.setattr("dallecli.cli.display._SPARSE_SECONDS", 0)
+    display = Display(quiet=False)
+    display.progress(Progress(stage="prior", step=2, steps=5, picture=8, pictures=20, together=8))
+    display.progress(Progress(stage="prior", step=2, steps=5, picture=0, pictures=1, together=1))
+    assert capsys.readouterr().err.splitlines() == [
+        "prior, pictures 9 to 16 of 20: step 2 of 5",
+        "prior: step 2 of 5",
+    ]
+
+
 def test_the_preview_is_made_of_half_blocks_in_the_pictures_colours():
     result = on_terminal("generate", "a fox", "-s", "7", "--preview", COLORTERM="truecolor")
     assert result.lines == ["a-fox-7.png"]

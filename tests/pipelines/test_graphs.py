@@ -46,27 +46,25 @@ def ignore(*progress: Any) -> None:
 
 
 class Traces(Graphs):
-    """Traces each net at its second step, and repeats the trace from then on. `replays` counts how often."""
+    """Traces instead of graphs, made of every second step. `replays` counts how often one was used."""
 
     def __init__(self) -> None:
         super().__init__(CPU)
+        self.possible = True
         self.replays = 0
 
-    def of(self, net: Net, steps: int) -> Net:
-        calls = 0
-        trace: Callable[[Tensor, Tensor], Tensor] | None = None
+    def timed(self, net: Net, x: Tensor, place: Place) -> tuple[Tensor, bool]:
+        return net(x, place), True
 
-        def call(x: Tensor, place: Place) -> Tensor:
-            nonlocal calls, trace
-            calls += 1
-            if calls == 2:
-                trace = make_fx(net)(x, torch.tensor([place]))
-            if trace is None:
-                return net(x, place)
+    def capture(self, net: Net, x: Tensor, place: Place) -> Net:
+        trace = make_fx(net)(x.clone(), torch.zeros(1, dtype=torch.int64))
+
+        def replay(x: Tensor, place: Place) -> Tensor:
             self.replays += 1
-            return trace(x, torch.tensor([place]))
+            replayed: Tensor = trace(x, torch.tensor([place]))
+            return replayed
 
-        return call
+        return replay
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +110,63 @@ def test_networks_may_leave_when_their_steps_are_recorded(folders, monkeypatch):
     monkeypatch.setattr(parts_module, "can_prepack", lambda: False)
     frugal = paint("karlo", folders["karlo"], "ancestral", Traces(), kept=())
     assert torch.equal(frugal, paint("karlo", folders["karlo"], "ancestral", Graphs(CPU)))
+
+
+def double(x: Tensor, place: Place) -> Tensor:
+    return 2 * x + place
+
+
+def calls(graphs: Graphs) -> None:
+    """A run of `double`, whose results are right."""
+    net, x = graphs.of(double, STEPS), torch.randn(3)
+    for place in range(STEPS):
+        assert torch.equal(net(x, place), double(x, place))
+
+
+def test_a_graph_that_is_forgotten_is_not_used_again():
+    traces = Traces()
+    net, x = traces.of(double, STEPS), torch.randn(3)
+    for place in range(3):
+        net(x, place)
+    assert traces.replays == 2  # once to compare, once instead of the third step
+    traces.forget()
+    assert torch.equal(net(x, 3), double(x, 3))
+    assert traces.replays == 2
+
+
+def test_a_graph_of_something_else_is_left_out_and_said_to_be(caplog):
+    class Wrong(Traces):
+        def capture(self, net: Net, x: Tensor, place: Place) -> Net:
+            return super().capture(lambda x, place: net(x, place) + 1, x, place)
+
+    wrong = Wrong()
+    calls(wrong)
+    calls(wrong)
+    assert wrong.replays == 1
+    (record,) = caplog.records
+    assert record.message == "CUDA graphs are left out: a graph computed something else"
+
+
+def test_where_no_graph_can_be_made_nothing_else_changes(caplog):
+    class Impossible(Traces):
+        def capture(self, net: Net, x: Tensor, place: Place) -> Net:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    impossible = Impossible()
+    calls(impossible)
+    calls(impossible)
+    assert len(caplog.records) == 1
+    assert "not permitted" in caplog.records[0].message
+
+
+def test_a_device_that_does_not_wait_for_launches_gets_no_graph():
+    class Busy(Traces):
+        def timed(self, net: Net, x: Tensor, place: Place) -> tuple[Tensor, bool]:
+            return net(x, place), False
+
+    busy = Busy()
+    calls(busy)
+    assert busy.replays == 0
 
 
 @pytest.fixture
@@ -207,7 +262,7 @@ def pictures(dtype: str, device: str) -> np.ndarray[Any, Any]:
 def test_on_a_gpu_steps_are_replayed_and_paint_the_same(dtype, monkeypatch, caplog):
     monkeypatch.setattr(graphs, "WORTH", float("inf"))  # also where launching is not what takes time
     replays: list[None] = []
-    capture = graphs._capture
+    capture = Graphs.capture
 
     def counted(*given: Any) -> Net:
         replay = capture(*given)
@@ -218,7 +273,7 @@ def test_on_a_gpu_steps_are_replayed_and_paint_the_same(dtype, monkeypatch, capl
 
         return call
 
-    monkeypatch.setattr(graphs, "_capture", counted)
+    monkeypatch.setattr(Graphs, "capture", counted)
     replayed = pictures(dtype, "cuda")
     assert len(replays) > 20
     assert not caplog.records
