@@ -1,7 +1,7 @@
 """The first bytes of a .safetensors file: what tensors it says it holds, and whether that can be true.
 
 The safetensors library refuses files that lie about their size, in words that only its authors can act on, and it lets
-through doubled names. So the header is read here first, without torch, and every way in which downloads go wrong
+through doubled names. So the header is read here, without torch, and every way in which downloads go wrong
 (cut short, a web page, a Git LFS pointer, a pickle under another name) is called by its name.
 The format: eight bytes of little-endian header length, a JSON object, then the tensors without gaps.
 """
