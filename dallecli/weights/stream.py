@@ -27,8 +27,8 @@ BLOCK: Final = 4 * 2**20
 """Bytes that are read at once: few enough to be in the processor's cache when they are used."""
 
 
-class Run(NamedTuple):
-    """Some numbers of a tensor, from its `first` on: a vector, as stored, that is there until the next run is taken."""
+class Chunk(NamedTuple):
+    """Some numbers of a tensor, from its `first` on: a vector, as stored, there until the next chunk is taken."""
 
     name: str
     first: int
@@ -43,10 +43,10 @@ class _Piece(NamedTuple):
     end: int
 
 
-def stream(file: FileIO, entries: Mapping[str, Entry], device: torch.device) -> Iterator[Run]:
-    """Yield the tensors of an open file whole, in the order of their bytes, in runs of at most `BLOCK` bytes.
+def stream(file: FileIO, entries: Mapping[str, Entry], device: torch.device) -> Iterator[Chunk]:
+    """Yield the tensors of an open file whole, in the order of their bytes, in chunks of at most `BLOCK` bytes.
 
-    Kinds of number are those of `DTYPES`. The runs are on `device` if that is a CUDA device, where they are converted
+    Kinds of number are those of `DTYPES`. The chunks are on `device` if that is a CUDA device, where they are converted
     best, and else in main memory.
 
     Raises OSError; EOFError where the file ends before its last tensor does.
@@ -67,7 +67,7 @@ def stream(file: FileIO, entries: Mapping[str, Entry], device: torch.device) -> 
                 stored = there[first - start : end - start]
                 if (first - start) % dtype.itemsize:  # behind a tensor of narrower numbers
                     stored = stored.clone()
-                yield Run(name, (first - entry.start) // dtype.itemsize, stored.view(dtype))
+                yield Chunk(name, (first - entry.start) // dtype.itemsize, stored.view(dtype))
             if index + 2 < len(blocks):
                 under_way.append(reader.submit(_read, file, blocks[index + 2], buffer))
 

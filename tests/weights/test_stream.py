@@ -72,8 +72,8 @@ def test_a_file_that_is_cut_short_between_two_blocks_says_so(tmp_path, monkeypat
     file = tmp_path / "model.safetensors"
     save_file({"a": torch.randn(1000)}, file)
     with file.open("rb", buffering=0) as opened:
-        runs = stream(opened, header_of(opened, file), CPU)
-        next(runs)
+        chunks = stream(opened, header_of(opened, file), CPU)
+        next(chunks)
         os.truncate(file, file.stat().st_size - 1000)
         with pytest.raises(EOFError, match="before its last tensor"):
-            list(runs)
+            list(chunks)
