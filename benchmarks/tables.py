@@ -5,9 +5,9 @@
 Each table is a command of its own, printed before it runs; what one of them measured is kept in
 docs/benchmarks/SERVER.json before the next begins, and the page is written at the end. One that fails is named, and the
 others still run. On a CPU, `--whole` adds whole pictures of Karlo, also by kind of kernel, many minutes each in
-float32; on a GPU they are there anyway, and so are batches of 16. `--folder` names the folder for models with random weights, 13 GB (the
-platform's cache folder). `samplers` runs only where it is asked for by name: it needs the judge of `dalle train
-starter`. What the benchmarks need beside the package is in its extra `test`.
+float32; on a GPU they are there anyway, and so are batches of 16. `--folder` names the folder for models with random
+weights, 13 GB (the platform's cache folder). `samplers` runs only where it is asked for by name: it needs the judge of
+`dalle train starter`. What the benchmarks need beside the package is in its extra `test`.
 """
 
 import argparse
@@ -38,7 +38,10 @@ def on_a_cpu(karlo: list[str], kandinsky: list[str], whole: bool) -> dict[str, l
             ["stages.py", "karlo", *karlo, "--dtype", "fp32", "--rounds", "2", *more],
         ],
         "kandinsky": [["stages.py", "kandinsky", *kandinsky]],
-        "kernels": [["kernels.py", "starter", "--dtype", "fp32"], *([["kernels.py", "karlo", *karlo]] if whole else [])],
+        "kernels": [
+            ["kernels.py", "starter", "--dtype", "fp32"],
+            *([["kernels.py", "karlo", *karlo]] if whole else []),
+        ],
         "levers": [
             ["levers.py", "--dtype", kind, *(["--compile"] if shutil.which("c++") else [])]
             for kind in ("bf16", "fp32")
