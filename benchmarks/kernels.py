@@ -177,9 +177,7 @@ def read_case() -> tuple[Case, Path | None]:
     parser = measuring.parser(__doc__)
     parser.add_argument("model", choices=MODELS)
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--dtype", choices=measuring.DTYPES, default="bf16")
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--batch", type=int, default=1)
+    measuring.add_place(parser)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.model == "starter" and options.folder is not None:

@@ -156,6 +156,13 @@ def parser(text: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=text, formatter_class=layout, allow_abbrev=False)
 
 
+def add_place(parser: argparse.ArgumentParser) -> None:
+    """Take where and in what networks compute, and how many pictures at once."""
+    parser.add_argument("--dtype", choices=DTYPES, default="bf16")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--batch", type=int, default=1)
+
+
 def command_line(*places: str) -> str:
     """This process as it was started, without the options that only say where things are on this machine."""
     words = [f"benchmarks/{Path(sys.argv[0]).name}"]

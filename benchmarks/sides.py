@@ -210,9 +210,7 @@ def main() -> None:
     parser.add_argument("model", choices=STAGES)
     parser.add_argument("stage")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--dtype", choices=measuring.DTYPES, default="bf16")
-    parser.add_argument("--batch", type=int, default=1)
+    measuring.add_place(parser)
     parser.add_argument("--memory", default="auto")
     options = parser.parse_args()
     case = Case(

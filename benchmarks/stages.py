@@ -31,7 +31,6 @@ from typing import Any
 
 import figures
 import measuring
-import torch
 from figures import SIDES
 from peer import NETWORKS
 from platformdirs import user_cache_path
@@ -155,9 +154,7 @@ def read_options() -> argparse.Namespace:
     parser = measuring.parser(__doc__)
     parser.add_argument("model", choices=STAGES)
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--dtype", choices=measuring.DTYPES, default="bf16")
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
-    parser.add_argument("--batch", type=int, default=1)
+    measuring.add_place(parser)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", default="")
     parser.add_argument("--only")

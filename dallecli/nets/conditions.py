@@ -21,6 +21,11 @@ Place = int | Tensor
 """Which step of a run it is, from 0; where the device is to look it up itself, an integer tensor [1] on it."""
 
 
+def row_at(rows: Tensor, place: Place) -> Tensor:
+    """The row of a step, of those [steps ...] of a run, without waiting for the device."""
+    return rows[place] if isinstance(place, int) else rows.index_select(0, place)[0]
+
+
 class KeysValues(NamedTuple):
     """The keys and the values of some tokens, each [b heads n d]: all that attention ever asks of them."""
 
@@ -73,7 +78,7 @@ class Times:
         if known is None or known[0] != group:
             known = group, layer(self._embeddings[group * AHEAD : (group + 1) * AHEAD])
             self._known[layer] = known
-        return known[1][row] if isinstance(row, int) else known[1].index_select(0, row)[0]
+        return row_at(known[1], row)
 
 
 class Time(NamedTuple):

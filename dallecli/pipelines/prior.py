@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dallecli.diffusion.noise import Noise
-from dallecli.nets.conditions import Place
+from dallecli.nets.conditions import Place, row_at
 from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.pipelines.embedding import Embedding, cosine
 from dallecli.pipelines.model import Watch
@@ -51,8 +51,7 @@ def imagine(
 
         def predict(x: Tensor, place: Place) -> Tensor:
             flat = x.to(dtype).reshape(-1, x.shape[-1])
-            t = times[place] if isinstance(place, int) else times.index_select(0, place)
-            return prior.answer(flat, t, text, rows).view(x.shape)
+            return prior.answer(flat, row_at(times, place), text, rows).view(x.shape)
 
         return predict, None
 

@@ -115,7 +115,7 @@ def sample(
             held = hole.held.to(x.dtype) if hole.held is not None else None
             known = Known(hole.pixels.to(x.dtype), hole.unknown, steps, noise, held)
             constrained = partial(sampler, constrain=known)
-        progress = partial(_report, watch, diffusion.stage, len(steps))
+        progress = partial(_finish_step, watch, diffusion.stage, len(steps))
         return constrained(denoise, x, steps, noise, progress), healthy
 
     return parts.finite(diffusion.stage, noise, run)
@@ -130,13 +130,13 @@ def unsample(
     def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         healthy = torch.ones(len(noise), dtype=torch.bool, device=parts.device)
         denoise = diffusion.denoiser(dtype, steps, healthy, parts.graphs)
-        progress = partial(_report, watch, INVERSION, len(steps))
+        progress = partial(_finish_step, watch, INVERSION, len(steps))
         return invert(denoise, x0.to(parts.device, precise(dtype)), steps, noise, progress), healthy
 
     return parts.finite(INVERSION, noise, run)
 
 
-def _report(watch: Watch, stage: str, steps: int, done: int) -> None:
+def _finish_step(watch: Watch, stage: str, steps: int, done: int) -> None:
     if done == 1:
         keep_freed()  # the first step has put the weights where they stay
     watch(stage, done, steps)

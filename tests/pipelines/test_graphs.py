@@ -28,7 +28,7 @@ from dallecli.pipelines.karlo import KarloPipeline
 from dallecli.pipelines.model import Beginning, Hole
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.stable_unclip import StableUnclipPipeline
-from dallecli.pipelines.stage import sample
+from dallecli.pipelines.stage import Diffusion, sample
 from dallecli.request import Generate, StageSettings
 from dallecli.studio import LocalEngine
 from dallecli.weights.folder import Folder
@@ -215,30 +215,28 @@ def test_no_step_of_karlo_waits_for_the_device(sampler, inpainting, folders, now
     assert pixels.shape == (2, *upsampler.shape)
 
 
+def kandinskys_decoder(parts: Parts) -> Diffusion:
+    model, vector = KandinskyPipeline(parts, "tiny"), torch.empty(2, parts.folder.width(), device=META)
+    embedding = Embedding(vector=vector, space="tiny", away=vector)
+    return model._decoder("", embedding, 2, 4.0, model._frame(parts.folder.sizes()[0]), None)
+
+
+def stables_decoder(parts: Parts) -> Diffusion:
+    model, vector = StableUnclipPipeline(parts, "tiny"), torch.empty(2, parts.folder.width(), device=META)
+    words, frame = model.read(["a red cat"], "a bear"), model._frame(parts.folder.sizes()[0])
+    return model._decoder(Embedding(vector=vector, space="tiny"), words, 2, Noise([1, 2]), 4.0, frame)
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(("family", "open_decoder"), [("kandinsky", kandinskys_decoder), ("stable", stables_decoder)])
 @torch.inference_mode()
-def test_no_step_of_kandinsky_waits_for_the_device(sampler, folders, nowhere):
-    parts = nowhere(folders["kandinsky"])
-    model = KandinskyPipeline(parts, "tiny")
-    away = torch.empty(2, parts.folder.width(), device=META)
-    embedding = Embedding(vector=away, space="tiny", away=away)
-    decoder = model._decoder("", embedding, 2, 4.0, model._frame(parts.folder.sizes()[0]), None)
+def test_no_step_in_latents_waits_for_the_device(sampler, family, open_decoder, folders, nowhere):
+    parts = nowhere(folders[family])
+    decoder = open_decoder(parts)
     beginning = Beginning(pixels=torch.empty(1, *decoder.shape, device=META), strength=0.7)
     for begun in (None, beginning):
         latents = sample(parts, decoder, settings(4.0, sampler), Noise([1, 2]), ignore, beginning=begun)
         assert latents.shape == (2, *decoder.shape)
-
-
-@pytest.mark.parametrize("sampler", SAMPLERS)
-@torch.inference_mode()
-def test_no_step_of_stable_unclip_waits_for_the_device(sampler, folders, nowhere):
-    parts = nowhere(folders["stable"])
-    model = StableUnclipPipeline(parts, "tiny")
-    embedding = Embedding(vector=torch.empty(2, parts.folder.width(), device=META), space="tiny")
-    words = model.read(["a red cat"], "a bear")
-    noise = Noise([1, 2])
-    decoder = model._decoder(embedding, words, 2, noise, 4.0, model._frame(parts.folder.sizes()[0]))
-    assert sample(parts, decoder, settings(4.0, sampler), noise, ignore).shape == (2, *decoder.shape)
 
 
 def test_without_cuda_and_beyond_what_the_device_looks_up_a_net_stays_as_it_is():
