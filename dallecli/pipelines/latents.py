@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dallecli.nets.movq import Movq
 from dallecli.nets.vae import Vae
-from dallecli.pipelines.allocator import keep_freed
+from dallecli.pipelines.allocator import return_freed
 from dallecli.pipelines.frame import Frame
 from dallecli.pipelines.model import Beginning, Hole
 from dallecli.pipelines.parts import Parts
@@ -54,7 +54,7 @@ class Autoencoder:
     def _run(self, way: Callable[[Movq | Vae, Tensor], Tensor], x: Tensor) -> Tensor:
         def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
             net = self.parts.net(self.part, self.build, dtype)
-            keep_freed()  # its weights are few, so that the holes that they leave are small
+            return_freed()  # kept, its few large images would take nearly twice the memory that is planned
             result = way(net, x.to(self.parts.device, dtype)).to(precise(dtype))
             return result, result.isfinite().flatten(1).all(dim=1)
 
