@@ -109,7 +109,8 @@ def stages(table: Figures) -> str:
 def _what(table: Figures) -> str:
     """What is painted, and how."""
     batch = "" if table["batch"] == 1 else f", {table['batch']} pictures at once"
-    return f"{MODELS[table['model']]}, {table['dtype']}{batch}"
+    compiled = ", ours compiled" if table.get("compiled", False) else ""
+    return f"{MODELS[table['model']]}, {table['dtype']}{batch}{compiled}"
 
 
 def _stage_row(name: str, stage: Figures) -> list[str]:

@@ -1,6 +1,6 @@
 """One side of a comparison, in a process of its own: a stage of a model, run when it is told to, ours or diffusers'.
 
-    python benchmarks/sides.py SIDE MODEL STAGE FOLDER --device cpu --dtype bf16 --batch 1 [--memory auto]
+    python benchmarks/sides.py SIDE MODEL STAGE FOLDER --device cpu --dtype bf16 --batch 1 [--memory auto] [--compile]
 
 It says {"ready": true} when the folder is open, then reads numbers of steps from its input, a line each, and answers
 each with {"first": seconds, "step": seconds}: what the first step took with all that a run needs once, and what each of
@@ -51,7 +51,10 @@ Go = Callable[[int], "Times"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """What is to be run: a stage of a model folder for `batch` pictures. `memory` is for whole pictures of ours."""
+    """What is to be run: a stage of a model folder for `batch` pictures.
+
+    `memory` and `compiled` are for whole pictures of ours.
+    """
 
     model: str
     stage: str
@@ -60,6 +63,7 @@ class Case:
     kind: str
     batch: int
     memory: str
+    compiled: bool = False
 
     @property
     def dtype(self) -> torch.dtype:
@@ -121,7 +125,7 @@ def watched(run: Callable[[Watch], object]) -> Go:
 def ours(case: Case) -> Go:
     """A stage, or all, of this project's."""
     if case.stage == WHOLE:
-        engine = LocalEngine(case.memory, case.batch)
+        engine = LocalEngine(case.memory, case.batch, compiled=case.compiled)
         ask = Generate(
             prompt=PROMPT,
             model=str(case.folder),
@@ -212,6 +216,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     measuring.add_place(parser)
     parser.add_argument("--memory", default="auto")
+    parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     case = Case(
         model=options.model,
@@ -221,6 +226,7 @@ def main() -> None:
         kind=options.dtype,
         batch=options.batch,
         memory=options.memory,
+        compiled=options.compile,
     )
     with os.fdopen(os.dup(1), "w") as answers:  # libraries may print
         os.dup2(2, 1)

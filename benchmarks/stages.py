@@ -15,6 +15,7 @@ before and after each stage. Memory is the most that a process held while it ran
                          diffusers, repaired where it does not run. Minutes each on a CPU
 --memory PLAN            of those pictures of ours (low on a CPU, auto on a GPU)
 --warm N                 also N rounds of whole pictures, `--batch` at once, in two processes that stay open
+--compile                with ours compiled by torch in those, on a GPU; diffusers' stay as they come
 --json FILE              keep the figures, which `report.py` makes a page of
 """
 
@@ -110,7 +111,8 @@ def command(options: argparse.Namespace, side: str, stage: str) -> list[str]:
     """The process of a side."""
     place = [options.model, stage, str(options.folder), "--device", str(options.device)]
     words = [sys.executable, str(Path(__file__).with_name("sides.py")), side, *place]
-    return [*words, "--dtype", options.dtype, "--batch", str(options.batch)]
+    compiled = ["--compile"] if options.compile and stage == WHOLE else []
+    return [*words, "--dtype", options.dtype, "--batch", str(options.batch), *compiled]
 
 
 def whole(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
@@ -161,6 +163,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--whole", type=int, nargs="?", const=1, default=0)
     parser.add_argument("--memory", choices=MEMORY)
     parser.add_argument("--warm", type=int, default=0)
+    parser.add_argument("--compile", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     if options.model != "karlo" and (options.whole or options.warm):
@@ -196,6 +199,7 @@ def main() -> None:
         "model": options.model,
         "dtype": options.dtype,
         "batch": options.batch,
+        "compiled": options.compile,
         "rounds": options.rounds,
         "stages": {},
     }
@@ -225,7 +229,8 @@ def main() -> None:
         cells = (f"{side} {figures.step_seconds(found['warm'], side) / options.batch:.2f}" for side in SIDES)
         print(f"\nwarm, {options.batch} at once, seconds a picture: {', '.join(cells)}")
     batch = "" if options.batch == 1 else f" x {options.batch}"
-    measuring.write(options.json, f"{options.model} {options.dtype}{batch}", found)
+    compiled = " compiled" if options.compile else ""
+    measuring.write(options.json, f"{options.model} {options.dtype}{batch}{compiled}", found)
 
 
 if __name__ == "__main__":

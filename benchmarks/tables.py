@@ -61,6 +61,7 @@ def on_a_gpu(karlo: list[str], kandinsky: list[str], device: str) -> dict[str, l
         "karlo": [
             ["stages.py", "karlo", *karlo, *place, "--whole", "3", "--warm", "5"],
             ["stages.py", "karlo", *karlo, *place, *batch, "--warm", "3"],
+            ["stages.py", "karlo", *karlo, *place, *batch, "--warm", "3", "--only", "", "--compile"],
         ],
         "kandinsky": [
             ["stages.py", "kandinsky", *kandinsky, *place],

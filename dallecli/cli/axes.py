@@ -68,7 +68,7 @@ def paint_axes(
     if len(prompts) > 1:
         raise BadSetting("the pictures of a sheet with axes are of one prompt", hint="--y 'prompt=a fox|a dog'")
     (prompt,) = prompts
-    engine, display = choose_engine(run.memory, run.batch), Display(quiet=run.quiet)
+    engine, display = choose_engine(run.memory, run.batch, compiled=run.compiled), Display(quiet=run.quiet)
     seed = values.get("seed")
     reader = Reader(
         command="generate",

@@ -54,7 +54,7 @@ def paint_file(
 ) -> None:
     """Paint every line of a prompt file; `values` are for what a line does not say."""
     shard = _shard(manner.shard)
-    engine = choose_engine(run.memory, run.batch)
+    engine = choose_engine(run.memory, run.batch, compiled=run.compiled)
     with closing(PromptFile(prompts, "image" if command == "vary" else "prompt")) as file:
         beside = Path() if file.name == "stdin" else Path(prompts).parent
         reader = Reader(

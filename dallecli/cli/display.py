@@ -102,14 +102,15 @@ def report(error: DalleError, *, as_json: bool, exit_code: int | None = None) ->
 
 
 class _Remarks(logging.Handler):
-    """What the rooms below have to say goes where warnings go."""
+    """What the rooms below have to say goes where warnings and notes go."""
 
     def __init__(self, display: "Display") -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.INFO)
         self.display = display
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.display.warn(safe(record.getMessage()))
+        tell = self.display.warn if record.levelno >= logging.WARNING else self.display.note
+        tell(safe(record.getMessage()))
 
 
 class Display:
@@ -118,6 +119,7 @@ class Display:
     def __init__(self, *, quiet: bool) -> None:
         log = logging.getLogger("dallecli")
         log.handlers, log.propagate = [_Remarks(self)], False
+        log.setLevel(logging.INFO)
         self.quiet = quiet
         self.animated = not quiet and _is_terminal()
         self.bars: Bars | None = None

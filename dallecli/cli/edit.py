@@ -17,6 +17,7 @@ def edit(
     dtype: options.DtypeOption = None,
     memory: options.Memory = "auto",
     batch: options.BatchSize = None,
+    compile: options.Compile = False,
     fast: options.Fast = None,
     steps: options.Steps = None,
     upsampler_steps: options.UpsamplerSteps = None,
@@ -56,7 +57,15 @@ def edit(
     from dallecli.recipe import Motion
     from dallecli.request import Edit, Stage
 
-    run = Run(memory=memory, batch=batch, preview=preview, as_json=json, quiet=quiet, history=not no_history)
+    run = Run(
+        memory=memory,
+        preview=preview,
+        as_json=json,
+        quiet=quiet,
+        history=not no_history,
+        batch=batch,
+        compiled=compile,
+    )
     (source,) = read_files([image])
     request = Edit(
         image=source,

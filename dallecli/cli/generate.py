@@ -18,6 +18,7 @@ def generate(
     dtype: options.DtypeOption = None,
     memory: options.Memory = "auto",
     batch: options.BatchSize = None,
+    compile: options.Compile = False,
     fast: options.Fast = None,
     steps: options.Steps = None,
     prior_steps: options.PriorSteps = None,
@@ -79,6 +80,7 @@ def generate(
         history=not no_history,
         dry_run=dry_run,
         batch=batch,
+        compiled=compile,
     )
     manner = Manner(
         prompts=prompts_file,

@@ -29,6 +29,7 @@ def inpaint(
     dtype: options.DtypeOption = None,
     memory: options.Memory = "auto",
     batch: options.BatchSize = None,
+    compile: options.Compile = False,
     fast: options.Fast = None,
     steps: options.Steps = None,
     prior_steps: options.PriorSteps = None,
@@ -68,7 +69,15 @@ def inpaint(
     from dallecli.cli.run import Run
     from dallecli.request import Inpaint, Stage
 
-    run = Run(memory=memory, batch=batch, preview=preview, as_json=json, quiet=quiet, history=not no_history)
+    run = Run(
+        memory=memory,
+        preview=preview,
+        as_json=json,
+        quiet=quiet,
+        history=not no_history,
+        batch=batch,
+        compiled=compile,
+    )
     check_one_stdin([image], mask)
     edges = read_edges(expand)
     (source,) = read_files([image])

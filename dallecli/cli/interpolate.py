@@ -18,6 +18,7 @@ def interpolate(
     dtype: options.DtypeOption = None,
     memory: options.Memory = "auto",
     batch: options.BatchSize = None,
+    compile: options.Compile = False,
     fast: options.Fast = None,
     steps: options.Steps = None,
     prior_steps: options.PriorSteps = None,
@@ -64,7 +65,15 @@ def interpolate(
     from dallecli.recipe import Motion
     from dallecli.request import Interpolate, Stage
 
-    run = Run(memory=memory, batch=batch, preview=preview, as_json=json, quiet=quiet, history=not no_history)
+    run = Run(
+        memory=memory,
+        preview=preview,
+        as_json=json,
+        quiet=quiet,
+        history=not no_history,
+        batch=batch,
+        compiled=compile,
+    )
     shares = read_weights(weights)
     positions = tuple(at) if at else None
     request = Interpolate(

@@ -27,7 +27,7 @@ def paint_all(requests: Sequence[Request], output: Output, run: Run) -> None:
     if run.dry_run:
         foretell(requests, run)
         return
-    engine = choose_engine(run.memory, run.batch)
+    engine = choose_engine(run.memory, run.batch, compiled=run.compiled)
     recipes = [engine.resolve(request) for request in requests]
     display = Display(quiet=run.quiet)
     probe([(recipe, output) for recipe in recipes])
@@ -39,7 +39,7 @@ def paint_all(requests: Sequence[Request], output: Output, run: Run) -> None:
 
 def foretell(requests: Sequence[Request], run: Run) -> None:
     """Resolve every request, and say what would be painted with how much memory."""
-    engine = choose_engine(run.memory, run.batch)
+    engine = choose_engine(run.memory, run.batch, compiled=run.compiled)
     recipes = [engine.resolve(request) for request in requests]
     for recipe in recipes:
         needed = engine.memory(recipe)

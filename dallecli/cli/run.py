@@ -7,9 +7,9 @@ from dataclasses import dataclass
 class Run:
     """The options that all painting commands share: how the engine works, and what is seen and kept of the run.
 
-    They change no picture, but for the last level of a colour where `batch` pictures are painted at a time. What is
-    painted is in a request, where it goes in an Output (output.py), and how a prompt file is worked through in a
-    Manner (prompts.py).
+    They change no picture, but for the last level of a colour where `batch` pictures are painted at a time, or
+    networks are compiled. What is painted is in a request, where it goes in an Output (output.py), and how a prompt
+    file is worked through in a Manner (prompts.py).
     """
 
     memory: str
@@ -19,3 +19,4 @@ class Run:
     history: bool
     dry_run: bool = False
     batch: int | None = None
+    compiled: bool = False

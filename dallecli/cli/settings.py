@@ -93,10 +93,10 @@ def defaults_from_config(command: str) -> dict[str, Any]:
     return values
 
 
-def choose_engine(memory: str = "auto", batch: int | None = None) -> Engine:
-    """The engine that paints here, with a memory plan of this kind, `batch` pictures at a time.
+def choose_engine(memory: str = "auto", batch: int | None = None, *, compiled: bool = False) -> Engine:
+    """The engine that paints here, with a memory plan of this kind, `batch` pictures at a time, networks `compiled`.
 
-    Raises: BadConfig, for a DALLE_ENGINE or DALLE_FAKE_SECONDS that means nothing.
+    Raises: BadConfig, for a DALLE_ENGINE or DALLE_FAKE_SECONDS that means nothing; BadSetting, as LocalEngine.
     """
     name = os.environ.get("DALLE_ENGINE", "local")
     if name == "fake":
@@ -109,7 +109,7 @@ def choose_engine(memory: str = "auto", batch: int | None = None) -> Engine:
         raise BadConfig(f"DALLE_ENGINE is {name!r}", hint="unset it; local and fake exist")
     from dallecli.studio import LocalEngine
 
-    return LocalEngine(memory, batch)
+    return LocalEngine(memory, batch, compiled=compiled)
 
 
 def _check(key: str, value: object, path: Path) -> None:

@@ -16,6 +16,7 @@ def vary(
     dtype: options.DtypeOption = None,
     memory: options.Memory = "auto",
     batch: options.BatchSize = None,
+    compile: options.Compile = False,
     fast: options.Fast = None,
     steps: options.Steps = None,
     upsampler_steps: options.UpsamplerSteps = None,
@@ -70,6 +71,7 @@ def vary(
         history=not no_history,
         dry_run=dry_run,
         batch=batch,
+        compiled=compile,
     )
     manner = Manner(
         prompts=prompts_file,

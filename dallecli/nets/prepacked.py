@@ -37,7 +37,7 @@ def can_prepack() -> bool:
             found = net[0](x), net[1](x)
         # what a missing operation, or one with other arguments, may answer
         except (AttributeError, NotImplementedError, RuntimeError, TypeError) as problem:
-            log.info("layers are not prepacked: %s", problem)
+            log.debug("layers are not prepacked: %s", problem)
             return False
     return all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found, wanted, strict=True))
 

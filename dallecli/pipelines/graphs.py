@@ -31,10 +31,14 @@ log = logging.getLogger(__name__)
 
 
 class Graphs:
-    """Makes graphs of the steps of a run, on one device, if that is a CUDA device."""
+    """Makes graphs of the steps of a run, on one device, if that is a CUDA device.
 
-    def __init__(self, device: torch.device) -> None:
+    `timed` is the step from which on all are alike, so that one tells of the others.
+    """
+
+    def __init__(self, device: torch.device, timed: int = 2) -> None:
         self.possible = device.type == "cuda"
+        self.timed_call = timed
         self._made: WeakSet[_Graphed] = WeakSet()
 
     def of(self, net: Net, steps: int) -> Net:
@@ -81,7 +85,7 @@ class Graphs:
 
 
 class _Graphed:
-    """The first call is as always, with all that a run needs once; the second is timed, and the others repeat it."""
+    """The first call is as always, with all that a run needs once; the timed one decides, and the others repeat it."""
 
     def __init__(self, net: Net, graphs: Graphs) -> None:
         self.replay: Net | None = None
@@ -93,7 +97,7 @@ class _Graphed:
         self._calls += 1
         if self.replay is not None:
             return self.replay(x, place)
-        if self._calls != 2 or not self._graphs.possible:
+        if self._calls != self._graphs.timed_call or not self._graphs.possible:
             return self._net(x, place)
         output, waits = self._graphs.timed(self._net, x, place)
         if waits:

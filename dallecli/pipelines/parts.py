@@ -18,6 +18,7 @@ from dallecli.nets.layers import channels_last
 from dallecli.nets.prepacked import can_prepack, prepack
 from dallecli.nets.single import multiply_in_single
 from dallecli.pipelines.allocator import return_freed, trim
+from dallecli.pipelines.compiled import compile_step, has_step
 from dallecli.pipelines.graphs import Graphs
 from dallecli.placement import native_bf16
 from dallecli.weights.folder import Folder
@@ -35,17 +36,24 @@ WIDER: Final = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 class Parts:
     """A model folder, opened on a device in a floating-point type. `kept` names the networks that stay; None is all.
 
-    Whoever runs a network asks for it anew each time, and holds on to none: or it could not be released.
+    With `compiled` the steps of those that stay are compiled. Whoever runs a network asks for it anew each time, and
+    holds on to none: or it could not be released.
     """
 
     def __init__(
-        self, folder: Folder, device: torch.device, dtype: torch.dtype, kept: Collection[str] | None = None
+        self,
+        folder: Folder,
+        device: torch.device,
+        dtype: torch.dtype,
+        kept: Collection[str] | None = None,
+        compiled: bool = False,
     ) -> None:
         self.folder = folder
         self.device = device
         self.dtype = dtype
         self.kept = kept
-        self.graphs = Graphs(device)
+        self.compiled = compiled
+        self.graphs = Graphs(device, timed=3 if compiled else 2)  # the second one of a compiled network compiles it
         self._nets: dict[tuple[str, torch.dtype], nn.Module] = {}
 
     @property
@@ -63,7 +71,10 @@ class Parts:
             return_freed()
             config = self.folder.config(part)
             net = load_net(lambda: build(config), self.folder.weights_file(part), dtype, self.device)
-            _suit_device(net, self.device, dtype)
+            compiled = self.compiled and self._stays(part, dtype) and has_step(net)
+            _suit_device(net, self.device, dtype, packed=not compiled)
+            if compiled:
+                compile_step(net, part)
             self._nets[part, dtype] = net
         return cast(N, self._nets[part, dtype])
 
@@ -116,22 +127,25 @@ class Parts:
 
     def _release(self) -> None:
         """Free what the plan does not keep."""
-        leaving = [
-            (part, dtype)
-            for part, dtype in self._nets
-            if dtype != self.dtype or (self.kept is not None and part not in self.kept)
-        ]
+        leaving = [key for key in self._nets if not self._stays(*key)]
         for key in leaving:
             del self._nets[key]
         if leaving:
             self.graphs.forget()
             trim(self.device)
 
+    def _stays(self, part: str, dtype: torch.dtype) -> bool:
+        return dtype == self.dtype and (self.kept is None or part in self.kept)
 
-def _suit_device(net: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    """Have the layers of a network lie in memory, and compute, in the way that suits where they are."""
+
+def _suit_device(net: nn.Module, device: torch.device, dtype: torch.dtype, *, packed: bool) -> None:
+    """Have the layers of a network lie in memory, and compute, in the way that suits where they are.
+
+    They may be `packed` on a CPU.
+    """
     emulated = device.type == "cpu" and dtype == torch.bfloat16 and native_bf16() is None
-    if device.type == "cpu" and dtype in (torch.float32, torch.bfloat16) and not emulated and can_prepack():
+    known = device.type == "cpu" and dtype in (torch.float32, torch.bfloat16) and not emulated
+    if packed and known and can_prepack():
         prepack(net)
         return
     channels_last(net)

@@ -3,6 +3,7 @@
 A trace holds a step in the same way, on any device: operations on memory that stays, without the Python around them.
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -248,9 +249,9 @@ def test_without_cuda_and_beyond_what_the_device_looks_up_a_net_stays_as_it_is()
     assert Graphs(torch.device("cuda")).of(net, AHEAD) is not net
 
 
-def pictures(dtype: str, device: str) -> np.ndarray[Any, Any]:
+def pictures(dtype: str, device: str, engine: LocalEngine | None = None) -> np.ndarray[Any, Any]:
     """Two of the starter's, in levels."""
-    engine = LocalEngine()
+    engine = engine if engine is not None else LocalEngine()
     recipe = engine.resolve(Generate(prompt="a red fox", model="starter", seed=1, count=2, dtype=dtype, device=device))
     return np.stack([np.asarray(picture.image).astype(int) for picture in engine.paint(recipe, lambda _: None)])
 
@@ -283,3 +284,11 @@ def test_on_a_gpu_steps_are_replayed_and_paint_the_same(dtype, monkeypatch, capl
 @pytest.mark.gpu
 def test_on_a_gpu_pictures_are_those_of_the_processor():
     assert np.abs(pictures("fp32", "cuda") - pictures("fp32", "cpu")).mean() < 2  # convolutions may be in TF32
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_compiled_steps_paint_the_same_and_are_replayed(monkeypatch, caplog):
+    monkeypatch.setattr(graphs, "WORTH", float("inf"))
+    compiled = pictures("bf16", "cuda", LocalEngine(compiled=True))
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+    assert np.abs(compiled - pictures("bf16", "cuda", LocalEngine())).mean() < 2

@@ -1,0 +1,133 @@
+"""Steps that are compiled: once for each network, for all runs, with the same pictures.
+
+The compiler's last stage, which makes code for a GPU, is left out: what torch has traced is run as it is.
+"""
+
+from pathlib import Path
+from typing import Any
+from weakref import ref
+
+import pytest
+import stable_oracle
+import torch
+from torch import Tensor
+from torch._dynamo.utils import counters
+
+from dallecli.diffusion.guidance import OFF
+from dallecli.diffusion.noise import Noise
+from dallecli.errors import BadSetting
+from dallecli.pipelines import compiled
+from dallecli.pipelines.karlo import KarloPipeline
+from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.stable_unclip import StableUnclipPipeline
+from dallecli.request import Generate, StageSettings
+from dallecli.studio import LocalEngine
+from dallecli.weights.folder import Folder
+
+CPU = torch.device("cpu")
+PIPELINES = {"karlo": KarloPipeline, "stable": StableUnclipPipeline}
+
+
+@pytest.fixture(autouse=True)
+def traced_only(monkeypatch):
+    monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
+    torch.compiler.reset()
+    counters.clear()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory, model_folder) -> dict[str, Path]:
+    stable = stable_oracle.write(tmp_path_factory.mktemp("models") / "stable", words=True)
+    return {"karlo": model_folder("starter"), "stable": stable}
+
+
+def settings(guidance: float) -> StageSettings:
+    return StageSettings(sampler="ancestral", steps=4, guidance=guidance)
+
+
+def ignore(*progress: Any) -> None:
+    """No progress bar."""
+
+
+def open_model(family: str, folder: Path, *, is_compiled: bool, kept: Any = None) -> Any:
+    parts = Parts(Folder(folder), CPU, torch.float32, kept, is_compiled)
+    return PIPELINES[family](parts, "tiny")
+
+
+def paint(model: Any, prompt: str, pictures: int = 1) -> Tensor:
+    """Pictures of a prompt, from words to pixels."""
+    words, noise = model.read([prompt] * pictures, "a bear"), Noise(range(pictures))
+    embedding, _ = model.imagine(words, noise, settings(4.0), 2, ignore)
+    stages = {"decoder": settings(4.0)}
+    if isinstance(model, KarloPipeline):
+        stages |= {"upsampler": settings(OFF), "upsampler_2": settings(OFF)}
+    pixels: Tensor = model.decode(embedding, words, noise, stages, ignore, size=model.parts.folder.sizes()[-1])
+    return pixels
+
+
+def graphs_made() -> int:
+    return int(counters["stats"]["unique_graphs"])
+
+
+@pytest.mark.parametrize(("family", "compiled_networks"), [("karlo", 4), ("stable", 2)])
+def test_each_network_is_compiled_once_and_paints_the_same(family, compiled_networks, folders):
+    plain = open_model(family, folders[family], is_compiled=False)
+    model = open_model(family, folders[family], is_compiled=True)
+    # The plain one's weights are packed, which rounds sums in another order.
+    assert torch.allclose(paint(model, "a red cat"), paint(plain, "a red cat"), atol=1e-4)
+    assert graphs_made() == compiled_networks
+    assert torch.allclose(paint(model, "a dog"), paint(plain, "a dog"), atol=1e-4)
+    assert graphs_made() == compiled_networks
+
+
+def test_pictures_of_another_number_at_once_are_not_compiled_for(folders):
+    plain = open_model("stable", folders["stable"], is_compiled=False)
+    model = open_model("stable", folders["stable"], is_compiled=True)
+    paint(model, "a red cat", 2)
+    made = graphs_made()
+    assert torch.allclose(paint(model, "a red cat"), paint(plain, "a red cat"), atol=1e-4)
+    assert graphs_made() == made
+
+
+def test_only_networks_that_stay_are_compiled_and_they_go_when_the_model_goes(folders):
+    model = open_model("stable", folders["stable"], is_compiled=True, kept={"decoder"})
+    paint(model, "a red cat")
+    assert graphs_made() == 1
+    decoder = ref(model.parts._nets["decoder", torch.float32])
+    assert decoder() is not None
+    del model
+    assert decoder() is None
+
+
+def test_where_nothing_can_be_compiled_that_is_said_and_nothing_else_changes(folders, monkeypatch, caplog):
+    def no_compiler(*given: Any) -> Any:
+        raise RuntimeError("Cannot find a working triton installation\nand many more lines")
+
+    monkeypatch.setattr(compiled, "BACKEND", no_compiler)
+    plain = open_model("stable", folders["stable"], is_compiled=False)
+    model = open_model("stable", folders["stable"], is_compiled=True)
+    assert torch.allclose(paint(model, "a red cat"), paint(plain, "a red cat"), atol=1e-4)
+    paint(model, "a dog")
+    said = [record.message for record in caplog.records if record.name.startswith("dallecli")]
+    assert len(said) == 2
+    assert all("is not compiled" in line and "triton" in line and "\n" not in line for line in said)
+
+
+def test_on_a_processor_nothing_is_compiled_and_that_is_said(folders, caplog):
+    ask = Generate(prompt="a red cat", model=str(folders["karlo"]), seed=1, device="cpu", dtype="fp32")
+    pictures = []
+    for engine in (LocalEngine(), LocalEngine(compiled=True)):
+        (picture,) = engine.paint(engine.resolve(ask), ignore)
+        pictures.append(picture.image.tobytes())
+    assert pictures[0] == pictures[1]
+    assert graphs_made() == 0
+    assert [record.message for record in caplog.records] == [
+        "networks are compiled for CUDA devices only, and this is cpu"
+    ]
+
+
+def test_networks_that_leave_memory_are_not_asked_to_be_compiled():
+    with pytest.raises(BadSetting, match="not compiled"):
+        LocalEngine(memory="low", compiled=True)
