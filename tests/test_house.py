@@ -258,7 +258,7 @@ def test_a_new_option_is_a_decision():
     output = file | {"--format", "--no-metadata", "--preview"}
     ask = {"--seed", "-s", "--size", "--strict"}
     manners = {"--json", "--quiet", "-q", "--debug"}
-    effort, at_once = {"--fast"}, {"--batch"}  # --fast or --best
+    effort, at_once = {"--fast"}, {"--batch", "--compile"}  # --fast or --best
     num, sampler, layout, prompt = {"--num", "-n"}, {"--sampler"}, {"--layout"}, {"--prompt", "-p"}
     moving = {"--animate", "--fps", "--bounce", "--hold"}
     batch = {"--prompts", "--matrix", "--wildcards", "--keep-going", "--retry-failed", "--share", "--shard"}
