@@ -12,7 +12,6 @@ from dallecli.cli.display import Display, emit, emit_json, emit_line
 from dallecli.cli.output import Output, picture_record, probe, put
 from dallecli.cli.painting import foretell, warn
 from dallecli.cli.run import Run
-from dallecli.cli.settings import choose_engine
 from dallecli.contact_sheet import Tile, contact_sheet
 from dallecli.errors import BadSetting, RequestError
 from dallecli.history import History
@@ -68,7 +67,7 @@ def paint_axes(
     if len(prompts) > 1:
         raise BadSetting("the pictures of a sheet with axes are of one prompt", hint="--y 'prompt=a fox|a dog'")
     (prompt,) = prompts
-    engine, display = choose_engine(run.memory, run.batch, compiled=run.compiled), Display(quiet=run.quiet)
+    engine, display = run.engine(), Display(quiet=run.quiet)
     seed = values.get("seed")
     reader = Reader(
         command="generate",

@@ -18,7 +18,6 @@ from dallecli.cli.display import SIGPIPE, Display, Stopped, complain, emit_json,
 from dallecli.cli.output import picture_record
 from dallecli.cli.prompts import Manner
 from dallecli.cli.run import Run
-from dallecli.cli.settings import choose_engine
 from dallecli.engine import Engine, Progress
 from dallecli.errors import BadInput, BadOutput, BadPromptFile, BadSetting, DalleError, SomeFailed
 from dallecli.history import History
@@ -54,7 +53,7 @@ def paint_file(
 ) -> None:
     """Paint every line of a prompt file; `values` are for what a line does not say."""
     shard = _shard(manner.shard)
-    engine = choose_engine(run.memory, run.batch, compiled=run.compiled)
+    engine = run.engine()
     with closing(PromptFile(prompts, "image" if command == "vary" else "prompt")) as file:
         beside = Path() if file.name == "stdin" else Path(prompts).parent
         reader = Reader(

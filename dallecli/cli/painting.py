@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from dallecli.cli.display import SIGPIPE, Display, Stopped, emit, emit_json, emit_line
 from dallecli.cli.output import Output, Written, probe, save
 from dallecli.cli.run import Run
-from dallecli.cli.settings import choose_engine
 from dallecli.engine import Engine
 from dallecli.history import History
 from dallecli.recipe import Generating, Recipe
@@ -27,7 +26,7 @@ def paint_all(requests: Sequence[Request], output: Output, run: Run) -> None:
     if run.dry_run:
         foretell(requests, run)
         return
-    engine = choose_engine(run.memory, run.batch, compiled=run.compiled)
+    engine = run.engine()
     recipes = [engine.resolve(request) for request in requests]
     display = Display(quiet=run.quiet)
     probe([(recipe, output) for recipe in recipes])
@@ -39,7 +38,7 @@ def paint_all(requests: Sequence[Request], output: Output, run: Run) -> None:
 
 def foretell(requests: Sequence[Request], run: Run) -> None:
     """Resolve every request, and say what would be painted with how much memory."""
-    engine = choose_engine(run.memory, run.batch, compiled=run.compiled)
+    engine = run.engine()
     recipes = [engine.resolve(request) for request in requests]
     for recipe in recipes:
         needed = engine.memory(recipe)

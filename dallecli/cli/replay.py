@@ -50,12 +50,11 @@ def replay(
     from dallecli.cli.output import plan, probe
     from dallecli.cli.painting import paint, warn
     from dallecli.cli.run import Run
-    from dallecli.cli.settings import choose_engine
     from dallecli.history import History
     from dallecli.source import read_source
 
     run = Run(memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)
-    display, history, engine = Display(quiet=run.quiet), History(on=run.history), choose_engine(run.memory)
+    display, history, engine = Display(quiet=run.quiet), History(on=run.history), run.engine()
     originals = [_read(read_source(file), inputs if inputs is not None else []) for file in files]
     jobs = []
     for original in originals:

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+from dallecli.cli.settings import choose_engine
+from dallecli.engine import Engine
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """The options that all painting commands share: how the engine works, and what is seen and kept of the run.
 
-    They change no picture, but for the last level of a colour where `batch` pictures are painted at a time, or
+    They change no picture, but for what is rounded in another way where `batch` pictures are painted at a time or
     networks are compiled. What is painted is in a request, where it goes in an Output (output.py), and how a prompt
     file is worked through in a Manner (prompts.py).
     """
@@ -20,3 +23,7 @@ class Run:
     dry_run: bool = False
     batch: int | None = None
     compiled: bool = False
+
+    def engine(self) -> Engine:
+        """The engine that paints so. Raises as `choose_engine`."""
+        return choose_engine(self.memory, self.batch, compiled=self.compiled)
