@@ -57,15 +57,7 @@ def edit(
     from dallecli.recipe import Motion
     from dallecli.request import Edit, Stage
 
-    run = Run(
-        memory=memory,
-        preview=preview,
-        as_json=json,
-        quiet=quiet,
-        history=not no_history,
-        batch=batch,
-        compiled=compile,
-    )
+    run = Run(memory, batch, compile, preview=preview, as_json=json, quiet=quiet, history=not no_history)
     (source,) = read_files([image])
     request = Edit(
         image=source,

@@ -69,15 +69,7 @@ def inpaint(
     from dallecli.cli.run import Run
     from dallecli.request import Inpaint, Stage
 
-    run = Run(
-        memory=memory,
-        preview=preview,
-        as_json=json,
-        quiet=quiet,
-        history=not no_history,
-        batch=batch,
-        compiled=compile,
-    )
+    run = Run(memory, batch, compile, preview=preview, as_json=json, quiet=quiet, history=not no_history)
     check_one_stdin([image], mask)
     edges = read_edges(expand)
     (source,) = read_files([image])

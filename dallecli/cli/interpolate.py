@@ -65,15 +65,7 @@ def interpolate(
     from dallecli.recipe import Motion
     from dallecli.request import Interpolate, Stage
 
-    run = Run(
-        memory=memory,
-        preview=preview,
-        as_json=json,
-        quiet=quiet,
-        history=not no_history,
-        batch=batch,
-        compiled=compile,
-    )
+    run = Run(memory, batch, compile, preview=preview, as_json=json, quiet=quiet, history=not no_history)
     shares = read_weights(weights)
     positions = tuple(at) if at else None
     request = Interpolate(

@@ -53,7 +53,7 @@ def replay(
     from dallecli.history import History
     from dallecli.source import read_source
 
-    run = Run(memory=memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)
+    run = Run(memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)
     display, history, engine = Display(quiet=run.quiet), History(on=run.history), run.engine()
     originals = [_read(read_source(file), inputs if inputs is not None else []) for file in files]
     jobs = []

@@ -1,12 +1,12 @@
 """How one run of a painting command goes, whatever it paints."""
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 from dallecli.cli.settings import choose_engine
 from dallecli.engine import Engine
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Run:
     """The options that all painting commands share: how the engine works, and what is seen and kept of the run.
 
@@ -16,13 +16,14 @@ class Run:
     """
 
     memory: str
+    batch: int | None = None
+    compiled: bool = False
+    _: KW_ONLY
     preview: bool
     as_json: bool
     quiet: bool
     history: bool
     dry_run: bool = False
-    batch: int | None = None
-    compiled: bool = False
 
     def engine(self) -> Engine:
         """The engine that paints so. Raises as `choose_engine`."""

@@ -64,14 +64,7 @@ def vary(
     from dallecli.cli.run import Run
 
     run = Run(
-        memory=memory,
-        preview=preview,
-        as_json=json,
-        quiet=quiet,
-        history=not no_history,
-        dry_run=dry_run,
-        batch=batch,
-        compiled=compile,
+        memory, batch, compile, preview=preview, as_json=json, quiet=quiet, history=not no_history, dry_run=dry_run
     )
     manner = Manner(
         prompts=prompts_file,

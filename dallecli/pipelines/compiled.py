@@ -26,19 +26,15 @@ BACKEND: Final = "inductor"
 log = logging.getLogger(__name__)
 
 
-def has_step(net: nn.Module) -> bool:
-    """Whether a network runs in every step of a stage."""
-    return type(net) in STEPS
-
-
 def compile_step(net: nn.Module, part: str) -> None:
-    """Have the step of a network that has one, called `part`, compiled when it is run for the second time.
+    """Have the step of a network, called `part`, compiled when it is run for the second time; others have none.
 
     Samples of another shape than the first are computed as before, and so are all where the network can't be compiled,
     for want of Triton or of a compiler of C, which is said once.
     """
-    name = STEPS[type(net)]
-    setattr(net, name, _CompiledStep(net, name, part))
+    name = STEPS.get(type(net))
+    if name is not None:
+        setattr(net, name, _CompiledStep(net, name, part))
 
 
 class _CompiledStep:

@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 class Graphs:
     """Makes graphs of the steps of a run, on one device, if that is a CUDA device.
 
-    `timed` is the step from which on all are alike, so that one tells of the others.
+    From the `timed_call` of a net on all its calls are alike, so that one tells of the others.
     """
 
-    def __init__(self, device: torch.device, timed: int = 2) -> None:
+    def __init__(self, device: torch.device, timed_call: int = 2) -> None:
         self.possible = device.type == "cuda"
-        self.timed_call = timed
+        self.timed_call = timed_call
         self._made: WeakSet[_Graphed] = WeakSet()
 
     def of(self, net: Net, steps: int) -> Net:

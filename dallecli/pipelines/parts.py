@@ -18,7 +18,7 @@ from dallecli.nets.layers import channels_last
 from dallecli.nets.prepacked import can_prepack, prepack
 from dallecli.nets.single import multiply_in_single
 from dallecli.pipelines.allocator import return_freed, trim
-from dallecli.pipelines.compiled import compile_step, has_step
+from dallecli.pipelines.compiled import compile_step
 from dallecli.pipelines.graphs import Graphs
 from dallecli.placement import native_bf16
 from dallecli.weights.folder import Folder
@@ -53,7 +53,8 @@ class Parts:
         self.dtype = dtype
         self.kept = kept
         self.compiled = compiled
-        self.graphs = Graphs(device, timed=3 if compiled else 2)  # the second one of a compiled network compiles it
+        # The second call of a compiled network's step compiles it.
+        self.graphs = Graphs(device, timed_call=3 if compiled else 2)
         self._nets: dict[tuple[str, torch.dtype], nn.Module] = {}
 
     @property
@@ -71,9 +72,8 @@ class Parts:
             return_freed()
             config = self.folder.config(part)
             net = load_net(lambda: build(config), self.folder.weights_file(part), dtype, self.device)
-            compiled = self.compiled and self._stays(part, dtype) and has_step(net)
-            _suit_device(net, self.device, dtype, packed=not compiled)
-            if compiled:
+            _suit_device(net, self.device, dtype)
+            if self.compiled and self._stays(part, dtype):
                 compile_step(net, part)
             self._nets[part, dtype] = net
         return cast(N, self._nets[part, dtype])
@@ -138,14 +138,10 @@ class Parts:
         return dtype == self.dtype and (self.kept is None or part in self.kept)
 
 
-def _suit_device(net: nn.Module, device: torch.device, dtype: torch.dtype, *, packed: bool) -> None:
-    """Have the layers of a network lie in memory, and compute, in the way that suits where they are.
-
-    They may be `packed` on a CPU.
-    """
+def _suit_device(net: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Have the layers of a network lie in memory, and compute, in the way that suits where they are."""
     emulated = device.type == "cpu" and dtype == torch.bfloat16 and native_bf16() is None
-    known = device.type == "cpu" and dtype in (torch.float32, torch.bfloat16) and not emulated
-    if packed and known and can_prepack():
+    if device.type == "cpu" and dtype in (torch.float32, torch.bfloat16) and not emulated and can_prepack():
         prepack(net)
         return
     channels_last(net)
