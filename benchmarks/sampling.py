@@ -19,9 +19,9 @@ from platformdirs import user_cache_path
 
 from dallecli.request import Generate, Stage
 from dallecli.studio import LocalEngine
-from dallecli.training.evaluate import evaluate
 from dallecli.training.preset import load_preset
 from dallecli.training.starter import Workshop
+from dallecli.training.world.evaluate import evaluate
 
 KINDS = ("pair", "style")
 DEFAULTS = Generate(prompt="a car", model="starter", seed=0)

@@ -18,8 +18,8 @@ from PIL import Image
 from dallecli.request import Embed, Interpolate, Noise, Stage, Vary
 from dallecli.source import Source, read_source, words
 from dallecli.studio import LocalEngine
-from dallecli.training.pool import scenes
-from dallecli.training.scenes import HELD_OUT_SEEDS, SINGLES, render
+from dallecli.training.world.pool import scenes
+from dallecli.training.world.scenes import HELD_OUT_SEEDS, SINGLES, render
 
 MODEL = "starter"
 INVERSION_STEPS = (25, 50, 100, 250)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from dallecli.embedding_file import Embedded
-    from dallecli.picture import Picture
+    from dallecli.pictures.picture import Picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +226,7 @@ class FakeEngine:
     def _paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
         from PIL import Image
 
-        from dallecli.picture import Picture
+        from dallecli.pictures.picture import Picture
 
         for k in range(recipe.count):
             start = time.perf_counter()
@@ -285,7 +285,7 @@ def _key(source: Source) -> str:
 
 
 def _inpainted(recipe: Recipe, settings: Inpainting, painted: "Image.Image") -> "Image.Image":
-    from dallecli.canvas import lay_out
+    from dallecli.pictures.canvas import lay_out
 
     layout = lay_out(recipe.inputs[0], settings.mask, settings.expand, recipe.size)
     canvas = layout.canvas

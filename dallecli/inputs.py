@@ -16,8 +16,8 @@ def check_inputs(request: Ask, size: int, space: str) -> tuple[str, ...]:
     if not request.sources:
         return ()
     # They import Pillow and numpy: who asks with words alone is answered sooner.
-    from dallecli.canvas import lay_out
-    from dallecli.reading import read_picture
+    from dallecli.pictures.canvas import lay_out
+    from dallecli.pictures.reading import read_picture
 
     if isinstance(request, Inpaint):
         return lay_out(request.image, request.mask, request.expand, size).warnings

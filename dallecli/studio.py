@@ -43,7 +43,7 @@ from dallecli.weights.registry import SAMPLERS, ModelSpec, find, locate
 
 if TYPE_CHECKING:
     from dallecli.embedding_file import Embedded
-    from dallecli.picture import Picture
+    from dallecli.pictures.picture import Picture
     from dallecli.pipelines.parts import Parts
     from dallecli.placement import MemoryPlan, Placement
 

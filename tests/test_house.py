@@ -19,9 +19,8 @@ HOUSE = Path(dallecli.__file__).parent
 # know each other; on the others a room may import its neighbours.
 FLOORS = [
     {
-        *("safe", "errors", "source", "request", "recipe", "picture", "engine"),
+        *("safe", "errors", "source", "request", "recipe", "pictures", "engine"),
         *("inputs", "arguments", "embedding_file"),
-        *("reading", "masks", "canvas", "animation", "contact_sheet"),
     },
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement"},
@@ -206,8 +205,9 @@ main()
 
 def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
     rooms = (
-        "cli.app errors source request recipe inputs embedding_file picture reading masks canvas animation "
-        "contact_sheet engine safe studio tokens weights.registry weights.folder weights.digest weights.header "
+        "cli.app errors source request recipe inputs embedding_file pictures.picture pictures.reading pictures.masks "
+        "pictures.canvas pictures.animation pictures.sheets "
+        "engine safe studio tokens weights.registry weights.folder weights.digest weights.header "
         "weights.hub weights.lock weights.fetch weights.convert cli.pulling arguments cli.settings "
         "batch.prompt_file batch.wildcards batch.jobs batch.journal batch.presence batch.runner cli.batch history "
         "cli.painting cli.output cli.prompts cli.display cli.reference"

@@ -31,7 +31,7 @@ from dallecli.errors import (
     UnknownModel,
     UnknownSampler,
 )
-from dallecli.picture import Picture
+from dallecli.pictures.picture import Picture
 from dallecli.recipe import Recipe
 from dallecli.request import Generate, Stage
 from dallecli.studio import LocalEngine, paint_in_batches

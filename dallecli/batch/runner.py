@@ -25,7 +25,7 @@ from dallecli.batch.presence import Presence
 from dallecli.batch.prompt_file import BadLine, PromptFile
 from dallecli.engine import Engine, Progress
 from dallecli.errors import BadOutput, BadSetting, DalleError, DiskFull, NonFinite, OutOfMemory, RequestError
-from dallecli.picture import FORMATS, Picture, check_recipe_fits, disk_errors, publish, read_recipe, slug
+from dallecli.pictures.picture import FORMATS, Picture, check_recipe_fits, disk_errors, publish, read_recipe, slug
 from dallecli.recipe import Generating, Recipe
 
 FAILED: Final = "failed.jsonl"

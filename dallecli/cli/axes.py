@@ -12,10 +12,10 @@ from dallecli.cli.display import Display, emit, emit_json, emit_line
 from dallecli.cli.output import Output, picture_record, probe, put
 from dallecli.cli.painting import foretell, warn
 from dallecli.cli.run import Run
-from dallecli.contact_sheet import Tile, contact_sheet
 from dallecli.errors import BadSetting, RequestError
 from dallecli.history import History
-from dallecli.picture import FORMATS, Picture, encode, file_name
+from dallecli.pictures.picture import FORMATS, Picture, encode, file_name
+from dallecli.pictures.sheets import Tile, contact_sheet
 from dallecli.recipe import Recipe, random_seed
 from dallecli.request import COUNT_LIMIT, Request
 

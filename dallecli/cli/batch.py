@@ -21,11 +21,11 @@ from dallecli.cli.run import Run
 from dallecli.engine import Engine, Progress
 from dallecli.errors import BadInput, BadOutput, BadPromptFile, BadSetting, DalleError, SomeFailed
 from dallecli.history import History
-from dallecli.picture import FORMATS, check_folder, disk_errors
+from dallecli.pictures.picture import FORMATS, check_folder, disk_errors
 from dallecli.safe import safe
 
 if TYPE_CHECKING:
-    from dallecli.picture import Picture
+    from dallecli.pictures.picture import Picture
 
 _SHOWN = 10
 _SAMPLE = 200

@@ -11,7 +11,7 @@ import typer
 from dallecli.cli import options
 
 if TYPE_CHECKING:
-    from dallecli.contact_sheet import Tile
+    from dallecli.pictures.sheets import Tile
 
 Label = Literal["prompt", "name", "seed", "none"]
 
@@ -49,8 +49,8 @@ def grid(
     """
     from dallecli.cli.display import emit, emit_json, emit_line
     from dallecli.cli.output import place, put
-    from dallecli.contact_sheet import contact_sheet
-    from dallecli.picture import FORMATS, encode, grid_shape
+    from dallecli.pictures.picture import FORMATS, encode, grid_shape
+    from dallecli.pictures.sheets import contact_sheet
 
     files = _pictures(things)
     across = columns if columns is not None else min(grid_shape(len(files))[0], ROWS)
@@ -95,10 +95,10 @@ def _pictures(things: Sequence[Path]) -> list[Path]:
 
 
 def _tile(path: Path, label: Label) -> "Tile":
-    from dallecli.contact_sheet import Tile
     from dallecli.errors import DalleError
-    from dallecli.picture import read_recipe
-    from dallecli.reading import read_picture
+    from dallecli.pictures.picture import read_recipe
+    from dallecli.pictures.reading import read_picture
+    from dallecli.pictures.sheets import Tile
     from dallecli.source import read_source
 
     source = read_source(str(path))

@@ -111,12 +111,12 @@ def inpaint(
 
 def _show_mask(request: "Inpaint", output: "Output", run: "Run") -> None:
     """Write the picture with what would be repainted tinted, and say how much that is."""
-    from dallecli.canvas import lay_out
     from dallecli.cli.display import Display, emit, emit_json, emit_line
     from dallecli.cli.output import put
     from dallecli.cli.settings import choose_engine
-    from dallecli.masks import overlay, share
-    from dallecli.picture import FORMATS, encode, slug
+    from dallecli.pictures.canvas import lay_out
+    from dallecli.pictures.masks import overlay, share
+    from dallecli.pictures.picture import FORMATS, encode, slug
     from dallecli.safe import safe
 
     display = Display(quiet=run.quiet)

@@ -14,8 +14,8 @@ from dallecli.recipe import Motion, Recipe
 if TYPE_CHECKING:
     from PIL import Image
 
-    from dallecli.animation import Tempo
-    from dallecli.picture import Picture
+    from dallecli.pictures.animation import Tempo
+    from dallecli.pictures.picture import Picture
 
 STDOUT = "-"
 
@@ -170,21 +170,21 @@ def _animation(where: Place, asked: Animated | None, motion: Motion, pictures: i
         raise BadOutput(f"{where.file} is not a name for an animated {kind}", hint=hint)
     if pictures < 2:
         raise BadOutput("one picture does not move", hint="--frames or --sweep make more of them")
-    from dallecli.animation import check_format
+    from dallecli.pictures.animation import check_format
 
     check_format(kind, _tempo(motion))
     return kind
 
 
 def _tempo(motion: Motion) -> "Tempo":
-    from dallecli.animation import Tempo
+    from dallecli.pictures.animation import Tempo
 
     return Tempo(fps=motion.fps, bounce=motion.bounce, hold=motion.hold)
 
 
 def probe(jobs: Sequence[tuple[Recipe, Output]]) -> None:
     """Find out, by trying, that the results can be written. Raises BadOutput, DiskFull, PromptError."""
-    from dallecli.picture import check_recipe_fits
+    from dallecli.pictures.picture import check_recipe_fits
 
     for recipe, output in jobs:
         if output.metadata:
@@ -198,7 +198,7 @@ def probe(jobs: Sequence[tuple[Recipe, Output]]) -> None:
 
 def probe_place(where: Place, space: int) -> None:
     """Find out, by trying, that `space` bytes can be written there. Raises BadOutput, DiskFull."""
-    from dallecli.picture import check_file, check_folder
+    from dallecli.pictures.picture import check_file, check_folder
 
     if where.stdout:
         return
@@ -209,7 +209,7 @@ def probe_place(where: Place, space: int) -> None:
 
 def put(where: Place, name: str, data: bytes) -> Path | None:
     """Publish a result in its place, under `name` where that is free to choose; None is for standard output."""
-    from dallecli.picture import publish, publish_new
+    from dallecli.pictures.picture import publish, publish_new
 
     if where.stdout:
         return None
@@ -273,7 +273,7 @@ def _format_of(path: Path, asked: Format | None, *, moving: bool) -> Format:
 
 def _check_names(jobs: Sequence[tuple[Recipe, Output]]) -> None:
     """With --force an older file is replaced, but not one of this very run."""
-    from dallecli.picture import FORMATS, check_file, file_name
+    from dallecli.pictures.picture import FORMATS, check_file, file_name
 
     seen: set[Path] = set()
     for recipe, output in jobs:
@@ -293,7 +293,7 @@ def _check_names(jobs: Sequence[tuple[Recipe, Output]]) -> None:
 
 
 def _write_single(recipe: Recipe, picture: "Picture", index: int, output: Output) -> Written:
-    from dallecli.picture import FORMATS, file_name
+    from dallecli.pictures.picture import FORMATS, file_name
 
     data = picture.encode(output.format, metadata=output.metadata)
     own = picture.recipe
@@ -303,8 +303,8 @@ def _write_single(recipe: Recipe, picture: "Picture", index: int, output: Output
 
 def _write_sheet(recipe: Recipe, pictures: "Sequence[Picture]", output: Output, *, alone: bool) -> Written:
     """All pictures of a recipe as one sheet or animation. If it is not alone, its pictures have records already."""
-    from dallecli.animation import animate
-    from dallecli.picture import encode
+    from dallecli.pictures.animation import animate
+    from dallecli.pictures.picture import encode
 
     images = [picture.image for picture in pictures]
     sheet, tiles = arrange(recipe, images)
@@ -337,7 +337,7 @@ def _write_sheet(recipe: Recipe, pictures: "Sequence[Picture]", output: Output, 
 
 
 def _sheet_name(recipe: Recipe, output: Output) -> str:
-    from dallecli.picture import FORMATS, file_name
+    from dallecli.pictures.picture import FORMATS, file_name
 
     if output.animated is not None:
         return file_name(recipe.title, recipe.seed, _MOVING[output.animated][0])

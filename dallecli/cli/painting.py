@@ -15,7 +15,7 @@ from dallecli.request import Request
 from dallecli.safe import safe
 
 if TYPE_CHECKING:
-    from dallecli.picture import Picture
+    from dallecli.pictures.picture import Picture
 
 
 def paint_all(requests: Sequence[Request], output: Output, run: Run) -> None:

@@ -17,7 +17,7 @@ def arrange(recipe: Recipe, images: "Sequence[Image.Image]") -> "tuple[Image.Ima
 
     A way is a strip. Variations have what they vary in the first corner. Everything else is a grid.
     """
-    from dallecli.picture import grid, grid_shape
+    from dallecli.pictures.picture import grid, grid_shape
 
     first = _original(recipe, images[0].size) if recipe.task == "vary" else None
     shown = images if first is None else [first, *images]
@@ -30,7 +30,7 @@ def _original(recipe: Recipe, size: tuple[int, int]) -> "Image.Image | None":
     """The picture that is varied, as CLIP saw it: the square in its middle. None for an embedding."""
     from PIL import Image, ImageOps
 
-    from dallecli.reading import read_picture
+    from dallecli.pictures.reading import read_picture
 
     source = recipe.inputs[0]
     if source.kind != "picture":

@@ -145,10 +145,10 @@ def evaluate(
     from dallecli.errors import BadSetting
     from dallecli.placement import decide
     from dallecli.request import Generate, Stage
-    from dallecli.training.evaluate import KINDS
-    from dallecli.training.evaluate import evaluate as measure
     from dallecli.training.preset import load_preset
     from dallecli.training.starter import Workshop
+    from dallecli.training.world.evaluate import KINDS
+    from dallecli.training.world.evaluate import evaluate as measure
 
     known = [one.name for one in KINDS]
     for name in kind if kind is not None else ():

@@ -15,14 +15,14 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from dallecli.canvas import lay_out
 from dallecli.diffusion.noise import Noise
 from dallecli.embedding_file import Embedded, read_embedding
 from dallecli.engine import Progress
-from dallecli.picture import Picture
+from dallecli.pictures.canvas import lay_out
+from dallecli.pictures.picture import Picture
+from dallecli.pictures.reading import read_picture
 from dallecli.pipelines.embedding import Embedding, blend, cosine, slerp, slerp_rows, turned
 from dallecli.pipelines.model import Beginning, Hole, Model, Watch, Words
-from dallecli.reading import read_picture
 from dallecli.recipe import Editing, Generating, Inpainting, Interpolating, Recipe, Varying
 from dallecli.request import INVERSION, Embed, StageSettings
 from dallecli.source import Source

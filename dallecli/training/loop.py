@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from dallecli.errors import BadFile, BadSetting, DalleError, DiskFull, NonFinite
-from dallecli.picture import encode, grid, publish
+from dallecli.pictures.picture import encode, grid, publish
 from dallecli.training.batch import Draw
 from dallecli.training.log import Log
 from dallecli.training.team import Team

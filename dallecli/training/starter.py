@@ -24,10 +24,8 @@ from dallecli.nets.unet import UNet
 from dallecli.tokens import ClipTokenizer
 from dallecli.training import clip
 from dallecli.training.batch import Emphasis
-from dallecli.training.captions import STYLES, caption_words
 from dallecli.training.clip import ClipData, ClipObjective, ClipTowers
 from dallecli.training.decoder import DecoderObjective, DecoderParts, DecoderRecipe
-from dallecli.training.judge import Judge, JudgeData, JudgeObjective
 from dallecli.training.loop import STATE, Objective, Report, Run, load_average
 from dallecli.training.model_folder import (
     INDEX,
@@ -39,13 +37,15 @@ from dallecli.training.model_folder import (
     write_tokenizer,
 )
 from dallecli.training.networks import UPSAMPLERS, fresh, text_config
-from dallecli.training.pool import Pool, open_pool, render_pool
 from dallecli.training.preset import SCHEDULERS, Preset
 from dallecli.training.prior import PriorObjective
-from dallecli.training.scenes import HELD_OUT_SEEDS, Mix
 from dallecli.training.states import ReadCaptions, caption_states, picture_embeddings
 from dallecli.training.tokenizer import train_tokenizer
 from dallecli.training.upsampler import UpsamplerObjective, UpsamplerRecipe
+from dallecli.training.world.captions import STYLES, caption_words
+from dallecli.training.world.judge import Judge, JudgeData, JudgeObjective
+from dallecli.training.world.pool import Pool, open_pool, render_pool
+from dallecli.training.world.scenes import HELD_OUT_SEEDS, Mix
 from dallecli.weights.registry import registry
 
 NEEDS: dict[str, tuple[str, ...]] = {
@@ -210,7 +210,7 @@ class Workshop:
     @property
     def label_classes(self) -> tuple[int, int]:
         """How many backgrounds and styles the judge tells apart."""
-        from dallecli.training.backdrops import NAMES
+        from dallecli.training.world.backdrops import NAMES
 
         return len(NAMES), len(STYLES)
 

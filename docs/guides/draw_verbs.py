@@ -13,8 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from dallecli.picture import grid
-from dallecli.training.backdrops import backdrop
+from dallecli.pictures.picture import grid
+from dallecli.training.world.backdrops import backdrop
 
 GUIDES = ("vary", "interpolate", "inpaint", "edit", "rank")
 HERE = Path(__file__).parent

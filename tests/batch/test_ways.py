@@ -18,7 +18,7 @@ from dallecli.batch.runner import Batch, Runner, Tally, survey, write_failures
 from dallecli.batch.wildcards import Wildcards
 from dallecli.engine import FakeEngine, Progress
 from dallecli.errors import NonFinite, OutOfMemory
-from dallecli.picture import Picture
+from dallecli.pictures.picture import Picture
 from dallecli.studio import LocalEngine
 
 LINES = [

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from dallecli.cli.output import RECORD
-from dallecli.picture import read_recipe
+from dallecli.pictures.picture import read_recipe
 from dallecli.request import PROMPT_BYTES
 
 from .conftest import Dalle

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dallecli.picture import encode, read_recipe
+from dallecli.pictures.picture import encode, read_recipe
 
 from .conftest import Dalle, on_terminal, process
 

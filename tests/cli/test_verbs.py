@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dallecli.cli.output import RECORD
-from dallecli.picture import read_recipe
+from dallecli.pictures.picture import read_recipe
 from dallecli.recipe import Editing, Inpainting, Interpolating
 
 from .conftest import Dalle, process

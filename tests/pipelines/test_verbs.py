@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dallecli.engine import Progress
-from dallecli.picture import Picture
+from dallecli.pictures.picture import Picture
 from dallecli.pipelines.embedding import Embedding
 from dallecli.pipelines.verbs import VERBS, generate, to_images
 from dallecli.recipe import Recipe

@@ -9,10 +9,10 @@ import torch
 from dallecli.errors import BadSetting, NotDownloaded
 from dallecli.request import Generate, Stage
 from dallecli.training.clip import recall, rescale
-from dallecli.training.evaluate import evaluate, frechet, nearest_distances
-from dallecli.training.judge import _places
 from dallecli.training.preset import load_preset
 from dallecli.training.starter import NEEDS, Workshop, train_stage
+from dallecli.training.world.evaluate import evaluate, frechet, nearest_distances
+from dallecli.training.world.judge import _places
 
 CPU = torch.device("cpu")
 

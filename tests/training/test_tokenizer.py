@@ -7,10 +7,10 @@ import pytest
 from transformers import CLIPTokenizer
 
 from dallecli.tokens import ClipTokenizer
-from dallecli.training import pool
-from dallecli.training.captions import caption_words
-from dallecli.training.scenes import Mix
 from dallecli.training.tokenizer import byte_characters, train_tokenizer
+from dallecli.training.world import pool
+from dallecli.training.world.captions import caption_words
+from dallecli.training.world.scenes import Mix
 from dallecli.weights.registry import find, locate
 
 PROMPTS = [

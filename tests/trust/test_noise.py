@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from batch.test_jobs import OUTSIDE, RESERVED, UNSOUND
 from cli.conftest import Dalle, Result
-from test_reading import WHOLE, read
+from pictures.test_reading import WHOLE, read
 
 from dallecli.errors import BadPicture
 from dallecli.safe import safe

@@ -56,7 +56,7 @@ def test_all_ways_give_the_same_bytes(figures, tmp_path):
 
 
 def test_the_corpus_of_pictures_is_read_as_their_makers_meant(figures):
-    corpus = Path(__file__).parents[1] / "test_reading.py"
+    corpus = Path(__file__).parents[1] / "pictures" / "test_reading.py"
     line = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(corpus)]
     done = subprocess.run(line, capture_output=True, text=True, env=environment(), timeout=300)
     counted = re.search(r"(\d+) passed", done.stdout)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from dallecli.canvas import (
+from dallecli.errors import BadMask, BadPicture, BadSetting
+from dallecli.pictures.canvas import (
     FEATHER,
     PATCH_LIMIT,
     Area,
@@ -19,8 +20,7 @@ from dallecli.canvas import (
     find_patches,
     lay_out,
 )
-from dallecli.errors import BadMask, BadPicture, BadSetting
-from dallecli.reading import SIDE_LIMIT
+from dallecli.pictures.reading import SIDE_LIMIT
 from dallecli.request import Edges, Mask
 from dallecli.source import Source
 

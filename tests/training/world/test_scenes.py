@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dallecli.training import captions, pool, scenes, sprites
-from dallecli.training.backdrops import COLOURS, NAMES, PASTELS, PLACES, UNNAMED_WHITE, backdrop
-from dallecli.training.captions import STYLES
-from dallecli.training.scenes import GRID, HELD_OUT_SEEDS, SINGLES, Mix, Placed, Scene, render
-from dallecli.training.vocabulary import thing_index, things
+from dallecli.training.world import captions, pool, scenes, sprites
+from dallecli.training.world.backdrops import COLOURS, NAMES, PASTELS, PLACES, UNNAMED_WHITE, backdrop
+from dallecli.training.world.captions import STYLES
+from dallecli.training.world.scenes import GRID, HELD_OUT_SEEDS, SINGLES, Mix, Placed, Scene, render
+from dallecli.training.world.vocabulary import thing_index, things
 
 MANY = 3000
 
@@ -57,7 +57,7 @@ def test_no_name_or_alias_means_two_things() -> None:
 
 
 def test_the_atlas_is_in_label_order_and_small() -> None:
-    folder = files("dallecli.training.sprites")
+    folder = files("dallecli.training.world.sprites")
     index = json.loads(folder.joinpath("atlas.json").read_text(encoding="utf-8"))
     assert [(entry["name"], tuple(entry["aliases"])) for entry in index] == [
         (thing.name, thing.aliases) for thing in things()

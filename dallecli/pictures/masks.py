@@ -5,7 +5,7 @@ from typing import Final
 from PIL import Image, ImageChops
 
 from dallecli.errors import BadMask
-from dallecli.reading import Reading, read_picture
+from dallecli.pictures.reading import Reading, read_picture
 from dallecli.request import Mask
 from dallecli.source import Source
 

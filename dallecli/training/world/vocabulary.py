@@ -31,7 +31,7 @@ class Thing:
 @lru_cache(maxsize=1)
 def things() -> tuple[Thing, ...]:
     """Every thing, in label order: the index in this tuple is the class index everywhere."""
-    text = files("dallecli.training").joinpath("vocabulary.toml").read_text(encoding="utf-8")
+    text = files("dallecli.training.world").joinpath("vocabulary.toml").read_text(encoding="utf-8")
     rows: list[dict[str, Any]] = tomllib.loads(text)["thing"]
     return tuple(Thing(**{key: _frozen(value) for key, value in row.items()}) for row in rows)
 

@@ -1,6 +1,6 @@
 """Draw ``atlas.png`` and ``atlas.json`` anew from the Noto Color Emoji font.
 
-    python -m dallecli.training.sprites.make_atlas NotoColorEmoji.ttf
+    python -m dallecli.training.world.sprites.make_atlas NotoColorEmoji.ttf
 
 Needed only when the vocabulary gains a thing; nothing else in the project reads the font. Sequences joined by U+200D
 (the astronaut) need a Pillow built with raqm.
@@ -12,8 +12,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, features
 
-from dallecli.training.sprites import reink
-from dallecli.training.vocabulary import Thing, things
+from dallecli.training.world.sprites import reink
+from dallecli.training.world.vocabulary import Thing, things
 
 STRIKE = 109  # the font's only bitmap size; glyphs come out up to 136 x 128 px
 COLUMNS = 8

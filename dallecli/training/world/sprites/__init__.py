@@ -45,7 +45,7 @@ def reink(drawing: Image.Image, ink: Colour) -> Image.Image:
 
 @lru_cache(maxsize=1)
 def _atlas() -> tuple[Image.Image, ...]:
-    folder = files("dallecli.training.sprites")
+    folder = files("dallecli.training.world.sprites")
     with folder.joinpath("atlas.png").open("rb") as stream:
         atlas = Image.open(stream).convert("RGBA")
     boxes = [entry["box"] for entry in json.loads(folder.joinpath("atlas.json").read_text(encoding="utf-8"))]

@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dallecli.training.backdrops import COLOURS, NAMES
-from dallecli.training.captions import STYLE_PHRASES, STYLES, article
-from dallecli.training.scenes import HELD_OUT_SEEDS, Mix, Scene, render, sample_scene
-from dallecli.training.sprites import mean_colour
-from dallecli.training.vocabulary import thing_index, things
+from dallecli.training.world.backdrops import COLOURS, NAMES
+from dallecli.training.world.captions import STYLE_PHRASES, STYLES, article
+from dallecli.training.world.scenes import HELD_OUT_SEEDS, Mix, Scene, render, sample_scene
+from dallecli.training.world.sprites import mean_colour
+from dallecli.training.world.vocabulary import thing_index, things
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

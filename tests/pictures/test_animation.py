@@ -13,11 +13,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from dallecli import animation
-from dallecli.animation import FORMATS, FPS_LIMITS, GIF_FPS_LIMIT, HOLD_LIMIT, Tempo, animate, check_format, timeline
 from dallecli.engine import FakeEngine
 from dallecli.errors import BadRecipe, BadSetting, MissingExtra
-from dallecli.picture import publish, read_recipe
+from dallecli.pictures import animation
+from dallecli.pictures.animation import (
+    FORMATS,
+    FPS_LIMITS,
+    GIF_FPS_LIMIT,
+    HOLD_LIMIT,
+    Tempo,
+    animate,
+    check_format,
+    timeline,
+)
+from dallecli.pictures.picture import publish, read_recipe
 from dallecli.request import Generate
 
 SECOND = Fraction(1)
@@ -249,16 +258,16 @@ def test_without_pyav_the_error_says_what_to_type(monkeypatch):
 
 
 def test_the_extra_of_that_name_exists():
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert any(entry.startswith("av") for entry in project["optional-dependencies"]["video"])
 
 
 def test_pyav_is_imported_for_videos_only():
     code = (
-        "import sys; from PIL import Image; from dallecli.animation import *; check_format('mp4', Tempo()); "
+        "import sys; from PIL import Image; from dallecli.pictures.animation import *; check_format('mp4', Tempo()); "
         "animate([Image.new('RGB', (4, 4))], 'gif', Tempo()); assert not {'av', 'torch'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1], timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], timeout=60)
 
 
 # What is refused

@@ -21,7 +21,7 @@ from PIL import Image
 
 from dallecli.engine import FakeEngine
 from dallecli.errors import BadOutput, BadPicture, BadRecipe, BadSetting, DalleError, DiskFull, PromptError
-from dallecli.picture import (
+from dallecli.pictures.picture import (
     FORMATS,
     RECIPE_BYTES,
     Picture,
@@ -342,7 +342,7 @@ def test_whichever_call_fails_the_old_or_the_new_file_stands_whole(tmp_path, mon
 
 def test_a_kill_at_any_moment_leaves_whole_files_only(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from dallecli.picture import publish_new\n"
+        "import sys; from pathlib import Path; from dallecli.pictures.picture import publish_new\n"
         "print('ready', flush=True)\n"
         "while True: publish_new(Path(sys.argv[1]), 'fox.png', b'x' * 300_000)"
     )

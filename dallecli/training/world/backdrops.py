@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from dallecli.training.sprites import Colour
+from dallecli.training.world.sprites import Colour
 
 GRID = 16
 MASTER = 256  # smaller sizes are box averages of this one

@@ -7,8 +7,8 @@ import pytest
 from PIL import ExifTags, Image
 
 from dallecli.errors import BadMask, BadPicture
-from dallecli.masks import draw, overlay, share
-from dallecli.reading import Reading, read_picture
+from dallecli.pictures.masks import draw, overlay, share
+from dallecli.pictures.reading import Reading, read_picture
 from dallecli.request import Mask
 from dallecli.source import Source
 

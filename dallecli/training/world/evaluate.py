@@ -19,17 +19,17 @@ from torch import Tensor
 
 from dallecli.engine import Engine
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
-from dallecli.picture import encode, grid, publish
+from dallecli.pictures.picture import encode, grid, publish
 from dallecli.request import Generate
 from dallecli.studio import LocalEngine
 from dallecli.tokens import ClipTokenizer
 from dallecli.training.clip import recall, same_caption
-from dallecli.training.judge import Judge, JudgeData, accuracies, in_order, verdicts
-from dallecli.training.pool import Prompt, scene_prompts, scenes, single_prompts, style_prompts
-from dallecli.training.scenes import HELD_OUT_SEEDS, SINGLES, Mix, Scene, render
 from dallecli.training.starter import Workshop
 from dallecli.training.states import caption_states, picture_embeddings
-from dallecli.training.vocabulary import things
+from dallecli.training.world.judge import Judge, JudgeData, accuracies, in_order, verdicts
+from dallecli.training.world.pool import Prompt, scene_prompts, scenes, single_prompts, style_prompts
+from dallecli.training.world.scenes import HELD_OUT_SEEDS, SINGLES, Mix, Scene, render
+from dallecli.training.world.vocabulary import things
 from dallecli.weights.load import load_net
 from dallecli.weights.registry import find, locate
 

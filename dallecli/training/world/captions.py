@@ -3,8 +3,8 @@
 import re
 from functools import lru_cache
 
-from dallecli.training.backdrops import COLOURS, PLACES
-from dallecli.training.vocabulary import things
+from dallecli.training.world.backdrops import COLOURS, PLACES
+from dallecli.training.world.vocabulary import things
 
 OPENINGS = ("", "", "", "", "", "", "a photo of ", "a photo of ", "a picture of ")
 """What may stand before a subject; neither changes the picture, so that "photo" asks for nothing."""

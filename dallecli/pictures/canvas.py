@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from dallecli.errors import BadSetting
-from dallecli.masks import draw
-from dallecli.reading import PIXEL_LIMIT, SIDE_LIMIT, read_picture
+from dallecli.pictures.masks import draw
+from dallecli.pictures.reading import PIXEL_LIMIT, SIDE_LIMIT, read_picture
 from dallecli.request import Edges, Mask
 from dallecli.source import Source
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dallecli.contact_sheet import Tile, contact_sheet
 from dallecli.errors import BadSetting
+from dallecli.pictures.sheets import Tile, contact_sheet
 
 RED, BLUE = (200, 10, 10), (10, 10, 200)
 

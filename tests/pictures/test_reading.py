@@ -15,7 +15,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms
 
 from dallecli.errors import BadPicture, BadSetting
-from dallecli.reading import PIXEL_LIMIT, SIDE_LIMIT, Reading, read_picture
+from dallecli.pictures.reading import PIXEL_LIMIT, SIDE_LIMIT, Reading, read_picture
 from dallecli.source import Source
 
 # What files are made of

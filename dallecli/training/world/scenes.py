@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from dallecli.training import captions
-from dallecli.training.backdrops import COLOURS, GRID, NAMES, PASTELS, PLACES, UNNAMED_WHITE, VARIANTS, backdrop
-from dallecli.training.captions import INKS, STYLES, article, determined
-from dallecli.training.sprites import LUMA, Colour, aspect, mean_colour, sprite
-from dallecli.training.vocabulary import thing_index, things
+from dallecli.training.world import captions
+from dallecli.training.world.backdrops import COLOURS, GRID, NAMES, PASTELS, PLACES, UNNAMED_WHITE, VARIANTS, backdrop
+from dallecli.training.world.captions import INKS, STYLES, article, determined
+from dallecli.training.world.sprites import LUMA, Colour, aspect, mean_colour, sprite
+from dallecli.training.world.vocabulary import thing_index, things
 
 SIZES = (16, 32, 64, 128, 256)
 HELD_OUT_SEEDS = 2**31
