@@ -1,0 +1,1 @@
+"""What can be asked of a model, a task a file, and the one builder of requests."""
