@@ -17,8 +17,9 @@ import measuring
 import torch
 from platformdirs import user_cache_path
 
-from dallecli.request import Generate, Stage
 from dallecli.studio import LocalEngine
+from dallecli.tasks.generate import Generate
+from dallecli.tasks.stages import Dials
 from dallecli.training.preset import load_preset
 from dallecli.training.starter import Workshop
 from dallecli.training.world.evaluate import evaluate
@@ -29,20 +30,20 @@ ROWS = {
     "as it is": DEFAULTS,
     "--fast": replace(DEFAULTS, effort="fast"),
     "--best": replace(DEFAULTS, effort="best"),
-    "--guidance 1": replace(DEFAULTS, decoder=Stage(guidance=1.0)),
-    "--guidance 2.5": replace(DEFAULTS, decoder=Stage(guidance=2.5)),
-    "--guidance 4": replace(DEFAULTS, decoder=Stage(guidance=4.0)),
-    "--prior-guidance 1": replace(DEFAULTS, prior=Stage(guidance=1.0)),
-    "--prior-guidance 4": replace(DEFAULTS, prior=Stage(guidance=4.0)),
+    "--guidance 1": replace(DEFAULTS, decoder=Dials(guidance=1.0)),
+    "--guidance 2.5": replace(DEFAULTS, decoder=Dials(guidance=2.5)),
+    "--guidance 4": replace(DEFAULTS, decoder=Dials(guidance=4.0)),
+    "--prior-guidance 1": replace(DEFAULTS, prior=Dials(guidance=1.0)),
+    "--prior-guidance 4": replace(DEFAULTS, prior=Dials(guidance=4.0)),
     "--prior-candidates 1": replace(DEFAULTS, prior_candidates=1),
     "--prior-candidates 4": replace(DEFAULTS, prior_candidates=4),
-    "--prior-steps 10": replace(DEFAULTS, prior=Stage(steps=10)),
-    "--steps 10": replace(DEFAULTS, decoder=Stage(steps=10)),
-    "--steps 50": replace(DEFAULTS, decoder=Stage(steps=50)),
-    "--sampler ddim": replace(DEFAULTS, decoder=Stage(sampler="ddim")),
-    "--sampler dpm++ --steps 15": replace(DEFAULTS, decoder=Stage(sampler="dpm++", steps=15)),
-    "--upsampler-steps 4": replace(DEFAULTS, upsampler=Stage(steps=4)),
-    "--upsampler-steps 15": replace(DEFAULTS, upsampler=Stage(steps=15)),
+    "--prior-steps 10": replace(DEFAULTS, prior=Dials(steps=10)),
+    "--steps 10": replace(DEFAULTS, decoder=Dials(steps=10)),
+    "--steps 50": replace(DEFAULTS, decoder=Dials(steps=50)),
+    "--sampler ddim": replace(DEFAULTS, decoder=Dials(sampler="ddim")),
+    "--sampler dpm++ --steps 15": replace(DEFAULTS, decoder=Dials(sampler="dpm++", steps=15)),
+    "--upsampler-steps 4": replace(DEFAULTS, upsampler=Dials(steps=4)),
+    "--upsampler-steps 15": replace(DEFAULTS, upsampler=Dials(steps=15)),
 }
 
 

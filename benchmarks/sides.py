@@ -35,8 +35,9 @@ from dallecli.pipelines.latents import Autoencoder
 from dallecli.pipelines.model import Watch
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.stage import sample
-from dallecli.request import Generate, StageSettings
 from dallecli.studio import LocalEngine
+from dallecli.tasks.generate import Generate
+from dallecli.tasks.stages import DiffusionSettings
 from dallecli.weights.folder import Folder
 from dallecli.weights.registry import find
 
@@ -70,7 +71,7 @@ class Case:
         """The type in which networks compute."""
         return measuring.DTYPES[self.kind]
 
-    def settings(self, stage: str) -> StageSettings:
+    def settings(self, stage: str) -> DiffusionSettings:
         """As the model is published."""
         return replace(find(self.model).stages[stage], sampler="ancestral")
 

@@ -24,8 +24,8 @@ import torch
 from figures import ratio
 from peer import open_unclip
 
-from dallecli.request import Generate
 from dallecli.studio import LocalEngine
+from dallecli.tasks.generate import Generate
 from dallecli.weights.registry import find, locate
 
 PROMPT = "a teddy bear riding a skateboard"

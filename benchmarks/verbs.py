@@ -15,9 +15,12 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
-from dallecli.request import Embed, Interpolate, Noise, Stage, Vary
 from dallecli.source import Source, read_source, words
 from dallecli.studio import LocalEngine
+from dallecli.tasks.embed import Embed
+from dallecli.tasks.interpolate import Interpolate, Noise
+from dallecli.tasks.stages import Dials
+from dallecli.tasks.vary import Vary
 from dallecli.training.world.pool import scenes
 from dallecli.training.world.scenes import HELD_OUT_SEEDS, SINGLES, render
 
@@ -48,7 +51,7 @@ def reconstruction(engine: LocalEngine, pictures: Sequence[Source], size: int, s
     """The PSNR with which `vary --fidelity 1` gives each picture back at a size."""
     ratios = []
     for picture in pictures:
-        ask = Vary(model=MODEL, image=picture, fidelity=1.0, size=size, seed=0, inverting=Stage(steps=steps))
+        ask = Vary(model=MODEL, image=picture, fidelity=1.0, size=size, seed=0, inverting=Dials(steps=steps))
         (painted,) = engine.paint(engine.resolve(ask), lambda _: None)
         assert picture.data is not None  # it was just read
         with Image.open(io.BytesIO(picture.data)) as image:

@@ -2,20 +2,14 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
-from dallecli.errors import BadInput, BadMask, BadSetting
-from dallecli.request import Box, Edges, Mask, MaskMode
+from dallecli.errors import BadInput, BadSetting
 from dallecli.source import STDIN, Source, check_readable, read_source, read_source_or_words
+from dallecli.tasks.mask import Edges, Mask, MaskMode, read_boxes
 
 BATCH_BYTES: Final = 256 * 2**20
 """How many bytes of pictures are kept in memory at once, where there is no need for all."""
-
-_BOX = re.compile(r"\s*(-?\d+)\s*,\s*(-?\d+)\s*,\s*(-?\d+)\s*,\s*(-?\d+)\s*")
-# Numbers with anything that somebody may put between them.
-_BOXLIKE = re.compile(r"\s*-?\d+(\.\d+)?(\s*[-+,;:xX ]\s*-?\d+(\.\d+)?)+\s*")
-_EDGE = re.compile(r"\s*(?:(left|top|right|bottom)\s*=)?\s*(\d+)\s*")
 
 
 def needed(arguments: Sequence[str] | None, name: str) -> Sequence[str]:
@@ -71,33 +65,11 @@ def read_mask(values: Sequence[str], mode: MaskMode, *, invert: bool, expand: Ed
 
     None if nothing was said and the picture is only made larger. Raises BadInput, BadPicture and BadMask.
     """
-    boxes, names = [], []
-    for value in values:
-        match = _BOX.fullmatch(value)
-        if match:
-            x, y, width, height = (int(number) for number in match.groups())
-            boxes.append((x, y, width, height))
-        elif _BOXLIKE.fullmatch(value) and not Path(value).exists():
-            raise BadMask(f"{value!r} is not a box", hint="x,y,width,height in pixels, from the upper left corner")
-        else:
-            names.append(value)
     if not values and expand and mode == "white" and not invert:
         return None
-    return Mask(files=tuple(read_files(names)), boxes=tuple[Box, ...](boxes), mode=mode, invert=invert)
-
-
-def read_edges(text: str | None) -> Edges:
-    """What --expand means: "64" for all edges, or "left=64,top=32". Raises BadSetting."""
-    if text is None:
-        return Edges()
-    found: dict[str, int] = {}
-    for part in text.split(","):
-        match = _EDGE.fullmatch(part)
-        names = () if match is None else (match[1],) if match[1] else ("left", "top", "right", "bottom")
-        if match is None or any(name in found for name in names):
-            raise BadSetting(f"--expand {text!r} means nothing", hint="--expand 64, or --expand left=64,top=32")
-        found |= {name: int(match[2]) for name in names}
-    return Edges(**found)
+    boxes, files = read_boxes(values)
+    named = [file for file in files if isinstance(file, str)]
+    return Mask(files=tuple(read_files(named)), boxes=boxes, mode=mode, invert=invert)
 
 
 def read_weights(text: str | None) -> tuple[float, ...] | None:

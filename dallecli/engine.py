@@ -11,20 +11,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from dallecli.errors import BadRecipe, BadSteps, UnknownModel, UnknownSampler
+from dallecli.filling import fill, fill_stages, random_seed, request_of
 from dallecli.inputs import check_inputs
-from dallecli.recipe import (
-    Editing,
-    Generating,
-    Inpainting,
-    Interpolating,
-    Recipe,
-    fill,
-    fill_stages,
-    random_seed,
-    request_of,
-)
-from dallecli.request import INVERSION, RESAMPLE, TASKS, Ask, Embed, Request, StageSettings
+from dallecli.recipe import Recipe
 from dallecli.source import Source
+from dallecli.tasks.edit import Editing
+from dallecli.tasks.embed import Embed
+from dallecli.tasks.generate import Generating
+from dallecli.tasks.inpaint import Inpainting
+from dallecli.tasks.interpolate import Interpolating
+from dallecli.tasks.stages import DECODER, INVERSION, PRIOR, UPSAMPLERS, DiffusionSettings, Stage, StageSettings
+from dallecli.tasks.table import TASKS
+from dallecli.tasks.task import RESAMPLE, ModelRequest, Request
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -132,22 +130,29 @@ class _FakeModel:
     """Defaults of a model that does not exist, shaped like the starter."""
 
     name: str
-    tasks: tuple[str, ...] = tuple(TASKS.values())
+    tasks: tuple[str, ...] = tuple(TASKS)
     prior_candidates: int = 2
     sizes: tuple[int, ...] = (16, 64, 256)
     largest: int | None = None
     resample: int = RESAMPLE
 
     @property
-    def stages(self) -> Mapping[str, StageSettings]:
+    def stages(self) -> Mapping[str, DiffusionSettings]:
         return _FAKE_STAGES
+
+    @property
+    def declared(self) -> tuple[Stage, ...]:
+        return (PRIOR, DECODER, *UPSAMPLERS)
+
+    def running(self, size: int) -> tuple[str, ...]:
+        return tuple(stage.name for stage in self.declared[1 : 2 + self.sizes.index(size)])
 
 
 _FAKE_STAGES = {
-    "prior": StageSettings(sampler="ancestral", steps=10, guidance=4.0),
-    "decoder": StageSettings(sampler="ancestral", steps=25, guidance=4.0),
-    "upsampler": StageSettings(sampler="ancestral", steps=7, guidance=1.0),
-    "upsampler_2": StageSettings(sampler="ancestral", steps=7, guidance=1.0),
+    "prior": DiffusionSettings(sampler="ancestral", steps=10, guidance=4.0),
+    "decoder": DiffusionSettings(sampler="ancestral", steps=25, guidance=4.0),
+    "upsampler": DiffusionSettings(sampler="ancestral", steps=7, guidance=1.0),
+    "upsampler_2": DiffusionSettings(sampler="ancestral", steps=7, guidance=1.0),
 }
 
 
@@ -243,21 +248,23 @@ class FakeEngine:
     def _step(
         self, name: str, stage: StageSettings, picture: int, pictures: int, progress: Callable[[Progress], None]
     ) -> None:
+        assert isinstance(stage, DiffusionSettings)  # the fake models have no others
         for step in range(1, stage.steps + 1):
             if self.seconds_per_step > 0:
                 time.sleep(self.seconds_per_step)
             progress(Progress(stage=name, step=step, steps=stage.steps, picture=picture, pictures=pictures))
 
-    def _find(self, request: Ask) -> _FakeModel:
+    def _find(self, request: ModelRequest) -> _FakeModel:
         if request.model not in self.MODELS:
             raise UnknownModel(f"no model is called {request.model!r}", hint=f"one of {', '.join(self.MODELS)}")
         return _FakeModel(name=request.model)
 
-    def _dropped(self, request: Ask) -> str:
+    def _dropped(self, request: ModelRequest) -> str:
         return " ".join(" ".join(text.split()[self.WORDS :]) for text in request.texts).strip()
 
     def _check_stages(self, stages: Mapping[str, StageSettings]) -> None:
         for name, stage in stages.items():
+            assert isinstance(stage, DiffusionSettings)  # the fake models have no others
             if stage.sampler not in self.SAMPLERS:
                 raise UnknownSampler(
                     f"no sampler is called {stage.sampler!r}", hint=f"one of {', '.join(self.SAMPLERS)}"

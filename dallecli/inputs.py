@@ -2,11 +2,12 @@
 
 from dallecli.embedding_file import check_space, read_embedding
 from dallecli.errors import BadEmbedding
-from dallecli.request import Ask, Edit, Inpaint, Interpolate, Vary
 from dallecli.source import Source
+from dallecli.tasks.inpaint import Inpaint
+from dallecli.tasks.task import ModelRequest
 
 
-def check_inputs(request: Ask, size: int, space: str) -> tuple[str, ...]:
+def check_inputs(request: ModelRequest, size: int, space: str) -> tuple[str, ...]:
     """Decode every picture, embedding and mask of a request; return what its author should be warned of.
 
     `size` is the side in pixels that the model is going to paint, and `space` names its CLIP.
@@ -30,12 +31,12 @@ def check_inputs(request: Ask, size: int, space: str) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _check_embedding(source: Source, request: Ask, space: str) -> None:
+def _check_embedding(source: Source, request: ModelRequest, space: str) -> None:
     embedded = read_embedding(source)
     check_space(embedded, space, source.name)
-    if embedded.kind == "text" and isinstance(request, Vary | Interpolate | Edit):
+    if embedded.kind == "text" and request.takes_embeddings:
         hint = "say the words themselves, or embed them with --imagine"
         raise BadEmbedding("this is the embedding of a sentence, not of a picture", where=source.name, hint=hint)
-    if isinstance(request, Vary | Interpolate | Edit) and request.inversion is not None and not embedded.noise:
+    if request.takes_embeddings and request.inversion is not None and not embedded.noise:
         hint = "make it with: dalle embed --invert"
         raise BadEmbedding("this embedding brings no noise to start from", where=source.name, hint=hint)

@@ -4,6 +4,7 @@ The kind of a file is what its first bytes say, never what its name ends in. The
 that it can be painted on another machine; a recipe keeps their name and sha256, by which `locate` finds them again.
 """
 
+import base64
 import hashlib
 import os
 import stat
@@ -11,14 +12,18 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import BinaryIO, Final, Literal
+from typing import Any, BinaryIO, Final, Literal, Self, cast, get_args
 
-from dallecli.errors import BadInput, BadPicture
+from dallecli.errors import BadInput, BadPicture, BadRecipe
+from dallecli.fields import Fields
 
 Kind = Literal["text", "picture", "embedding"]
 
 FILE_BYTES: Final = 256 * 1024 * 1024
 """The biggest file that is read as a picture or an embedding."""
+
+EMBEDDED_BYTES: Final = 8192
+"""An embedding in a file no larger than this travels inside a recipe; with its noise it is larger."""
 
 STDIN: Final = "-"
 
@@ -71,6 +76,43 @@ class Source:
         if self.kind == "text" or not (path.is_absolute() or ".." in path.parts):
             return self
         return replace(self, name=path.name)
+
+    def described(self) -> str:
+        """What a person is told of it: the words, or the file and the beginning of its sha256."""
+        if self.kind == "text":
+            return f'the words "{self.name}"'
+        name = "standard input" if self.name == STDIN else self.name
+        return f"{name} (sha256 {self.sha256[:12]}…)" if self.sha256 is not None else name
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        facts: dict[str, Any] = {"kind": self.kind, "name": self.name, "sha256": self.sha256}
+        # What comes out of a pipe is nowhere to be found again.
+        if self.kind == "embedding" and self.data is not None and len(self.data) <= EMBEDDED_BYTES:
+            facts["data"] = base64.b64encode(self.data).decode("ascii")
+        return facts
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        """What `to_dict` gave. Raises BadRecipe."""
+        kind = cast(Kind, fields.choice("kind", get_args(Kind)))
+        source = cls(kind=kind, name=fields.text("name"), sha256=fields.text("sha256", optional=True))
+        if (source.sha256 is None) != (kind == "text"):
+            raise BadRecipe(f"a {kind} in a recipe has {'no' if source.sha256 is None else 'a'} sha256")
+        if kind == "embedding" and "data" in fields:
+            source = replace(source, data=_decoded(fields.text("data"), source.sha256))
+        fields.finish()
+        return source
+
+
+def _decoded(text: str, sha256: str | None) -> bytes:
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise BadRecipe("an embedding in the recipe is not base64") from error
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise BadRecipe("an embedding in the recipe is not what its sha256 says")
+    return data
 
 
 def words(text: str) -> Source:

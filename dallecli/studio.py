@@ -22,19 +22,13 @@ from dallecli.errors import (
     UnknownModel,
     UnknownSampler,
 )
+from dallecli.filling import fill, fill_stages, random_seed, request_of, settle_candidates, settle_size
 from dallecli.inputs import check_inputs
-from dallecli.recipe import (
-    Generating,
-    Recipe,
-    fill,
-    fill_stages,
-    random_seed,
-    request_of,
-    settle_candidates,
-    settle_size,
-)
-from dallecli.request import INVERSION, TASKS, Ask, Embed, Generate, Request, StageSettings, Vary
+from dallecli.recipe import Recipe
 from dallecli.safe import safe
+from dallecli.tasks.embed import Embed
+from dallecli.tasks.stages import INVERSION, DiffusionSettings, StageSettings
+from dallecli.tasks.task import ModelRequest, Request
 from dallecli.tokens import ClipTokenizer
 from dallecli.weights.digest import file_digest
 from dallecli.weights.folder import Folder
@@ -155,7 +149,7 @@ class LocalEngine:
         _check_stages(stages, model)
         _check_inputs(request, size, stages, model)
         opened = self._open(model, request.device, request.dtype)
-        from dallecli.pipelines.verbs import embed
+        from dallecli.pipelines.verbs import diffusion, embed
 
         with memory_errors(model.spec.name):
             found = embed(
@@ -163,8 +157,8 @@ class LocalEngine:
                 request,
                 name=model.spec.name,
                 size=size,
-                stages=stages,
-                candidates=settle_candidates(request, model.spec),
+                stages=diffusion(stages),
+                candidates=settle_candidates(request, model.spec) or 1,
                 seed=request.seed if request.seed is not None else random_seed(),
                 progress=progress,
             )
@@ -189,7 +183,7 @@ class LocalEngine:
 
         kind = opened.placement.device.type
         pictures = paint_in_batches(paint_some, complete, progress, self._batch, kind)
-        if isinstance(recipe.settings, Generating) and recipe.settings.best_of is not None:
+        if recipe.settings.best_of is not None:
             words = opened.pipeline.read([recipe.prompt])
             pictures = iter(best([judge(opened.pipeline, picture, words) for picture in pictures], recipe.count))
         yield from pictures
@@ -374,14 +368,12 @@ def memory_errors(model: str) -> Iterator[None]:
         raise OutOfMemory(f"there is not enough memory for {model}", hint=hint) from problem
 
 
-def _check_parts(request: Ask, model: _Model) -> None:
+def _check_parts(request: ModelRequest, model: _Model) -> None:
     """Refuse what a model has no networks for."""
-    task = TASKS.get(type(request))
-    needed = {model.folder.needed(task): task} if task is not None else {}
-    # A picture that is painted over is not looked at.
-    if not isinstance(request, Generate) and any(source.kind == "picture" for source in request.sources):
+    needed = {model.folder.needed(request.task): request.task} if isinstance(request, Request) else {}
+    if request.looks:
         needed["image_encoder"] = "looking at pictures"
-    if isinstance(request, Generate) and request.best_of is not None:
+    if isinstance(request, Request) and request.judges:
         needed["image_encoder"] = "--best-of"
     if isinstance(request, Embed) and any(source.kind == "text" for source in request.sources):
         needed[model.folder.meaning] = "placing words beside pictures"
@@ -395,20 +387,21 @@ def _check_parts(request: Ask, model: _Model) -> None:
             )
 
 
-def _check_words(request: Ask, model: _Model) -> None:
+def _check_words(request: ModelRequest, model: _Model) -> None:
     """Refuse words that nobody would read."""
-    if isinstance(request, Vary) and request.prompt is not None and not model.folder.reads:
+    if isinstance(request, Request) and request.reads_beside and not model.folder.reads:
         what = f"the decoder of {model.spec.name} reads no words beside a picture"
         raise TaskNotSupported(what, hint="mix both: dalle interpolate PICTURE WORDS --weights 2,1")
 
 
-def _dropped(request: Ask, model: _Model) -> str:
+def _dropped(request: ModelRequest, model: _Model) -> str:
     """The ends of a request's sentences that the model will not read."""
     return " ".join(model.tokenizer.encode(text).dropped for text in request.texts).strip()
 
 
 def _check_stages(stages: Mapping[str, StageSettings], model: _Model) -> None:
     for name, settings in stages.items():
+        assert isinstance(settings, DiffusionSettings)  # no model has others
         if settings.sampler not in SAMPLERS:
             raise UnknownSampler(f"no sampler is called {settings.sampler!r}", hint=f"one of {', '.join(SAMPLERS)}")
         if INVERSION in stages and name != "prior" and settings.sampler != "ddim":
@@ -424,7 +417,9 @@ def _check_stages(stages: Mapping[str, StageSettings], model: _Model) -> None:
             )
 
 
-def _check_inputs(request: Ask, size: int, stages: Mapping[str, StageSettings], model: _Model) -> tuple[str, ...]:
+def _check_inputs(
+    request: ModelRequest, size: int, stages: Mapping[str, StageSettings], model: _Model
+) -> tuple[str, ...]:
     """Decode all inputs, and compare what embeddings bring with what the model takes. Returns warnings."""
     if not request.sources:
         return ()

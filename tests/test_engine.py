@@ -11,8 +11,16 @@ from dallecli.embedding_file import read_embedding
 from dallecli.engine import FakeEngine, Progress
 from dallecli.errors import BadEmbedding, BadRecipe, BadSteps, PromptTooLong, UnknownModel, UnknownSampler
 from dallecli.recipe import Recipe
-from dallecli.request import Edges, Edit, Embed, Generate, Inpaint, Interpolate, Request, Stage, StageSettings, Vary
 from dallecli.source import Source, words
+from dallecli.tasks.edit import Edit
+from dallecli.tasks.embed import Embed
+from dallecli.tasks.generate import Generate
+from dallecli.tasks.inpaint import Inpaint
+from dallecli.tasks.interpolate import Interpolate
+from dallecli.tasks.mask import Edges
+from dallecli.tasks.stages import Dials, DiffusionSettings
+from dallecli.tasks.task import Request
+from dallecli.tasks.vary import Vary
 
 
 def _ask(**changes: object) -> Generate:
@@ -47,7 +55,7 @@ def test_pictures_have_the_asked_size_and_say_what_was_used():
 
 def test_every_step_of_every_stage_is_reported_in_order():
     engine = FakeEngine()
-    recipe = engine.resolve(_ask(count=2, size=16, prior=Stage(steps=2), decoder=Stage(steps=3)))
+    recipe = engine.resolve(_ask(count=2, size=16, prior=Dials(steps=2), decoder=Dials(steps=3)))
     seen: list[Progress] = []
     list(engine.paint(recipe, seen.append))
     one = [("prior", 1, 2), ("prior", 2, 2), ("decoder", 1, 3), ("decoder", 2, 3), ("decoder", 3, 3)]
@@ -67,8 +75,8 @@ def test_words_beyond_the_context_are_dropped_by_name():
     ("changes", "error"),
     [
         ({"model": "nope"}, UnknownModel),
-        ({"decoder": Stage(sampler="nope")}, UnknownSampler),
-        ({"decoder": Stage(steps=1001)}, BadSteps),
+        ({"decoder": Dials(sampler="nope")}, UnknownSampler),
+        ({"decoder": Dials(steps=1001)}, BadSteps),
     ],
 )
 def test_what_it_does_not_know_is_refused(changes, error):
@@ -139,7 +147,7 @@ def test_a_recipe_of_other_stages_or_dials_is_not_painted():
     recipe = engine.resolve(_ask())
     with pytest.raises(BadRecipe, match="other stages"):
         engine.revive(replace(recipe, stages={"decoder": recipe.stages["decoder"]}))
-    stages = {**recipe.stages, "upsampler": StageSettings(sampler="nope", steps=3, guidance=1.0)}
+    stages = {**recipe.stages, "upsampler": DiffusionSettings(sampler="nope", steps=3, guidance=1.0)}
     with pytest.raises(UnknownSampler):
         engine.revive(replace(recipe, stages=stages))
 

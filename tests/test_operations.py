@@ -11,8 +11,9 @@ from dataclasses import replace
 import pytest
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dallecli.request import Generate, Stage
 from dallecli.studio import LocalEngine
+from dallecli.tasks.generate import Generate
+from dallecli.tasks.stages import Dials
 
 STEPS = {"prior": (115, 0), "decoder": (316, 0), "upsampler": (440, 0)}
 """For each stage: operations a step, and how many of them copy. "upsampler" is both upsamplers together."""
@@ -50,7 +51,7 @@ def operations(engine: LocalEngine, request: Generate) -> Counter[str]:
 @pytest.mark.parametrize("stage", STEPS)
 def test_a_step_takes_no_more_operations_than_it_did(engine, stage):
     request = Generate(prompt="a red fox on a skateboard", model="starter", seed=1, dtype="fp32")
-    few, more = (operations(engine, replace(request, **{stage: Stage(steps=steps)})) for steps in (FEW, MORE))
+    few, more = (operations(engine, replace(request, **{stage: Dials(steps=steps)})) for steps in (FEW, MORE))
     grown = {name: more[name] - few[name] for name in more if more[name] != few[name]}
     assert all(count % (MORE - FEW) == 0 for count in grown.values()), grown
     a_step = {name: count // (MORE - FEW) for name, count in grown.items()}

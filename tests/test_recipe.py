@@ -11,34 +11,35 @@ from hypothesis import strategies as st
 
 from dallecli.engine import FakeEngine
 from dallecli.errors import BadRecipe, BadSetting, BadSize, PromptTooLong, RequestError, TaskNotSupported
-from dallecli.recipe import (
-    FORMAT,
-    INVERTING,
-    Editing,
-    Generating,
-    Interpolating,
-    Motion,
-    Recipe,
-    fill,
-    random_seed,
-    request_of,
-)
-from dallecli.request import TASKS, Edges, Edit, Generate, Inpaint, Interpolate, Mask, Stage, StageSettings, Vary
+from dallecli.filling import INVERTING, fill, random_seed, request_of
+from dallecli.recipe import FORMAT, Motion, Recipe
 from dallecli.source import Source, words
+from dallecli.tasks.edit import Edit, Editing
+from dallecli.tasks.generate import Generate, Generating
+from dallecli.tasks.inpaint import Inpaint
+from dallecli.tasks.interpolate import Interpolate, Interpolating
+from dallecli.tasks.mask import Edges, Mask
+from dallecli.tasks.stages import DECODER, PRIOR, UPSAMPLERS, Dials, DiffusionSettings
+from dallecli.tasks.table import TASKS
+from dallecli.tasks.vary import Vary
 
 
 class _Spec:
     name = "two-step"
-    tasks: tuple[str, ...] = tuple(TASKS.values())
+    tasks: tuple[str, ...] = tuple(TASKS)
     prior_candidates = 2
     sizes = (64, 256)
     largest: int | None = None
     resample = 4
-    stages: ClassVar[dict[str, StageSettings]] = {
-        "prior": StageSettings(sampler="ancestral", steps=25, guidance=4.0),
-        "decoder": StageSettings(sampler="ancestral", steps=30, guidance=8.0),
-        "upsampler": StageSettings(sampler="ancestral", steps=7, guidance=1.0),
+    stages: ClassVar[dict[str, DiffusionSettings]] = {
+        "prior": DiffusionSettings(sampler="ancestral", steps=25, guidance=4.0),
+        "decoder": DiffusionSettings(sampler="ancestral", steps=30, guidance=8.0),
+        "upsampler": DiffusionSettings(sampler="ancestral", steps=7, guidance=1.0),
     }
+    declared = (PRIOR, DECODER, UPSAMPLERS[0])
+
+    def running(self, size: int) -> tuple[str, ...]:
+        return ("decoder", "upsampler")[: 1 + self.sizes.index(size)]
 
 
 def _fill(dropped: str = "", **changes: object) -> Recipe:
@@ -80,8 +81,8 @@ def test_what_was_not_asked_is_the_models_own():
 
 
 def test_what_was_asked_wins_even_if_it_is_zero():
-    recipe = _fill(decoder=Stage(sampler="ddim", steps=2, guidance=0.0), prior_candidates=1)
-    assert recipe.stages["decoder"] == StageSettings(sampler="ddim", steps=2, guidance=0.0)
+    recipe = _fill(decoder=Dials(sampler="ddim", steps=2, guidance=0.0), prior_candidates=1)
+    assert recipe.stages["decoder"] == DiffusionSettings(sampler="ddim", steps=2, guidance=0.0)
     assert recipe.prior_candidates == 1
 
 
@@ -105,7 +106,7 @@ def test_best_takes_twice_the_steps_and_candidates_of_the_model():
 
 
 def test_what_is_stated_counts_more_than_the_effort():
-    recipe = _fill(effort="fast", decoder=Stage(sampler="ddim", steps=40), prior_candidates=3)
+    recipe = _fill(effort="fast", decoder=Dials(sampler="ddim", steps=40), prior_candidates=3)
     assert (recipe.stages["decoder"].sampler, recipe.stages["decoder"].steps) == ("ddim", 40)
     assert recipe.prior_candidates == 3
     assert _fill(effort="best", prior_candidates=3).prior_candidates == 3
@@ -126,7 +127,7 @@ def test_an_effort_that_is_none_is_refused():
 
 
 def test_upsampler_dials_reach_every_upsampler():
-    recipe = FakeEngine().resolve(Generate(prompt="a fox", model="starter", upsampler=Stage(steps=3)))
+    recipe = FakeEngine().resolve(Generate(prompt="a fox", model="starter", upsampler=Dials(steps=3)))
     assert [recipe.stages[name].steps for name in ("upsampler", "upsampler_2")] == [3, 3]
 
 
@@ -260,7 +261,7 @@ def test_only_stages_that_are_needed_run():
 
 
 def test_inverted_noise_is_painted_by_the_steps_that_found_it():
-    asked = Vary(model="two-step", image=FOX, fidelity=1, inverting=Stage(steps=100), decoder=Stage(guidance=2))
+    asked = Vary(model="two-step", image=FOX, fidelity=1, inverting=Dials(steps=100), decoder=Dials(guidance=2))
     recipe = fill(asked, _Spec(), "", 7)
     inversion = replace(INVERTING, steps=100)
     assert recipe.stages == {
@@ -271,7 +272,7 @@ def test_inverted_noise_is_painted_by_the_steps_that_found_it():
 
 
 def test_inverted_noise_is_painted_by_the_sampler_that_found_it():
-    dpm = Stage(sampler="dpm++")
+    dpm = Dials(sampler="dpm++")
     assert fill(Vary(model="two-step", image=FOX, decoder=dpm), _Spec(), "", 7).stages["decoder"].sampler == "dpm++"
     with pytest.raises(BadSetting, match=r"cannot be painted with the sampler 'dpm\+\+'"):
         fill(Vary(model="two-step", image=FOX, fidelity=0, decoder=dpm), _Spec(), "", 7)
@@ -386,7 +387,7 @@ def test_json_says_the_same_and_is_ascii():
     dropped=st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]))),
 )
 def test_any_recipe_survives_json(prompt, seed, guidance, dropped):
-    stages = {"decoder": StageSettings(sampler="ddim", steps=9, guidance=guidance)}
+    stages = {"decoder": DiffusionSettings(sampler="ddim", steps=9, guidance=guidance)}
     recipe = replace(_recipe(), prompt=prompt, seed=seed, dropped=tuple(dropped), stages=stages, digest=None)
     assert Recipe.from_json(recipe.to_json()) == recipe
 
@@ -429,7 +430,7 @@ def test_a_missing_key_is_named(key):
         _with("digest", 5),
         _with("versions", {"torch": 2}),
         _with("stages", {"decoder": {"sampler": "ddim", "steps": 2}}),
-        _with("stages", {"bottler": {"sampler": "ddim", "steps": 2, "guidance": 1.0}}),
+        _with("stages", {"decoder": {"temperature": 1.0, "top_k": 0, "guidance": 1.0}}),
         _with("stages", {"decoder": {"sampler": "ddim", "steps": 2, "guidance": "1", "eta": 0}}),
         _recipe().to_json().replace('"seed": 7', '"seed": NaN'),
         _recipe().to_json().replace('"seed": 7', '"seed": 7, "seed": 8'),

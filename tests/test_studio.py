@@ -33,10 +33,11 @@ from dallecli.errors import (
 )
 from dallecli.pictures.picture import Picture
 from dallecli.recipe import Recipe
-from dallecli.request import Generate, Stage
 from dallecli.studio import LocalEngine, paint_in_batches
+from dallecli.tasks.generate import Generate
+from dallecli.tasks.stages import Dials
 
-FAST = Stage(steps=3)
+FAST = Dials(steps=3)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +94,7 @@ def test_without_a_seed_every_request_gets_its_own(cascade: Path) -> None:
 
 def test_resolving_needs_no_torch(cascade: Path) -> None:
     code = (
-        "import sys; from dallecli.studio import LocalEngine; from dallecli.request import Generate;"
+        "import sys; from dallecli.studio import LocalEngine; from dallecli.tasks.generate import Generate;"
         f"LocalEngine().resolve(Generate(prompt='a cat', model={str(cascade)!r})); print('torch' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -180,10 +181,10 @@ def test_the_words_that_do_not_fit_are_in_the_recipe(cascade: Path) -> None:
     ("changes", "kind"),
     [
         ({"size": 33}, BadSize),
-        ({"decoder": Stage(sampler="euler")}, UnknownSampler),
-        ({"decoder": Stage(steps=1001)}, BadSteps),
-        ({"upsampler": Stage(steps=1001)}, BadSteps),
-        ({"upsampler": Stage(guidance=2.0)}, BadSetting),
+        ({"decoder": Dials(sampler="euler")}, UnknownSampler),
+        ({"decoder": Dials(steps=1001)}, BadSteps),
+        ({"upsampler": Dials(steps=1001)}, BadSteps),
+        ({"upsampler": Dials(guidance=2.0)}, BadSetting),
     ],
 )
 def test_what_the_model_cannot_do_is_refused_before_it_is_opened(

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final
 
 from dallecli.errors import BadOutput, DiskFull
 from dallecli.pictures.picture import disk_errors
-from dallecli.recipe import Generating, Recipe
+from dallecli.recipe import Recipe
 
 NAME: Final = "journal.jsonl"
 HIDDEN: Final = ".dalle"
@@ -66,7 +66,7 @@ def item_key(recipe: Recipe, k: int, form: str) -> str:
     The device is not in it, nor are file names and versions of libraries: they change a picture by a level of 255 at
     most, or not at all. Of a best-of, k is the rank.
     """
-    whole = isinstance(recipe.settings, Generating) and recipe.settings.best_of is not None
+    whole = recipe.settings.best_of is not None
     facts = (recipe if whole else recipe.single(k)).to_dict()
     for name in ("device", "versions", "scores", "motion", "dropped"):
         del facts[name]

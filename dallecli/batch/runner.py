@@ -26,7 +26,7 @@ from dallecli.batch.prompt_file import BadLine, PromptFile
 from dallecli.engine import Engine, Progress
 from dallecli.errors import BadOutput, BadSetting, DalleError, DiskFull, NonFinite, OutOfMemory, RequestError
 from dallecli.pictures.picture import FORMATS, Picture, check_recipe_fits, disk_errors, publish, read_recipe, slug
-from dallecli.recipe import Generating, Recipe
+from dallecli.recipe import Recipe
 
 FAILED: Final = "failed.jsonl"
 """The file with the lines that make again what failed."""
@@ -323,7 +323,7 @@ class Runner:
         if not items:
             return
         recipe = items[0].recipe
-        best_of = isinstance(recipe.settings, Generating) and recipe.settings.best_of is not None
+        best_of = recipe.settings.best_of is not None
         if best_of or recipe.single(0).alike is None:
             self._paint_alone(items, whole=best_of or len(items) == recipe.count)
             return

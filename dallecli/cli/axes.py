@@ -13,11 +13,12 @@ from dallecli.cli.output import Output, picture_record, probe, put
 from dallecli.cli.painting import foretell, warn
 from dallecli.cli.run import Run
 from dallecli.errors import BadSetting, RequestError
+from dallecli.filling import random_seed
 from dallecli.history import History
 from dallecli.pictures.picture import FORMATS, Picture, encode, file_name
 from dallecli.pictures.sheets import Tile, contact_sheet
-from dallecli.recipe import Recipe, random_seed
-from dallecli.request import COUNT_LIMIT, Request
+from dallecli.recipe import Recipe
+from dallecli.tasks.task import COUNT_LIMIT, Request
 
 TILE = 512
 """The most pixels that the side of a picture has on the sheet."""

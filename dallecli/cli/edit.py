@@ -55,7 +55,8 @@ def edit(
     from dallecli.cli.painting import paint_all
     from dallecli.cli.run import Run
     from dallecli.recipe import Motion
-    from dallecli.request import Edit, Stage
+    from dallecli.tasks.edit import Edit
+    from dallecli.tasks.stages import Dials
 
     run = Run(memory, batch, compile, preview=preview, as_json=json, quiet=quiet, history=not no_history)
     (source,) = read_files([image])
@@ -68,10 +69,10 @@ def edit(
         model=model,
         seed=seed,
         size=size,
-        decoder=Stage(steps=steps, guidance=guidance),
-        upsampler=Stage(steps=upsampler_steps),
+        decoder=Dials(steps=steps, guidance=guidance),
+        upsampler=Dials(steps=upsampler_steps),
         effort=options.effort(fast),
-        inverting=Stage(steps=inversion_steps),
+        inverting=Dials(steps=inversion_steps),
         strict=strict,
         device=device,
         dtype=dtype,

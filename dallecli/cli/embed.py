@@ -49,8 +49,9 @@ def embed(
     from dallecli.cli.output import place, probe_place, put
     from dallecli.cli.settings import choose_engine
     from dallecli.pictures.picture import slug
-    from dallecli.request import Embed, Stage
     from dallecli.source import EMBEDDING_SUFFIX
+    from dallecli.tasks.embed import Embed
+    from dallecli.tasks.stages import Dials
 
     check_one_stdin(things, minus, plus)
     taken = tuple(read_files_or_words(minus if minus is not None else []))
@@ -76,10 +77,10 @@ def embed(
             model=model,
             seed=seed,
             size=size,
-            prior=Stage(steps=prior_steps, guidance=prior_guidance),
+            prior=Dials(steps=prior_steps, guidance=prior_guidance),
             prior_candidates=prior_candidates,
             effort=options.effort(fast),
-            inverting=Stage(steps=inversion_steps),
+            inverting=Dials(steps=inversion_steps),
             strict=strict,
             device=device,
             dtype=dtype,

@@ -65,12 +65,12 @@ def generate(
       echo "a castle in the forest" | dalle generate -o - > castle.png
     """
     from dallecli.arguments import check_one_stdin, read_files
-    from dallecli.batch.jobs import make_request
     from dallecli.cli.output import plan
     from dallecli.cli.painting import paint_all
     from dallecli.cli.prompts import Manner, read_prompts
     from dallecli.cli.run import Run
     from dallecli.source import STDIN
+    from dallecli.tasks.builder import build_request
 
     run = Run(
         memory, batch, compile, preview=preview, as_json=json, quiet=quiet, history=not no_history, dry_run=dry_run
@@ -126,7 +126,7 @@ def generate(
         check_one_stdin([init], prompts if prompts else [STDIN])
         (picture,) = read_files([init])
     texts = read_prompts(prompts if prompts is not None else [])
-    requests = [make_request("generate", {**values, "prompt": text, "init": picture}) for text in texts]
+    requests = [build_request("generate", {**values, "prompt": text, "init": picture}) for text in texts]
     target = plan(
         file=output,
         folder=out,

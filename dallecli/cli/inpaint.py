@@ -8,7 +8,7 @@ from dallecli.cli import options
 if TYPE_CHECKING:
     from dallecli.cli.output import Output
     from dallecli.cli.run import Run
-    from dallecli.request import Inpaint
+    from dallecli.tasks.inpaint import Inpaint
 
 
 def inpaint(
@@ -63,11 +63,13 @@ def inpaint(
       dalle inpaint cutout.png --prompt "a beach" -n 4
       dalle inpaint room.png --expand left=64,right=64
     """
-    from dallecli.arguments import check_one_stdin, read_edges, read_files, read_mask
+    from dallecli.arguments import check_one_stdin, read_files, read_mask
     from dallecli.cli.output import plan
     from dallecli.cli.painting import paint_all
     from dallecli.cli.run import Run
-    from dallecli.request import Inpaint, Stage
+    from dallecli.tasks.inpaint import Inpaint
+    from dallecli.tasks.mask import read_edges
+    from dallecli.tasks.stages import Dials
 
     run = Run(memory, batch, compile, preview=preview, as_json=json, quiet=quiet, history=not no_history)
     check_one_stdin([image], mask)
@@ -84,9 +86,9 @@ def inpaint(
         seed=seed,
         count=num,
         size=size,
-        prior=Stage(steps=prior_steps, guidance=prior_guidance),
-        decoder=Stage(sampler=sampler, steps=steps, guidance=guidance),
-        upsampler=Stage(steps=upsampler_steps),
+        prior=Dials(steps=prior_steps, guidance=prior_guidance),
+        decoder=Dials(sampler=sampler, steps=steps, guidance=guidance),
+        upsampler=Dials(steps=upsampler_steps),
         effort=options.effort(fast),
         prior_candidates=prior_candidates,
         strict=strict,

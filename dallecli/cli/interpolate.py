@@ -58,12 +58,12 @@ def interpolate(
       dalle interpolate cat.jpg dog.jpg --noise inverted --animate mp4
     """
     from dallecli.arguments import read_ends, read_weights
-    from dallecli.batch.jobs import FRAMES
     from dallecli.cli.output import plan
     from dallecli.cli.painting import paint_all
     from dallecli.cli.run import Run
     from dallecli.recipe import Motion
-    from dallecli.request import Interpolate, Stage
+    from dallecli.tasks.interpolate import FRAMES, Interpolate
+    from dallecli.tasks.stages import Dials
 
     run = Run(memory, batch, compile, preview=preview, as_json=json, quiet=quiet, history=not no_history)
     shares = read_weights(weights)
@@ -78,11 +78,11 @@ def interpolate(
         seed=seed,
         count=num,
         size=size,
-        prior=Stage(steps=prior_steps, guidance=prior_guidance),
-        decoder=Stage(sampler=sampler, steps=steps, guidance=guidance),
-        upsampler=Stage(steps=upsampler_steps),
+        prior=Dials(steps=prior_steps, guidance=prior_guidance),
+        decoder=Dials(sampler=sampler, steps=steps, guidance=guidance),
+        upsampler=Dials(steps=upsampler_steps),
         effort=options.effort(fast),
-        inverting=Stage(steps=inversion_steps),
+        inverting=Dials(steps=inversion_steps),
         prior_candidates=prior_candidates,
         strict=strict,
         device=device,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dallecli.cli.options import Animated, Format, Layout
-from dallecli.cli.sheet import arrange, ending, frame_number, is_way
+from dallecli.cli.sheet import arrange, ending, frame_number
 from dallecli.errors import BadOutput
 from dallecli.recipe import Motion, Recipe
 
@@ -280,7 +280,7 @@ def _check_names(jobs: Sequence[tuple[Recipe, Output]]) -> None:
         singles, sheet = _kinds(recipe, output)
         names = []
         for k in range(recipe.count if singles else 0):
-            seed = recipe.seed if is_way(recipe) else recipe.seed + k
+            seed = recipe.seed if recipe.settings.has_frames else recipe.seed + k
             names.append(file_name(recipe.title, seed, FORMATS[output.format], frame_number(recipe, k)))
         if sheet:
             names.append(_sheet_name(recipe, output))

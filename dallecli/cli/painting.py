@@ -10,9 +10,9 @@ from dallecli.cli.output import Output, Written, probe, save
 from dallecli.cli.run import Run
 from dallecli.engine import Engine
 from dallecli.history import History
-from dallecli.recipe import Generating, Recipe
-from dallecli.request import Request
+from dallecli.recipe import Recipe
 from dallecli.safe import safe
+from dallecli.tasks.task import Request
 
 if TYPE_CHECKING:
     from dallecli.pictures.picture import Picture
@@ -90,7 +90,7 @@ def paint(
 
 def _pictures(engine: Engine, recipe: Recipe, display: Display) -> Iterator["Picture"]:
     """The pictures of a recipe. Of a best-of with a known outcome only those that were kept are painted again."""
-    if isinstance(recipe.settings, Generating) and recipe.settings.kept is not None:
+    if recipe.settings.kept is not None:
         for k in range(recipe.count):
             yield from engine.paint(recipe.single(k), display.progress)
     else:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from dallecli.errors import BadSetting, PromptError
-from dallecli.request import PROMPT_BYTES
+from dallecli.tasks.task import PROMPT_BYTES
 
 STDIN = "-"
 

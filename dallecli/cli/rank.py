@@ -45,7 +45,7 @@ def rank(
     from dallecli.cli.settings import choose_engine
     from dallecli.embedding_file import cosines
     from dallecli.errors import BadInput
-    from dallecli.request import Embed
+    from dallecli.tasks.embed import Embed
 
     display = Display(quiet=quiet)
     engine = choose_engine(memory)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dallecli.recipe import Editing, Interpolating, Recipe
+from dallecli.recipe import Recipe
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -15,13 +15,13 @@ STRIP = 12
 def arrange(recipe: Recipe, images: "Sequence[Image.Image]") -> "tuple[Image.Image, list[tuple[int, int]]]":
     """One sheet of the pictures of a recipe, and the column and row of each.
 
-    A way is a strip. Variations have what they vary in the first corner. Everything else is a grid.
+    Frames are a strip. Variations have what they vary in the first corner. Everything else is a grid.
     """
     from dallecli.pictures.picture import grid, grid_shape
 
     first = _original(recipe, images[0].size) if recipe.task == "vary" else None
     shown = images if first is None else [first, *images]
-    columns = len(shown) if is_way(recipe) and len(shown) <= STRIP else grid_shape(len(shown))[0]
+    columns = len(shown) if recipe.settings.has_frames and len(shown) <= STRIP else grid_shape(len(shown))[0]
     places = [(k % columns, k // columns) for k in range(len(shown))]
     return grid(shown, columns), places[len(shown) - len(images) :]
 
@@ -40,17 +40,9 @@ def _original(recipe: Recipe, size: tuple[int, int]) -> "Image.Image | None":
 
 def ending(recipe: Recipe) -> str:
     """What the name of a sheet ends in."""
-    return "-strip" if is_way(recipe) else "-grid"
-
-
-def is_way(recipe: Recipe) -> bool:
-    """Whether its pictures are frames on a way, in order and with one seed."""
-    settings = recipe.settings
-    if isinstance(settings, Interpolating):
-        return settings.positions is not None and len(settings.positions) > 1
-    return isinstance(settings, Editing) and len(settings.strengths) > 1
+    return "-strip" if recipe.settings.has_frames else "-grid"
 
 
 def frame_number(recipe: Recipe, index: int) -> str:
     """What tells the files of frames apart, since their seed does not; "" for pictures that are none."""
-    return f"-{index + 1:0{len(str(recipe.count))}}" if is_way(recipe) else ""
+    return f"-{index + 1:0{len(str(recipe.count))}}" if recipe.settings.has_frames else ""

@@ -2,7 +2,7 @@
 
 import io
 import shlex
-from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from dallecli.cli import options
@@ -10,10 +10,7 @@ from dallecli.safe import safe
 from dallecli.source import STDIN
 
 if TYPE_CHECKING:
-    from dallecli.recipe import Inpainting, Recipe
-    from dallecli.source import Source
-
-EDGES = ("left", "top", "right", "bottom")
+    from dallecli.recipe import Recipe
 
 
 def show(files: options.PictureFiles, json: options.Json = False, debug: options.Debug = False) -> None:
@@ -59,10 +56,7 @@ def _rows(recipe: "Recipe", file: str) -> list[tuple[str, str]]:
         ("seed", _seeds(recipe)),
         ("size", f"{recipe.size} x {recipe.size} pixels"),
     ]
-    for name, stage in recipe.stages.items():
-        best = f", best of {recipe.prior_candidates}" if name == "prior" and recipe.prior_candidates > 1 else ""
-        text = f"{stage.steps} steps, {stage.sampler}, guidance {stage.guidance:g}{best}"
-        rows.append((name.replace("_", " "), text))
+    rows += [(name.replace("_", " "), _dials(recipe, name)) for name in recipe.stages]
     if recipe.motion is not None:
         back = ", and back" if recipe.motion.bounce else ""
         rows.append(("moves", f"{recipe.motion.fps:g} frames a second{back}, ends held for {recipe.motion.hold:g} s"))
@@ -79,59 +73,25 @@ def _rows(recipe: "Recipe", file: str) -> list[tuple[str, str]]:
 
 def _subject(recipe: "Recipe") -> list[tuple[str, str]]:
     """What the task was done to, and how."""
-    from dallecli.recipe import Editing, Generating, Inpainting, Interpolating, Varying
-
-    rows = [("from", _input(source)) for source in recipe.inputs]
+    rows = [("from", source.described()) for source in recipe.inputs]
     if recipe.prompt:
         rows.append(("prompt", recipe.prompt))
-    settings = recipe.settings
-    if isinstance(settings, Generating | Inpainting) and settings.negative:
-        rows.append(("away from", settings.negative))
-    if isinstance(settings, Generating) and settings.strength is not None:
-        rows.append(("strength", f"{settings.strength:g}"))
-    elif isinstance(settings, Varying) and settings.fidelity is not None:
-        rows.append(("fidelity", f"{settings.fidelity:g}"))
-    elif isinstance(settings, Interpolating):
-        numbers = settings.positions if settings.positions is not None else settings.weights
-        name = "positions" if settings.positions is not None else "weights"
-        rows += [(name, _numbers(numbers if numbers is not None else ())), ("noise", settings.noise)]
-    elif isinstance(settings, Inpainting):
-        rows += _mask(settings)
-    elif isinstance(settings, Editing):
-        rows += [("away from", settings.before), ("towards", settings.after)]
-        rows.append(("strength", _numbers(settings.strengths)))
-    return rows
+    return rows + recipe.settings.rows()
 
 
-def _mask(settings: "Inpainting") -> list[tuple[str, str]]:
-    mask, edges = settings.mask, settings.expand
-    rows = []
-    if mask is not None:
-        parts = [_input(file) for file in mask.files] + [f"box {','.join(map(str, box))}" for box in mask.boxes]
-        text = " and ".join(parts) if parts else "where it is transparent"
-        how = f", by {mask.mode}" if mask.files else ""
-        rows.append(("mask", f"{text}{how}{', inverted' if mask.invert else ''}"))
-    if edges:
-        rows.append(("expanded", ", ".join(f"{name} {getattr(edges, name)}" for name in EDGES if getattr(edges, name))))
-    return [*rows, ("resampled", f"{settings.resample} times a step")]
-
-
-def _input(source: "Source") -> str:
-    if source.kind == "text":
-        return f'the words "{source.name}"'
-    name = "standard input" if source.name == STDIN else source.name
-    return f"{name} (sha256 {source.sha256[:12]}…)" if source.sha256 is not None else name
-
-
-def _numbers(numbers: "Sequence[float]") -> str:
-    return ", ".join(f"{number:.3g}" for number in numbers)
+def _dials(recipe: "Recipe", name: str) -> str:
+    """The dials of a stage, in words."""
+    facts = asdict(recipe.stages[name])
+    parts = [f"{facts.pop('steps')} steps", facts.pop("sampler")] if "steps" in facts else []
+    parts += [f"{dial.replace('_', '-')} {value:g}" for dial, value in facts.items()]
+    if name == "prior" and recipe.prior_candidates is not None and recipe.prior_candidates > 1:
+        parts.append(f"best of {recipe.prior_candidates}")
+    return ", ".join(parts)
 
 
 def _seeds(recipe: "Recipe") -> str:
-    from dallecli.recipe import Generating
-
     settings = recipe.settings
-    if isinstance(settings, Generating) and settings.best_of is not None:
+    if settings.best_of is not None:
         kept = ", ".join(map(str, settings.kept if settings.kept is not None else ()))
         return f"{kept}: the best of {settings.best_of} from {recipe.seed} on"
     if recipe.count == 1:

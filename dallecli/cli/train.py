@@ -144,7 +144,8 @@ def evaluate(
     from dallecli.cli.display import emit_json, emit_rows
     from dallecli.errors import BadSetting
     from dallecli.placement import decide
-    from dallecli.request import Generate, Stage
+    from dallecli.tasks.generate import Generate
+    from dallecli.tasks.stages import Dials
     from dallecli.training.preset import load_preset
     from dallecli.training.starter import Workshop
     from dallecli.training.world.evaluate import KINDS
@@ -160,9 +161,9 @@ def evaluate(
         prompt="a judged one",
         model=model,
         seed=seed,
-        prior=Stage(steps=prior_steps, guidance=prior_guidance),
-        decoder=Stage(sampler=sampler, steps=steps, guidance=guidance),
-        upsampler=Stage(steps=upsampler_steps),
+        prior=Dials(steps=prior_steps, guidance=prior_guidance),
+        decoder=Dials(sampler=sampler, steps=steps, guidance=guidance),
+        upsampler=Dials(steps=upsampler_steps),
         prior_candidates=prior_candidates,
         effort=options.effort(fast),
         device=device,

@@ -57,11 +57,11 @@ def vary(
       dalle embed cat.jpg --minus "a cat" --plus "a dog" -o - | dalle vary -
     """
     from dallecli.arguments import needed, read_files
-    from dallecli.batch.jobs import make_request
     from dallecli.cli.output import plan
     from dallecli.cli.painting import paint_all
     from dallecli.cli.prompts import Manner
     from dallecli.cli.run import Run
+    from dallecli.tasks.builder import build_request
 
     run = Run(
         memory, batch, compile, preview=preview, as_json=json, quiet=quiet, history=not no_history, dry_run=dry_run
@@ -108,7 +108,7 @@ def vary(
             force=force,
         )
         return
-    requests = [make_request("vary", {**values, "image": image}) for image in read_files(needed(images, "IMAGE"))]
+    requests = [build_request("vary", {**values, "image": image}) for image in read_files(needed(images, "IMAGE"))]
     target = plan(
         file=output,
         folder=out,

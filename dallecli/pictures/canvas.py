@@ -22,8 +22,8 @@ from PIL import Image, ImageChops
 from dallecli.errors import BadSetting
 from dallecli.pictures.masks import draw
 from dallecli.pictures.reading import PIXEL_LIMIT, SIDE_LIMIT, read_picture
-from dallecli.request import Edges, Mask
 from dallecli.source import Source
+from dallecli.tasks.mask import Edges, Mask
 
 Area = tuple[int, int, int, int]
 """A rectangle as Pillow has it: left, top, right and bottom, the last two just outside."""

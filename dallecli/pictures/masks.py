@@ -6,8 +6,8 @@ from PIL import Image, ImageChops
 
 from dallecli.errors import BadMask
 from dallecli.pictures.reading import Reading, read_picture
-from dallecli.request import Mask
 from dallecli.source import Source
+from dallecli.tasks.mask import Mask
 
 SMALL_SHARE: Final = 0.005
 LARGE_SHARE: Final = 0.95

@@ -29,7 +29,7 @@ from dallecli.pipelines.prior import imagine
 from dallecli.pipelines.stage import Diffusion, Nets, sample, unsample
 from dallecli.pipelines.text import Words, check_tokens, read
 from dallecli.pipelines.vision import check_image_size, embed, see
-from dallecli.request import StageSettings
+from dallecli.tasks.stages import DiffusionSettings
 from dallecli.tokens import ClipTokenizer
 
 INPAINT = "inpaint_"
@@ -71,7 +71,7 @@ class KandinskyPipeline:
         self,
         words: Words,
         noise: Noise,
-        settings: StageSettings,
+        settings: DiffusionSettings,
         candidates: int,
         watch: Watch,
         *,
@@ -87,7 +87,7 @@ class KandinskyPipeline:
         embedding: Embedding,
         words: Words,
         noise: Noise,
-        stages: Mapping[str, StageSettings],
+        stages: Mapping[str, DiffusionSettings],
         watch: Watch,
         *,
         size: int,
@@ -124,7 +124,7 @@ class KandinskyPipeline:
         words: Words,
         pixels: Tensor,
         noise: Noise,
-        settings: StageSettings,
+        settings: DiffusionSettings,
         stages: Sequence[str],
         watch: Watch,
     ) -> dict[str, Tensor]:

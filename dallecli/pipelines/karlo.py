@@ -27,7 +27,7 @@ from dallecli.pipelines.prior import imagine
 from dallecli.pipelines.stage import Diffusion, Nets, sample, unsample
 from dallecli.pipelines.text import Words, check_tokens, read
 from dallecli.pipelines.vision import check_image_size, see
-from dallecli.request import INVERSION, StageSettings
+from dallecli.tasks.stages import INVERSION, DiffusionSettings
 from dallecli.tokens import ClipTokenizer
 
 UPSAMPLERS = {"upsampler": "super_res", "upsampler_2": "super_res_2"}
@@ -74,7 +74,7 @@ class KarloPipeline:
         self,
         words: Words,
         noise: Noise,
-        settings: StageSettings,
+        settings: DiffusionSettings,
         candidates: int,
         watch: Watch,
         *,
@@ -89,7 +89,7 @@ class KarloPipeline:
         embedding: Embedding,
         words: Words,
         noise: Noise,
-        stages: Mapping[str, StageSettings],
+        stages: Mapping[str, DiffusionSettings],
         watch: Watch,
         *,
         size: int,
@@ -122,7 +122,7 @@ class KarloPipeline:
         words: Words,
         pixels: Tensor,
         noise: Noise,
-        settings: StageSettings,
+        settings: DiffusionSettings,
         stages: Sequence[str],
         watch: Watch,
     ) -> dict[str, Tensor]:

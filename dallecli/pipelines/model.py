@@ -12,7 +12,7 @@ from torch import Tensor
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.schedule import Step
 from dallecli.pipelines.embedding import Embedding
-from dallecli.request import StageSettings
+from dallecli.tasks.stages import DiffusionSettings
 
 Words = TypeVar("Words")
 
@@ -72,7 +72,7 @@ class Model(Protocol[Words]):
     """The parts of an unCLIP model. `Words` is whatever the family keeps of a prompt it has read.
 
     The batch is as long as `noise`. Words are of as many prompts as there are pictures in it, or of one for all of
-    them. Stages are keyed as in `request.STAGES`.
+    them. Stages are keyed by their names.
     """
 
     def read(self, prompts: Sequence[str], negative: str = "") -> Words:
@@ -91,7 +91,7 @@ class Model(Protocol[Words]):
         self,
         words: Words,
         noise: Noise,
-        settings: StageSettings,
+        settings: DiffusionSettings,
         candidates: int,
         watch: Watch,
         *,
@@ -109,7 +109,7 @@ class Model(Protocol[Words]):
         embedding: Embedding,
         words: Words,
         noise: Noise,
-        stages: Mapping[str, StageSettings],
+        stages: Mapping[str, DiffusionSettings],
         watch: Watch,
         *,
         size: int,
@@ -132,7 +132,7 @@ class Model(Protocol[Words]):
         words: Words,
         pixels: Tensor,
         noise: Noise,
-        settings: StageSettings,
+        settings: DiffusionSettings,
         stages: Sequence[str],
         watch: Watch,
     ) -> dict[str, Tensor]:

@@ -13,14 +13,14 @@ from dallecli.pipelines.model import Watch
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.stage import Diffusion, Nets, sample
 from dallecli.pipelines.text import Words
-from dallecli.request import StageSettings
+from dallecli.tasks.stages import DiffusionSettings
 
 
 def imagine(
     parts: Parts,
     words: Words,
     noise: Noise,
-    settings: StageSettings,
+    settings: DiffusionSettings,
     candidates: int,
     watch: Watch,
     space: str,

@@ -32,7 +32,7 @@ from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.prior import imagine
 from dallecli.pipelines.stage import Diffusion, Nets, precise, sample, unsample
 from dallecli.pipelines.vision import check_image_size, see
-from dallecli.request import StageSettings
+from dallecli.tasks.stages import DiffusionSettings
 from dallecli.tokens import ClipTokenizer
 
 NOISE_LEVEL = 0
@@ -107,7 +107,7 @@ class StableUnclipPipeline:
         self,
         words: Words,
         noise: Noise,
-        settings: StageSettings,
+        settings: DiffusionSettings,
         candidates: int,
         watch: Watch,
         *,
@@ -122,7 +122,7 @@ class StableUnclipPipeline:
         embedding: Embedding,
         words: Words,
         noise: Noise,
-        stages: Mapping[str, StageSettings],
+        stages: Mapping[str, DiffusionSettings],
         watch: Watch,
         *,
         size: int,
@@ -153,7 +153,7 @@ class StableUnclipPipeline:
         words: Words,
         pixels: Tensor,
         noise: Noise,
-        settings: StageSettings,
+        settings: DiffusionSettings,
         stages: Sequence[str],
         watch: Watch,
     ) -> dict[str, Tensor]:

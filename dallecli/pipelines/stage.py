@@ -19,7 +19,7 @@ from dallecli.pipelines.allocator import keep_freed
 from dallecli.pipelines.graphs import Graphs, Net
 from dallecli.pipelines.model import Beginning, Hole, Watch
 from dallecli.pipelines.parts import Parts
-from dallecli.request import INVERSION, StageSettings
+from dallecli.tasks.stages import INVERSION, DiffusionSettings
 
 Nets = tuple[Net, Net | None]
 """The net of a stage, and another for the last step where there is one."""
@@ -80,7 +80,7 @@ def precise(dtype: torch.dtype) -> torch.dtype:
 def sample(
     parts: Parts,
     diffusion: Diffusion,
-    settings: StageSettings,
+    settings: DiffusionSettings,
     noise: Noise,
     watch: Watch,
     start: Tensor | None = None,
@@ -122,7 +122,7 @@ def sample(
 
 
 def unsample(
-    parts: Parts, diffusion: Diffusion, x0: Tensor, settings: StageSettings, noise: Noise, watch: Watch
+    parts: Parts, diffusion: Diffusion, x0: Tensor, settings: DiffusionSettings, noise: Noise, watch: Watch
 ) -> Tensor:
     """Run a stage backwards, from a sample `x0` [b, *shape] to the noise that `sample` makes it of with "ddim"."""
     steps = diffusion.steps(settings.steps)

@@ -23,9 +23,15 @@ from dallecli.pictures.picture import Picture
 from dallecli.pictures.reading import read_picture
 from dallecli.pipelines.embedding import Embedding, blend, cosine, slerp, slerp_rows, turned
 from dallecli.pipelines.model import Beginning, Hole, Model, Watch, Words
-from dallecli.recipe import Editing, Generating, Inpainting, Interpolating, Recipe, Varying
-from dallecli.request import INVERSION, Embed, StageSettings
+from dallecli.recipe import Recipe
 from dallecli.source import Source
+from dallecli.tasks.edit import Editing
+from dallecli.tasks.embed import Embed
+from dallecli.tasks.generate import Generating
+from dallecli.tasks.inpaint import Inpainting
+from dallecli.tasks.interpolate import Interpolating
+from dallecli.tasks.stages import INVERSION, DiffusionSettings, StageSettings
+from dallecli.tasks.vary import Varying
 
 Verb = Callable[[Model[Any], Recipe, Callable[[Progress], None], int], Iterator[Picture]]
 
@@ -47,9 +53,11 @@ def generate(
         beginning = Beginning(pixels=pixels, strength=settings.strength)
     for chunk in chunks:
         noise = Noise(chunk.seeds)
-        embedding, fit = model.imagine(words, noise, recipe.stages["prior"], recipe.prior_candidates, chunk.watch)
+        embedding, fit = model.imagine(
+            words, noise, diffusion(recipe.stages)["prior"], _candidates(recipe), chunk.watch
+        )
         pixels = model.decode(
-            embedding, words, noise, recipe.stages, chunk.watch, size=recipe.size, beginning=beginning
+            embedding, words, noise, diffusion(recipe.stages), chunk.watch, size=recipe.size, beginning=beginning
         )
         yield from chunk.pictures(to_images(pixels), [{"prior": score} for score in fit.tolist()])
 
@@ -62,8 +70,8 @@ def generate_together(
     watch = _watch(progress, range(len(recipes)), len(recipes))
     words = model.read([recipe.prompt for recipe in recipes], _settings(first, Generating).negative)
     noise = Noise([recipe.seed for recipe in recipes])
-    embedding, fit = model.imagine(words, noise, first.stages["prior"], first.prior_candidates, watch)
-    images = to_images(model.decode(embedding, words, noise, first.stages, watch, size=first.size))
+    embedding, fit = model.imagine(words, noise, diffusion(first.stages)["prior"], _candidates(first), watch)
+    images = to_images(model.decode(embedding, words, noise, diffusion(first.stages), watch, size=first.size))
     seconds = (time.perf_counter() - began) / len(recipes)
     return [
         Picture(image=image, recipe=recipe, seconds=seconds, scores={"prior": score})
@@ -85,7 +93,7 @@ def vary(model: Model[Words], recipe: Recipe, progress: Callable[[Progress], Non
         embedding = _repeated(seen, count)
         spread = _spread(start, count)
         pixels = model.decode(
-            embedding, words, noise, recipe.stages, chunk.watch, size=recipe.size, start=spread, eta=eta
+            embedding, words, noise, diffusion(recipe.stages), chunk.watch, size=recipe.size, start=spread, eta=eta
         )
         yield from chunk.pictures(to_images(pixels))
 
@@ -133,7 +141,9 @@ def interpolate(
                     stage: torch.cat([slerp_rows(starts[i][stage], starts[i + 1][stage], t) for i, t in places])
                     for stage in starts[0]
                 }
-        pixels = model.decode(between, nothing, noise, recipe.stages, chunk.watch, size=recipe.size, start=start)
+        pixels = model.decode(
+            between, nothing, noise, diffusion(recipe.stages), chunk.watch, size=recipe.size, start=start
+        )
         yield from chunk.pictures(to_images(pixels))
 
 
@@ -151,10 +161,10 @@ def inpaint(model: Model[Words], recipe: Recipe, progress: Callable[[Progress], 
             known, holes = zip(*(canvas.cut(patch, recipe.size) for canvas in canvases), strict=True)
             embedding = model.see(known)
             if recipe.prompt:
-                prior, candidates = recipe.stages["prior"], recipe.prior_candidates
+                prior, candidates = diffusion(recipe.stages)["prior"], _candidates(recipe)
                 embedding, _ = model.imagine(words, noise, prior, candidates, watch, like=embedding)
             hole = Hole(pixels=to_pixels(known), unknown=to_pixels(holes) > 0, resample=settings.resample)
-            pixels = model.decode(embedding, words, noise, recipe.stages, watch, size=recipe.size, hole=hole)
+            pixels = model.decode(embedding, words, noise, diffusion(recipe.stages), watch, size=recipe.size, hole=hole)
             painted = to_images(pixels)
             canvases = [canvas.paste(patch, image) for canvas, image in zip(canvases, painted, strict=True)]
         yield from chunk.pictures([canvas.image for canvas in canvases])
@@ -173,7 +183,9 @@ def edit(model: Model[Words], recipe: Recipe, progress: Callable[[Progress], Non
         embedding = _stacked([turned(seen, before, after, strength) for strength in strengths])
         spread = _spread(start, len(strengths))
         noise = Noise(chunk.seeds)
-        pixels = model.decode(embedding, nothing, noise, recipe.stages, chunk.watch, size=recipe.size, start=spread)
+        pixels = model.decode(
+            embedding, nothing, noise, diffusion(recipe.stages), chunk.watch, size=recipe.size, start=spread
+        )
         yield from chunk.pictures(to_images(pixels))
 
 
@@ -193,7 +205,7 @@ def embed(
     *,
     name: str,
     size: int,
-    stages: Mapping[str, StageSettings],
+    stages: Mapping[str, DiffusionSettings],
     candidates: int,
     seed: int,
     progress: Callable[[Progress], None],
@@ -252,7 +264,7 @@ def find_noise(
     source: Source,
     embedding: Embedding,
     words: Words,
-    stages: Mapping[str, StageSettings],
+    stages: Mapping[str, DiffusionSettings],
     size: int,
     watch: Watch,
 ) -> dict[str, Tensor]:
@@ -301,7 +313,7 @@ def _noise_of(
     progress: Callable[[Progress], None],
 ) -> dict[str, Tensor]:
     watch = _watch(progress, range(1), recipe.count)
-    return find_noise(model, source, embedding, words, recipe.stages, recipe.size, watch)
+    return find_noise(model, source, embedding, words, diffusion(recipe.stages), recipe.size, watch)
 
 
 def _imagine_ends(
@@ -316,7 +328,7 @@ def _imagine_ends(
             found.append(_repeated(end, len(seeds)))
         else:
             noise.rewind(beginning)
-            embedding, _ = model.imagine(end, noise, recipe.stages["prior"], recipe.prior_candidates, watch)
+            embedding, _ = model.imagine(end, noise, diffusion(recipe.stages)["prior"], _candidates(recipe), watch)
             found.append(on_cpu(embedding))
     return found, noise.state()
 
@@ -326,6 +338,20 @@ def _place(position: float, ends: int) -> tuple[int, float]:
     place = position * (ends - 1)
     last = min(int(place), ends - 2)
     return last, place - last
+
+
+def diffusion(stages: Mapping[str, StageSettings]) -> dict[str, DiffusionSettings]:
+    """The dials of stages that all take noise away. Raises TypeError for others."""
+    found = {}
+    for name, settings in stages.items():
+        if not isinstance(settings, DiffusionSettings):
+            raise TypeError(f"the {name} is no diffusion stage")
+        found[name] = settings
+    return found
+
+
+def _candidates(recipe: Recipe) -> int:
+    return recipe.prior_candidates if recipe.prior_candidates is not None else 1
 
 
 S = TypeVar("S", Generating, Varying, Interpolating, Inpainting, Editing)

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from dallecli.errors import BadInput
-from dallecli.request import PROMPT_BYTES
 from dallecli.source import FILE_BYTES, PICTURE_SUFFIXES
+from dallecli.tasks.task import PROMPT_BYTES
 
 CAPTION_KEYS: Final = ("text", "caption")
 METADATA: Final = ("metadata.jsonl", "metadata.csv")

@@ -183,7 +183,7 @@ class Folder:
 
     path: the folder. layout: the key of its kind in `LAYOUTS`. parts: all parts that are here and that the layout
     knows. networks: those of them that hold weights, in the order of the chain, optional ones last. tasks: what can
-    be done with these parts, by the names in `request.TASKS`.
+    be done with these parts, by the names in `tasks.table.TASKS`.
 
     Raises:
         BadFolder: it is not a folder, it is empty, not a model, of a kind that is not known, or a part is missing.

@@ -20,13 +20,18 @@ from pathlib import Path
 from typing import Any, Final
 
 from dallecli.errors import BadFile, BadFolder, NotDownloaded, TaskNotSupported, UnknownModel
-from dallecli.request import RESAMPLE, STAGES, TASKS, StageSettings
+from dallecli.tasks.stages import DECODER, PRIOR, UPSAMPLERS, DiffusionSettings, Stage
+from dallecli.tasks.table import TASKS
+from dallecli.tasks.task import RESAMPLE
 from dallecli.weights.folder import LAYOUTS, Folder, read_object
 from dallecli.weights.hub import REPOSITORY
 from dallecli.weights.lock import folder_path, read_lock
 
 SAMPLERS: Final = ("ancestral", "ddim", "dpm++", "plms")
 """The names in diffusion's table of samplers, which cannot be asked without torch."""
+
+CHAIN: Final = (PRIOR, DECODER, *UPSAMPLERS)
+"""The stages of an unCLIP model, in the order in which they run."""
 
 HUB: Final = "hf:"
 """What the name of a model starts with that is a repository of the Hugging Face Hub."""
@@ -64,8 +69,8 @@ class ModelSpec:
     """An entry of weights.toml, or what stands in for one.
 
     source: "package:FOLDER", "hub:ORG/NAME" or "folder:PATH". tasks: what it can do, nothing for a model that is
-    foreseen. sizes: pixels, ascending, of the decoder and each upsampler. stages: the model's own dials, keyed as in
-    `request.STAGES`. parameters: numbers in all networks, None where only the files know. clip: the public CLIP whose
+    foreseen. sizes: pixels, ascending, of the decoder and each upsampler. stages: the model's own dials, keyed by
+    their names. parameters: numbers in all networks, None where only the files know. clip: the public CLIP whose
     space its embeddings are in, None where it is the model's own. parts: what a pull of it fetches. largest:
     the largest side, where any is painted and `sizes` only has the best one; None where there are no others.
     resample: how often each step of inpainting is taken.
@@ -79,13 +84,24 @@ class ModelSpec:
     licence: str | None
     tasks: tuple[str, ...]
     sizes: tuple[int, ...]
-    stages: Mapping[str, StageSettings]
+    stages: Mapping[str, DiffusionSettings]
     prior_candidates: int
     parameters: int | None
     clip: str | None = None
     parts: tuple[PublishedParts, ...] = ()
     largest: int | None = None
     resample: int = RESAMPLE
+
+    @property
+    def declared(self) -> tuple[Stage, ...]:
+        """The stages that it has, in the order in which they run."""
+        return tuple(stage for stage in CHAIN if stage.name in self.stages)
+
+    def running(self, size: int) -> tuple[str, ...]:
+        """The names of the stages that paint a picture of `size`, in order."""
+        painters = [stage.name for stage in self.declared if not stage.imagines]
+        unused = 0 if self.largest is not None else len(self.sizes) - 1 - self.sizes.index(size)
+        return tuple(painters[: len(painters) - unused])
 
     def memory(self, bytes_each: int = 4) -> int | None:
         """Bytes that the weights take with `bytes_each` bytes a number; None where only the files know."""
@@ -231,7 +247,7 @@ def _unregistered(folder: Folder) -> ModelSpec:
     published = _registered()[PUBLISHED[folder.layout]]
     sizes = folder.sizes()
     last = list(published.stages)[-1]
-    stages = {name: published.stages.get(name, published.stages[last]) for name in STAGES[: len(sizes) + 1]}
+    stages = {name: published.stages.get(name, published.stages[last]) for name in _chain(sizes)}
     spec = replace(
         published,
         name=folder.path.resolve().name,
@@ -263,10 +279,15 @@ def _with_own_dials(spec: ModelSpec, file: Path) -> ModelSpec:
     return replace(spec, stages=stages, prior_candidates=candidates)
 
 
+def _chain(sizes: tuple[int, ...]) -> tuple[str, ...]:
+    """The names of the stages of a model that paints these sizes, one painting stage a size."""
+    return tuple(stage.name for stage in CHAIN[: len(sizes) + 1])
+
+
 def _spec(name: str, fields: "_Fields") -> ModelSpec:
     sizes = fields.sizes("sizes")
     stages = fields.table("stages")
-    tasks = fields.choices("tasks", TASKS.values())
+    tasks = fields.choices("tasks", tuple(TASKS))
     source = fields.source("source")
     parts = tuple(_parts(table) for table in fields.tables("parts")) if "parts" in fields else ()
     commits = {part.repository: part.commit for part in parts}
@@ -282,7 +303,7 @@ def _spec(name: str, fields: "_Fields") -> ModelSpec:
         sizes=sizes,
         largest=fields.whole("largest", 1) if "largest" in fields else None,
         resample=fields.whole("resample", 1) if "resample" in fields else RESAMPLE,
-        stages={stage: _stage(stages.table(stage)) for stage in STAGES[: len(sizes) + 1] if stage in stages or tasks},
+        stages={stage: _stage(stages.table(stage)) for stage in _chain(sizes) if stage in stages or tasks},
         prior_candidates=fields.whole("prior_candidates", 1),
         parameters=fields.whole("parameters", 1) if "parameters" in fields else None,
         clip=fields.text("clip") if "clip" in fields else None,
@@ -301,14 +322,14 @@ def _parts(fields: "_Fields") -> PublishedParts:
         if "folder" in fields
         else "",
         names=fields.texts("names", "[a-z][a-z0-9_]*"),
-        tasks=fields.choices("tasks", TASKS.values()) if "tasks" in fields else None,
+        tasks=fields.choices("tasks", tuple(TASKS)) if "tasks" in fields else None,
     )
     fields.finish()
     return parts
 
 
-def _stage(fields: "_Fields") -> StageSettings:
-    settings = StageSettings(
+def _stage(fields: "_Fields") -> DiffusionSettings:
+    settings = DiffusionSettings(
         sampler=fields.choice("sampler", SAMPLERS), steps=fields.whole("steps", 2), guidance=fields.number("guidance")
     )
     fields.finish()
@@ -383,7 +404,7 @@ class _Fields:
     def sizes(self, key: str) -> tuple[int, ...]:
         values = self._take(key)
         whole = isinstance(values, list) and all(type(value) is int and value > 0 for value in values)
-        if not whole or not values or values != sorted(set(values)) or len(values) >= len(STAGES):
+        if not whole or not values or values != sorted(set(values)) or len(values) >= len(CHAIN):
             raise self._wrong(key, values, "one to three sides in pixels, ascending")
         return tuple(values)
 

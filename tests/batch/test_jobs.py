@@ -9,7 +9,13 @@ from dallecli.batch.jobs import Job, Reader, checked_name
 from dallecli.batch.prompt_file import Line
 from dallecli.batch.wildcards import Wildcards
 from dallecli.errors import RequestError
-from dallecli.request import Edges, Edit, Generate, Inpaint, Interpolate, Stage, Vary
+from dallecli.tasks.edit import Edit
+from dallecli.tasks.generate import Generate
+from dallecli.tasks.inpaint import Inpaint
+from dallecli.tasks.interpolate import Interpolate
+from dallecli.tasks.mask import Edges
+from dallecli.tasks.stages import Dials
+from dallecli.tasks.vary import Vary
 
 
 def jobs(values: dict[str, Any], *, command: str = "generate", matrix: bool = False, **defaults: Any) -> list[Job]:
@@ -30,7 +36,7 @@ def request(values: dict[str, Any], **options: Any) -> Any:
 def test_a_line_is_a_request_and_the_command_line_says_the_rest():
     found = request({"prompt": "a fox", "seed": 0, "guidance": 2}, steps=5, guidance=9.0, device="cpu", n=3)
     wanted = Generate(
-        prompt="a fox", model="starter", seed=0, count=3, decoder=Stage(steps=5, guidance=2.0), device="cpu"
+        prompt="a fox", model="starter", seed=0, count=3, decoder=Dials(steps=5, guidance=2.0), device="cpu"
     )
     assert found == wanted
 

@@ -145,13 +145,14 @@ def _lost_and_found(engine: LocalEngine, folder: Path) -> None:
 
 
 def _one_by_one_by_hand(engine: LocalEngine, folder: Path) -> None:
-    from dallecli.request import Generate, Stage
+    from dallecli.tasks.generate import Generate
+    from dallecli.tasks.stages import Dials
 
     folder.mkdir()
     asked = [("a red car", 1, 2), ("a red car", 2, 2)]
     asked.append((Wildcards(Path()).template("a {tree|house} in the snow").chosen(3), 3, 2))
     for k, (prompt, seed, steps) in enumerate(asked):
-        stage = Stage(steps=2)
+        stage = Dials(steps=2)
         request = Generate(
             prompt=prompt,
             seed=seed,
@@ -159,7 +160,7 @@ def _one_by_one_by_hand(engine: LocalEngine, folder: Path) -> None:
             size=16,
             prior=stage,
             prior_candidates=1,
-            decoder=Stage(steps=steps),
+            decoder=Dials(steps=steps),
             device="cpu",
             dtype="fp32",
         )

@@ -9,7 +9,7 @@ from PIL import Image
 
 from dallecli.cli.output import RECORD
 from dallecli.pictures.picture import read_recipe
-from dallecli.request import PROMPT_BYTES
+from dallecli.tasks.task import PROMPT_BYTES
 
 from .conftest import Dalle
 

@@ -11,7 +11,9 @@ from PIL import Image
 
 from dallecli.cli.output import RECORD
 from dallecli.pictures.picture import read_recipe
-from dallecli.recipe import Editing, Inpainting, Interpolating
+from dallecli.tasks.edit import Editing
+from dallecli.tasks.inpaint import Inpainting
+from dallecli.tasks.interpolate import Interpolating
 
 from .conftest import Dalle, process
 
@@ -197,7 +199,7 @@ def test_an_animation_goes_into_a_pipe(dalle: Dalle):
         (["cat.png", "dog.jpg", "--weights", "1"], "1 weights for 2 ends"),
         (["cat.png", "dog.jpg", "--weights", "1,1", "--at", "0.5"], "frames, positions and weights exclude each other"),
         (["cat.png", "a dog", "--noise", "inverted"], "words have no noise to invert: 'a dog'"),
-        (["cat.png", "dog.jpg", "-n", "2"], "the frames of a way share one seed"),
+        (["cat.png", "dog.jpg", "-n", "2"], "all frames share one seed"),
         (["cat.png", "dog.jpg", "-o", "x.avi"], "what format is 'x.avi'?"),
         (["cat.png", "dog.jpg", "-o", "x.png", "--animate", "gif"], "x.png is not a name for an animated gif"),
         (["cat.png", "dog.jpg", "--at", "0.5", "-o", "x.gif"], "one picture does not move"),

@@ -27,7 +27,7 @@ from dallecli.pictures.animation import (
     timeline,
 )
 from dallecli.pictures.picture import publish, read_recipe
-from dallecli.request import Generate
+from dallecli.tasks.generate import Generate
 
 SECOND = Fraction(1)
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (200, 100, 50)]

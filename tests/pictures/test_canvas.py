@@ -21,8 +21,8 @@ from dallecli.pictures.canvas import (
     lay_out,
 )
 from dallecli.pictures.reading import SIDE_LIMIT
-from dallecli.request import Edges, Mask
 from dallecli.source import Source
+from dallecli.tasks.mask import Edges, Mask
 
 
 def source(image: Image.Image) -> Source:

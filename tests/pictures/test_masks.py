@@ -9,8 +9,8 @@ from PIL import ExifTags, Image
 from dallecli.errors import BadMask, BadPicture
 from dallecli.pictures.masks import draw, overlay, share
 from dallecli.pictures.reading import Reading, read_picture
-from dallecli.request import Mask
 from dallecli.source import Source
+from dallecli.tasks.mask import Mask
 
 
 def source(image: Image.Image, name: str = "mask.png", **options: object) -> Source:

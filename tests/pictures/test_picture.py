@@ -37,7 +37,7 @@ from dallecli.pictures.picture import (
     read_recipe,
 )
 from dallecli.recipe import Recipe
-from dallecli.request import Generate
+from dallecli.tasks.generate import Generate
 
 
 def _picture(prompt: str = "a red fox", seed: int = 7) -> Picture:

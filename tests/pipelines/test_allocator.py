@@ -17,7 +17,7 @@ from dallecli.diffusion.noise import Noise
 from dallecli.pipelines.allocator import return_freed, trim
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.stage import Diffusion, sample
-from dallecli.request import StageSettings
+from dallecli.tasks.stages import DiffusionSettings
 from dallecli.weights.registry import find, locate
 
 torch.set_num_threads(1)
@@ -35,7 +35,7 @@ diffusion = Diffusion(
     stage="decoder", shape=(3, 4, 4), schedule=parts.schedule("decoder_scheduler"), guidance=1.0,
     nets=lambda dtype, ts: (predict, None),
 )
-settings = StageSettings(sampler="ddim", steps=40, guidance=1.0)
+settings = DiffusionSettings(sampler="ddim", steps=40, guidance=1.0)
 with torch.inference_mode():
     sample(parts, diffusion, settings, Noise([1]), lambda *_: None)
 return_freed()

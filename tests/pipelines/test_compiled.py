@@ -22,8 +22,9 @@ from dallecli.pipelines import parts as parts_module
 from dallecli.pipelines.karlo import KarloPipeline
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.stable_unclip import StableUnclipPipeline
-from dallecli.request import Generate, StageSettings
 from dallecli.studio import LocalEngine
+from dallecli.tasks.generate import Generate
+from dallecli.tasks.stages import DiffusionSettings
 from dallecli.weights.folder import Folder
 
 CPU = torch.device("cpu")
@@ -47,8 +48,8 @@ def folders(tmp_path_factory, model_folder) -> dict[str, Path]:
     return {"karlo": model_folder("starter"), "stable": stable}
 
 
-def settings(guidance: float) -> StageSettings:
-    return StageSettings(sampler="ancestral", steps=4, guidance=guidance)
+def settings(guidance: float) -> DiffusionSettings:
+    return DiffusionSettings(sampler="ancestral", steps=4, guidance=guidance)
 
 
 def ignore(*progress: Any) -> None:

@@ -30,16 +30,17 @@ from dallecli.pipelines.model import Beginning, Hole
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.stable_unclip import StableUnclipPipeline
 from dallecli.pipelines.stage import Diffusion, sample
-from dallecli.request import Generate, StageSettings
 from dallecli.studio import LocalEngine
+from dallecli.tasks.generate import Generate
+from dallecli.tasks.stages import DiffusionSettings
 from dallecli.weights.folder import Folder
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 STEPS = 5
 
 
-def settings(guidance: float, sampler: str = "ancestral") -> StageSettings:
-    return StageSettings(sampler=sampler, steps=STEPS, guidance=guidance)
+def settings(guidance: float, sampler: str = "ancestral") -> DiffusionSettings:
+    return DiffusionSettings(sampler=sampler, steps=STEPS, guidance=guidance)
 
 
 def ignore(*progress: Any) -> None:

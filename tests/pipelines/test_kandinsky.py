@@ -15,11 +15,11 @@ from dallecli.pipelines.embedding import Embedding
 from dallecli.pipelines.kandinsky import KandinskyPipeline
 from dallecli.pipelines.model import Hole
 from dallecli.pipelines.parts import Parts
-from dallecli.request import StageSettings
+from dallecli.tasks.stages import DiffusionSettings
 from dallecli.weights.folder import Folder
 
-STAGES = {"decoder": StageSettings(sampler="ancestral", steps=3, guidance=4.0)}
-PRIOR = StageSettings(sampler="ancestral", steps=3, guidance=4.0)
+STAGES = {"decoder": DiffusionSettings(sampler="ancestral", steps=3, guidance=4.0)}
+PRIOR = DiffusionSettings(sampler="ancestral", steps=3, guidance=4.0)
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from dallecli.pipelines.kandinsky import INPAINT, KandinskyPipeline, _with_neigh
 from dallecli.pipelines.model import Beginning, Hole
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.verbs import to_pixels
-from dallecli.request import StageSettings
+from dallecli.tasks.stages import DiffusionSettings
 from dallecli.weights.folder import Folder
 
 from .test_parity import DOUBLE, LEVEL, SINGLE, Run, photo, recorded, recording, settings
@@ -299,7 +299,7 @@ def test_a_picture_comes_back_from_its_own_noise(folder):
     """More nearly than from other noise: as its latents, for these random nets are no autoencoder."""
     model = opened(folder, torch.float64)
     seen, words, pixels = model.see([photo(40, 30)]), model.read([""]), to_pixels([photo(SIZE, SIZE)])
-    dials = {"decoder": StageSettings(sampler="ddim", steps=10, guidance=1.0)}
+    dials = {"decoder": DiffusionSettings(sampler="ddim", steps=10, guidance=1.0)}
     x_T = model.invert(seen, words, pixels, Noise([1]), dials["decoder"], ["decoder"], ignore)
     assert x_T["decoder"].shape == (1, *model.parts.folder.noise_shape(SIZE))
     autoencoder = model._autoencoder("")
@@ -309,8 +309,8 @@ def test_a_picture_comes_back_from_its_own_noise(folder):
     assert (again - original).abs().mean() < 0.6 * (fresh - original).abs().mean()
 
 
-def plain() -> dict[str, StageSettings]:
-    return {"decoder": StageSettings(sampler="ancestral", steps=3, guidance=4.0)}
+def plain() -> dict[str, DiffusionSettings]:
+    return {"decoder": DiffusionSettings(sampler="ancestral", steps=3, guidance=4.0)}
 
 
 def ignore(*progress: Any) -> None:

@@ -21,13 +21,13 @@ from dallecli.pipelines.embedding import Embedding
 from dallecli.pipelines.model import Beginning
 from dallecli.pipelines.verbs import generate
 from dallecli.recipe import Recipe
-from dallecli.request import StageSettings
+from dallecli.tasks.stages import DiffusionSettings
 
 STAGES = {
-    "prior": StageSettings(sampler="ancestral", steps=4, guidance=4.0),
-    "decoder": StageSettings(sampler="ancestral", steps=4, guidance=3.0),
-    "upsampler": StageSettings(sampler="ancestral", steps=3, guidance=1.0),
-    "upsampler_2": StageSettings(sampler="ancestral", steps=2, guidance=1.0),
+    "prior": DiffusionSettings(sampler="ancestral", steps=4, guidance=4.0),
+    "decoder": DiffusionSettings(sampler="ancestral", steps=4, guidance=3.0),
+    "upsampler": DiffusionSettings(sampler="ancestral", steps=3, guidance=1.0),
+    "upsampler_2": DiffusionSettings(sampler="ancestral", steps=2, guidance=1.0),
 }
 RECIPE = Recipe(
     task="generate",

@@ -26,7 +26,7 @@ from torch import Tensor
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import SAMPLERS, Constrain, ancestral, free
 from dallecli.pipelines.verbs import to_images
-from dallecli.request import StageSettings
+from dallecli.tasks.stages import DiffusionSettings
 
 SINGLE = 1e-4
 # What is left in double is the float32 of the schedules, which both sides round at different places; 2e-6 was seen.
@@ -167,9 +167,9 @@ def our_variation(model: Any, image: Image.Image, seeds: list[int], guidance: fl
     return finished(run, pixels, noise)
 
 
-def settings(steps: dict[str, int], scales: dict[str, float]) -> dict[str, StageSettings]:
+def settings(steps: dict[str, int], scales: dict[str, float]) -> dict[str, DiffusionSettings]:
     return {
-        stage: StageSettings(sampler="recorded", steps=count, guidance=scales.get(stage, 1.0))
+        stage: DiffusionSettings(sampler="recorded", steps=count, guidance=scales.get(stage, 1.0))
         for stage, count in steps.items()
     }
 

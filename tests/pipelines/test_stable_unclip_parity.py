@@ -24,7 +24,7 @@ from dallecli.pipelines.model import Beginning, Hole
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.stable_unclip import StableUnclipPipeline, _with_neighbours
 from dallecli.pipelines.verbs import to_pixels
-from dallecli.request import StageSettings
+from dallecli.tasks.stages import DiffusionSettings
 from dallecli.weights.folder import Folder
 
 from .test_parity import DOUBLE, LEVEL, SINGLE, photo, recorded
@@ -52,7 +52,7 @@ def silent(stage: str, step: int, steps: int) -> None:
 
 
 @contextmanager
-def recorded_here(sampler: str, into: list[Tensor]) -> Iterator[dict[str, StageSettings]]:
+def recorded_here(sampler: str, into: list[Tensor]) -> Iterator[dict[str, DiffusionSettings]]:
     """Give the sampler the name "recorded", under which it keeps every step; yield the settings of such a decoder."""
 
     def record(x: Tensor, step: Any) -> Tensor:
@@ -61,13 +61,13 @@ def recorded_here(sampler: str, into: list[Tensor]) -> Iterator[dict[str, StageS
 
     SAMPLERS["recorded"] = partial(SAMPLERS[sampler], constrain=record)
     try:
-        yield {"decoder": StageSettings(sampler="recorded", steps=STEPS, guidance=10.0)}
+        yield {"decoder": DiffusionSettings(sampler="recorded", steps=STEPS, guidance=10.0)}
     finally:
         del SAMPLERS["recorded"]
 
 
-def guided(settings: dict[str, StageSettings], guidance: float) -> dict[str, StageSettings]:
-    return {"decoder": StageSettings(sampler=settings["decoder"].sampler, steps=STEPS, guidance=guidance)}
+def guided(settings: dict[str, DiffusionSettings], guidance: float) -> dict[str, DiffusionSettings]:
+    return {"decoder": DiffusionSettings(sampler=settings["decoder"].sampler, steps=STEPS, guidance=guidance)}
 
 
 def assert_same(ours: list[Tensor], truth: list[Tensor], name: str, tolerance: float) -> None:
@@ -152,7 +152,7 @@ def test_pictures_of_words_equal_the_oracles(folders):
     ours: list[Tensor] = []
     model, noise = opened(folders["words"]), Noise([11])
     words = model.read(["a red cat on a blue dog"])
-    ask = StageSettings(sampler="ancestral", steps=STEPS, guidance=4.0)
+    ask = DiffusionSettings(sampler="ancestral", steps=STEPS, guidance=4.0)
     embedding, _ = model.imagine(words, noise, ask, 1, silent)
     assert difference(embedding.vector, theirs.prior.post_process_latents(prior[-1])) < SINGLE
     with recorded_here("plms", ours) as settings:
@@ -168,7 +168,7 @@ def test_several_pictures_are_each_what_they_are_alone(folders, name):
     words = model.read(["a red cat", "a blue dog"])
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(2, oracle.SHAPE.width, generator=generator, dtype=torch.float64)
-    ask = {"decoder": StageSettings(sampler="plms", steps=3, guidance=4.0)}
+    ask = {"decoder": DiffusionSettings(sampler="plms", steps=3, guidance=4.0)}
     both = model.decode(Embedding(vector=vectors, space="tiny"), words, Noise([1, 2]), ask, silent, size=SIZE)
     for k, prompt in enumerate(["a red cat", "a blue dog"]):
         one = Embedding(vector=vectors[k : k + 1], space="tiny")
@@ -184,7 +184,7 @@ def test_what_is_known_of_a_picture_stays_to_the_last_bit(folders, sampler, size
     unknown = torch.zeros(1, 1, size, size, dtype=torch.bool)
     unknown[..., 10:30, 21:40] = True
     hole = Hole(pixels=known, unknown=unknown, resample=2)
-    ask = {"decoder": StageSettings(sampler=sampler, steps=3, guidance=4.0)}
+    ask = {"decoder": DiffusionSettings(sampler=sampler, steps=3, guidance=4.0)}
     painted = model.decode(model.see([image]), model.read([""]), Noise([1]), ask, silent, size=size, hole=hole)
     assert painted.shape == (1, 3, size, size)
     outside = ~unknown.expand_as(known)
@@ -206,12 +206,12 @@ def test_the_hole_is_also_a_hole_where_the_encoder_has_seen_into_it(folders):
 def test_a_pictures_own_noise_leads_back_to_its_latents(folders):
     model, image = opened(folders["ddim"], torch.float64), photo(SIZE, SIZE)
     seen, nothing, pixels = model.see([image]), model.read([""]), to_pixels([image])
-    ask = StageSettings(sampler="ddim", steps=40, guidance=1.0)
+    ask = DiffusionSettings(sampler="ddim", steps=40, guidance=1.0)
     start = model.invert(seen, nothing, pixels, Noise([0]), ask, ["decoder"], silent)
     assert start["decoder"].shape == (1, 4, 8, 8)
     found: list[Tensor] = []
     with recorded_here("ddim", found):
-        again = {"decoder": StageSettings(sampler="recorded", steps=40, guidance=1.0)}
+        again = {"decoder": DiffusionSettings(sampler="recorded", steps=40, guidance=1.0)}
         for own in (start, None):
             model.decode(seen, nothing, Noise([5]), again, silent, size=SIZE, start=own)
     latents = model._autoencoder().encode(pixels)
@@ -225,7 +225,7 @@ def test_little_strength_leaves_the_latents_of_a_picture_nearly_as_they_are(fold
     found: dict[float, list[Tensor]] = {0.04: [], 1.0: []}
     for strength, into in found.items():
         with recorded_here("plms", into):
-            ask = {"decoder": StageSettings(sampler="recorded", steps=50, guidance=4.0)}
+            ask = {"decoder": DiffusionSettings(sampler="recorded", steps=50, guidance=4.0)}
             beginning = Beginning(pixels=pixels, strength=strength)
             model.decode(seen, nothing, Noise([1]), ask, silent, size=SIZE, beginning=beginning)
     assert [len(into) for into in found.values()] == [2, 50]
@@ -243,7 +243,7 @@ def test_words_without_a_prior_have_no_place_beside_pictures(folders):
 def test_an_embedding_of_another_clip_is_refused(folders):
     model = opened(folders["pndm"])
     embedding = Embedding(vector=torch.zeros(1, oracle.SHAPE.width), space="other")
-    ask = {"decoder": StageSettings(sampler="plms", steps=3, guidance=4.0)}
+    ask = {"decoder": DiffusionSettings(sampler="plms", steps=3, guidance=4.0)}
     with pytest.raises(ValueError, match="other"):
         model.decode(embedding, model.read([""]), Noise([1]), ask, silent, size=SIZE)
 

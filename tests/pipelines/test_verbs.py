@@ -11,7 +11,7 @@ from dallecli.pictures.picture import Picture
 from dallecli.pipelines.embedding import Embedding
 from dallecli.pipelines.verbs import VERBS, generate, to_images
 from dallecli.recipe import Recipe
-from dallecli.request import StageSettings
+from dallecli.tasks.stages import DiffusionSettings
 
 RECIPE = Recipe(
     task="generate",
@@ -23,8 +23,8 @@ RECIPE = Recipe(
     count=5,
     size=4,
     stages={
-        "prior": StageSettings(sampler="ancestral", steps=2, guidance=1.0),
-        "decoder": StageSettings(sampler="ancestral", steps=3, guidance=1.0),
+        "prior": DiffusionSettings(sampler="ancestral", steps=2, guidance=1.0),
+        "decoder": DiffusionSettings(sampler="ancestral", steps=3, guidance=1.0),
     },
     prior_candidates=2,
     device=None,

@@ -76,11 +76,12 @@ def test_diffusers_paints_with_what_comes_out(model: Path) -> None:
 
 
 def test_we_paint_with_what_comes_out(model: Path) -> None:
-    from dallecli.request import Generate, Stage
     from dallecli.studio import LocalEngine
+    from dallecli.tasks.generate import Generate
+    from dallecli.tasks.stages import Dials
 
     engine = LocalEngine()
-    two = Stage(steps=2)
+    two = Dials(steps=2)
     request = Generate(prompt="a red square on blue", model=str(model), seed=3, prior=two, decoder=two, upsampler=two)
     (picture,) = engine.paint(engine.resolve(request), lambda _: None)
     assert picture.image.size == (64, 64)
@@ -176,11 +177,12 @@ def test_the_starter_can_be_gone_on_with(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned"
     project = open_project(out, data, preset=None, origin="starter")
     assert train(project, "prior", 1) is None
-    from dallecli.request import Generate, Stage
     from dallecli.studio import LocalEngine
+    from dallecli.tasks.generate import Generate
+    from dallecli.tasks.stages import Dials
 
     engine = LocalEngine()
-    two = Stage(steps=2)
+    two = Dials(steps=2)
     request = Generate(prompt="a cat", model=str(out), seed=3, size=16, prior=two, decoder=two)
     (picture,) = engine.paint(engine.resolve(request), lambda _: None)
     assert picture.image.size == (16, 16)

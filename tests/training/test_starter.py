@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from dallecli.errors import BadSetting, NotDownloaded
-from dallecli.request import Generate, Stage
+from dallecli.tasks.generate import Generate
+from dallecli.tasks.stages import Dials
 from dallecli.training.clip import recall, rescale
 from dallecli.training.preset import load_preset
 from dallecli.training.starter import NEEDS, Workshop, train_stage
@@ -92,11 +93,12 @@ def test_diffusers_paints_with_the_folder_up_to_the_first_upsampler(folder: Path
 
 
 def test_our_pipeline_paints_with_the_folder_through_both_upsamplers(folder: Path) -> None:
-    from dallecli.request import Generate, Stage
     from dallecli.studio import LocalEngine
+    from dallecli.tasks.generate import Generate
+    from dallecli.tasks.stages import Dials
 
     engine = LocalEngine()
-    two = Stage(steps=2)
+    two = Dials(steps=2)
     request = Generate(prompt="a dog", model=str(folder), seed=3, prior=two, decoder=two, upsampler=two)
     (picture,) = engine.paint(engine.resolve(request), lambda _: None)
     assert picture.image.size == (256, 256)
@@ -125,7 +127,7 @@ def test_a_model_is_evaluated_in_every_kind_and_shown_uncurated(
     seen: list[tuple[int, int]] = []
     figures = evaluate(
         workshop,
-        Generate(prompt="x", model=str(folder), decoder=Stage(steps=2), prior=Stage(steps=2)),
+        Generate(prompt="x", model=str(folder), decoder=Dials(steps=2), prior=Dials(steps=2)),
         count=3,
         out=tmp_path,
         watch=lambda done, of: seen.append((done, of)),
@@ -141,7 +143,7 @@ def test_a_model_is_evaluated_in_every_kind_and_shown_uncurated(
 
 
 def test_one_kind_is_judged_alone(workshop: Workshop, folder: Path) -> None:
-    ask = Generate(prompt="x", model=str(folder), decoder=Stage(steps=2), prior=Stage(steps=2))
+    ask = Generate(prompt="x", model=str(folder), decoder=Dials(steps=2), prior=Dials(steps=2))
     figures = evaluate(workshop, ask, count=1, kinds=["single"])
     assert {name.split("_")[0] for name in figures} == {"single", "drawn", "clip"}
 

@@ -11,7 +11,7 @@ import pytest
 
 from dallecli.diffusion import samplers
 from dallecli.errors import BadFile, BadFolder, NotDownloaded, TaskNotSupported, UnknownModel
-from dallecli.request import STAGES, StageSettings
+from dallecli.tasks.stages import DiffusionSettings
 from dallecli.weights import registry as module
 from dallecli.weights.registry import find, locate, read_registry, registry
 from weights.model_folder import write_json, write_model
@@ -38,7 +38,8 @@ def test_the_shipped_registry_is_in_order() -> None:
     for name, spec in models.items():
         assert spec.name == name
         if spec.tasks:
-            assert list(spec.stages) == list(STAGES[: len(spec.sizes) + 1])
+            assert list(spec.stages) == [stage.name for stage in spec.declared]
+            assert len(spec.stages) == len(spec.sizes) + 1
         if spec.source.startswith("hub:"):
             assert spec.parts[0].repository == spec.source.removeprefix("hub:")
     assert all(spec.tasks for spec in models.values())
@@ -75,9 +76,9 @@ def test_the_smaller_stable_unclip_paints_in_karlos_space() -> None:
 
 def test_karlo_has_its_published_dials() -> None:
     karlo = registry()["karlo"]
-    assert karlo.stages["prior"] == StageSettings(sampler="ancestral", steps=25, guidance=4.0)
-    assert karlo.stages["decoder"] == StageSettings(sampler="ancestral", steps=25, guidance=8.0)
-    assert karlo.stages["upsampler"] == StageSettings(sampler="ancestral", steps=7, guidance=1.0)
+    assert karlo.stages["prior"] == DiffusionSettings(sampler="ancestral", steps=25, guidance=4.0)
+    assert karlo.stages["decoder"] == DiffusionSettings(sampler="ancestral", steps=25, guidance=8.0)
+    assert karlo.stages["upsampler"] == DiffusionSettings(sampler="ancestral", steps=7, guidance=1.0)
     assert karlo.licence == "creativeml-openrail-m"
     assert karlo.commit is None
 
@@ -169,7 +170,7 @@ def test_a_folder_may_state_its_own_dials(tmp_path: Path) -> None:
     write_json(model / "dalle.json", {"prior_candidates": 1, "stages": {"decoder": {"steps": 40, "guidance": 0}}})
     spec = find(str(model))
     assert spec.prior_candidates == 1
-    assert spec.stages["decoder"] == StageSettings(sampler="ancestral", steps=40, guidance=0.0)
+    assert spec.stages["decoder"] == DiffusionSettings(sampler="ancestral", steps=40, guidance=0.0)
     assert spec.stages["prior"] == registry()["karlo"].stages["prior"]
 
 
@@ -200,7 +201,7 @@ def test_wrong_dials_are_refused_by_their_name(tmp_path: Path, dials: Any, messa
 
 def test_a_good_entry_is_read() -> None:
     spec = read_registry(ENTRY, "here")["m"]
-    assert spec.stages["decoder"] == StageSettings(sampler="ddim", steps=25, guidance=8.0)
+    assert spec.stages["decoder"] == DiffusionSettings(sampler="ddim", steps=25, guidance=8.0)
     assert spec.memory() is None
 
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from dallecli.engine import Engine
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
 from dallecli.pictures.picture import encode, grid, publish
-from dallecli.request import Generate
 from dallecli.studio import LocalEngine
+from dallecli.tasks.generate import Generate
 from dallecli.tokens import ClipTokenizer
 from dallecli.training.clip import recall, same_caption
 from dallecli.training.starter import Workshop

@@ -5,22 +5,16 @@ import dataclasses
 import pytest
 
 from dallecli.errors import BadInput, BadMask, BadSetting, BadSize, BadSteps, NoSuchDevice, PromptError
-from dallecli.request import (
-    COUNT_LIMIT,
-    PROMPT_BYTES,
-    SEED_LIMIT,
-    Edges,
-    Edit,
-    Embed,
-    Generate,
-    Inpaint,
-    Interpolate,
-    Mask,
-    Stage,
-    Vary,
-    check_prompt,
-)
 from dallecli.source import Source, words
+from dallecli.tasks.edit import Edit
+from dallecli.tasks.embed import Embed
+from dallecli.tasks.generate import Generate
+from dallecli.tasks.inpaint import Inpaint
+from dallecli.tasks.interpolate import Interpolate
+from dallecli.tasks.mask import Edges, Mask
+from dallecli.tasks.stages import Dials
+from dallecli.tasks.task import COUNT_LIMIT, PROMPT_BYTES, SEED_LIMIT, check_prompt
+from dallecli.tasks.vary import Vary
 
 FOX = Source(kind="picture", name="fox.png", sha256="f0" * 32, data=b"fox")
 CAT = Source(kind="embedding", name="cat.safetensors", sha256="ca" * 32, data=b"cat")
@@ -36,7 +30,7 @@ def test_seed_zero_is_a_seed_and_no_seed_is_none():
 
 
 def test_guidance_zero_is_a_guidance():
-    assert _ask(decoder=Stage(guidance=0.0)).decoder.guidance == 0.0
+    assert _ask(decoder=Dials(guidance=0.0)).decoder.guidance == 0.0
 
 
 def test_a_request_cannot_be_changed():
@@ -90,13 +84,13 @@ def test_the_last_picture_still_has_a_seed():
 @pytest.mark.parametrize("steps", [1, 0, -5])
 def test_fewer_than_two_steps_are_refused_by_name(stage, steps):
     with pytest.raises(BadSteps, match=f"{steps} {stage} steps"):
-        _ask(**{stage: Stage(steps=steps)})
+        _ask(**{stage: Dials(steps=steps)})
 
 
 @pytest.mark.parametrize("guidance", [-0.1, float("nan"), float("inf")])
 def test_a_guidance_that_is_no_amount_is_refused(guidance):
     with pytest.raises(BadSetting, match="the prior guidance is"):
-        _ask(prior=Stage(guidance=guidance))
+        _ask(prior=Dials(guidance=guidance))
 
 
 @pytest.mark.parametrize("candidates", [0, -1])
@@ -198,7 +192,7 @@ def test_shares_go_from_zero_to_one(share):
 
 
 def test_zero_is_a_fidelity_and_a_position():
-    assert Vary(model="starter", image=FOX, fidelity=0.0).inversion == Stage()
+    assert Vary(model="starter", image=FOX, fidelity=0.0).inversion == Dials()
     assert Vary(model="starter", image=FOX).inversion is None
     assert _between(FOX, CAT, positions=(0.0,)).positions == (0.0,)
 
@@ -237,7 +231,7 @@ def test_frames_of_a_way_have_one_seed_and_a_single_place_may_have_many():
 
 
 def test_words_have_no_noise_to_invert():
-    assert _between(FOX, CAT, frames=3, noise="inverted").inversion == Stage()
+    assert _between(FOX, CAT, frames=3, noise="inverted").inversion == Dials()
     with pytest.raises(BadSetting, match="words have no noise"):
         _between(FOX, words("a cat"), frames=3, noise="inverted")
     with pytest.raises(BadSetting, match="blend"):
@@ -306,9 +300,9 @@ def test_there_is_something_to_embed():
 
 def test_inversion_takes_two_steps_or_more():
     for make in (
-        lambda: Vary(model="starter", image=FOX, inverting=Stage(steps=1)),
-        lambda: _edit(inverting=Stage(steps=1)),
-        lambda: Embed(model="starter", inputs=(FOX,), inverting=Stage(steps=1)),
+        lambda: Vary(model="starter", image=FOX, inverting=Dials(steps=1)),
+        lambda: _edit(inverting=Dials(steps=1)),
+        lambda: Embed(model="starter", inputs=(FOX,), inverting=Dials(steps=1)),
     ):
         with pytest.raises(BadSteps, match="1 inversion steps"):
             make()

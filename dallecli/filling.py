@@ -1,0 +1,212 @@
+"""Closes what a request leaves open, with a model's own dials; and turns a recipe back into its request."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Final, Protocol
+
+from dallecli import __version__
+from dallecli.errors import BadRecipe, BadSetting, BadSize, PromptTooLong, TaskNotSupported
+from dallecli.recipe import Recipe
+from dallecli.tasks.stages import (
+    GROUPS,
+    INVERSION,
+    Dials,
+    DiffusionSettings,
+    Stage,
+    StageSettings,
+    option,
+)
+from dallecli.tasks.task import ModelRequest, Request
+
+INVERTING: Final = DiffusionSettings(sampler="ddim", steps=25, guidance=1.0)
+"""How pictures are inverted if nothing is asked. What paints from inverted noise takes the same steps backwards."""
+
+FAST_SAMPLER: Final = "dpm++"
+"""The decoder's sampler for the effort "fast", as the best of few steps. docs/starter.md has what it costs."""
+FAST_STEPS: Final = 10
+"""The most steps that a stage takes then."""
+BEST: Final = 2
+"""How many times a model's own steps, and its own prior candidates, are taken for the effort "best"."""
+
+
+class Defaults(Protocol):
+    """What `fill` needs to know of a model; a `ModelSpec` of the registry is one.
+
+    tasks: what it can do. declared: the stages that it has, in the order in which they run. stages: their own dials, by
+    name. prior_candidates: embeddings that its prior draws, None where it has no prior. sizes: sides in pixels,
+    ascending; the last is what it paints by itself. largest: where it is given, any size up to that can be painted.
+    resample: how often each step is taken in inpainting: once, if the model was trained for it.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def tasks(self) -> tuple[str, ...]: ...
+    @property
+    def declared(self) -> tuple[Stage, ...]: ...
+    @property
+    def stages(self) -> Mapping[str, StageSettings]: ...
+    @property
+    def prior_candidates(self) -> int | None: ...
+    @property
+    def sizes(self) -> tuple[int, ...]: ...
+    @property
+    def largest(self) -> int | None: ...
+    @property
+    def resample(self) -> int: ...
+    def running(self, size: int) -> Sequence[str]:
+        """The names of the stages that paint a picture of `size`, in order."""
+        ...
+
+
+def random_seed() -> int:
+    """A seed for somebody who gave none: below 2^32, short enough to be typed again."""
+    return secrets.randbelow(2**32)
+
+
+def fill(request: Request, model: Defaults, dropped: str, seed: int) -> Recipe:
+    """Close every dial that the request left open.
+
+    `dropped` is the end of its sentences that the model will not read, or "".
+
+    Raises: TaskNotSupported, BadSize, BadSetting, PromptTooLong (strict requests only).
+    """
+    if request.task not in model.tasks:
+        raise TaskNotSupported(f"{model.name} cannot {request.task}", hint=f"it can {', '.join(model.tasks)}")
+    if request.strict and dropped:
+        raise PromptTooLong(
+            f"{model.name} would not read the end of this prompt: {dropped}", hint="shorten it, or leave out --strict"
+        )
+    size = settle_size(request, model)
+    settings = request.settle(model.resample)
+    return Recipe(
+        task=request.task,
+        prompt=request.words,
+        dropped=tuple(dropped.split()),
+        inputs=tuple(source.recorded() for source in request.inputs),
+        settings=settings,
+        model=model.name,
+        digest=None,
+        seed=seed,
+        count=max(request.count, len(settings.places) if settings.places is not None else 1),
+        size=size,
+        stages=fill_stages(request, model, size),
+        prior_candidates=settle_candidates(request, model, request.rivals),
+        device=request.device,
+        dtype=request.dtype,
+        versions={"dallecli": __version__},
+    )
+
+
+def settle_candidates(request: ModelRequest, model: Defaults, rivals: int = 1) -> int | None:
+    """How many embeddings the prior draws for each picture: of its own number, `rivals` times as many.
+
+    Raises: BadSetting where the model has no prior, and is asked for some.
+    """
+    if model.prior_candidates is None:
+        if request.prior_candidates is not None:
+            raise BadSetting(f"{model.name} has no prior", hint="leave out --prior-candidates")
+        return None
+    if request.prior_candidates is not None:
+        return request.prior_candidates
+    return model.prior_candidates * rivals * (BEST if request.effort == "best" else 1)
+
+
+def settle_size(request: ModelRequest, model: Defaults) -> int:
+    """The side in pixels of what a request paints. Raises BadSize for one that the model cannot paint."""
+    size = request.size if request.size is not None else model.sizes[-1]
+    if model.largest is not None:
+        if size > model.largest:
+            raise BadSize(f"{model.name} does not paint {size} pixels", hint=f"it paints up to {model.largest}")
+    elif size not in model.sizes:
+        sizes = ", ".join(map(str, model.sizes))
+        raise BadSize(f"{model.name} does not paint {size} pixels", hint=f"it paints {sizes}")
+    return size
+
+
+def fill_stages(request: ModelRequest, model: Defaults, size: int) -> dict[str, StageSettings]:
+    """The stages that a request runs to paint (or to invert) pictures of `size`, with every dial set.
+
+    Raises: BadSetting for a dial that the model's stages do not have, and a sampler that does not go both ways.
+    """
+    _refuse_foreign_dials(request, model)
+    own = {stage.name: _at_effort(request.effort, stage, model.stages[stage.name]) for stage in model.declared}
+    inversion: dict[str, StageSettings] = {}
+    if request.inversion is not None:
+        inversion = {INVERSION: _settle(request.inversion, _hurried(request.effort, INVERTING))}
+        if request.decoder.sampler not in (None, INVERTING.sampler):
+            what = f"inverted noise cannot be painted with the sampler {request.decoder.sampler!r}"
+            raise BadSetting(what, hint=f"leave --sampler out: it is {INVERTING.sampler}")
+        # Steps are undone by the same steps, so what paints from inverted noise follows the inversion.
+        own |= {stage.name: inversion[INVERSION] for stage in model.declared if not stage.imagines}
+    running = model.running(size)
+    asked = {"prior": request.prior, "decoder": request.decoder, "upsampler": request.upsampler}
+    settled = {stage.name: _settle(asked[stage.group], own[stage.name]) for stage in model.declared}
+    imagining = {stage.name: settled[stage.name] for stage in model.declared if stage.imagines and request.imagines}
+    return imagining | inversion | {name: settled[name] for name in running}
+
+
+def request_of(recipe: Recipe) -> Request:
+    """The request that a recipe answers, as far as a request can say it.
+
+    The upsamplers' dials are left out, and of a sweep only the last picture is asked for.
+
+    A recipe that was read from a file is checked by this. Raises BadRecipe, and what the requests raise.
+    """
+    dials = {name: Dials(**asdict(stage)) for name, stage in recipe.stages.items()}
+    common: dict[str, Any] = {
+        "model": recipe.model,
+        "seed": recipe.seed,
+        "count": recipe.count,
+        "size": recipe.size,
+        "prior": dials.get("prior", Dials()),
+        "decoder": dials.get("decoder", Dials()),
+        "inverting": dials.get(INVERSION, Dials()),
+        # Of a recipe without words nobody drew any.
+        "prior_candidates": recipe.prior_candidates if "prior" in dials else None,
+        "device": recipe.device,
+        "dtype": recipe.dtype,
+    }
+    settings = recipe.settings
+    if not recipe.inputs and recipe.task != "generate":
+        raise BadRecipe(f"the recipe says {recipe.task}, and not what")
+    if settings.has_frames and settings.places is not None:
+        if len(settings.places) != recipe.count:
+            raise BadRecipe(f"the recipe has {recipe.count} pictures and {len(settings.places)} places for them")
+        common["count"] = 1
+    return settings.request(recipe.prompt, recipe.inputs, common)
+
+
+def _refuse_foreign_dials(request: ModelRequest, model: Defaults) -> None:
+    """Raises BadSetting for a dial that no stage of the model has, so that none is swallowed."""
+    asked = {"prior": request.prior, "decoder": request.decoder, "upsampler": request.upsampler}
+    for group in GROUPS:
+        stages = [stage for stage in model.declared if stage.group == group]
+        for dial in asked[group].stated:
+            if not stages:
+                raise BadSetting(f"{model.name} has no {group}", hint=f"leave out {option(group, dial)}")
+            if not any(dial in stage.dials for stage in stages):
+                what = f"the {stages[0].name} of {model.name} has no {dial.replace('_', '-')}"
+                raise BadSetting(what, hint=f"leave out {option(group, dial)}")
+
+
+def _at_effort(effort: str | None, stage: Stage, own: StageSettings) -> StageSettings:
+    """A model's own dials of a stage, changed by how much effort is asked for."""
+    if not stage.hurried or not isinstance(own, DiffusionSettings):
+        return own
+    return _hurried(effort, own, FAST_SAMPLER if stage.group == "decoder" else own.sampler)
+
+
+def _hurried(effort: str | None, own: DiffusionSettings, fast_sampler: str = INVERTING.sampler) -> DiffusionSettings:
+    if effort is None:
+        return own
+    if effort == "best":
+        return replace(own, steps=BEST * own.steps)
+    return replace(own, sampler=fast_sampler, steps=min(FAST_STEPS, own.steps))
+
+
+def _settle(asked: Dials, own: StageSettings) -> StageSettings:
+    """A stage's own dials, changed by those that were asked for and that it has."""
+    stated: dict[str, Any] = {name: value for name, value in asked.stated.items() if hasattr(own, name)}
+    return replace(own, **stated)

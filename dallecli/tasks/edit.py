@@ -1,0 +1,133 @@
+"""`edit`: a picture moved along the difference of two sentences."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Final, Self
+
+from dallecli.errors import BadRecipe, BadSetting
+from dallecli.fields import Fields
+from dallecli.source import Source
+from dallecli.tasks.stages import Dials
+from dallecli.tasks.task import (
+    COUNT_LIMIT,
+    Request,
+    Settings,
+    check_dials,
+    check_image,
+    check_prompt,
+    check_range,
+    check_share,
+    evenly,
+    numbers,
+    short_name,
+)
+from dallecli.tasks.values import Values
+
+STRENGTH: Final = 0.4
+"""How far a picture is moved if nothing is asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit(Request):
+    """Move a picture along the difference of two sentences.
+
+    image: the picture, or its embedding. before, after: the sentences; it moves from the first towards the second.
+    strength: how far along the sphere, from 0 (the picture) to 1 (nothing of it is left); the paper goes up to 0.25 to
+    0.5. sweep: so many pictures from 0 to `strength`, evenly. inverting: the dials of the inversion.
+
+    Raises: BadInput, BadSetting, PromptError, and as `ModelRequest`.
+    """
+
+    task: ClassVar[str] = "edit"
+    takes_embeddings: ClassVar[bool] = True
+
+    image: Source
+    before: str
+    after: str
+    strength: float | None = None
+    sweep: int | None = None
+    inverting: Dials = field(default_factory=Dials)
+
+    def __post_init__(self) -> None:
+        Request.__post_init__(self)
+        check_image(self.image)
+        check_prompt(self.before)
+        check_prompt(self.after)
+        if self.before.strip() == self.after.strip():
+            raise BadSetting("both sentences are the same, so there is no difference to follow")
+        if self.strength is not None:
+            check_share("the strength", self.strength)
+        if self.sweep is not None:
+            check_range("the number of pictures in a sweep", self.sweep, 2, COUNT_LIMIT)
+            if self.count > 1:
+                raise BadSetting("the pictures of a sweep share one seed", hint="leave out -n or --sweep")
+        check_dials("inversion", self.inverting)
+
+    @classmethod
+    def build(cls, values: Values) -> Self:
+        """The request that values by name make. Raises RequestError."""
+        return cls(
+            **values.common(sampler=False),
+            image=values.needed_file("image"),
+            before=values.needed("from"),
+            after=values.needed("to"),
+            strength=values.number("strength"),
+            sweep=values.whole("sweep"),
+            inverting=values.inverting(),
+        )
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return (self.image,)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return (self.before, self.after)
+
+    @property
+    def inversion(self) -> Dials | None:
+        return self.inverting
+
+    def settle(self, resample: int) -> "Editing":
+        strength = self.strength if self.strength is not None else STRENGTH
+        strengths = (strength,) if self.sweep is None else tuple(strength * t for t in evenly(self.sweep))
+        return Editing(before=self.before, after=self.after, strengths=strengths)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Editing(Settings):
+    """The settings of `edit`: the two sentences, and how far each picture goes."""
+
+    before: str
+    after: str
+    strengths: tuple[float, ...]
+
+    @property
+    def places(self) -> tuple[float, ...] | None:
+        return self.strengths
+
+    def at(self, places: Sequence[float]) -> Self:
+        return replace(self, strengths=tuple(places))
+
+    def title(self, prompt: str, inputs: Sequence[Source]) -> str:
+        return f"{short_name(inputs[0])} to {self.after}"
+
+    def rows(self) -> list[tuple[str, str]]:
+        return [("away from", self.before), ("towards", self.after), ("strength", numbers(self.strengths))]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"before": self.before, "after": self.after, "strengths": list(self.strengths)}
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        strengths = fields.numbers("strengths")
+        return cls(before=fields.text("before"), after=fields.text("after"), strengths=strengths)
+
+    def request(self, prompt: str, inputs: tuple[Source, ...], dials: Mapping[str, Any]) -> Edit:
+        if not self.strengths:
+            raise BadRecipe("the recipe says edit, and not how far")
+        edits = [
+            Edit(image=inputs[0], before=self.before, after=self.after, strength=strength, **dials)
+            for strength in self.strengths
+        ]
+        return edits[-1]

@@ -1,0 +1,151 @@
+"""`generate`: pictures of a sentence, also painted over a picture, also the best of many."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Final, Self
+
+from dallecli.errors import BadInput, BadRecipe, BadSetting
+from dallecli.fields import Fields
+from dallecli.source import Source
+from dallecli.tasks.task import COUNT_LIMIT, SEED_LIMIT, Request, Settings, check_prompt, check_range, place_of
+from dallecli.tasks.values import Values
+
+INIT_STRENGTH: Final = 0.3
+"""How much of a picture is painted over if nothing is asked, as in diffusers' KandinskyV22Img2ImgPipeline."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generate(Request):
+    """Paint pictures of a sentence.
+
+    prompt: the sentence. best_of: paint so many, and keep the `count` that fit it best. negative: what the pictures are
+    led away from. init: a picture that is painted over instead of noise. strength: above 0 and up to 1, how much of it
+    is painted over (SDEdit, Meng et al. 2022).
+
+    Raises: BadInput, BadSetting, PromptError, and as `ModelRequest`.
+    """
+
+    task: ClassVar[str] = "generate"
+
+    prompt: str
+    best_of: int | None = None
+    negative: str | None = None
+    init: Source | None = None
+    strength: float | None = None
+
+    def __post_init__(self) -> None:
+        Request.__post_init__(self)
+        check_prompt(self.prompt)
+        if self.negative is not None:
+            check_prompt(self.negative)
+        if self.init is not None and self.init.kind != "picture":
+            raise BadInput("only a picture can be painted over", where=place_of(self.init))
+        if self.strength is not None:
+            if self.init is None:
+                raise BadSetting("a strength is for a picture to start from", hint="name it: --init PICTURE")
+            if not 0 < self.strength <= 1:  # NaN is not
+                raise BadSetting(f"the strength is {self.strength:g}", hint="it is above 0, and goes up to 1")
+        if self.best_of is not None:
+            check_range("--best-of", self.best_of, self.count, COUNT_LIMIT)
+            if self.seed is not None:
+                check_range("the seed", self.seed, 0, SEED_LIMIT - self.best_of)
+
+    @classmethod
+    def build(cls, values: Values) -> Self:
+        """The request that values by name make. Raises RequestError."""
+        return cls(
+            **values.common(),
+            prompt=values.needed("prompt"),
+            best_of=values.whole("best_of"),
+            negative=values.text("negative"),
+            init=values.file("init"),
+            strength=values.number("strength"),
+            **values.prior(),
+        )
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return () if self.init is None else (self.init,)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return (self.prompt,) if self.negative is None else (self.prompt, self.negative)
+
+    @property
+    def words(self) -> str:
+        return self.prompt
+
+    @property
+    def imagines(self) -> bool:
+        return True
+
+    @property
+    def looks(self) -> bool:
+        return False  # a picture that is painted over is not looked at
+
+    @property
+    def judges(self) -> bool:
+        return self.best_of is not None
+
+    def settle(self, resample: int) -> "Generating":
+        strength = self.strength if self.strength is not None or self.init is None else INIT_STRENGTH
+        negative = self.negative if self.negative is not None else ""
+        return Generating(best_of=self.best_of, negative=negative, strength=strength)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generating(Settings):
+    """The settings of `generate`.
+
+    best_of: how many pictures are painted, where not all are kept. kept: the seeds of those that are, best first, once
+    that is known. negative: "" where nothing is to be avoided. strength: how much of the one input is painted over;
+    None where there is no input.
+    """
+
+    best_of: int | None = None
+    kept: tuple[int, ...] | None = None
+    negative: str = ""
+    strength: float | None = None
+
+    @property
+    def alike(self) -> bool:
+        return self.best_of is None
+
+    def unranked(self) -> Self:
+        return replace(self, best_of=None, kept=None)
+
+    def keeping(self, seeds: tuple[int, ...]) -> Self:
+        return self if self.best_of is None else replace(self, kept=seeds)
+
+    def rows(self) -> list[tuple[str, str]]:
+        rows = [("away from", self.negative)] if self.negative else []
+        return rows if self.strength is None else [*rows, ("strength", f"{self.strength:g}")]
+
+    def to_dict(self) -> dict[str, Any]:
+        facts: dict[str, Any] = {"best_of": self.best_of, "kept": None if self.kept is None else list(self.kept)}
+        if self.negative:
+            facts["negative"] = self.negative
+        return facts if self.strength is None else facts | {"strength": self.strength}
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        return cls(
+            kept=fields.wholes("kept", optional=True),
+            best_of=fields.whole("best_of", optional=True),
+            negative=fields.text("negative") if "negative" in fields else "",
+            strength=fields.number("strength") if "strength" in fields else None,
+        )
+
+    def request(self, prompt: str, inputs: tuple[Source, ...], dials: Mapping[str, Any]) -> Generate:
+        if self.kept is not None and len(self.kept) != dials["count"]:
+            raise BadRecipe(f"the recipe has {dials['count']} pictures and {len(self.kept)} seeds")
+        if len(inputs) != (0 if self.strength is None else 1):
+            raise BadRecipe(f"the recipe has {len(inputs)} inputs and the strength {self.strength}")
+        return Generate(
+            prompt=prompt,
+            best_of=self.best_of,
+            negative=self.negative if self.negative else None,
+            init=inputs[0] if inputs else None,
+            strength=self.strength,
+            **{name: value for name, value in dials.items() if name != "inverting"},
+        )

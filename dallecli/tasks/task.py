@@ -1,0 +1,318 @@
+"""What all requests have in common, and what all settings of a recipe have.
+
+A request that exists is well-formed; whether a model can do it is decided later, by an engine. `None` always means "the
+model's own default", and nothing else does: seed 0 is a seed, guidance 0.0 is a guidance.
+"""
+
+import math
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Any, ClassVar, Final, Self
+
+from dallecli.errors import BadInput, BadSetting, BadSize, BadSteps, NoSuchDevice, PromptError
+from dallecli.fields import Fields
+from dallecli.source import STDIN, Source
+from dallecli.tasks.stages import Dials
+
+PROMPT_BYTES = 32 * 1024
+"""The longest prompt in UTF-8 bytes. Models read a few dozen words; more is a file given by mistake."""
+
+COUNT_LIMIT = 1000
+"""The most pictures in one request: they are kept in memory until their grid is drawn."""
+
+SEED_LIMIT = 2**63
+"""Seeds are below this: what `torch.Generator` takes without wrapping, and a signed 64-bit integer elsewhere."""
+
+DTYPES = ("fp32", "bf16", "fp16")
+EFFORTS = ("fast", "best")
+
+_DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,3})?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRequest:
+    """What every request to a model leaves to choose.
+
+    model: its name, or a folder. seed: of the first picture; picture k has the seed `seed + k`. count: how many
+    pictures. size: the side in pixels of the square that the model paints. prior, decoder, upsampler: the dials of the
+    stages; the last are for every upsampler. prior_candidates: embeddings that the prior draws for a picture. effort:
+    one of `EFFORTS`; it changes the model's own dials, but none that is stated here. strict: refuse words that the
+    model would not read to their end. device, dtype: where and in which type of numbers it computes.
+
+    takes_embeddings, of the class: whether a picture's embedding stands in the place of one, and is painted.
+
+    Raises: BadSetting, BadSteps, BadSize, NoSuchDevice.
+    """
+
+    takes_embeddings: ClassVar[bool] = False
+
+    model: str
+    seed: int | None = None
+    count: int = 1
+    size: int | None = None
+    prior: Dials = field(default_factory=Dials)
+    decoder: Dials = field(default_factory=Dials)
+    upsampler: Dials = field(default_factory=Dials)
+    prior_candidates: int | None = None
+    effort: str | None = None
+    strict: bool = False
+    device: str | None = None
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        check_range("the number of pictures", self.count, 1, COUNT_LIMIT)
+        if self.seed is not None:
+            check_range("the seed", self.seed, 0, SEED_LIMIT - self.count)
+        if self.size is not None and self.size < 1:
+            raise BadSize(f"a picture cannot be {self.size} pixels wide", hint="leave --size out for the model's own")
+        if self.prior_candidates is not None:
+            check_range("the number of prior candidates", self.prior_candidates, 1, COUNT_LIMIT)
+        for name, dials in (("prior", self.prior), ("decoder", self.decoder), ("upsampler", self.upsampler)):
+            check_dials(name, dials)
+        if self.effort is not None and self.effort not in EFFORTS:
+            raise BadSetting(f"no effort is called {self.effort!r}", hint=f"one of {', '.join(EFFORTS)}")
+        if self.device is not None and not _DEVICE.fullmatch(self.device):
+            raise NoSuchDevice(f"no device is called {self.device!r}", hint="cpu, cuda, cuda:1 or mps")
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise BadSetting(f"no number type is called {self.dtype!r}", hint=f"one of {', '.join(DTYPES)}")
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """The files that this is made from, and words that stand in the place of one."""
+        return ()
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The sentences that the model has to read."""
+        return ()
+
+    @property
+    def imagines(self) -> bool:
+        """Whether words have to become an image embedding, which is what a prior does."""
+        return False
+
+    @property
+    def looks(self) -> bool:
+        """Whether CLIP has to look at a picture that is given."""
+        return any(source.kind == "picture" for source in self.sources)
+
+    @property
+    def inversion(self) -> Dials | None:
+        """The dials of the inversion, None where no picture is inverted."""
+        return None
+
+
+# Subclasses call __post_init__ by name: super() does not work in a dataclass with slots before Python 3.14.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request(ModelRequest, ABC):
+    """What an engine paints: the base of the tasks.
+
+    task: its name in registries and recipes. rivals: so many times a model's own number of prior candidates are drawn.
+    """
+
+    task: ClassVar[str]
+    rivals: ClassVar[int] = 1
+
+    @property
+    def inputs(self) -> tuple[Source, ...]:
+        """The sources that a recipe lists; the files of a mask are not among them."""
+        return self.sources
+
+    @property
+    def words(self) -> str:
+        """The prompt, "" where there is none."""
+        return ""
+
+    @property
+    def judges(self) -> bool:
+        """Whether CLIP has to score what was painted."""
+        return False
+
+    @property
+    def reads_beside(self) -> bool:
+        """Whether the decoder itself has to read words, beside the embedding of a picture."""
+        return False
+
+    @abstractmethod
+    def settle(self, resample: int) -> "Settings":
+        """What is particular to this task, with nothing left open.
+
+        `resample` is how often the model takes each step of an inpainting by default.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(ABC):
+    """What is particular to a task in a recipe: the base of the tasks' settings, and of tasks without any of these.
+
+    Frames stand at `places`, and share one seed if there are several; other pictures have seeds of their own.
+    """
+
+    @property
+    def negative(self) -> str:
+        """What pictures are led away from, "" for nothing."""
+        return ""
+
+    @property
+    def best_of(self) -> int | None:
+        """How many pictures are painted to keep the best of them; None where all are kept."""
+        return None
+
+    @property
+    def kept(self) -> tuple[int, ...] | None:
+        """The seeds of the pictures that were kept, best first; None until that is known."""
+        return None
+
+    @property
+    def places(self) -> tuple[float, ...] | None:
+        """Where each frame stands, from 0 to 1; None for pictures that are no frames."""
+        return None
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether the pictures are frames, in order and with one seed."""
+        return self.places is not None and len(self.places) > 1
+
+    @property
+    def mask_files(self) -> tuple[Source, ...]:
+        """The files of a mask."""
+        return ()
+
+    @property
+    def alike(self) -> bool:
+        """Whether single pictures of such settings, of other words and seeds, can be painted together."""
+        return False
+
+    def at(self, places: Sequence[float]) -> Self:
+        """The same with these frames only."""
+        return self
+
+    def with_mask_files(self, change: Callable[[Source], Source]) -> Self:
+        """The same with every file of the mask changed."""
+        return self
+
+    def unranked(self) -> Self:
+        """The same for pictures that are all kept."""
+        return self
+
+    def keeping(self, seeds: tuple[int, ...]) -> Self:
+        """A best-of that knows its outcome; anything else as it is."""
+        return self
+
+    def title(self, prompt: str, inputs: Sequence[Source]) -> str:
+        """A few words for a file's name and a progress bar: the prompt, or what was done to which input."""
+        return prompt
+
+    def rows(self) -> list[tuple[str, str]]:
+        """What a person is told of them, as names and values."""
+        return []
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+
+    @classmethod
+    @abstractmethod
+    def read(cls, fields: Fields) -> Self:
+        """What `to_dict` gave, or an older version did. Raises BadRecipe."""
+
+    @abstractmethod
+    def request(self, prompt: str, inputs: tuple[Source, ...], dials: Mapping[str, Any]) -> Request:
+        """The request that a recipe with these settings answers.
+
+        `dials` are those of `ModelRequest`, and `inverting` the dials of the inversion. Raises BadRecipe, and what the
+        request raises.
+        """
+
+
+def check_prompt(prompt: str) -> None:
+    """Refuse what is not a sentence, before any model is opened.
+
+    Raises: PromptError for empty or blank text, more than `PROMPT_BYTES`, NUL, or characters that UTF-8 cannot carry.
+    """
+    # A lone surrogate is how Python hands us a byte of an argument or a file name that was not UTF-8.
+    for position, char in enumerate(prompt):
+        if char == "\0":
+            raise PromptError(f"the prompt holds a NUL at character {position}", hint="prompts are plain text")
+        if "\ud800" <= char <= "\udfff":
+            offset = len(prompt[:position].encode("utf-8", "surrogatepass"))
+            found = f"byte 0x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else f"surrogate {ord(char):#x}"
+            raise PromptError(
+                f"the prompt is not valid UTF-8: {found} at offset {offset}", hint="convert it, for example with iconv"
+            )
+        if position > PROMPT_BYTES:
+            break
+    length = len(prompt.encode("utf-8", "replace"))
+    if length > PROMPT_BYTES:
+        raise PromptError(
+            f"the prompt has {length} bytes, the limit is {PROMPT_BYTES}", hint="is it a file given by mistake?"
+        )
+    if not prompt.strip():
+        raise PromptError(
+            "the prompt is empty" if not prompt else "the prompt is only blanks",
+            hint='say what to paint: dalle generate "a red fox"',
+        )
+
+
+def check_range(what: str, value: int, low: int, high: int) -> None:
+    """Raises BadSetting for a number outside of `low` to `high`."""
+    if not low <= value <= high:
+        raise BadSetting(f"{what} is {value}", hint=f"it goes from {low} to {high}")
+
+
+def check_share(what: str, value: float) -> None:
+    """Raises BadSetting for a number outside of 0 to 1."""
+    if not 0 <= value <= 1:  # NaN is not
+        raise BadSetting(f"{what} is {value:g}", hint="it goes from 0 to 1")
+
+
+def check_dials(name: str, dials: Dials) -> None:
+    """Raises BadSteps, BadSetting for dials that no stage can have."""
+    # Every schedule here spaces its timesteps from the first to the last, which takes two of them.
+    if dials.steps is not None and dials.steps < 2:
+        raise BadSteps(f"{dials.steps} {name} steps cannot reach from noise to a picture", hint="use 2 or more")
+    if dials.guidance is not None and not (math.isfinite(dials.guidance) and dials.guidance >= 0):
+        raise BadSetting(f"the {name} guidance is {dials.guidance}", hint="it is 0 or more; 1.0 is off")
+    if dials.temperature is not None and not (math.isfinite(dials.temperature) and dials.temperature >= 0):
+        raise BadSetting(f"the {name} temperature is {dials.temperature}", hint="it is 0 or more")
+    if dials.top_k is not None and dials.top_k < 0:
+        raise BadSetting(f"the {name} top-k is {dials.top_k}", hint="it is 1 or more; 0 leaves all tokens in")
+    if dials.top_p is not None and not 0 < dials.top_p <= 1:
+        raise BadSetting(f"the {name} top-p is {dials.top_p}", hint="it is above 0, and goes up to 1")
+
+
+def check_image(source: Source) -> None:
+    """Raises BadInput for words where a picture or its embedding is needed."""
+    if source.kind == "text":
+        raise BadInput("a picture is needed here, not words", where=place_of(source))
+
+
+def place_of(source: Source) -> str:
+    """How an error says which source it is about."""
+    return "standard input" if source.name == STDIN else source.name
+
+
+def short_name(source: Source) -> str:
+    """A source in a title: its words, or its file's name without the suffix."""
+    if source.kind == "text":
+        return source.name
+    return "stdin" if source.name == STDIN else PurePath(source.name).stem
+
+
+def evenly(count: int) -> tuple[float, ...]:
+    """`count` numbers from 0 to 1, both of them among these."""
+    return tuple(k / (count - 1) for k in range(count))
+
+
+def numbers(values: Sequence[float]) -> str:
+    """Numbers as a person reads them."""
+    return ", ".join(f"{value:.3g}" for value in values)
+
+
+RESAMPLE: Final = 4
+"""How often each step of an inpainting is taken by a model that was not trained for it."""

@@ -1,0 +1,201 @@
+"""Values by name, those of a prompt line, a command line or an HTTP body, taken by their types.
+
+A value is what JSON has, or the text of a table's cell, or a file that was read already.
+"""
+
+import re
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from dallecli.errors import BadInput, BadSetting
+from dallecli.source import STDIN, Source, read_source, read_source_or_words
+from dallecli.tasks.stages import Dials
+
+
+@dataclass(slots=True, kw_only=True)
+class Values:
+    """Takes values by name and type, and says what is wrong with them. Text may be a number in a table.
+
+    own: the values, all of which must be known to who takes them. defaults: stand in for what is not there; they may
+    hold more than anybody asks for. pipes: whether a file may be standard input or a pipe. A line is read to be
+    checked, and again to be painted, which no pipe can be.
+    """
+
+    own: Mapping[str, object]
+    defaults: Mapping[str, object]
+    pipes: bool = False
+    known: set[str] = field(default_factory=set)
+
+    def raw(self, name: str) -> object:
+        """The value, None if there is none."""
+        self.known.add(name)
+        found = self.own.get(name)
+        return found if found is not None else self.defaults.get(name)
+
+    def text(self, name: str) -> str | None:
+        value = self.raw(name)
+        if value is None or isinstance(value, str):
+            return value
+        raise _wrong(name, value, "text")
+
+    def needed(self, name: str) -> str:
+        value = self.text(name)
+        if value is None:
+            raise self._missing(name)
+        return value
+
+    def whole(self, name: str) -> int | None:
+        value = self.raw(name)
+        if isinstance(value, str) and re.fullmatch(r"\s*[-+]?[0-9]{1,30}\s*", value):
+            return int(value)
+        if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+            return value
+        raise _wrong(name, value, "a whole number")
+
+    def number(self, name: str) -> float | None:
+        value = self.raw(name)
+        return None if value is None else _number(name, value)
+
+    def numbers(self, name: str) -> tuple[float, ...] | None:
+        """A list, or text with commas, or one number alone."""
+        value = self.raw(name)
+        if value is None:
+            return None
+        parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+        return tuple(_number(name, part) for part in parts)
+
+    def flag(self, name: str) -> bool:
+        value = self.raw(name)
+        if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+            return value.strip().lower() == "true"
+        if value is None or isinstance(value, bool):
+            return bool(value)
+        raise _wrong(name, value, "true or false")
+
+    def one_of(self, name: str, known: Sequence[str]) -> str:
+        """One of some words, the first if nothing is said."""
+        value = self.text(name)
+        if value is None or value in known:
+            return value if value is not None else known[0]
+        raise BadSetting(f"{name!r} is {value!r}", hint=f"one of {', '.join(known)}")
+
+    # Files
+
+    def file(self, name: str) -> Source | None:
+        """What is in the file of this name; or a file that was read already, as standard input can be only once."""
+        value = self.raw(name)
+        if isinstance(value, Source):
+            return value
+        path = self.text(name)
+        return self._file(path) if path is not None else None
+
+    def needed_file(self, name: str) -> Source:
+        value = self.file(name)
+        if value is None:
+            raise self._missing(name)
+        return value
+
+    def files(self, name: str) -> tuple[Source | str, ...]:
+        """A list of texts, or of files that were read already; or one alone."""
+        value = self.raw(name)
+        if value is None:
+            return ()
+        parts = value if isinstance(value, list | tuple) else [value]
+        if not all(isinstance(part, str | Source) for part in parts):
+            raise _wrong(name, value, "text, or a list of texts")
+        return tuple(parts)
+
+    def read(self, parts: Iterable[Source | str]) -> tuple[Source, ...]:
+        """What is in files by their names."""
+        return tuple(part if isinstance(part, Source) else self._file(part) for part in parts)
+
+    def files_or_words(self, name: str) -> tuple[Source, ...]:
+        """Each is a file where there is one of this name, else words."""
+        found = []
+        for part in self.files(name):
+            if isinstance(part, str):
+                self._check_regular(part)
+                part = read_source_or_words(part)
+            found.append(part)
+        return tuple(found)
+
+    # Dials
+
+    def common(self, *, sampler: bool = True) -> dict[str, Any]:
+        """What every request has. Without `sampler` the decoder's is not to choose."""
+        for name in ("command", "name"):
+            self.raw(name)
+        return {
+            "model": self.needed("model"),
+            "seed": self.whole("seed"),
+            "count": self.whole("n"),
+            "size": self.whole("size"),
+            "effort": self.text("effort"),
+            "strict": self.flag("strict"),
+            "device": self.text("device"),
+            "dtype": self.text("dtype"),
+            "upsampler": Dials(steps=self.whole("upsampler_steps")),
+            "decoder": Dials(
+                sampler=self.text("sampler") if sampler else None,
+                steps=self.whole("steps"),
+                guidance=self.number("guidance"),
+                temperature=self.number("temperature"),
+                top_k=self.whole("top_k"),
+                top_p=self.number("top_p"),
+            ),
+        }
+
+    def prior(self) -> dict[str, Any]:
+        """What a request has in which words may have to become an image embedding."""
+        return {
+            "prior": Dials(steps=self.whole("prior_steps"), guidance=self.number("prior_guidance")),
+            "prior_candidates": self.whole("prior_candidates"),
+        }
+
+    def inverting(self) -> Dials:
+        """The dials of an inversion."""
+        return Dials(steps=self.whole("inversion_steps"))
+
+    def finish(self, command: str) -> None:
+        """Raises BadSetting for what nobody has taken."""
+        for name in self.own:
+            if name not in self.known:
+                close = get_close_matches(name.replace("-", "_"), self.known, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"it knows {', '.join(sorted(self.known))}"
+                raise BadSetting(f"dalle {command} does not know {name!r}", hint=hint)
+
+    def _missing(self, name: str) -> BadSetting:
+        close = get_close_matches(name, self.own, n=1)
+        return BadSetting(f"{name!r} is missing", hint=f"is it {close[0]!r}?" if close else None)
+
+    def _file(self, path: str) -> Source:
+        self._check_regular(path)
+        return read_source(path)
+
+    def _check_regular(self, path: str) -> None:
+        """Raises BadInput for what can be read only once, where it would have to be read twice."""
+        if self.pipes:
+            return
+        with suppress(OSError, ValueError):
+            if path == STDIN or stat.S_ISFIFO(Path(path).stat().st_mode):
+                raise BadInput("a line cannot name standard input or a pipe", where=path, hint="name a file")
+
+
+def _number(name: str, value: object) -> float:
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            return float(value)
+    raise _wrong(name, value, "a number")
+
+
+def _wrong(name: str, value: object, wanted: str) -> BadSetting:
+    kind = {bool: "true or false", dict: "an object", list: "a list"}.get(type(value))
+    return BadSetting(f"{name!r} is {kind if kind is not None else repr(value)}, and should be {wanted}")

@@ -1,0 +1,97 @@
+"""`vary`: pictures like one that is given."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Self
+
+from dallecli.fields import Fields
+from dallecli.source import Source
+from dallecli.tasks.stages import Dials
+from dallecli.tasks.task import Request, Settings, check_dials, check_image, check_prompt, check_share, short_name
+from dallecli.tasks.values import Values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vary(Request):
+    """Paint pictures like one that is given.
+
+    image: the picture, or its embedding. prompt: words that the decoder reads as well. fidelity: from 0 (the same
+    subject) to 1 (the same picture), by way of the picture's own noise; None starts from fresh noise and inverts
+    nothing. inverting: the dials of that inversion.
+
+    Raises: BadInput, BadSetting, PromptError, and as `ModelRequest`.
+    """
+
+    task: ClassVar[str] = "vary"
+    takes_embeddings: ClassVar[bool] = True
+
+    image: Source
+    prompt: str | None = None
+    fidelity: float | None = None
+    inverting: Dials = field(default_factory=Dials)
+
+    def __post_init__(self) -> None:
+        Request.__post_init__(self)
+        check_image(self.image)
+        if self.prompt is not None:
+            check_prompt(self.prompt)
+        if self.fidelity is not None:
+            check_share("the fidelity", self.fidelity)
+        check_dials("inversion", self.inverting)
+
+    @classmethod
+    def build(cls, values: Values) -> Self:
+        """The request that values by name make. Raises RequestError."""
+        return cls(
+            **values.common(),
+            image=values.needed_file("image"),
+            prompt=values.text("prompt"),
+            fidelity=values.number("fidelity"),
+            inverting=values.inverting(),
+        )
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return (self.image,)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return () if self.prompt is None else (self.prompt,)
+
+    @property
+    def words(self) -> str:
+        return self.prompt if self.prompt is not None else ""
+
+    @property
+    def reads_beside(self) -> bool:
+        return self.prompt is not None
+
+    @property
+    def inversion(self) -> Dials | None:
+        return None if self.fidelity is None else self.inverting
+
+    def settle(self, resample: int) -> "Varying":
+        return Varying(fidelity=self.fidelity)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Varying(Settings):
+    """The settings of `vary`: see `Vary`."""
+
+    fidelity: float | None
+
+    def title(self, prompt: str, inputs: Sequence[Source]) -> str:
+        return f"{short_name(inputs[0])} {prompt if prompt else Vary.task}"
+
+    def rows(self) -> list[tuple[str, str]]:
+        return [] if self.fidelity is None else [("fidelity", f"{self.fidelity:g}")]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"fidelity": self.fidelity}
+
+    @classmethod
+    def read(cls, fields: Fields) -> Self:
+        return cls(fidelity=fields.number("fidelity", optional=True))
+
+    def request(self, prompt: str, inputs: tuple[Source, ...], dials: Mapping[str, Any]) -> Vary:
+        return Vary(image=inputs[0], prompt=prompt if prompt else None, fidelity=self.fidelity, **dials)
