@@ -8,18 +8,18 @@ may lie in it: `{"prior_candidates": 2, "stages": {"decoder": {"steps": 25, "gui
 """
 
 import difflib
-import math
 import os
 import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from dallecli.errors import BadFile, BadFolder, NotDownloaded, TaskNotSupported, UnknownModel
+from dallecli.fields import Fields, Wording
 from dallecli.tasks.stages import DECODER, PRIOR, UPSAMPLERS, DiffusionSettings, Stage
 from dallecli.tasks.table import TASKS
 from dallecli.tasks.task import RESAMPLE
@@ -37,6 +37,11 @@ HUB: Final = "hf:"
 """What the name of a model starts with that is a repository of the Hugging Face Hub."""
 
 LONGEST_NAME: Final = 200
+
+FILLED: Final = ".+"
+"""The pattern of a text that is not empty."""
+
+WORDING: Final = Wording(unknown="not a setting of a model: {path}")
 
 PUBLISHED: Final[Mapping[str, str]] = {
     "karlo": "karlo",
@@ -132,7 +137,7 @@ def read_registry(text: str, where: str) -> dict[str, ModelSpec]:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as problem:
         raise BadFile(f"the registry is not valid TOML: {problem}", where) from problem
-    models = _Fields(tables, where)
+    models = Fields(tables, BadFile, where=where, wording=WORDING)
     return {name: _spec(name, models.table(name)) for name in tables}
 
 
@@ -267,11 +272,12 @@ def _unregistered(folder: Folder) -> ModelSpec:
 
 
 def _with_own_dials(spec: ModelSpec, file: Path) -> ModelSpec:
-    fields = _Fields({"prior_candidates": spec.prior_candidates, "stages": {}} | read_object(file), str(file))
-    candidates = fields.whole("prior_candidates", 1)
+    table = {"prior_candidates": spec.prior_candidates, "stages": {}} | read_object(file)
+    fields = Fields(table, BadFile, where=str(file), wording=WORDING)
+    candidates = fields.whole("prior_candidates", least=1)
     stated = fields.table("stages")
     stages = {
-        name: _stage(stated.table(name, asdict(default))) if name in stated else default
+        name: _stage(stated.table(name, defaults=asdict(default))) if name in stated else default
         for name, default in spec.stages.items()
     }
     stated.finish()
@@ -284,29 +290,29 @@ def _chain(sizes: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(stage.name for stage in CHAIN[: len(sizes) + 1])
 
 
-def _spec(name: str, fields: "_Fields") -> ModelSpec:
-    sizes = fields.sizes("sizes")
+def _spec(name: str, fields: Fields) -> ModelSpec:
+    sizes = _sizes(fields)
     stages = fields.table("stages")
     tasks = fields.choices("tasks", tuple(TASKS))
-    source = fields.source("source")
-    parts = tuple(_parts(table) for table in fields.tables("parts")) if "parts" in fields else ()
+    source = fields.match("source", rf"package:[a-z_]+|hub:{REPOSITORY}", "package:FOLDER or hub:ORG/NAME")
+    parts = tuple(_parts(table) for table in fields.tables("parts", least=1)) if "parts" in fields else ()
     commits = {part.repository: part.commit for part in parts}
     spec = ModelSpec(
         name=name,
-        description=fields.text("description"),
+        description=fields.match("description", FILLED),
         # What is foreseen only may have a layout that is not known yet.
-        layout=fields.choice("layout", LAYOUTS) if tasks else fields.text("layout"),
+        layout=fields.choice("layout", LAYOUTS) if tasks else fields.match("layout", FILLED),
         source=source,
         commit=commits.get(source.partition(":")[2]),
-        licence=fields.text("licence"),
+        licence=fields.match("licence", FILLED),
         tasks=tasks,
         sizes=sizes,
-        largest=fields.whole("largest", 1) if "largest" in fields else None,
-        resample=fields.whole("resample", 1) if "resample" in fields else RESAMPLE,
+        largest=fields.whole("largest", least=1) if "largest" in fields else None,
+        resample=fields.whole("resample", least=1) if "resample" in fields else RESAMPLE,
         stages={stage: _stage(stages.table(stage)) for stage in _chain(sizes) if stage in stages or tasks},
-        prior_candidates=fields.whole("prior_candidates", 1),
-        parameters=fields.whole("parameters", 1) if "parameters" in fields else None,
-        clip=fields.text("clip") if "clip" in fields else None,
+        prior_candidates=fields.whole("prior_candidates", least=1),
+        parameters=fields.whole("parameters", least=1) if "parameters" in fields else None,
+        clip=fields.match("clip", FILLED) if "clip" in fields else None,
         parts=parts,
     )
     stages.finish()
@@ -314,119 +320,32 @@ def _spec(name: str, fields: "_Fields") -> ModelSpec:
     return spec
 
 
-def _parts(fields: "_Fields") -> PublishedParts:
+def _sizes(fields: Fields) -> tuple[int, ...]:
+    sizes = fields.wholes("sizes", least=1)
+    if not 0 < len(sizes) < len(CHAIN) or list(sizes) != sorted(set(sizes)):
+        raise fields.wrong("sizes", list(sizes), "one to three sides in pixels, ascending")
+    return sizes
+
+
+def _parts(fields: Fields) -> PublishedParts:
     parts = PublishedParts(
         repository=fields.match("hub", REPOSITORY, "ORG/NAME"),
         commit=fields.match("commit", "[0-9a-f]{40}", "a commit in full") if "commit" in fields else None,
         folder=fields.match("folder", r"[a-z][\w-]*(\.\d[\w-]*)*", "the name of a folder")
         if "folder" in fields
         else "",
-        names=fields.texts("names", "[a-z][a-z0-9_]*"),
+        names=fields.texts("names", "[a-z][a-z0-9_]*", "a list of names", least=1),
         tasks=fields.choices("tasks", tuple(TASKS)) if "tasks" in fields else None,
     )
     fields.finish()
     return parts
 
 
-def _stage(fields: "_Fields") -> DiffusionSettings:
+def _stage(fields: Fields) -> DiffusionSettings:
     settings = DiffusionSettings(
-        sampler=fields.choice("sampler", SAMPLERS), steps=fields.whole("steps", 2), guidance=fields.number("guidance")
+        sampler=fields.choice("sampler", SAMPLERS),
+        steps=fields.whole("steps", least=2),
+        guidance=fields.number("guidance", least=0),
     )
     fields.finish()
     return settings
-
-
-class _Fields:
-    """Takes the known fields out of a table, each of one kind, and notices what is missing or left over."""
-
-    def __init__(self, table: Mapping[str, Any], where: str, name: str = "") -> None:
-        self.left = dict(table)
-        self.where = where
-        self.name = name
-
-    def __contains__(self, key: str) -> bool:
-        return key in self.left
-
-    def text(self, key: str) -> str:
-        value = self._take(key)
-        if not isinstance(value, str) or not value:
-            raise self._wrong(key, value, "a text")
-        return value
-
-    def match(self, key: str, pattern: str, wanted: str) -> str:
-        value = self.text(key)
-        if not re.fullmatch(pattern, value, re.ASCII):
-            raise self._wrong(key, value, wanted)
-        return value
-
-    def source(self, key: str) -> str:
-        return self.match(key, rf"package:[a-z_]+|hub:{REPOSITORY}", "package:FOLDER or hub:ORG/NAME")
-
-    def texts(self, key: str, pattern: str) -> tuple[str, ...]:
-        values = self._take(key)
-        plain = isinstance(values, list) and all(
-            isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) for value in values
-        )
-        if not plain or not values:
-            raise self._wrong(key, values, "a list of names")
-        return tuple(values)
-
-    def tables(self, key: str) -> "list[_Fields]":
-        values = self._take(key)
-        if not isinstance(values, list) or not values or not all(isinstance(value, dict) for value in values):
-            raise self._wrong(key, values, "a list of tables")
-        return [_Fields(value, self.where, f"{self._full_name(key)}[{k}]") for k, value in enumerate(values)]
-
-    def choice(self, key: str, known: Collection[str]) -> str:
-        value = self._take(key)
-        if not isinstance(value, str) or value not in known:
-            raise self._wrong(key, value, f"one of {', '.join(known)}")
-        return value
-
-    def choices(self, key: str, known: Collection[str]) -> tuple[str, ...]:
-        values = self._take(key)
-        if not isinstance(values, list) or not all(isinstance(value, str) and value in known for value in values):
-            raise self._wrong(key, values, f"some of {', '.join(known)}")
-        return tuple(values)
-
-    def whole(self, key: str, least: int) -> int:
-        value = self._take(key)
-        if type(value) is not int or value < least:
-            raise self._wrong(key, value, f"a whole number from {least} on")
-        return value
-
-    def number(self, key: str) -> float:
-        value = self._take(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-            raise self._wrong(key, value, "a number from 0 on")
-        return float(value)
-
-    def sizes(self, key: str) -> tuple[int, ...]:
-        values = self._take(key)
-        whole = isinstance(values, list) and all(type(value) is int and value > 0 for value in values)
-        if not whole or not values or values != sorted(set(values)) or len(values) >= len(CHAIN):
-            raise self._wrong(key, values, "one to three sides in pixels, ascending")
-        return tuple(values)
-
-    def table(self, key: str, defaults: Mapping[str, Any] | None = None) -> "_Fields":
-        """The fields of a table in this one, on top of `defaults`."""
-        value = self._take(key)
-        if not isinstance(value, dict):
-            raise self._wrong(key, value, "a table")
-        return _Fields({**defaults, **value} if defaults is not None else value, self.where, self._full_name(key))
-
-    def finish(self) -> None:
-        if self.left:
-            known = ", ".join(self._full_name(key) for key in self.left)
-            raise BadFile(f"not a setting of a model: {known}", self.where)
-
-    def _take(self, key: str) -> Any:
-        if key not in self.left:
-            raise BadFile(f"{self._full_name(key)} is missing", self.where)
-        return self.left.pop(key)
-
-    def _full_name(self, key: str) -> str:
-        return f"{self.name}.{key}" if self.name else key
-
-    def _wrong(self, key: str, value: object, wanted: str) -> BadFile:
-        return BadFile(f"{self._full_name(key)} is {value!r}, not {wanted}", self.where)
