@@ -19,7 +19,7 @@ HOUSE = Path(dallecli.__file__).parent
 # know each other; on the others a room may import its neighbours.
 FLOORS = [
     {
-        *("safe", "errors", "fields", "source", "tasks", "recipe", "filling", "pictures", "engine"),
+        *("safe", "errors", "fields", "publish", "source", "tasks", "recipe", "filling", "pictures", "engine"),
         *("inputs", "arguments", "embedding_file"),
     },
     {"nets", "diffusion", "weights", "tokens"},
@@ -205,8 +205,8 @@ main()
 
 def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
     rooms = (
-        "cli.app errors fields source tasks.builder recipe filling inputs embedding_file "
-        "pictures.picture pictures.reading pictures.masks "
+        "cli.app errors fields publish source tasks.builder recipe filling inputs embedding_file "
+        "pictures.formats pictures.metadata pictures.names pictures.picture pictures.reading pictures.masks "
         "pictures.canvas pictures.animation pictures.sheets "
         "engine safe studio tokens weights.registry weights.folder weights.digest weights.header "
         "weights.hub weights.lock weights.fetch weights.convert cli.pulling arguments cli.settings "

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from dallecli.errors import BadOutput, DiskFull
-from dallecli.pictures.picture import disk_errors
+from dallecli.publish import disk_errors
 from dallecli.recipe import Recipe
 
 NAME: Final = "journal.jsonl"

@@ -18,7 +18,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from dallecli.batch.journal import HIDDEN
 from dallecli.errors import FolderInUse
-from dallecli.pictures.picture import disk_errors
+from dallecli.publish import disk_errors
 
 EXCLUSIVE: Final = "alone"
 SHARED: Final = "shared"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
 from dallecli.errors import BadPromptFile
-from dallecli.pictures.picture import disk_errors
+from dallecli.publish import disk_errors
 
 Kind = Literal["txt", "jsonl", "csv", "tsv"]
 

@@ -7,7 +7,6 @@ signal reaches into them.
 
 import hashlib
 import json
-import secrets
 import sqlite3
 import time
 import unicodedata
@@ -16,6 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -25,7 +25,11 @@ from dallecli.batch.presence import Presence
 from dallecli.batch.prompt_file import BadLine, PromptFile
 from dallecli.engine import Engine, Progress
 from dallecli.errors import BadOutput, BadSetting, DalleError, DiskFull, NonFinite, OutOfMemory, RequestError
-from dallecli.pictures.picture import FORMATS, Picture, check_recipe_fits, disk_errors, publish, read_recipe, slug
+from dallecli.pictures.formats import FORMATS
+from dallecli.pictures.metadata import check_recipe_fits, read_recipe
+from dallecli.pictures.names import slug
+from dallecli.pictures.picture import Picture
+from dallecli.publish import disk_errors, publish, replacing
 from dallecli.recipe import Recipe
 
 FAILED: Final = "failed.jsonl"
@@ -473,29 +477,19 @@ def _entry(item: Item, recipe: Recipe, status: str) -> Entry:
 
 def write_failures(folder: Path, bad: Iterable[str], journal: Journal) -> int:
     """Replace `FAILED` by the lines of everything that failed: `bad` ones as they are, and the journal's. How many."""
-    temporary = folder / f".dalle-{secrets.token_hex(8)}.tmp"
-    count = 0
     target = folder / FAILED
-    last = ""
+    # Several pictures of one request have one line.
+    lines = chain(bad, (line for line, _ in groupby(json.dumps(entry.again) for entry in journal.failures())))
+    count = 0
     with disk_errors(target):
-        try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as file:
-                for text in bad:
-                    file.write(text + "\n")
-                    count += 1
-                for entry in journal.failures():
-                    text = json.dumps(entry.again)
-                    if text != last:  # several pictures of one request
-                        file.write(text + "\n")
-                        count += 1
-                    last = text
-            if count > 0:
-                temporary.replace(target)
-            else:
-                target.unlink(missing_ok=True)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        first = next(lines, None)
+        if first is None:
+            target.unlink(missing_ok=True)
+            return 0
+        with replacing(target) as file:
+            for line in chain([first], lines):
+                file.write(f"{line}\n".encode())
+                count += 1
     return count
 
 

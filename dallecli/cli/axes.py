@@ -15,7 +15,9 @@ from dallecli.cli.run import Run
 from dallecli.errors import BadSetting, RequestError
 from dallecli.filling import random_seed
 from dallecli.history import History
-from dallecli.pictures.picture import FORMATS, Picture, encode, file_name
+from dallecli.pictures.formats import FORMATS
+from dallecli.pictures.names import file_name
+from dallecli.pictures.picture import Picture, encode
 from dallecli.pictures.sheets import Tile, contact_sheet
 from dallecli.recipe import Recipe
 from dallecli.tasks.task import COUNT_LIMIT, Request

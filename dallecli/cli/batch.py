@@ -21,7 +21,8 @@ from dallecli.cli.run import Run
 from dallecli.engine import Engine, Progress
 from dallecli.errors import BadInput, BadOutput, BadPromptFile, BadSetting, DalleError, SomeFailed
 from dallecli.history import History
-from dallecli.pictures.picture import FORMATS, check_folder, disk_errors
+from dallecli.pictures.formats import FORMATS
+from dallecli.publish import check_folder, disk_errors
 from dallecli.safe import safe
 
 if TYPE_CHECKING:

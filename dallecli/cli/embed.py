@@ -48,7 +48,7 @@ def embed(
     from dallecli.cli.display import Display, emit, emit_json, emit_line
     from dallecli.cli.output import place, probe_place, put
     from dallecli.cli.settings import choose_engine
-    from dallecli.pictures.picture import slug
+    from dallecli.pictures.names import slug
     from dallecli.source import EMBEDDING_SUFFIX
     from dallecli.tasks.embed import Embed
     from dallecli.tasks.stages import Dials

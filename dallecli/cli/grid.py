@@ -49,8 +49,9 @@ def grid(
     """
     from dallecli.cli.display import emit, emit_json, emit_line
     from dallecli.cli.output import place, put
-    from dallecli.pictures.picture import FORMATS, encode, grid_shape
-    from dallecli.pictures.sheets import contact_sheet
+    from dallecli.pictures.formats import FORMATS
+    from dallecli.pictures.picture import encode
+    from dallecli.pictures.sheets import contact_sheet, grid_shape
 
     files = _pictures(things)
     across = columns if columns is not None else min(grid_shape(len(files))[0], ROWS)
@@ -96,7 +97,7 @@ def _pictures(things: Sequence[Path]) -> list[Path]:
 
 def _tile(path: Path, label: Label) -> "Tile":
     from dallecli.errors import DalleError
-    from dallecli.pictures.picture import read_recipe
+    from dallecli.pictures.metadata import read_recipe
     from dallecli.pictures.reading import read_picture
     from dallecli.pictures.sheets import Tile
     from dallecli.source import read_source

@@ -117,8 +117,10 @@ def _show_mask(request: "Inpaint", output: "Output", run: "Run") -> None:
     from dallecli.cli.output import put
     from dallecli.cli.settings import choose_engine
     from dallecli.pictures.canvas import lay_out
+    from dallecli.pictures.formats import FORMATS
     from dallecli.pictures.masks import overlay, share
-    from dallecli.pictures.picture import FORMATS, encode, slug
+    from dallecli.pictures.names import slug
+    from dallecli.pictures.picture import encode
     from dallecli.safe import safe
 
     display = Display(quiet=run.quiet)

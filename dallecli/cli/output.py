@@ -184,7 +184,7 @@ def _tempo(motion: Motion) -> "Tempo":
 
 def probe(jobs: Sequence[tuple[Recipe, Output]]) -> None:
     """Find out, by trying, that the results can be written. Raises BadOutput, DiskFull, PromptError."""
-    from dallecli.pictures.picture import check_recipe_fits
+    from dallecli.pictures.metadata import check_recipe_fits
 
     for recipe, output in jobs:
         if output.metadata:
@@ -198,7 +198,7 @@ def probe(jobs: Sequence[tuple[Recipe, Output]]) -> None:
 
 def probe_place(where: Place, space: int) -> None:
     """Find out, by trying, that `space` bytes can be written there. Raises BadOutput, DiskFull."""
-    from dallecli.pictures.picture import check_file, check_folder
+    from dallecli.publish import check_file, check_folder
 
     if where.stdout:
         return
@@ -209,7 +209,7 @@ def probe_place(where: Place, space: int) -> None:
 
 def put(where: Place, name: str, data: bytes) -> Path | None:
     """Publish a result in its place, under `name` where that is free to choose; None is for standard output."""
-    from dallecli.pictures.picture import publish, publish_new
+    from dallecli.publish import publish, publish_new
 
     if where.stdout:
         return None
@@ -273,7 +273,9 @@ def _format_of(path: Path, asked: Format | None, *, moving: bool) -> Format:
 
 def _check_names(jobs: Sequence[tuple[Recipe, Output]]) -> None:
     """With --force an older file is replaced, but not one of this very run."""
-    from dallecli.pictures.picture import FORMATS, check_file, file_name
+    from dallecli.pictures.formats import FORMATS
+    from dallecli.pictures.names import file_name
+    from dallecli.publish import check_file
 
     seen: set[Path] = set()
     for recipe, output in jobs:
@@ -293,7 +295,8 @@ def _check_names(jobs: Sequence[tuple[Recipe, Output]]) -> None:
 
 
 def _write_single(recipe: Recipe, picture: "Picture", index: int, output: Output) -> Written:
-    from dallecli.pictures.picture import FORMATS, file_name
+    from dallecli.pictures.formats import FORMATS
+    from dallecli.pictures.names import file_name
 
     data = picture.encode(output.format, metadata=output.metadata)
     own = picture.recipe
@@ -337,7 +340,8 @@ def _write_sheet(recipe: Recipe, pictures: "Sequence[Picture]", output: Output, 
 
 
 def _sheet_name(recipe: Recipe, output: Output) -> str:
-    from dallecli.pictures.picture import FORMATS, file_name
+    from dallecli.pictures.formats import FORMATS
+    from dallecli.pictures.names import file_name
 
     if output.animated is not None:
         return file_name(recipe.title, recipe.seed, _MOVING[output.animated][0])

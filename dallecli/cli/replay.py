@@ -94,7 +94,8 @@ class _Original:
 
 def _read(source: "Source", places: list[Path]) -> _Original:
     """Raises: BadPicture, BadRecipe, and BadInput for an input that is not found."""
-    from dallecli.pictures.picture import opened, read_recipe
+    from dallecli.pictures.formats import opened
+    from dallecli.pictures.metadata import read_recipe
     from dallecli.source import locate
 
     data = source.data if source.data is not None else b""
@@ -123,7 +124,7 @@ def _compare(original: _Original, written: "Written", format: "options.Format", 
     """Say whether the same picture came out. Where a format loses something, both have to have lost the same."""
     from PIL import ImageChops
 
-    from dallecli.pictures.picture import opened
+    from dallecli.pictures.formats import opened
     from dallecli.safe import safe
 
     if "jpeg" in (format, original.format) and format != original.format:

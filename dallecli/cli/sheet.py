@@ -17,7 +17,7 @@ def arrange(recipe: Recipe, images: "Sequence[Image.Image]") -> "tuple[Image.Ima
 
     Frames are a strip. Variations have what they vary in the first corner. Everything else is a grid.
     """
-    from dallecli.pictures.picture import grid, grid_shape
+    from dallecli.pictures.sheets import grid, grid_shape
 
     first = _original(recipe, images[0].size) if recipe.task == "vary" else None
     shown = images if first is None else [first, *images]

@@ -26,7 +26,7 @@ def show(files: options.PictureFiles, json: options.Json = False, debug: options
     """
     from dallecli.cli.display import emit, emit_json, emit_rows
     from dallecli.embedding_file import read_embedding
-    from dallecli.pictures.picture import read_recipe
+    from dallecli.pictures.metadata import read_recipe
     from dallecli.source import read_source
 
     for k, file in enumerate(files):

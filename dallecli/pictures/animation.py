@@ -16,7 +16,7 @@ from typing import Final, cast
 from PIL import Image
 
 from dallecli.errors import BadSetting, MissingExtra
-from dallecli.pictures.picture import exif_of, png_text
+from dallecli.pictures.metadata import exif_of, png_text
 from dallecli.recipe import Recipe
 
 FORMATS: Final = ("gif", "webp", "apng", "mp4")

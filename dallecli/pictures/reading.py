@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageColor, ImageFile
 
 from dallecli.errors import BadPicture, BadSetting
-from dallecli.pictures.picture import DECODER_ERRORS, opened
+from dallecli.pictures.formats import DECODER_ERRORS, opened
 from dallecli.source import STDIN, Source
 
 SIDE_LIMIT: Final = 16_384

@@ -1,4 +1,4 @@
-"""Many pictures on one sheet, each with words under it, and with titles for its columns and rows if they have any."""
+"""Many pictures on one sheet: side by side, or with labels under them and titles for the columns and rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,6 +68,31 @@ def contact_sheet(
         for number, words in enumerate(labels[k]):
             pen.text((x + side / 2, y + side + number * line), words, _INK, font, anchor="ma")
     return sheet
+
+
+def grid(images: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
+    """The pictures, row by row, on one white sheet with thin gaps; nearly square if `columns` is None.
+
+    One picture is itself. All have the size of the first. Raises ValueError for none at all.
+    """
+    if not images:
+        raise ValueError("a grid needs a picture")
+    if len(images) == 1:
+        return images[0]
+    columns = columns if columns is not None else grid_shape(len(images))[0]
+    rows = -(-len(images) // columns)
+    width, height = images[0].size
+    gap = max(2, width // 64)
+    sheet = Image.new("RGB", (columns * (width + gap) - gap, rows * (height + gap) - gap), "white")
+    for k, image in enumerate(images):
+        sheet.paste(image, ((k % columns) * (width + gap), (k // columns) * (height + gap)))
+    return sheet
+
+
+def grid_shape(count: int) -> tuple[int, int]:
+    """Columns and rows of the sheet for `count` pictures: up to three in a row, then nearly square."""
+    columns = count if count <= 3 else next(c for c in range(2, count + 1) if c * c >= count)
+    return columns, -(-count // columns)
 
 
 def _scaled(image: Image.Image, side: int) -> Image.Image:

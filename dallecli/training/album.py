@@ -21,8 +21,8 @@ from PIL import Image
 from torch import Tensor
 
 from dallecli.errors import BadInput, BadPicture, DiskFull
-from dallecli.pictures.picture import publish
 from dallecli.pictures.reading import read_picture
+from dallecli.publish import publish
 from dallecli.source import Source
 from dallecli.training.data import Fault, Item, Listing, held_out_last, summary
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from dallecli.pictures.picture import publish
+from dallecli.publish import publish
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -22,7 +22,9 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from dallecli.errors import BadFile, BadSetting, DalleError, DiskFull, NonFinite
-from dallecli.pictures.picture import encode, grid, publish
+from dallecli.pictures.picture import encode
+from dallecli.pictures.sheets import grid
+from dallecli.publish import publish
 from dallecli.training.batch import Draw
 from dallecli.training.log import Log
 from dallecli.training.team import Team

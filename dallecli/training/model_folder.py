@@ -8,7 +8,7 @@ from safetensors.torch import save
 from torch import nn
 
 from dallecli.errors import BadOutput
-from dallecli.pictures.picture import publish
+from dallecli.publish import publish
 from dallecli.training.clip import MEAN, STD
 
 INDEX: Final[dict[str, Any]] = {

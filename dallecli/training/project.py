@@ -30,7 +30,8 @@ from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, ClipVisionConfig, 
 from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.nets.text_proj import TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
-from dallecli.pictures.picture import encode, grid
+from dallecli.pictures.picture import encode
+from dallecli.pictures.sheets import grid
 from dallecli.placement import free_memory
 from dallecli.tokens import ClipTokenizer
 from dallecli.training import clip

@@ -16,6 +16,7 @@ from typing import Final
 from platformdirs import user_cache_path
 
 from dallecli.errors import BadFile
+from dallecli.publish import replacing
 
 WORTH_REMEMBERING: Final = 2**20  # bytes; less is hashed in the time that it takes to look it up
 SETTLED: Final = 2.0  # seconds; a file that changed so recently can change again within one tick of its clock
@@ -74,6 +75,5 @@ def _remember(note: Path, digest: str) -> None:
     # What cannot be kept (a read-only home, a full disk) is hashed again the next time.
     with contextlib.suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
-        draft = note.with_name(f"{note.name}.{os.getpid()}")
-        draft.write_text(digest, encoding="ascii")
-        draft.replace(note)
+        with replacing(note) as file:
+            file.write(digest.encode("ascii"))

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from dallecli.errors import BadFile, BadFolder, BadOutput, DiskFull, NetworkError, RequestError, TaskNotSupported
+from dallecli.publish import FULL
 from dallecli.weights.convert import convert
 from dallecli.weights.digest import file_digest
 from dallecli.weights.folder import LAYOUTS, read_object
@@ -639,7 +640,7 @@ def _disk_errors() -> Iterator[None]:
         yield
     except OSError as error:
         where = None if error.filename is None else str(error.filename)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if error.errno in FULL:
             hint = "make room, and run the same command again: it goes on where it stopped"
             raise DiskFull("the disk is full", where, hint) from error
         raise BadOutput(f"the cache of models cannot be used: {error.strerror}", where, "see HF_HOME") from error

@@ -11,7 +11,6 @@ files are links into the cache:
 """
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -20,6 +19,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from dallecli.errors import BadFile
+from dallecli.publish import replacing
 from dallecli.weights.digest import file_digest
 from dallecli.weights.folder import PICKLES, read_object
 
@@ -89,12 +89,8 @@ class Lock:
         """Replace the lock file in one step. Raises: OSError."""
         path = lock_path(self.model)
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f"{path.name}.{os.getpid()}")
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump({"format": FORMAT, **asdict(self)}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        with replacing(path) as file:
+            file.write(json.dumps({"format": FORMAT, **asdict(self)}, indent=1).encode())
 
 
 def home() -> Path:

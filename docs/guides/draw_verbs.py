@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dallecli.pictures.picture import grid
+from dallecli.pictures.sheets import grid
 from dallecli.training.world.backdrops import backdrop
 
 GUIDES = ("vary", "interpolate", "inpaint", "edit", "rank")

@@ -8,7 +8,7 @@ import pytest
 from dallecli import __version__
 from dallecli.cli.app import build
 from dallecli.cli.settings import CONFIG_KEYS, config_path
-from dallecli.pictures.picture import read_recipe
+from dallecli.pictures.metadata import read_recipe
 
 from .conftest import Dalle
 

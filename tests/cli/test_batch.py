@@ -16,7 +16,7 @@ from PIL import Image
 
 from dallecli.batch.presence import Presence
 from dallecli.cli.app import run
-from dallecli.pictures.picture import read_recipe
+from dallecli.pictures.metadata import read_recipe
 from dallecli.safe import safe
 
 from .conftest import Dalle, command, environment, on_terminal, screen

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from dallecli.embedding_file import cosines, read_embedding
-from dallecli.pictures.picture import read_recipe
+from dallecli.pictures.metadata import read_recipe
 from dallecli.source import read_source
 
 from .conftest import Dalle, Result, process

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from dallecli.cli.settings import choose_engine
-from dallecli.pictures.picture import read_recipe
+from dallecli.pictures.metadata import read_recipe
 
 from .conftest import Dalle, command, environment, process
 

@@ -8,7 +8,7 @@ import pytest
 from hub import Hub
 from PIL import Image
 
-from dallecli.pictures.picture import read_recipe
+from dallecli.pictures.metadata import read_recipe
 from dallecli.weights.registry import registry
 
 from .conftest import Dalle

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dallecli.pictures.picture import read_recipe
+from dallecli.pictures.metadata import read_recipe
 
 from .conftest import Dalle, environment, process
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dallecli.pictures.picture import read_recipe
+from dallecli.pictures.metadata import read_recipe
 
 from .conftest import command, environment, process
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dallecli.pictures.picture import encode, read_recipe
+from dallecli.pictures.metadata import read_recipe
+from dallecli.pictures.picture import encode
 
 from .conftest import Dalle, on_terminal, process
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dallecli.cli.output import RECORD
-from dallecli.pictures.picture import read_recipe
+from dallecli.pictures.metadata import read_recipe
 from dallecli.tasks.edit import Editing
 from dallecli.tasks.inpaint import Inpainting
 from dallecli.tasks.interpolate import Interpolating

@@ -26,7 +26,8 @@ from dallecli.pictures.animation import (
     check_format,
     timeline,
 )
-from dallecli.pictures.picture import publish, read_recipe
+from dallecli.pictures.metadata import read_recipe
+from dallecli.publish import publish
 from dallecli.tasks.generate import Generate
 
 SECOND = Fraction(1)

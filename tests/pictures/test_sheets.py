@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from dallecli.errors import BadSetting
-from dallecli.pictures.sheets import Tile, contact_sheet
+from dallecli.pictures.sheets import Tile, contact_sheet, grid, grid_shape
 
 RED, BLUE = (200, 10, 10), (10, 10, 200)
 
@@ -64,3 +64,24 @@ def test_words_that_no_font_has_and_controls_are_harmless():
 def test_a_sheet_that_no_memory_holds_is_refused():
     with pytest.raises(BadSetting, match="the sheet would have"):
         contact_sheet([tile(RED)] * 1000, 10, 2048)
+
+
+@pytest.mark.parametrize(
+    ("count", "shape"),
+    [(1, (1, 1)), (2, (2, 1)), (3, (3, 1)), (4, (2, 2)), (5, (3, 2)), (7, (3, 3)), (9, (3, 3)), (10, (4, 3))],
+)
+def test_sheets_are_nearly_square(count, shape):
+    assert grid_shape(count) == shape
+
+
+def test_a_sheet_shows_every_picture_in_reading_order():
+    images = [Image.new("RGB", (64, 64), (k, 0, 0)) for k in range(5)]
+    sheet = grid(images)
+    gap = 2
+    assert sheet.size == (3 * 64 + 2 * gap, 2 * 64 + gap)
+    for k in range(5):
+        assert sheet.getpixel(((k % 3) * (64 + gap) + 1, (k // 3) * (64 + gap) + 1)) == (k, 0, 0)
+    assert sheet.getpixel((64, 0)) == (255, 255, 255)
+    assert grid(images[:1]) is images[0]
+    with pytest.raises(ValueError, match="needs a picture"):
+        grid([])

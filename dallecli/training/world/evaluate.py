@@ -19,7 +19,9 @@ from torch import Tensor
 
 from dallecli.engine import Engine
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
-from dallecli.pictures.picture import encode, grid, publish
+from dallecli.pictures.picture import encode
+from dallecli.pictures.sheets import grid
+from dallecli.publish import publish
 from dallecli.studio import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.tokens import ClipTokenizer
