@@ -209,7 +209,7 @@ def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
         "pictures.formats pictures.metadata pictures.names pictures.picture pictures.reading pictures.masks "
         "pictures.canvas pictures.animation pictures.sheets "
         "engine safe studio tokens weights.registry weights.folder weights.digest weights.header "
-        "weights.hub weights.lock weights.fetch weights.convert cli.pulling arguments cli.settings "
+        "weights.hub weights.lock weights.fetch.pull weights.convert cli.pulling arguments cli.settings "
         "batch.prompt_file batch.wildcards batch.jobs batch.journal batch.presence batch.runner cli.batch history "
         "cli.painting cli.output cli.prompts cli.display cli.reference"
     )

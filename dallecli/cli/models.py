@@ -125,7 +125,7 @@ def verify(
     from dallecli.cli.display import emit_json, emit_line
     from dallecli.cli.pulling import Watcher
     from dallecli.errors import BadFile
-    from dallecli.weights import fetch
+    from dallecli.weights.fetch.verify import verify as verify_bytes
     from dallecli.weights.lock import all_locks, folder_path, read_lock
     from dallecli.weights.registry import find, locate
 
@@ -139,7 +139,7 @@ def verify(
         else:
             path = folder_path(name)
             with Watcher(quiet=quiet) as watcher:
-                wrong = [file.path for file in fetch.verify(lock, watcher.show)]
+                wrong = [file.path for file in verify_bytes(lock, watcher.show)]
         bad += [(name, path / file) for file in wrong]
         if json:
             emit_json({"name": name, "path": str(path), "locked": lock is not None, "wrong": wrong})
@@ -173,7 +173,7 @@ def remove(
     from dallecli.cli.pulling import size
     from dallecli.errors import NotDownloaded, RequestError
     from dallecli.safe import safe
-    from dallecli.weights import fetch
+    from dallecli.weights.fetch.remove import remove as remove_files
     from dallecli.weights.lock import read_lock
     from dallecli.weights.registry import find
 
@@ -186,7 +186,7 @@ def remove(
             raise RequestError("nobody is here to ask", hint=f"dalle models remove {name} --yes")
         if not typer.confirm(f"Remove {safe(name, 100)}?", err=True):
             return
-    freed = fetch.remove(lock)
+    freed = remove_files(lock)
     if json:
         emit_json({"name": name, "freed": freed})
     elif not quiet:

@@ -13,17 +13,19 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from dallecli.weights.fetch import Plan, Pulled, Transfer
+    from dallecli.weights.fetch.plan import Plan
+    from dallecli.weights.fetch.progress import Transfer
+    from dallecli.weights.fetch.pull import Pulled
 
 SPARSE_SECONDS = 10.0
 
 
 def pull_model(name: str, *, tasks: Sequence[str] | None, half: bool | None, quiet: bool) -> "Pulled":
     """Pull a model and show it on standard error. Raises what `fetch.pull` raises."""
-    from dallecli.weights.fetch import pull
+    from dallecli.weights.fetch.pull import pull
 
     with Watcher(quiet=quiet) as watcher:
-        return pull(name, tasks=tasks, half=half, agree=watcher.announce, watch=watcher.show)
+        return pull(name, tasks=tasks, half=half, agree=watcher.announce, report=watcher.show)
 
 
 def offer(error: NotDownloaded) -> bool:

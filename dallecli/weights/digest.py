@@ -55,6 +55,12 @@ def file_digest(path: Path) -> str:
     return digest
 
 
+def bytes_digest(path: Path) -> str:
+    """The sha256, in hex, of the bytes that are there now, whatever is remembered of them. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _note(status: os.stat_result) -> Path:
     """Where the digest of a file with this identity is kept."""
     identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)

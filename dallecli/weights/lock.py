@@ -22,6 +22,7 @@ from dallecli.errors import BadFile
 from dallecli.publish import replacing
 from dallecli.weights.digest import file_digest
 from dallecli.weights.folder import PICKLES, read_object
+from dallecli.weights.hub import RemoteFile
 
 FORMAT: Final = "dalle-lock/1"
 SUFFIX: Final = ".lock.json"
@@ -66,6 +67,16 @@ class Lock:
         if file.pickled:
             return converted(file.sha256 if file.sha256 is not None else "unknown")
         return cached(file.repository, file.etag)
+
+    def remote(self, file: LockedFile) -> RemoteFile:
+        """What a file is made of, at the commit that was pulled."""
+        return RemoteFile(
+            repository=file.repository,
+            commit=self.commits[file.repository],
+            path=file.source,
+            size=file.size,
+            etag=file.etag,
+        )
 
     def missing(self) -> list[LockedFile]:
         """The files whose bytes are not here in full; only their presence and their length are looked at.

@@ -31,8 +31,13 @@ from dallecli.errors import (
     TaskNotSupported,
     UnknownModel,
 )
-from dallecli.weights import fetch
-from dallecli.weights.fetch import PART, WRONG, Plan, Pulled, Transfer, pull, remove, verify
+from dallecli.weights.fetch import plan
+from dallecli.weights.fetch.cache import PART, WRONG
+from dallecli.weights.fetch.plan import Plan
+from dallecli.weights.fetch.progress import Transfer
+from dallecli.weights.fetch.pull import Pulled, pull
+from dallecli.weights.fetch.remove import remove
+from dallecli.weights.fetch.verify import verify
 from dallecli.weights.hub import Patience
 from dallecli.weights.lock import cached, folder_path, lock_path, read_lock, repository_cache
 from dallecli.weights.registry import find, locate, registry
@@ -64,7 +69,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def fetch_it(name: str = NAME, **settings: Any) -> Pulled:
-    settings = {"agree": lambda _: None, "watch": lambda _: None, "patience": HASTY, **settings}
+    settings = {"agree": lambda _: None, "report": lambda _: None, "patience": HASTY, **settings}
     return pull(name, **settings)
 
 
@@ -148,7 +153,7 @@ class TestAWholePull:
     def test_shows_how_far_it_is(self, hub: Hub, source: Path) -> None:
         hub.add("org/name", source)
         steps: list[Transfer] = []
-        fetch_it(watch=steps.append)
+        fetch_it(report=steps.append)
         assert {step.doing for step in steps} == {"fetching"}
         done = [step.done for step in steps]
         assert done == sorted(done)
@@ -300,8 +305,8 @@ class TestAnInterruption:
         hub.add("org/name", source)
         hub.trouble(BIG, pause=0.02)
         code = (
-            "from dallecli.weights.fetch import pull\n"
-            f"pull({NAME!r}, agree=lambda plan: None, watch=lambda step: print(step.done, flush=True))"
+            "from dallecli.weights.fetch.pull import pull\n"
+            f"pull({NAME!r}, agree=lambda plan: None, report=lambda step: print(step.done, flush=True))"
         )
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         running = subprocess.Popen(
@@ -528,7 +533,7 @@ class TestRefusals:
         self, hub: Hub, source: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         hub.add("org/name", source)
-        monkeypatch.setattr(fetch, "SPARE", 10**18)
+        monkeypatch.setattr(plan, "SPARE", 10**18)
         with pytest.raises(DiskFull, match="GB are free"):
             fetch_it()
         assert hub.body_bytes == (source / "model_index.json").stat().st_size
@@ -750,7 +755,8 @@ class TestTheLock:
         hub.add("org/name", source)
         hub.trouble(BIG, pause=0.002)
         code = (
-            f"from dallecli.weights.fetch import pull\npull({NAME!r}, agree=lambda plan: None, watch=lambda step: None)"
+            "from dallecli.weights.fetch.pull import pull\n"
+            f"pull({NAME!r}, agree=lambda plan: None, report=lambda step: None)"
         )
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
         both = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(2)]

@@ -1,0 +1,164 @@
+"""The bytes of one file: from another repository in the cache or from the Hub, and checked."""
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from io import FileIO
+from pathlib import Path
+from typing import Final
+
+from dallecli.errors import BadFile, NetworkError
+from dallecli.weights.digest import file_digest
+from dallecli.weights.fetch.cache import aside, part_of, place
+from dallecli.weights.fetch.progress import Progress
+from dallecli.weights.hub import Dropped, Patience, RemoteFile, host, reading
+
+BLOCK: Final = 2**20
+"""Bytes of what has arrived already that are read at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file of the Hub on its way; `name` is what it is called in progress and errors."""
+
+    file: RemoteFile
+    name: str
+    progress: Progress
+    patience: Patience
+
+    def to(self, blob: Path) -> None:
+        """Fetch the file into the cache, from where an earlier attempt stopped, and check it.
+
+        Raises:
+            NetworkError: the connection failed too often in a row without a byte.
+            BadFile: the bytes are not what the Hub says they are.
+        """
+        blob.parent.mkdir(parents=True, exist_ok=True)
+        part = part_of(blob)
+        for attempt in range(2):
+            check = _Check(self.file)
+            # Unbuffered: what has arrived is in the file, also if this process is killed.
+            with part.open("ab+", buffering=0) as draft:
+                draft.seek(0)
+                while chunk := draft.read(BLOCK):
+                    check.add(chunk)
+                resumed = check.size > 0
+                self.progress.done += min(check.size, self.file.size)
+                self._stream(draft, check)
+                os.fsync(draft.fileno())
+            if check.right:
+                part.replace(blob)
+                return
+            part.replace(aside(blob, check.sha256.hexdigest()))
+            self.progress.done -= min(check.size, self.file.size)
+            if not resumed or attempt == 1:
+                break
+            # What was here from an earlier attempt may have been the wrong half: once more, from the start.
+        raise check.refusal(self.name, aside(blob, check.sha256.hexdigest()))
+
+    def _stream(self, draft: FileIO, check: "_Check") -> None:
+        """Add bytes to the draft until it is as long as the file, through as many connections as that takes."""
+        failures = 0
+        furthest = check.size
+        while check.size < self.file.size:
+            dropped: Dropped | None = None
+            try:
+                self._connect(draft, check)
+            except Dropped as problem:
+                dropped = problem
+            if check.size >= self.file.size:
+                return
+            failures = 1 if check.size > furthest else failures + 1
+            furthest = max(furthest, check.size)
+            if failures >= self.patience.tries:
+                if dropped is not None:
+                    raise dropped.error from dropped
+                what = f"the server ended {self.name} at {check.size} of {self.file.size} bytes"
+                raise NetworkError(what, host(), "try again later: the same command goes on where it stopped")
+            self.patience.pause(failures, None if dropped is None else dropped.asked)
+
+    def _connect(self, draft: FileIO, check: "_Check") -> None:
+        """Add what one connection gives, up to one chunk more than the file has. Raises Dropped."""
+        with reading(self.file, check.size) as (start, chunks):
+            if start < check.size:  # the server gives everything or nothing
+                draft.truncate(0)
+                self.progress.done -= check.size
+                check.restart()
+            for chunk in chunks:
+                _write(draft, chunk)
+                check.add(chunk)
+                self.progress.add(len(chunk), self.name)
+                if check.size > self.file.size:
+                    return
+
+
+def adopt(file: RemoteFile, blob: Path) -> bool:
+    """Use the bytes that another repository in the cache has of this file, if any does."""
+    if len(file.etag) != 64:
+        return False
+    for twin in blob.parents[2].glob(f"models--*/blobs/{file.etag}"):
+        if is_right(twin, file):
+            blob.parent.mkdir(parents=True, exist_ok=True)
+            place(twin.resolve(), blob, link=os.link)
+            return True
+    return False
+
+
+def is_right(path: Path, file: RemoteFile) -> bool:
+    """Whether there is a file here whose bytes are those that the Hub means."""
+    if not path.is_file() or path.stat().st_size != file.size:
+        return False
+    if len(file.etag) == 64:
+        return file_digest(path) == file.etag
+    check = _Check(file)
+    check.add(path.read_bytes())
+    return check.right
+
+
+@dataclass(slots=True)
+class _Check:
+    """Hashes the bytes of a file as they pass: sha256, and what the Hub calls them."""
+
+    file: RemoteFile
+    size: int = 0
+    sha256: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+    git: "hashlib._Hash" = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        self.size, self.sha256 = 0, hashlib.sha256()
+        # A blob's name in git is the SHA-1 of its length and its bytes; nothing secret hangs on it.
+        self.git = hashlib.sha1(b"blob %d\0" % self.file.size, usedforsecurity=False)
+
+    def add(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        self.sha256.update(chunk)
+        if len(self.file.etag) == 40:
+            self.git.update(chunk)
+
+    @property
+    def right(self) -> bool:
+        """Whether these were the bytes, all of them and no others."""
+        found = self.git if len(self.file.etag) == 40 else self.sha256
+        return self.size == self.file.size and found.hexdigest() == self.file.etag
+
+    def refusal(self, name: str, place: Path) -> BadFile:
+        """The error about wrong bytes, which were set aside in a place."""
+        sha1 = len(self.file.etag) == 40
+        found, kind = (self.git, "git's SHA-1") if sha1 else (self.sha256, "sha256")
+        what = (
+            f"{name} came with the wrong bytes: their {kind} is {found.hexdigest()[:12]}…, "
+            f"the Hub says {self.file.etag[:12]}…"
+        )
+        if self.size != self.file.size:  # it is no use to compare
+            what = f"{name} came with {self.size} bytes, the Hub says {self.file.size}"
+        return BadFile(what, str(place), "they were put aside; pull again to fetch it anew")
+
+
+def _write(draft: FileIO, chunk: bytes) -> None:
+    """All of it: without a buffer, a disk that is almost full takes a part and says how much."""
+    view = memoryview(chunk)
+    while view:
+        view = view[draft.write(view) :]

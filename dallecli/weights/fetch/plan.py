@@ -1,0 +1,164 @@
+"""What a pull has to fetch: which files of which repositories, and whether they fit on the disk."""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from dallecli.errors import BadFolder, DiskFull, RequestError, TaskNotSupported
+from dallecli.weights.fetch.cache import part_of
+from dallecli.weights.fetch.download import Download
+from dallecli.weights.fetch.progress import Progress
+from dallecli.weights.folder import LAYOUTS, read_object
+from dallecli.weights.hub import Listing, Patience, list_files
+from dallecli.weights.lock import Lock, LockedFile, cached, home
+from dallecli.weights.registry import HUB, ModelSpec, PublishedParts, parse_hub_name, registry
+from dallecli.weights.selection import select
+
+SPARE: Final = 2**26
+"""Bytes that a pull leaves free on the disk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a pull is about to do."""
+
+    lock: Lock
+    fresh: bool
+    """Whether this model was not pulled before."""
+    bytes: int
+    """Bytes that are still to come."""
+
+
+def planned_lock(
+    name: str, before: Lock | None, tasks: Sequence[str] | None, half: bool | None, patience: Patience
+) -> Lock:
+    """What was locked before, if that is enough; else a lock with more files of the same commits, or the first one."""
+    spec = None if name.startswith(HUB) else _registered(name)
+    wanted = _tasks(spec, tasks)
+    if before is not None:
+        wanted = tuple(sorted({*before.tasks, *wanted}))
+        half = before.half if half is None else half
+        if wanted == before.tasks and half == before.half:
+            return before
+    known = {} if before is None else dict(before.commits)
+    half = half is True
+    files: dict[str, LockedFile] = {}
+    licence = None if spec is None else spec.licence
+    commits: dict[str, str] = {}
+    for listing, parts in _listings(name, spec, wanted, known, patience):
+        commits[listing.repository] = listing.commit
+        licence = licence if licence is not None else listing.licence
+        for file in select(listing, parts.names, parts.folder, half=half):
+            files.setdefault(file.path, file)
+    if before is not None:
+        files |= {file.path: file for file in before.files if _same(file, files.get(file.path))}
+    ordered = tuple(files[path] for path in sorted(files))
+    return Lock(model=name, licence=licence, commits=commits, tasks=wanted, half=half, files=ordered)
+
+
+def _same(old: LockedFile, new: LockedFile | None) -> bool:
+    return new is not None and (old.repository, old.source, old.etag) == (new.repository, new.source, new.etag)
+
+
+def _registered(name: str) -> ModelSpec:
+    known = registry()
+    if name not in known:
+        from dallecli.weights.registry import find
+
+        spec = find(name)  # says what was perhaps meant, if it is not a folder
+        raise RequestError(f"{spec.name} is a folder on this machine: there is nothing to pull", spec.source)
+    spec = known[name]
+    if not spec.parts:
+        raise RequestError(f"{name} is part of dalle: there is nothing to pull", hint=f"dalle models path {name}")
+    return spec
+
+
+def _tasks(spec: ModelSpec | None, tasks: Sequence[str] | None) -> tuple[str, ...]:
+    """The tasks to pull for, sorted; none means everything."""
+    if spec is None:
+        if tasks is not None:
+            raise RequestError("--for needs a model that dalle knows by name", hint="leave it out: all is fetched")
+        return ()
+    # What is foreseen has no tasks yet, but parts that will be for some.
+    known = (
+        set(spec.tasks)
+        if spec.tasks
+        else {task for parts in spec.parts if parts.tasks is not None for task in parts.tasks}
+    )
+    wanted = known if tasks is None else set(tasks)
+    for task in sorted(wanted - known):
+        raise TaskNotSupported(f"{spec.name} cannot {task}", hint=f"it can {', '.join(sorted(known))}")
+    return tuple(sorted(wanted))
+
+
+def _listings(
+    name: str, spec: ModelSpec | None, tasks: Sequence[str], known: Mapping[str, str], patience: Patience
+) -> Iterator[tuple[Listing, PublishedParts]]:
+    """The contents of each repository, with the parts that are wanted of it; each repository is asked for once."""
+    if spec is None:
+        repository, revision = parse_hub_name(name)
+        listing = list_files(repository, known.get(repository, revision), patience)
+        names = _layout_parts(listing, patience)
+        yield listing, PublishedParts(repository=repository, commit=None, folder="", names=names, tasks=None)
+        return
+    listings: dict[str, Listing] = {}
+    for parts in spec.parts:
+        if parts.tasks is not None and not set(parts.tasks) & set(tasks):
+            continue
+        if parts.repository not in listings:
+            pinned = parts.commit if parts.commit is not None else "main"
+            listing = list_files(parts.repository, known.get(parts.repository, pinned), patience)
+            listings[parts.repository] = listing
+        yield listings[parts.repository], parts
+
+
+def _layout_parts(listing: Listing, patience: Patience) -> tuple[str, ...]:
+    """The parts of a repository that nobody registered. Its index is read first: it may be no model that we know."""
+    if "model_index.json" not in listing.files:
+        raise BadFolder("this repository has no model_index.json: it is no model", listing.repository)
+    index = listing.files["model_index.json"]
+    path = home() / f"index-{index.etag}"
+    try:
+        Download(index, index.path, Progress(lambda _: None, index.size), patience).to(path)
+        stated = read_object(path).get("_class_name")
+    finally:
+        path.unlink(missing_ok=True)
+    layout = next((layout for layout in LAYOUTS.values() if layout.pipeline == stated), None)
+    if layout is not None and layout.index:
+        raise BadFolder(
+            "this repository is one of several of a model", listing.repository, "pull the model by its name"
+        )
+    if layout is None:
+        raise BadFolder(f"this repository is of the kind {stated!r}, which is not run here", listing.repository)
+    present = {path.partition("/")[0] for path in listing.files if "/" in path}
+    extra = [part for group in layout.optional for part in group if part in present]
+    extra += [part for part in ("feature_extractor",) if part in present]
+    schedulers = [part for part in layout.schedulers.values() if part not in {p for g in layout.optional for p in g}]
+    return tuple(dict.fromkeys((*layout.networks, *schedulers, "tokenizer", *extra)))
+
+
+def arrived(file: LockedFile) -> int:
+    """Bytes of a file that are here already, as far as can be told without reading them."""
+    blob = cached(file.repository, file.etag)
+    sizes = [path.stat().st_size for path in (blob, part_of(blob)) if path.is_file()]
+    if len(file.etag) == 64:
+        sizes += [path.stat().st_size for path in blob.parents[2].glob(f"models--*/blobs/{file.etag}")]
+    return min(max(sizes, default=0), file.size)
+
+
+def check_space(missing: Sequence[LockedFile]) -> None:
+    """Raises: DiskFull, if what is still to come does not fit."""
+    from huggingface_hub import constants
+
+    coming = sum(file.size - arrived(file) for file in missing)
+    needed = coming + sum(file.size for file in missing if file.pickled)  # what is converted is here twice for a while
+    place = Path(constants.HF_HUB_CACHE)
+    free = shutil.disk_usage(next(path for path in (place, *place.absolute().parents) if path.is_dir())).free
+    if needed > 0 and needed + SPARE > free:
+        raise DiskFull(
+            f"{needed / 1e9:.1f} GB are needed for this model, and {free / 1e9:.1f} GB are free",
+            str(place),
+            "make room, or set HF_HOME to a folder on a larger disk",
+        )

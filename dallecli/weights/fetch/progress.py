@@ -1,0 +1,45 @@
+"""How far a pull is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Doing = Literal["fetching", "checking", "converting"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transfer:
+    """What a pull is doing at the moment, and how far it is."""
+
+    doing: Doing
+    path: str
+    """The file, in the model's folder."""
+    done: int
+    """Bytes that are here, of all files that were missing."""
+    total: int
+    """Bytes of all files that were missing."""
+
+
+Report = Callable[[Transfer], None]
+"""Is told of every step."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counts the bytes of a pull, each once, and reports."""
+
+    report: Report
+    total: int
+    done: int = 0
+    fetched: int = 0
+    """Bytes that came over the network, those that were thrown away among them."""
+
+    def add(self, size: int, path: str) -> None:
+        """So many bytes came over the network."""
+        self.fetched += size
+        self.done += size
+        self.show("fetching", path)
+
+    def show(self, doing: Doing, path: str) -> None:
+        """Report what is being done to a file."""
+        self.report(Transfer(doing=doing, path=path, done=self.done, total=self.total))

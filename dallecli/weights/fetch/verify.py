@@ -1,0 +1,38 @@
+"""Whether the bytes of a pulled model are those that were pulled."""
+
+from dallecli.weights.digest import bytes_digest, file_digest
+from dallecli.weights.fetch.cache import aside
+from dallecli.weights.fetch.download import is_right
+from dallecli.weights.fetch.progress import Progress, Report
+from dallecli.weights.lock import Lock, LockedFile
+
+
+def verify(lock: Lock, report: Report) -> list[LockedFile]:
+    """Read every byte of a pulled model again. The files that are missing or wrong are returned.
+
+    What is wrong is put aside, so that nothing reads it any more, and the next pull fetches it again.
+    """
+    progress = Progress(report, sum(file.size for file in lock.files))
+    bad = []
+    for file in lock.files:
+        blob = lock.blob(file)
+        progress.show("checking", file.path)
+        try:
+            found = bytes_digest(blob)
+        except OSError:
+            bad.append(file)
+        else:
+            if found != file.sha256:
+                blob.replace(aside(blob, found))
+                bad.append(file)
+        progress.done += file.size
+        progress.show("checking", file.path)
+    return bad
+
+
+def intact(lock: Lock, file: LockedFile) -> bool:
+    """Whether the bytes of a file are here, and right. Large files are read once in their life (see digest.py)."""
+    if file.sha256 is None:
+        return False
+    blob = lock.blob(file)
+    return file_digest(blob) == file.sha256 if file.pickled and blob.is_file() else is_right(blob, lock.remote(file))
