@@ -1,42 +1,46 @@
 """Everything that can go wrong on purpose, as one tree.
 
-    DalleError                  1   one of ours; never raised bare
-    ├── RequestError            2   the ask is wrong: change the request
-    │   ├── UnknownModel            no such name in the registry, no such folder
-    │   ├── UnknownSampler          no such name in the table of samplers
-    │   ├── TaskNotSupported        this model has no such verb
-    │   ├── PromptError             empty, too big, not text
-    │   ├── PromptTooLong           --strict, and the model would not read all of it
-    │   ├── BadSetting              a number or name outside its range: count, seed, guidance, dtype
-    │   ├── BadSteps                too few or too many steps for the schedule
-    │   ├── BadSize                 a size that this model does not paint
-    │   ├── BadInput                an input is missing, unreadable, or has changed since the recipe was made
-    │   ├── BadPicture              not a PNG, JPEG or WebP, or not one that we can read
-    │   ├── BadMask                 a mask that does not fit the picture, or repaints nothing
-    │   ├── BadEmbedding            not an embedding file, or one of another CLIP
-    │   ├── BadRecipe               a picture without a recipe, or a recipe that is not one
-    │   ├── MissingExtra            an optional package that this needs is not installed
-    │   ├── BadPromptFile           lines of a prompt file that are wrong
-    │   ├── BadOutput               the place to write is missing, read-only, taken or not a file
-    │   ├── FolderInUse             another process paints into this folder
-    │   └── BadConfig               the config file or an environment variable is wrong
-    ├── WeightsError            3   the files of a model are wrong or absent
-    │   ├── NotDownloaded           known, but not on this machine
-    │   ├── BadFolder               not a model folder, or a part of it is missing
-    │   ├── BadFile                 truncated, a web page, a Git LFS pointer, pickle only
-    │   └── LayoutMismatch          tensors missing, unexpected, misshaped or not finite
-    ├── NetworkError            4   the network failed; nothing was half-kept
-    ├── MachineError            5   the machine cannot
-    │   ├── NoSuchDevice            no such device here
-    │   ├── OutOfMemory             the model or the pictures do not fit
-    │   ├── DiskFull                no space left, or over quota
-    │   └── NonFinite               a stage gave NaN or infinity in its widest type
-    ├── SomeFailed              1   some pictures of many could not be painted; the others are there
-    ├── InternalError          70   a mistake in dalle itself; whatever was not foreseen becomes this one
-    └── Interrupted           130   Ctrl-C, or (143) a request to terminate; finished pictures are kept
+    DalleError                  1  500  one of ours; its subclasses are raised, never it itself
+    ├── RequestError            2  400  the request is invalid: change it
+    │   ├── UnknownModel           404  no such name in the registry, no such folder
+    │   ├── UnknownSampler         400  no such name in the table of samplers
+    │   ├── TaskNotSupported       400  this model cannot do this task
+    │   ├── PromptError            400  empty, too big, not text
+    │   ├── PromptTooLong          400  --strict, and the model would not read all of it
+    │   ├── BadSetting             400  a number or name outside its range: count, seed, guidance, dtype
+    │   ├── BadSteps               400  too few or too many steps for the schedule
+    │   ├── BadSize                400  a size that this model does not paint
+    │   ├── BadInput               400  an input is missing, unreadable, or has changed since the recipe was made
+    │   ├── BadPicture             400  not a PNG, JPEG or WebP, or not one that we can read
+    │   ├── BadMask                400  a mask that does not fit the picture, or repaints nothing
+    │   ├── BadEmbedding           400  not an embedding file, or one of another CLIP
+    │   ├── BadRecipe              400  a picture without a recipe, or something that is not a recipe
+    │   ├── MissingExtra           501  an optional package that this needs is not installed
+    │   ├── BadPromptFile          400  a prompt file with invalid lines
+    │   ├── BadOutput              500  the place to write to is missing, read-only, taken or not a file
+    │   ├── FolderInUse            409  another process is painting into this folder
+    │   └── BadConfig              500  the config file or an environment variable is wrong
+    ├── WeightsError            3  500  the files of a model are wrong or missing
+    │   ├── NotDownloaded          404  known, but not on this machine
+    │   ├── BadFolder              500  not a model folder, or a part of it is missing
+    │   ├── BadFile                500  truncated, a web page, a Git LFS pointer, a pickle
+    │   └── LayoutMismatch         500  tensors missing, unexpected, misshapen or not finite
+    ├── NetworkError            4  502  the network failed; no half file is ever taken for a whole one
+    ├── MachineError            5  500  the machine cannot do it
+    │   ├── NoSuchDevice           400  no such device here
+    │   ├── OutOfMemory            503  the model or the pictures do not fit
+    │   ├── DiskFull               503  no space left, or over quota
+    │   └── NonFinite              500  a stage gave NaN or infinity in its widest type
+    ├── SomeFailed              1  500  some pictures of many could not be painted; the others are there
+    ├── InternalError          70  500  a bug in dalle; anything unexpected becomes this one
+    └── Interrupted           130  503  Ctrl-C, or (143) a request to terminate; finished pictures are kept
 
-The number is the exit code of the command line. An error is made of facts: *what* happened, *where*, and a *hint*
-what to do about it. They may quote outside text; `lines` makes that harmless, and is the only way to print one.
+The first number is the exit code of the command line, the second the status of an HTTP response (RFC 9110, section
+15): 4xx where another request would succeed on the same machine, 5xx where the machine, its files or its configuration
+are at fault. 503 is for what may be over when the client tries again.
+
+An error is made of facts: *what* happened, *where*, and a *hint* what to do about it. They may quote outside text;
+`lines` makes that harmless, and is the only way to print one.
 """
 
 from typing import ClassVar
@@ -48,6 +52,9 @@ class DalleError(Exception):
     """A failure that has an explanation: `what` happened, `where` (a path, a stage), and a `hint` what to do."""
 
     exit_code: ClassVar[int] = 1
+    """Of the command line."""
+    http_status: ClassVar[int] = 500
+    """Of an HTTP response."""
 
     def __init__(self, what: str, where: str | None = None, hint: str | None = None) -> None:
         super().__init__(what)
@@ -72,13 +79,19 @@ class DalleError(Exception):
 
 
 class RequestError(DalleError):
-    """The ask is wrong; the same request will fail again."""
+    """The request is invalid; the same request will fail again."""
 
     exit_code = 2
+    http_status = 400
 
 
 class UnknownModel(RequestError):
-    """The model is neither a name in the registry nor a folder."""
+    """The model is neither a name in the registry nor a folder.
+
+    Status 404: the model is the resource that the request is about.
+    """
+
+    http_status = 404
 
 
 class UnknownSampler(RequestError):
@@ -130,33 +143,62 @@ class BadRecipe(RequestError):
 
 
 class MissingExtra(RequestError):
-    """This needs an optional package that is not installed; the hint is the command that installs it."""
+    """This needs an optional package that is not installed; the hint is the command that installs it.
+
+    Status 501: the server lacks what it takes to do this, for anybody.
+    """
+
+    http_status = 501
 
 
 class BadOutput(RequestError):
-    """The place to write to is missing, read-only, taken, or not a file."""
+    """The place to write to is missing, read-only, taken, or not a file.
+
+    Status 500: a server writes to places of its own, which no client has chosen.
+    """
+
+    http_status = 500
 
 
 class BadPromptFile(RequestError):
-    """A prompt file cannot be read, or has lines that are wrong."""
+    """A prompt file cannot be read, or has invalid lines."""
 
 
 class FolderInUse(RequestError):
-    """Another process paints into this folder."""
+    """Another process is painting into this folder.
+
+    Status 409: the request is sound, and conflicts with what is going on.
+    """
+
+    http_status = 409
 
 
 class BadConfig(RequestError):
-    """The config file or an environment variable holds something that is not a setting."""
+    """The config file or an environment variable holds something that is not a setting.
+
+    Status 500: a server's configuration is its owner's.
+    """
+
+    http_status = 500
 
 
 class WeightsError(DalleError):
-    """The files of a model are wrong or absent."""
+    """The files of a model are wrong or missing.
+
+    Status 500, not 503: they will not mend themselves.
+    """
 
     exit_code = 3
+    http_status = 500
 
 
 class NotDownloaded(WeightsError):
-    """The model is known, but its files are not on this machine."""
+    """The model is known, but its files are not on this machine.
+
+    Status 404, as for a name that nobody knows: this server does not have it, and waiting does not help.
+    """
+
+    http_status = 404
 
     def __init__(
         self, what: str, where: str | None = None, hint: str | None = None, *, model: str | None = None
@@ -179,9 +221,13 @@ class LayoutMismatch(WeightsError):
 
 
 class NetworkError(DalleError):
-    """The network failed."""
+    """The network failed, or a server did not answer as it should.
+
+    Status 502: for the client, this server is the gateway to the one that failed.
+    """
 
     exit_code = 4
+    http_status = 502
 
 
 class MachineError(DalleError):
@@ -191,15 +237,30 @@ class MachineError(DalleError):
 
 
 class NoSuchDevice(MachineError):
-    """The device does not exist here."""
+    """The device does not exist here.
+
+    Status 400: a request that names no device, or another one, succeeds.
+    """
+
+    http_status = 400
 
 
 class OutOfMemory(MachineError):
-    """The model or its pictures do not fit into memory."""
+    """The model or its pictures do not fit into memory.
+
+    Status 503: when other requests are done, there may be room.
+    """
+
+    http_status = 503
 
 
 class DiskFull(MachineError):
-    """There is no space left to write to."""
+    """There is no space left to write to.
+
+    Status 503: somebody may make room.
+    """
+
+    http_status = 503
 
 
 class NonFinite(MachineError):
@@ -211,7 +272,7 @@ class SomeFailed(DalleError):
 
 
 class InternalError(DalleError):
-    """A mistake in dalle itself.
+    """A bug in dalle.
 
     Its exit code is sysexits' EX_SOFTWARE: Python's own 1 is taken, for "some failed, the rest is done".
     """
@@ -220,6 +281,10 @@ class InternalError(DalleError):
 
 
 class Interrupted(DalleError):
-    """Somebody pressed Ctrl-C, or asked the process to end (143)."""
+    """Somebody pressed Ctrl-C, or asked the process to end (143).
+
+    Status 503: the server is going down; the next one may answer.
+    """
 
     exit_code = 130
+    http_status = 503

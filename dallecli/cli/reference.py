@@ -60,8 +60,10 @@ one object, the last line on standard error, with the keys `error` (the name bel
 `hint`. `--debug` adds the traceback. Exit code 0 is success, 1 that some pictures failed and the rest is done, and 141
 a result that nobody read (`| head`).
 
-| error | exit code | when |
-| --- | --- | --- |
+The HTTP status is that of a server's response with this error.
+
+| error | exit code | HTTP status | when |
+| --- | --- | --- | --- |
 {rows}
 """
 
@@ -84,7 +86,7 @@ def error_table() -> str:
     rows = []
     for kind, depth in _tree(errors.DalleError, 0):
         when = (kind.__doc__ if kind.__doc__ is not None else "").partition("\n")[0]
-        rows.append(f"| {'&emsp;' * depth}`{kind.__name__}` | {kind.exit_code} | {when} |")
+        rows.append(f"| {'&emsp;' * depth}`{kind.__name__}` | {kind.exit_code} | {kind.http_status} | {when} |")
     return _GENERATED + _ERRORS.format(rows="\n".join(rows))
 
 
