@@ -20,9 +20,10 @@ from platformdirs import user_cache_path
 from dallecli.studio import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import Dials
+from dallecli.training.machine import Machine
 from dallecli.training.preset import load_preset
-from dallecli.training.starter import Workshop
 from dallecli.training.world.evaluate import evaluate
+from dallecli.training.world.starter import Workshop
 
 KINDS = ("pair", "style")
 DEFAULTS = Generate(prompt="a car", model="starter", seed=0)
@@ -77,7 +78,7 @@ def main() -> None:
         "pictures": options.n,
         "rows": {},
     }
-    workshop = Workshop(load_preset("cpu"), options.state / "cpu", torch.device("cpu"))
+    workshop = Workshop(load_preset("cpu"), options.state / "cpu", Machine(torch.device("cpu")))
     engine = LocalEngine()
     print("| | both of a pair | the style | its thing | seconds |\n| --- | --- | --- | --- | --- |", flush=True)
     for name in rows:

@@ -1,7 +1,5 @@
-"""What the eye sees of a training: a bar a stage; and the arithmetic that all trainings share."""
+"""What people see of a training: a progress bar for each stage."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dallecli.safe import safe
@@ -64,22 +62,3 @@ class Bars:
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(name, total=of, figures=figures)
         self._bars.update(TaskID(self._tasks[name]), completed=done, total=of, figures=figures)
-
-
-@contextmanager
-def arithmetic(threads: int | None) -> Iterator[None]:
-    """Set what is the process's own for the time of a training, and leave it as it was.
-
-    Averages of late gradients underflow into denormal numbers, which cost a CPU a hundred times as much: they are
-    flushed to zero. `threads` of None leaves their number alone.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(before if threads is None else threads)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-        torch.set_num_threads(before)

@@ -1,14 +1,17 @@
 """`dalle train`: a model from pictures of your own; the starter from nothing, and what it is worth."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dallecli.cli import options
-from dallecli.cli.bars import Bars, arithmetic
+from dallecli.cli.bars import Bars
 from dallecli.cli.help import SectionedCommand
 from dallecli.cli.train_stages import COMMANDS
+
+if TYPE_CHECKING:
+    from dallecli.training.world.starter import Workshop
 
 train = typer.Typer(
     rich_markup_mode=None, help="Train on your own pictures; train the starter, and measure it.", no_args_is_help=True
@@ -39,6 +42,15 @@ HoursOption = Annotated[
 ThreadsOption = Annotated[
     int | None, typer.Option("--threads", metavar="N", help="CPU threads; all if not given.", rich_help_panel=RUN)
 ]
+OriginOption = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="NAME|DIR",
+        help="Go on from this model's weights where no training state is left.",
+        rich_help_panel=RUN,
+    ),
+]
 ExportOption = Annotated[
     Path | None,
     typer.Option("--out", metavar="DIR", help="Write the trained model folder here.", rich_help_panel=RUN),
@@ -50,6 +62,7 @@ def starter(
     preset: PresetOption = "cpu",
     stage: StageOption = None,
     hours: HoursOption = None,
+    origin: OriginOption = None,
     out: ExportOption = None,
     state: StateOption = None,
     threads: ThreadsOption = None,
@@ -59,12 +72,13 @@ def starter(
 ) -> None:
     """Train the starter's networks: CLIP, prior, decoder, upsamplers and the judge, one after the other.
 
-    A run continues where it stopped, even where it was killed. With more --hours than before it goes on.
+    A run continues where it stopped, even after a kill. With more --hours than before it goes on.
 
     \b
     Examples:
       dalle train starter --out my-starter
       dalle train starter --stage decoder --hours 8
+      dalle train starter --from starter --stage upsampler --hours 2 --out my-starter
       dalle generate "a blue dog" --model ./my-starter
     """
     import torch
@@ -72,8 +86,9 @@ def starter(
     from dallecli.cli.display import emit_line
     from dallecli.errors import BadSetting
     from dallecli.placement import decide
+    from dallecli.training.machine import Machine, arithmetic
     from dallecli.training.preset import load_preset
-    from dallecli.training.starter import NEEDS, Workshop, train_stage
+    from dallecli.training.world.starter import Workshop
 
     plan = load_preset(preset)
     for name in stage or ():
@@ -85,13 +100,17 @@ def starter(
         raise BadSetting(f"--threads is {threads}", hint="give a number above 0")
     placement = decide(device, None)
     autocast = None if placement.dtype == torch.float32 else torch.bfloat16
-    workshop = Workshop(plan, (state or _cache()) / preset, placement.device, autocast)
-    chosen = [name for name in NEEDS if name in (stage or plan.runs)]
+    machine = Machine(placement.device, autocast)
+    workshop = Workshop(plan, (state or _cache()) / preset, machine, origin)
+    chosen = [name for name in plan.runs if name in (stage or plan.runs)]
+    workshop.check_origin(chosen if out is None else plan.runs)
     whole = sum(plan.runs[name].seconds for name in chosen)
     with arithmetic(threads), Bars(quiet=quiet) as bars:
         for name in chosen:
             seconds = plan.runs[name].seconds * (1 if hours is None else hours * 3600 / whole)
-            reason = train_stage(workshop, name, seconds, bars.show)
+            if origin is not None:
+                bars.note(_start(workshop, name, origin))
+            reason = workshop.train_stage(name, seconds, bars.show)
             if reason is not None:
                 bars.note(f"{name} is left as it is: {reason}")
     if out is not None:
@@ -146,10 +165,11 @@ def evaluate(
     from dallecli.placement import decide
     from dallecli.tasks.generate import Generate
     from dallecli.tasks.stages import Dials
+    from dallecli.training.machine import Machine
     from dallecli.training.preset import load_preset
-    from dallecli.training.starter import Workshop
     from dallecli.training.world.evaluate import KINDS
     from dallecli.training.world.evaluate import evaluate as measure
+    from dallecli.training.world.starter import Workshop
 
     known = [one.name for one in KINDS]
     for name in kind if kind is not None else ():
@@ -168,13 +188,22 @@ def evaluate(
         effort=options.effort(fast),
         device=device,
     )
-    workshop = Workshop(load_preset(preset), (state or _cache()) / preset, decide(device, None).device)
+    workshop = Workshop(load_preset(preset), (state or _cache()) / preset, Machine(decide(device, None).device))
     with Bars(quiet=quiet) as bars:
         figures = measure(workshop, ask, count=pictures, kinds=kind, out=out, watch=bars.count)
     if json:
         emit_json(figures)
     else:
         emit_rows([(name, f"{value:.3f}") for name, value in figures.items()])
+
+
+def _start(workshop: "Workshop", name: str, origin: str) -> str:
+    """Say what the training of a stage starts from."""
+    if workshop.chain.has_state(name):
+        return f"{name} goes on from its own training state, not from {origin}"
+    if not workshop.chain.stages[name].configs:
+        return f"{name} is not part of a model: it starts from nothing"
+    return f"{name} starts from {origin}"
 
 
 def _cache() -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from dallecli.cli import options
-from dallecli.cli.bars import Bars, arithmetic
+from dallecli.cli.bars import Bars
 
 if TYPE_CHECKING:
     from dallecli.training.project import Project
@@ -146,15 +146,16 @@ def _command(names: tuple[str, ...], what: str, *examples: str) -> Callable[...,
         from dallecli.cli.display import emit_line
         from dallecli.placement import decide
         from dallecli.training.data import look
+        from dallecli.training.machine import Machine, arithmetic
         from dallecli.training.project import Project, choose_settings
         from dallecli.training.team import join
 
         _check_numbers(hours, train_steps, threads, min_side, dtype)
         placement = decide(device, dtype)
-        team, place = join(placement.device)
+        team, training_device = join(placement.device)
         settings = choose_settings(out, preset, [] if changes is None else changes, origin)
         autocast = torch.bfloat16 if placement.kind == "bf16" else None
-        project = Project(out, settings, place, autocast, team)
+        project = Project(out, settings, Machine(training_device, autocast, team))
         stages = tuple(stage for stage in project.stages if stage.startswith(names))
         project.check_stages(stages)
         budgets = _budgets(project, stages, hours, train_steps)

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +27,7 @@ from dallecli.pictures.sheets import grid
 from dallecli.publish import publish
 from dallecli.training.batch import Draw
 from dallecli.training.log import Log
-from dallecli.training.team import Team
+from dallecli.training.machine import Machine
 
 STATE = "state.safetensors"
 """The name of a run's state in its folder."""
@@ -87,11 +87,16 @@ class Objective(Protocol):
 
 @dataclass(slots=True)
 class Counters:
-    """How far a run is: optimiser steps, samples seen, and seconds spent training."""
+    """How far a run is: optimiser steps, samples seen, and seconds spent training.
+
+    averaged: steps that the average counts as taken before the first one. It follows young weights fast, and would
+    forget weights that training started from; the more it counts, the slower it starts.
+    """
 
     step: int = 0
     samples: int = 0
     seconds: float = 0.0
+    averaged: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +112,8 @@ class Report:
     figures: dict[str, float]
 
 
-class _Lesson(nn.Module):
-    """An objective as a module, which is what can be shared among processes."""
+class _Loss(nn.Module):
+    """An objective's loss as a module, which is what can be shared among processes."""
 
     def __init__(self, objective: Objective) -> None:
         super().__init__()
@@ -120,17 +125,15 @@ class _Lesson(nn.Module):
         return self._loss(draw)
 
 
-class Run:
+class TrainingRun:
     """A training run in a folder.
 
     Args:
         objective: what is minimised; its module's weights are replaced by the saved ones where there are any.
         how: the optimiser's settings.
         folder: where the state lives; created when missing. Processes that train together share it.
-        device: where the module is, and the random numbers.
-        autocast: the half type of the arithmetic, or None for float32.
+        machine: what trains; the module is on its device.
         seed: of every random draw.
-        team: the processes that train this together; by default this one alone.
         events: a folder for TensorBoard, which it must have been installed for; None: no such log.
 
     Raises:
@@ -143,19 +146,17 @@ class Run:
         objective: Objective,
         how: Optimisation,
         folder: Path,
-        device: torch.device,
-        autocast: torch.dtype | None = None,
+        machine: Machine,
         seed: int = 0,
-        team: Team | None = None,
         events: Path | None = None,
     ) -> None:
         self.objective = objective
         self.how = how
         self.folder = folder
-        self.device = device
-        self.autocast = autocast
+        self.machine = machine
+        self.device = machine.device
+        self.team = machine.team
         self.seed = seed
-        self.team = Team() if team is None else team
         self.events = events
         self.counters = Counters()
         self._agreed: float | None = None
@@ -171,7 +172,7 @@ class Run:
         self.optimizer = torch.optim.AdamW(groups, lr=how.rate, betas=how.betas, fused=True)
         if self.state_file.exists():
             self._resume()
-        self.lesson = self.team.share(_Lesson(objective))
+        self.shared = self.team.share(_Loss(objective))
 
     @property
     def state_file(self) -> Path:
@@ -283,21 +284,23 @@ class Run:
             part = turn * self.team.size + self.team.rank
             draw = Draw(hash_seed(self.seed, step), how.batch, self.device, part, self.parts)
             if turn + 1 < how.accumulate:
-                with self.team.pause(self.lesson):
+                with self.team.pause(self.shared):
                     total += self._backward(draw)
             else:
                 total += self._backward(draw)
         nn.utils.clip_grad_norm_(self.weights, how.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        decay = min(how.average, (1 + step) / (10 + step))
+        age = step + self.counters.averaged
+        decay = min(how.average, (1 + age) / (10 + age))
         with torch.no_grad():
             torch._foreach_lerp_(self.average, [w.detach() for w in self.weights], 1 - decay)
         return self.team.mean(total)
 
     def _backward(self, draw: Draw) -> Tensor:
-        with torch.autocast(self.device.type, self.autocast, enabled=self.autocast is not None):
-            loss: Tensor = self.lesson(draw) / self.how.accumulate
+        half = self.machine.autocast
+        with torch.autocast(self.device.type, half, enabled=half is not None):
+            loss: Tensor = self.shared(draw) / self.how.accumulate
         loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch's stubs
         return loss.detach()
 
@@ -339,7 +342,7 @@ class Run:
             if state:
                 tensors[f"exp_avg.{name}"] = state["exp_avg"].cpu().contiguous()
                 tensors[f"exp_avg_sq.{name}"] = state["exp_avg_sq"].cpu().contiguous()
-        counters = {"step": self.counters.step, "samples": self.counters.samples, "seconds": self.counters.seconds}
+        counters = {name: value for name, value in asdict(self.counters).items() if name != "averaged" or value}
         publish(self.state_file, save(tensors, {"counters": json.dumps(counters)}), force=True)
 
     def _resume(self) -> None:
@@ -354,10 +357,16 @@ class Run:
                     both = {key: file.get_tensor(f"{key}.{name}").to(self.device) for key in ("exp_avg", "exp_avg_sq")}
                     self.optimizer.state[weight] = {"step": step, **both}
 
-    def settle(self) -> None:
-        """Make the averaged weights the trained ones."""
+    def settle(self, change: Callable[[], None]) -> None:
+        """Make the averaged weights the trained ones, let `change` alter them, and save. Raises DiskFull or BadOutput.
+
+        From here on they are the weights that are used.
+        """
         with torch.no_grad():
             torch._foreach_copy_([weight.data for weight in self.weights], self.average)
+        change()
+        self.average = [weight.detach().clone() for weight in self.weights]
+        self.save()
 
     def _try_to_save(self, warn: Callable[[str], None]) -> None:
         try:

@@ -1,15 +1,21 @@
-"""Writing a model folder in the layout that diffusers publishes (see weights/folder.py), weights in float16."""
+"""The parts of a model folder in the layout that diffusers publishes (see weights/folder.py), weights in float16."""
 
 import json
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from safetensors.torch import save
 from torch import nn
 
 from dallecli.errors import BadOutput
+from dallecli.nets.clip import MEAN, STD, ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
+from dallecli.nets.prior import PriorConfig, PriorTransformer
+from dallecli.nets.text_proj import TextProjConfig, UnCLIPTextProjModel
+from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.publish import publish
-from dallecli.training.clip import MEAN, STD
+from dallecli.weights.folder import Folder
+from dallecli.weights.load import load_net
 
 INDEX: Final[dict[str, Any]] = {
     "_class_name": "UnCLIPPipeline",
@@ -27,17 +33,59 @@ INDEX: Final[dict[str, Any]] = {
 """`model_index.json`: the parts that diffusers' UnCLIPPipeline takes."""
 
 
-def write_network(folder: Path, part: str, config: dict[str, Any], net: nn.Module) -> None:
-    """Write a part with weights: its `config.json` and one .safetensors file."""
+CONFIGS: Final[dict[str, Any]] = {
+    "text_encoder": ClipTextConfig,
+    "image_encoder": ClipVisionConfig,
+    "prior": PriorConfig,
+    "text_proj": TextProjConfig,
+    "decoder": UNetConfig,
+}
+"""The dataclass of each part's config; that of an upsampler is the decoder's."""
+
+
+def config_of(part: str, json: dict[str, Any]) -> Any:
+    """Return the config of a part with weights as its dataclass. Raises ValueError."""
+    return CONFIGS.get(part, UNetConfig).from_config(json)
+
+
+def build_network(part: str, json: dict[str, Any]) -> nn.Module:
+    """Return the network of a part from its config. Raises ValueError."""
+    config = config_of(part, json)
+    match config:
+        case ClipTextConfig():
+            return CLIPTextModel(config)
+        case ClipVisionConfig():
+            return CLIPVisionModel(config)
+        case PriorConfig():
+            return PriorTransformer(config)
+        case TextProjConfig():
+            return UnCLIPTextProjModel(config)
+        case _:
+            return UNet(config)
+
+
+def read_network(folder: Folder, part: str, device: torch.device) -> nn.Module:
+    """Return the network of a part, frozen, in float32.
+
+    Raises:
+        BadFolder, BadFile, LayoutMismatch: it is missing, damaged, or not what its config says.
+    """
+    json = folder.config(part)
+    return load_net(lambda: build_network(part, json), folder.weights_file(part), torch.float32, device)
+
+
+def write_network(folder: Path, part: str, net: nn.Module) -> None:
+    """Write the weights of a part as one .safetensors file."""
     name = "model" if part.endswith("encoder") else "diffusion_pytorch_model"
     half = {key: value.half().cpu().contiguous() for key, value in net.state_dict().items()}
-    write_json(folder / part / "config.json", config)
     write_file(folder / part / f"{name}.safetensors", save(half, {"format": "pt"}))
 
 
-def write_scheduler(folder: Path, part: str, config: dict[str, Any]) -> None:
-    """Write the schedule of a stage."""
-    write_json(folder / part / "scheduler_config.json", config)
+def write_config(folder: Path, part: str, config: dict[str, Any]) -> None:
+    """Write the config of a part: of a network, a scheduler or the feature extractor."""
+    names = {"scheduler": "scheduler_config", "extractor": "preprocessor_config"}
+    name = names.get(part.rpartition("_")[2], "config")
+    write_json(folder / part / f"{name}.json", config)
 
 
 def write_tokenizer(folder: Path, tokenizer: Path) -> None:
@@ -46,9 +94,9 @@ def write_tokenizer(folder: Path, tokenizer: Path) -> None:
         write_file(folder / "tokenizer" / file.name, file.read_bytes())
 
 
-def write_feature_extractor(folder: Path, size: int) -> None:
-    """Write how a picture becomes the input of an image tower of `size` px."""
-    config = {
+def feature_extractor(size: int) -> dict[str, Any]:
+    """Return the config that says how a picture becomes the input of an image tower of `size` px."""
+    return {
         "image_processor_type": "CLIPImageProcessor",
         "do_resize": True,
         "size": {"shortest_edge": size},
@@ -62,7 +110,6 @@ def write_feature_extractor(folder: Path, size: int) -> None:
         "image_std": list(STD),
         "do_convert_rgb": True,
     }
-    write_json(folder / "feature_extractor" / "preprocessor_config.json", config)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""A preset: the sizes of the networks, what their lessons are like and how long they last, from TOML.
+"""A preset: the sizes of the networks, how they are taught and how long, from TOML.
 
 `presets.toml` holds those of the starter; `presets/` those for pictures of your own, each in a file that can be copied
 and changed.
@@ -17,10 +17,10 @@ from dallecli.nets.clip import ClipTextConfig, ClipVisionConfig
 from dallecli.nets.config import read_config
 from dallecli.nets.prior import PriorConfig
 from dallecli.nets.unet import UNetConfig
-from dallecli.training.decoder import DecoderRecipe
 from dallecli.training.loop import Optimisation
-from dallecli.training.prior import PriorRecipe
-from dallecli.training.upsampler import UpsamplerRecipe
+from dallecli.training.stages.decoder import DecoderLesson
+from dallecli.training.stages.prior import PriorLesson
+from dallecli.training.stages.upsampler import UpsamplerLesson
 from dallecli.weights.folder import Folder
 
 C = TypeVar("C")
@@ -42,8 +42,8 @@ OWN: Final = ("tiny", "small", "karlo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Training:
-    """A stage's budget, in seconds of training or in steps, whichever is spent first, and its optimiser."""
+class RunSettings:
+    """A stage's budget, in seconds of training or in steps, whichever is spent first, and its optimiser's settings."""
 
     seconds: float = math.inf
     steps: int | None = None
@@ -51,13 +51,13 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Recipes:
-    """What the lessons of the stages are like; the defaults are the paper's."""
+class Lessons:
+    """How the stages are taught, `[recipes]` in TOML; the defaults are the paper's."""
 
-    prior: PriorRecipe = field(default_factory=PriorRecipe)
-    decoder: DecoderRecipe = field(default_factory=DecoderRecipe)
-    upsampler: UpsamplerRecipe = field(default_factory=UpsamplerRecipe)
-    upsampler_2: UpsamplerRecipe = field(default_factory=lambda: UpsamplerRecipe(corruption="bsr"))
+    prior: PriorLesson = field(default_factory=PriorLesson)
+    decoder: DecoderLesson = field(default_factory=DecoderLesson)
+    upsampler: UpsamplerLesson = field(default_factory=UpsamplerLesson)
+    upsampler_2: UpsamplerLesson = field(default_factory=lambda: UpsamplerLesson(corruption="bsr"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +82,8 @@ class Preset:
     decoder: dict[str, Any]
     upsamplers: tuple[dict[str, Any], ...]
     schedulers: Mapping[str, dict[str, Any]] = field(default_factory=lambda: SCHEDULERS)
-    runs: dict[str, Training]
-    recipes: Recipes = field(default_factory=Recipes)
+    runs: dict[str, RunSettings]
+    lessons: Lessons = field(default_factory=Lessons)
     dials: dict[str, Any] | None = None
 
     @property
@@ -202,7 +202,7 @@ def read_preset(raw: Mapping[str, Any], name: str) -> Preset:
         text_proj=text_proj,
         decoder=decoder,
         upsamplers=tuple(_upsampler(_known(UNetConfig, one, "upsamplers", name)) for one in upsamplers),
-        **_lessons(raw, name),
+        **_teaching(raw, name),
     )
 
 
@@ -230,33 +230,33 @@ def preset_of(folder: Folder, raw: Mapping[str, Any], name: str) -> Preset:
             "decoder": folder.config("decoder_scheduler"),
             **{f"super_res{number}": folder.config(f"super_res{number}_scheduler") for number in numbers},
         },
-        **_lessons(raw, name),
+        **_teaching(raw, name),
     )
 
 
-def _lessons(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _teaching(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The part of a preset that is about training."""
     left = set(raw) - {*NETWORKS, "pool", "large_pool", "runs", "recipes", "dials"}
     if left:
         raise BadSetting(f"a preset has no setting {', '.join(sorted(left))}", where=name)
-    runs = {stage: _training(run, f"runs.{stage}", name) for stage, run in _table(raw, "runs", name).items()}
+    runs = {stage: _run_settings(run, f"runs.{stage}", name) for stage, run in _table(raw, "runs", name).items()}
     stated = _table(raw, "recipes", name)
-    recipes = {}
-    for one in fields(Recipes):
-        kind = type(getattr(Recipes(), one.name))
-        recipes[one.name] = _read(kind, _table(stated, one.name, name), f"recipes.{one.name}", name)
-    unknown = set(stated) - set(recipes)
+    lessons = {}
+    for one in fields(Lessons):
+        kind = type(getattr(Lessons(), one.name))
+        lessons[one.name] = _read(kind, _table(stated, one.name, name), f"recipes.{one.name}", name)
+    unknown = set(stated) - set(lessons)
     if unknown:
         raise BadSetting(f"there is no recipe for {', '.join(sorted(unknown))}", where=name)
     return {
         "vocabulary": _whole(raw, "vocabulary", name) if "vocabulary" in raw else None,
         "runs": runs,
-        "recipes": Recipes(**recipes),
+        "lessons": Lessons(**lessons),
         "dials": raw.get("dials"),
     }
 
 
-def _training(run: object, path: str, name: str) -> Training:
+def _run_settings(run: object, path: str, name: str) -> RunSettings:
     if not isinstance(run, dict):
         raise BadSetting(f"{path} is not a table", where=name)
     how = {key: value for key, value in run.items() if key not in ("seconds", "steps")}
@@ -267,7 +267,7 @@ def _training(run: object, path: str, name: str) -> Training:
         raise BadSetting(f"{path}.steps is {steps!r}, expected a whole number above 0", where=name)
     if steps is None and math.isinf(seconds):
         raise BadSetting(f"{path} says neither seconds nor steps", where=name)
-    return Training(seconds=float(seconds), steps=steps, how=_read(Optimisation, how, path, name))
+    return RunSettings(seconds=float(seconds), steps=steps, how=_read(Optimisation, how, path, name))
 
 
 def _network(kind: type, raw: Mapping[str, Any], part: str, name: str, *more: str) -> dict[str, Any]:

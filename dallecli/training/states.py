@@ -1,4 +1,4 @@
-"""What the frozen CLIP towers say about the data: text states of captions, embeddings of pictures."""
+"""Data as the frozen CLIP towers see them: text states of captions, embeddings of pictures."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -6,9 +6,8 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from dallecli.nets.clip import CLIPTextModel, CLIPVisionModel
+from dallecli.nets.clip import MEAN, STD, CLIPTextModel, CLIPVisionModel
 from dallecli.training.batch import take
-from dallecli.training.clip import normalised
 
 
 class BatchStates(NamedTuple):
@@ -30,8 +29,12 @@ class Captions(Protocol):
 
 
 @dataclass(slots=True)
-class ReadCaptions:
-    """Text states that were computed once; row 0 is the empty caption, `row` [n] maps samples to rows."""
+class CaptionTable:
+    """Text states of m distinct captions, computed once.
+
+    row: maps samples to rows, [n]; row 0 is the empty caption. embedding: [m d]. hidden: [m context w]. mask: True on
+    the prompt's tokens, [m context].
+    """
 
     row: Tensor
     embedding: Tensor
@@ -51,10 +54,10 @@ class ReadCaptions:
 
 
 @dataclass(slots=True)
-class UnreadCaptions:
-    """Captions that are read when they are asked for, because the states of all would not fit into memory.
+class CaptionsOnDemand:
+    """Captions whose states are computed when they are asked for, because those of all would not fit into memory.
 
-    Token ids `ids` [n context] of the samples and `empty` [context] of the empty caption.
+    ids: the token ids [n context] of the samples. empty: those [context] of the empty caption.
     """
 
     text_encoder: CLIPTextModel
@@ -71,6 +74,13 @@ class UnreadCaptions:
         return BatchStates(states.embedding.float(), states.hidden.float(), mask[:, :length])
 
 
+def normalised(pictures: Tensor) -> Tensor:
+    """Return CLIP's input [b 3 h w] from uint8 pictures [b 3 h w]."""
+    mean = torch.tensor(MEAN, device=pictures.device)[:, None, None]
+    std = torch.tensor(STD, device=pictures.device)[:, None, None]
+    return (pictures.float() / 255 - mean) / std
+
+
 def prompt_mask(ids: Tensor, end: int) -> Tensor:
     """Return which of the token ids [n context] belong to the prompt: all up to the first `end` token, [n context]."""
     length = ids.eq(end).int().argmax(dim=-1) + 1
@@ -78,7 +88,7 @@ def prompt_mask(ids: Tensor, end: int) -> Tensor:
 
 
 @torch.no_grad()
-def caption_states(text_encoder: CLIPTextModel, ids: Tensor, empty: Tensor) -> ReadCaptions:
+def caption_states(text_encoder: CLIPTextModel, ids: Tensor, empty: Tensor) -> CaptionTable:
     """Return the states of captions with token ids [n context]; `empty` [context] are the empty caption's ids."""
     distinct, row = torch.unique(ids, dim=0, return_inverse=True)
     distinct = torch.cat([empty[None], distinct])
@@ -88,7 +98,7 @@ def caption_states(text_encoder: CLIPTextModel, ids: Tensor, empty: Tensor) -> R
         embeddings.append(states.embedding)
         hiddens.append(states.hidden.half())
     mask = prompt_mask(distinct, int(empty.max()))
-    return ReadCaptions(row + 1, torch.cat(embeddings), torch.cat(hiddens), mask)
+    return CaptionTable(row + 1, torch.cat(embeddings), torch.cat(hiddens), mask)
 
 
 @torch.no_grad()

@@ -33,9 +33,9 @@ class Team:
         """Whether this is the process that writes, shows and validates."""
         return self.rank == 0
 
-    def share(self, lesson: nn.Module) -> nn.Module:
-        """Return a module that computes what `lesson` does, and whose gradients are those of the whole batch."""
-        return lesson
+    def share(self, loss: nn.Module) -> nn.Module:
+        """Return a module that computes what `loss` does, and whose gradients are those of the whole batch."""
+        return loss
 
     def pause(self, shared: nn.Module) -> AbstractContextManager[None]:
         """Inside, the gradients of `shared` pile up unshared: another part of the batch follows."""
@@ -69,8 +69,8 @@ class Launched(Team):
         self.rank = accelerator.process_index
         self.size = accelerator.num_processes
 
-    def share(self, lesson: nn.Module) -> nn.Module:
-        shared: nn.Module = self.accelerator.prepare_model(lesson)
+    def share(self, loss: nn.Module) -> nn.Module:
+        shared: nn.Module = self.accelerator.prepare_model(loss)
         return shared
 
     def pause(self, shared: nn.Module) -> AbstractContextManager[None]:

@@ -7,7 +7,7 @@ import torch
 
 from dallecli.training.batch import Draw
 from dallecli.training.corruption import added_noise, blurred, bsr, paper_blur
-from dallecli.training.upsampler import UpsamplerRecipe
+from dallecli.training.stages.upsampler import UpsamplerLesson
 
 CPU = torch.device("cpu")
 
@@ -64,4 +64,4 @@ def test_bsr_is_the_same_however_a_batch_is_shared_out() -> None:
 
 def test_an_unknown_corruption_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="blur, bsr, none"):
-        UpsamplerRecipe(corruption="rust")
+        UpsamplerLesson(corruption="rust")

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from dallecli.errors import BadFile, BadSetting, DiskFull, NonFinite
 from dallecli.training.batch import Draw
-from dallecli.training.loop import STATE, Optimisation, Report, Run, hash_seed
+from dallecli.training.loop import STATE, Optimisation, Report, TrainingRun, hash_seed
+from dallecli.training.machine import Machine
 from tests.training.conftest import files_of_at_most
 
 HOW = Optimisation(batch=16, rate=1e-2, warmup=5, average=0.9)
-CPU = torch.device("cpu")
+CPU = Machine(torch.device("cpu"))
 
 
 class Line:
@@ -46,8 +47,8 @@ class Line:
         return None
 
 
-def train(folder: Path, steps: int, watch: list[Report] | None = None) -> Run:
-    run = Run(Line(), HOW, folder, CPU)
+def train(folder: Path, steps: int, watch: list[Report] | None = None) -> TrainingRun:
+    run = TrainingRun(Line(), HOW, folder, CPU)
     run.train(1e9, None if watch is None else watch.append, steps=steps)
     return run
 
@@ -64,16 +65,16 @@ def test_a_run_learns_and_reports_what_it_learned(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_takes_the_same_steps_as_an_uninterrupted_one(tmp_path: Path) -> None:
-    whole = Run(Line(), HOW, tmp_path / "whole", CPU)
+    whole = TrainingRun(Line(), HOW, tmp_path / "whole", CPU)
     for _ in range(20):
         whole._step(0.0)
         whole.counters.step += 1
-    first = Run(Line(), HOW, tmp_path / "parts", CPU)
+    first = TrainingRun(Line(), HOW, tmp_path / "parts", CPU)
     for _ in range(9):
         first._step(0.0)
         first.counters.step += 1
     first.save()
-    second = Run(Line(), HOW, tmp_path / "parts", CPU)
+    second = TrainingRun(Line(), HOW, tmp_path / "parts", CPU)
     assert second.counters.step == 9
     for _ in range(11):
         second._step(0.0)
@@ -93,7 +94,7 @@ def test_a_finished_run_is_not_trained_further(tmp_path: Path) -> None:
 def test_a_state_of_another_network_is_refused_by_name(tmp_path: Path) -> None:
     train(tmp_path, 3)
     with pytest.raises(BadFile, match=r"weight\.weight"):
-        Run(Line(width=2), HOW, tmp_path, CPU)
+        TrainingRun(Line(width=2), HOW, tmp_path, CPU)
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_leaves_the_state_before(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ def train_up_to(folder: Path, last: int) -> None:
             raise Enough
 
     with pytest.raises(Enough):
-        Run(Line(), HOW, folder, CPU).train(math.inf, watch, steps=ENDLESS, every=0.0)
+        TrainingRun(Line(), HOW, folder, CPU).train(math.inf, watch, steps=ENDLESS, every=0.0)
 
 
 ENDLESS = 100_000
@@ -148,8 +149,8 @@ KILLED = """
 import math, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_loop import CPU, ENDLESS, HOW, Line, Run
-Run(Line(), HOW, Path({folder!r}), CPU).train(math.inf, steps=ENDLESS, every=0.0, save_every=0.001)
+from test_loop import CPU, ENDLESS, HOW, Line, TrainingRun
+TrainingRun(Line(), HOW, Path({folder!r}), CPU).train(math.inf, steps=ENDLESS, every=0.0, save_every=0.001)
 """
 
 
@@ -163,7 +164,7 @@ def test_a_run_killed_twice_goes_on_with_the_loss_curve_of_one_that_was_not(tmp_
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        resumed = Run(Line(), HOW, tmp_path / "killed", CPU)
+        resumed = TrainingRun(Line(), HOW, tmp_path / "killed", CPU)
         assert resumed.counters.step > steps
         steps = resumed.counters.step
     train_up_to(tmp_path / "killed", steps + 5)
@@ -183,7 +184,7 @@ def _saved_past(state: Path, steps: int) -> bool:
 
 def test_a_batch_in_parts_is_the_same_batch(tmp_path: Path) -> None:
     whole = train(tmp_path / "whole", 20)
-    parts = Run(Line(), replace(HOW, accumulate=4), tmp_path / "parts", CPU)
+    parts = TrainingRun(Line(), replace(HOW, accumulate=4), tmp_path / "parts", CPU)
     parts.train(math.inf, steps=20)
     for mine, theirs in zip(parts.weights, whole.weights, strict=True):
         assert torch.allclose(mine, theirs, rtol=1e-5)  # float32, summed in another order
@@ -191,7 +192,7 @@ def test_a_batch_in_parts_is_the_same_batch(tmp_path: Path) -> None:
 
 def test_a_batch_that_cannot_be_shared_out_is_refused_before_training(tmp_path: Path) -> None:
     with pytest.raises(BadSetting, match="16 cannot be cut into 3"):
-        Run(Line(), replace(HOW, accumulate=3), tmp_path, CPU)
+        TrainingRun(Line(), replace(HOW, accumulate=3), tmp_path, CPU)
 
 
 @pytest.mark.parametrize("wrong", [{"batch": 0}, {"rate": -1.0}, {"accumulate": 0}, {"warmup": 0}, {"average": 1.0}])
@@ -214,7 +215,7 @@ def test_a_full_disk_at_a_checkpoint_keeps_the_one_before_and_training_goes_on(t
 
     run.train(math.inf, watch, steps=30, every=0.0, save_every=0.0, warn=warnings.append)
     assert "line: step 6 was not saved, the disk is full; the state of step 5 is kept" in warnings
-    assert Run(Line(), HOW, tmp_path, CPU).counters.step == 30
+    assert TrainingRun(Line(), HOW, tmp_path, CPU).counters.step == 30
 
 
 def test_a_disk_that_is_full_to_the_end_is_an_error_and_the_last_checkpoint_stays(tmp_path: Path) -> None:
@@ -231,7 +232,7 @@ def test_tensorboard_gets_the_figures_of_the_log(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    run = Run(Line(), HOW, tmp_path / "run", CPU, events=tmp_path / "events")
+    run = TrainingRun(Line(), HOW, tmp_path / "run", CPU, events=tmp_path / "events")
     run.train(math.inf, steps=20, every=0.0)
     events = EventAccumulator(str(tmp_path / "events"))
     events.Reload()

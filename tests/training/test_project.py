@@ -12,14 +12,14 @@ from safetensors.torch import load_file
 from dallecli.errors import BadFolder, BadInput, BadOutput, BadSetting, NotDownloaded
 from dallecli.training.data import look
 from dallecli.training.loop import load_average
-from dallecli.training.networks import check
+from dallecli.training.machine import Machine
 from dallecli.training.preset import OWN, load_own, read_preset
 from dallecli.training.project import Project, choose_settings
-from dallecli.training.states import ReadCaptions, UnreadCaptions, caption_states
-from dallecli.training.team import Team
+from dallecli.training.stages.unclip import check, stages_of
+from dallecli.training.states import CaptionsOnDemand, CaptionTable, caption_states
 from tests.training.postcards import write_postcards
 
-CPU = torch.device("cpu")
+CPU = Machine(torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def open_project(
     out: Path, data: Path, preset: str | None = "tiny", origin: str | None = None, changes: tuple[str, ...] = ()
 ) -> Project:
     """A project that has begun."""
-    project = Project(out, choose_settings(out, preset, changes, origin), CPU, None, Team())
+    project = Project(out, choose_settings(out, preset, changes, origin), CPU)
     listing = look([data])
     project.begin(listing, project.terms(listing, None, False), strict=False, watch=lambda done, of: None)
     return project
@@ -89,7 +89,7 @@ def test_we_paint_with_what_comes_out(model: Path) -> None:
 
 def test_the_model_has_the_averaged_weights_and_the_words_of_the_captions(model: Path, data: Path) -> None:
     project = open_project(model, data, preset=None)
-    prior = project._objective("prior").module
+    prior = project.chain.stages["prior"].fresh()
     load_average(prior, project.state_file("prior"))
     written = load_file(model / "prior" / "diffusion_pytorch_model.safetensors")
     assert all(torch.equal(written[name], weight.half()) for name, weight in prior.state_dict().items())
@@ -99,7 +99,7 @@ def test_the_model_has_the_averaged_weights_and_the_words_of_the_captions(model:
 
 
 def test_fresh_clip_embeddings_have_a_root_mean_square_of_one(model: Path, data: Path) -> None:
-    images, _ = open_project(model, data, preset=None)._conditions
+    images, _ = open_project(model, data, preset=None).chain.conditions()
     assert images.square().mean().sqrt().item() == pytest.approx(1, abs=0.1)  # scaled on these, averaged weights
 
 
@@ -122,8 +122,8 @@ def test_parts_that_a_kill_left_unwritten_are_written(copied: Path, data: Path) 
     assert (copied / "model_index.json").is_file()
 
 
-def test_clip_is_not_moved_once_others_stand_on_it(copied: Path, data: Path) -> None:
-    assert str(train(open_project(copied, data, preset=None), "clip", 9)).startswith("prior and decoder stand on it")
+def test_clip_is_not_moved_once_others_depend_on_it(copied: Path, data: Path) -> None:
+    assert str(train(open_project(copied, data, preset=None), "clip", 9)).startswith("prior and decoder depend on it")
 
 
 def test_a_stage_refuses_to_start_before_the_one_it_reads(data: Path, tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_model_whose_clip_cannot_see_is_refused_but_for_its_upsamplers(model: 
     origin = tmp_path / "origin"
     shutil.copytree(model, origin, ignore=shutil.ignore_patterns("training", "image_encoder"))
     out = tmp_path / "tuned"
-    project = Project(out, choose_settings(out, "tiny", (), str(origin)), CPU, None, Team())
+    project = Project(out, choose_settings(out, "tiny", (), str(origin)), CPU)
     project.check_stages(("upsampler",))
     for stage in ("clip", "prior", "decoder"):
         with pytest.raises(BadFolder, match="cannot see"):
@@ -214,16 +214,16 @@ def test_recipes_and_budgets_may_change_on_the_way_and_are_kept(copied: Path, da
     project = open_project(copied, data, preset=None, changes=changes)
     again = open_project(copied, data, preset=None)
     for one in (project, again):
-        assert one.preset.recipes.decoder.caption_dropout == 0.3
+        assert one.preset.lessons.decoder.caption_dropout == 0.3
         assert one.preset.runs["decoder"].how.batch == 4
-        assert one.preset.recipes.upsampler.corruption == "bsr"
+        assert one.preset.lessons.upsampler.corruption == "bsr"
 
 
 def test_strict_data_are_whole_or_refused_with_the_names(data: Path, tmp_path: Path) -> None:
     shutil.copytree(data, tmp_path / "data")
     (tmp_path / "data" / "3.txt").unlink()
     out = tmp_path / "new"
-    project = Project(out, choose_settings(out, "tiny", (), None), CPU, None, Team())
+    project = Project(out, choose_settings(out, "tiny", (), None), CPU)
     listing = look([tmp_path / "data"])
     with pytest.raises(BadInput, match=r"1 without a caption \(3.png\)"):
         project.begin(listing, project.terms(listing, None, False), strict=True, watch=lambda done, of: None)
@@ -248,17 +248,15 @@ def test_every_preset_describes_networks_that_fit_each_other(name: str) -> None:
 def test_karlo_has_karlos_sizes_and_the_papers_training() -> None:
     preset = read_preset(load_own("karlo"), "karlo")
     published = Path(__file__).parents[1] / "nets" / "published_keys"
-    from dallecli.training.networks import fresh
-
     for stage, part in (("prior", "prior"), ("upsampler", "super_res_first")):
         with torch.device("meta"):
-            net = fresh(stage, preset, 49408)
+            net = stages_of(preset)[stage].fresh()
         shapes = json.loads((published / f"{part}.json").read_text())
         shapes = shapes.get("state_dict", shapes)
         assert {name: list(tensor.shape) for name, tensor in net.state_dict().items()} == shapes
-    assert (preset.recipes.decoder.caption_dropout, preset.recipes.decoder.embedding_dropout) == (0.5, 0.1)
-    assert preset.recipes.decoder.both == pytest.approx(0.05)
-    assert (preset.recipes.prior.scale, preset.recipes.upsampler.corruption) == (17.2, "blur")
+    assert (preset.lessons.decoder.caption_dropout, preset.lessons.decoder.embedding_dropout) == (0.5, 0.1)
+    assert preset.lessons.decoder.both == pytest.approx(0.05)
+    assert (preset.lessons.prior.scale, preset.lessons.upsampler.corruption) == (17.2, "blur")
 
 
 def without(key: str) -> Callable[[dict[str, object]], object]:
@@ -287,7 +285,7 @@ def without(key: str) -> Callable[[dict[str, object]], object]:
 def test_a_preset_that_cannot_be_is_refused_by_the_name_of_the_setting(tmp_path: Path, change: str, said: str) -> None:
     out = tmp_path / "new"
     with pytest.raises(BadSetting, match=said):
-        Project(out, choose_settings(out, "tiny", (change,), None), CPU, None, Team())
+        Project(out, choose_settings(out, "tiny", (change,), None), CPU)
     assert not out.exists()
 
 
@@ -307,11 +305,11 @@ def test_a_preset_that_is_none_is_refused(
 
 def test_captions_read_on_the_way_have_the_states_of_those_read_before(model: Path, data: Path) -> None:
     project = open_project(model, data, preset=None)
-    text_encoder, _, _ = project._towers()
+    text_encoder, dataset = project.chain.trained("clip").text_encoder, project.chain.dataset
     samples, drop = torch.tensor([3, 0, 7]), torch.tensor([False, True, False])
-    before = caption_states(text_encoder, project._ids, project._empty)
-    assert isinstance(before, ReadCaptions)
-    on_the_way = UnreadCaptions(text_encoder, project._ids, project._empty)
+    before = caption_states(text_encoder, dataset.ids, dataset.empty)
+    assert isinstance(before, CaptionTable)
+    on_the_way = CaptionsOnDemand(text_encoder, dataset.ids, dataset.empty)
     for trim in (False, True):
         one, two = before.states(samples, drop, trim), on_the_way.states(samples, drop, trim)
         assert torch.equal(one.mask, two.mask)

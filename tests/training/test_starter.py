@@ -9,21 +9,22 @@ import torch
 from dallecli.errors import BadSetting, NotDownloaded
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import Dials
-from dallecli.training.clip import recall, rescale
+from dallecli.training.machine import Machine
 from dallecli.training.preset import load_preset
-from dallecli.training.starter import NEEDS, Workshop, train_stage
+from dallecli.training.stages.clip import recall, rescale
 from dallecli.training.world.evaluate import evaluate, frechet, nearest_distances
 from dallecli.training.world.judge import _places
+from dallecli.training.world.starter import Workshop
 
-CPU = torch.device("cpu")
+CPU = Machine(torch.device("cpu"))
 
 
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
     """A tiny starter, every stage trained for half a second."""
     shop = Workshop(load_preset("tiny"), tmp_path_factory.mktemp("state"), CPU)
-    for stage in NEEDS:
-        train_stage(shop, stage)
+    for stage in shop.chain.stages:
+        shop.train_stage(stage)
     return shop
 
 
@@ -50,29 +51,30 @@ def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
 
 def test_a_stage_refuses_to_start_before_the_one_it_reads(tmp_path: Path) -> None:
     with pytest.raises(NotDownloaded) as refused:
-        train_stage(Workshop(load_preset("tiny"), tmp_path, CPU), "prior")
+        Workshop(load_preset("tiny"), tmp_path, CPU).train_stage("prior")
     assert "dalle train starter --stage clip" in str(refused.value.hint)
 
 
-def test_clip_is_not_moved_once_the_prior_and_the_decoder_stand_on_it(workshop: Workshop) -> None:
-    state = workshop.state_file("clip").read_bytes()
-    assert train_stage(workshop, "clip", seconds=1e6) == (
-        "prior and decoder stand on it; remove their folders to train it again"
+def test_clip_is_not_moved_once_the_prior_and_the_decoder_depend_on_it(workshop: Workshop) -> None:
+    state = workshop.chain.state_file("clip").read_bytes()
+    folders = f"{workshop.folder / 'prior'} and {workshop.folder / 'decoder'}"
+    assert workshop.train_stage("clip", seconds=1e6) == (
+        f"prior and decoder depend on it; remove {folders} to train it again"
     )
-    assert workshop.state_file("clip").read_bytes() == state
+    assert workshop.chain.state_file("clip").read_bytes() == state
 
 
 def test_clip_embeddings_have_a_root_mean_square_of_one(workshop: Workshop) -> None:
-    embeddings, captions = workshop.conditions
+    embeddings, captions = workshop.chain.conditions()
     # Scaled on 48 pictures of the training pool, measured on those and as many others.
     assert embeddings.square().mean().sqrt().item() == pytest.approx(1, abs=0.2)
     assert captions.mask[0].sum().item() == 2  # the empty caption is a start and an end token
 
 
 def test_scaling_clip_changes_neither_what_is_close_nor_what_is_read(workshop: Workshop) -> None:
-    objective = workshop.objective("clip")
+    objective = workshop.chain.open("clip").objective
     before = objective.validate()
-    rescale(objective.towers, objective.train)
+    rescale(objective.towers, objective.train.pictures[:1024])
     assert objective.validate() == pytest.approx(before, rel=1e-4)  # float32, summed in another order of size
 
 
@@ -116,7 +118,7 @@ def test_the_folder_is_complete_and_in_half_precision(folder: Path) -> None:
 
 
 def test_what_the_judge_says_of_drawn_scenes_is_a_share(workshop: Workshop) -> None:
-    figures = workshop.objective("judge").validate()
+    figures = workshop.chain.open("judge").objective.validate()
     assert set(figures) == {"objects", "all_objects", "background", "style"}
     assert all(0 <= value <= 1 for value in figures.values())
 

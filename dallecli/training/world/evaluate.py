@@ -25,12 +25,12 @@ from dallecli.publish import publish
 from dallecli.studio import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.tokens import ClipTokenizer
-from dallecli.training.clip import recall, same_caption
-from dallecli.training.starter import Workshop
+from dallecli.training.stages.clip import recall, same_caption
 from dallecli.training.states import caption_states, picture_embeddings
 from dallecli.training.world.judge import Judge, JudgeData, accuracies, in_order, verdicts
 from dallecli.training.world.pool import Prompt, scene_prompts, scenes, single_prompts, style_prompts
 from dallecli.training.world.scenes import HELD_OUT_SEEDS, SINGLES, Mix, Scene, render
+from dallecli.training.world.starter import Workshop
 from dallecli.training.world.vocabulary import things
 from dallecli.weights.load import load_net
 from dallecli.weights.registry import find, locate
@@ -102,7 +102,7 @@ def evaluate(
         DalleError: whatever the model's engine refuses.
     """
     judge = workshop.trained("judge")
-    assert isinstance(judge, Judge)  # for the type checker: that is what `bare` makes
+    assert isinstance(judge, Judge)  # for the type checker: that is what the judge's stage makes
     asked = [kind for kind in KINDS if kinds is None or kind.name in kinds]
     engine = LocalEngine()
     size = min((one for one in locate(find(ask.model)).sizes() if one >= SIDE), default=None)
@@ -168,7 +168,7 @@ def _likeness(workshop: Workshop, judge: Judge, painted: Tensor) -> dict[str, fl
     drawn, others = (
         _stacked(_rendered(list(scenes(PROMPT_SEED + seed, len(painted), ANYTHING)))) for seed in (2**19, 2**19 + 2**18)
     )
-    known, size = workshop.pictures(workshop.train_pool, 16), (16, 16)
+    known, size = workshop.dataset.pictures(workshop.dataset.train_pool, 16), (16, 16)
     nearest = {
         name: float(nearest_distances(F.interpolate(some.float(), size, mode="area"), known).median())
         for name, some in (("nearest", painted), ("drawn_nearest", drawn))

@@ -1,11 +1,12 @@
-"""Training the decoder: from noise to a small picture, given an image embedding and a caption.
+"""The stage that trains the decoder: from noise to a small picture, given an image embedding and a caption.
 
-Ramesh et al. 2022, section 2.1, with the recipe that two studies of this starter arrived at: the network predicts the
+Ramesh et al. 2022, section 2.1, with what two studies of this starter arrived at: the network predicts the
 clean picture, errors are weighted by signal-to-noise ratio (`loss.weights`), timesteps lean to the noisy end, where it
 is decided what is painted and where, and the embedding is perturbed, because the prior's will not be exact either.
 """
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,14 +20,17 @@ from dallecli.diffusion.schedule import Schedule, Step
 from dallecli.nets.layers import channels_last
 from dallecli.nets.text_proj import Conditioning, TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
-from dallecli.training.batch import Draw, Emphasis, choose, take
+from dallecli.training.batch import Draw, choose, take
+from dallecli.training.conditions import Conditions
+from dallecli.training.dataset import Examples
+from dallecli.training.loop import TrainingRun
 from dallecli.training.loss import expected, weights
-from dallecli.training.states import Captions
+from dallecli.training.stages.stage import Material, trained_schedule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecoderRecipe:
-    """What a lesson of the decoder is like; the defaults are the paper's.
+class DecoderLesson:
+    """How the decoder is taught; the defaults are the paper's.
 
     caption_dropout, embedding_dropout: shares of samples that are trained without their caption, without their image
     embedding; both_dropout: the share without either, which is what guidance needs, counted in both of them. None: as
@@ -78,38 +82,35 @@ class DecoderObjective:
         self,
         parts: DecoderParts,
         schedule: Schedule,
-        pictures: Tensor,
-        embeddings: Tensor,
-        captions: Captions,
-        held_out: int,
-        recipe: DecoderRecipe,
-        emphasis: Emphasis | None = None,
+        examples: Examples,
+        conditions: Conditions,
+        lesson: DecoderLesson,
     ) -> None:
-        """Train on uint8 `pictures` [n 3 s s], their `embeddings` [n d] and `captions`, but for the last `held_out`."""
+        """Train on pictures and what CLIP says about them and their captions, but for the held-out ones."""
         self.module = parts
         self.parts = parts
         self.schedule = schedule
         self.alpha_bars = schedule.alpha_bars.to(parts.text_proj.learned_classifier_free_guidance_embeddings.device)
-        self.pictures = pictures
-        self.embeddings = embeddings
-        self.spread = embeddings.std(dim=0).to(self.alpha_bars.device)
-        self.captions = captions
-        self.count = len(pictures) - held_out
-        self.emphasis = emphasis
-        self.recipe = recipe
+        self.pictures = examples.pictures
+        self.embeddings = conditions.images
+        self.spread = conditions.images.std(dim=0).to(self.alpha_bars.device)
+        self.captions = conditions.captions
+        self.count = len(examples.pictures) - examples.held_out
+        self.emphasis = examples.emphasis
+        self.lesson = lesson
 
     def loss(self, draw: Draw) -> Tensor:
         """Return the weighted error at random timesteps."""
         return self._loss(choose(self.count, draw, self.emphasis), draw)
 
     def _loss(self, chosen: Tensor, draw: Draw) -> Tensor:
-        recipe = self.recipe
-        t = draw.timesteps(len(self.alpha_bars), recipe.lean)
+        lesson = self.lesson
+        t = draw.timesteps(len(self.alpha_bars), lesson.lean)
         lot = draw.uniform()
-        no_text = lot < recipe.caption_dropout
-        no_image = (lot < recipe.both) | (lot > 1 - (recipe.embedding_dropout - recipe.both))
+        no_text = lot < lesson.caption_dropout
+        no_image = (lot < lesson.both) | (lot > 1 - (lesson.embedding_dropout - lesson.both))
         weight = weights(self.schedule.prediction_type, self.alpha_bars[t])
-        return (weight * self._error(chosen, t, no_text, no_image, recipe.embedding_noise, draw)).mean()
+        return (weight * self._error(chosen, t, no_text, no_image, lesson.embedding_noise, draw)).mean()
 
     def _condition(
         self, chosen: Tensor, image: Tensor, no_text: Tensor, no_image: Tensor
@@ -167,3 +168,41 @@ class DecoderObjective:
         x = noise.draw(self.pictures.shape[1:], device)
         denoise = make_denoiser(predict, self.schedule, guidance)
         return ancestral(denoise, x, self.schedule.steps(steps), noise, lambda _: None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecoderStage:
+    """The decoder and its projection from their configs and the scheduler's."""
+
+    name: ClassVar[str] = "decoder"
+    seed: ClassVar[int] = 3
+    needs: ClassVar[tuple[str, ...]] = ("clip",)
+    text_proj: dict[str, Any]
+    decoder: dict[str, Any]
+    scheduler: dict[str, Any]
+    lesson: DecoderLesson
+
+    @property
+    def configs(self) -> dict[str, dict[str, Any]]:
+        """Both networks and the scheduler."""
+        return {"text_proj": self.text_proj, "decoder": self.decoder, "decoder_scheduler": self.scheduler}
+
+    def fresh(self) -> DecoderParts:
+        """Return both networks with fresh weights."""
+        return DecoderParts(TextProjConfig.from_config(self.text_proj), UNetConfig.from_config(self.decoder))
+
+    def networks(self, module: DecoderParts) -> dict[str, nn.Module]:
+        """Return both networks."""
+        return {"text_proj": module.text_proj, "decoder": module.decoder}
+
+    def objective(self, module: DecoderParts, material: Material) -> DecoderObjective:
+        """Return what both networks minimise together."""
+        schedule = trained_schedule(self.scheduler, "decoder_scheduler")
+        examples = material.dataset.examples(self.name, self.decoder["sample_size"])
+        return DecoderObjective(module, schedule, examples, material.conditions(), self.lesson)
+
+    def adapt(self, module: DecoderParts, material: Material) -> None:
+        """Leave the weights as they are."""
+
+    def finish(self, run: TrainingRun, material: Material) -> None:
+        """Leave the weights as they are."""

@@ -1,4 +1,4 @@
-"""Training CLIP: the text of a picture and the picture of a text should find each other in a batch.
+"""The stage that trains CLIP: the text of a picture and the picture of a text should find each other in a batch.
 
 Radford et al. 2021, section 2.3, with two additions that make a decoder of few samples possible. The picture should be
 readable from its embedding by a linear map: then the decoder learns to paint from an embedding in minutes, and what a
@@ -10,6 +10,7 @@ Equal captions in one batch are all right answers to each other: with a small vo
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,17 +18,17 @@ from torch import Tensor, nn
 
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
 from dallecli.training.batch import Draw, take
-
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-"""CLIP's mean of RGB in [0, 1], written to `feature_extractor/preprocessor_config.json`."""
-STD = (0.26862954, 0.26130258, 0.27577711)
-"""CLIP's standard deviation of RGB in [0, 1]."""
-
+from dallecli.training.loop import TrainingRun
+from dallecli.training.model_folder import feature_extractor
+from dallecli.training.stages.stage import Material
+from dallecli.training.states import normalised, picture_embeddings
 
 READ_SIZE = 16
 """The side in pixels at which pictures should be readable from their embeddings."""
 READABLE, CLOSE = 30.0, 1.0
 """The weights of the two additions beside the contrastive loss."""
+FITTED_ON, SCALED_ON = 4096, 1024
+"""Pictures on which patches and reader are fitted, and on which the size of embeddings is measured, at most."""
 
 
 class ClipTowers(nn.Module):
@@ -42,13 +43,6 @@ class ClipTowers(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Embedding):
                 nn.init.normal_(module.weight, std=0.02)
-
-
-def normalised(pictures: Tensor) -> Tensor:
-    """Return CLIP's input [b 3 h w] from uint8 pictures [b 3 h w]."""
-    mean = torch.tensor(MEAN, device=pictures.device)[:, None, None]
-    std = torch.tensor(STD, device=pictures.device)[:, None, None]
-    return (pictures.float() / 255 - mean) / std
 
 
 @dataclass(slots=True)
@@ -76,7 +70,7 @@ class ClipObjective:
         `gather` returns the rows of all processes that share a batch, behind one another: what is right in a batch
         depends on all of it.
         """
-        seed_patches(towers.image_encoder, train.pictures[:4096])
+        seed_patches(towers.image_encoder, train.pictures[:FITTED_ON])
         self.module = towers
         self.towers = towers
         self.train = train
@@ -175,13 +169,96 @@ def seed_patches(image_encoder: CLIPVisionModel, pictures: Tensor) -> None:
 
 
 @torch.no_grad()
-def rescale(towers: ClipTowers, data: ClipData) -> None:
-    """Scale both projections alike, so that image embeddings have a root mean square of 1 a dimension.
+def rescale(towers: ClipTowers, pictures: Tensor) -> None:
+    """Scale both projections alike, so that the embeddings of `pictures` have a root mean square of 1 a dimension.
 
     Cosines don't change; the networks that read the embeddings get inputs of a known size.
     """
-    part = slice(0, 1024)
-    size = towers.image_encoder(normalised(data.pictures[part])).square().mean().sqrt()
+    size = towers.image_encoder(normalised(pictures)).square().mean().sqrt()
     towers.text_encoder.text_projection.weight /= size
     towers.image_encoder.visual_projection.weight /= size
     towers.reader.weight *= size
+
+
+@torch.no_grad()
+def fit_reader(towers: ClipTowers, pictures: Tensor) -> None:
+    """Set the reader to the ridge regression of small pictures on their embeddings.
+
+    Towers that are trained already should not be pulled about by a reader that knows nothing.
+    """
+    images = picture_embeddings(towers.image_encoder, pictures)
+    small = F.adaptive_avg_pool2d(pictures.float(), READ_SIZE).flatten(1) / 127.5 - 1
+    mean, centre = images.mean(dim=0), small.mean(dim=0)
+    images, small = images - mean, small - centre
+    gram = images.T @ images
+    gram += 0.01 * gram.diagonal().mean() * torch.eye(len(gram), device=gram.device)
+    weight = torch.linalg.solve(gram, images.T @ small).T
+    towers.reader.weight.copy_(weight)
+    towers.reader.bias.copy_(centre - weight @ mean)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClipStage:
+    """CLIP from the configs of its towers.
+
+    vocab_size: returns the size of the tokenizer, where `text_encoder` does not say it. own_space: whether its
+    embeddings are a space of their own, which is rescaled and whose preprocessing is written; False where the networks
+    of another model read them.
+    """
+
+    name: ClassVar[str] = "clip"
+    seed: ClassVar[int] = 1
+    needs: ClassVar[tuple[str, ...]] = ()
+    text_encoder: dict[str, Any]
+    image_encoder: dict[str, Any]
+    vocab_size: Callable[[], int] | None = None
+    own_space: bool = True
+
+    @property
+    def image_size(self) -> int:
+        """The side in pixels of what the image tower sees."""
+        return ClipVisionConfig.from_config(self.image_encoder).image_size
+
+    @property
+    def _text_config(self) -> dict[str, Any]:
+        """The text tower's config; of the tokens, start and end are the last two."""
+        if self.vocab_size is None:
+            return self.text_encoder
+        end = self.vocab_size() - 1
+        ends = {"bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": end}
+        return {**self.text_encoder, "vocab_size": end + 1, **ends}
+
+    @property
+    def configs(self) -> dict[str, dict[str, Any]]:
+        """The towers, and how a picture becomes the image tower's input."""
+        towers = {"text_encoder": self._text_config, "image_encoder": self.image_encoder}
+        return {"feature_extractor": feature_extractor(self.image_size), **towers} if self.own_space else towers
+
+    def fresh(self) -> ClipTowers:
+        """Return both towers with fresh weights."""
+        text = ClipTextConfig.from_config(self._text_config)
+        return ClipTowers(text, ClipVisionConfig.from_config(self.image_encoder))
+
+    def networks(self, module: ClipTowers) -> dict[str, nn.Module]:
+        """Return the towers; what else is trained is not part of a model."""
+        return {"text_encoder": module.text_encoder, "image_encoder": module.image_encoder}
+
+    def objective(self, module: ClipTowers, material: Material) -> ClipObjective:
+        """Return what both towers minimise together."""
+        dataset, last = material.dataset, material.dataset.held_out
+        pictures = torch.cat(dataset.clip_pictures(self.image_size))
+        train = ClipData(pictures[:-last], dataset.ids[:-last])
+        held_out = ClipData(pictures[-last:].to(dataset.ids.device), dataset.ids[-last:])
+        return ClipObjective(module, train, held_out, material.team.gather)
+
+    def adapt(self, module: ClipTowers, material: Material) -> None:
+        """Fit the reader."""
+        pictures = torch.cat(material.dataset.clip_pictures(self.image_size))[: -material.dataset.held_out]
+        fit_reader(module, pictures[:FITTED_ON].to(module.reader.weight.device))
+
+    def finish(self, run: TrainingRun, material: Material) -> None:
+        """Rescale the averaged weights, where no network of another model reads the embeddings."""
+        if self.own_space:
+            towers, pictures = run.objective.module, material.dataset.clip_pictures(self.image_size)[0]
+            assert isinstance(towers, ClipTowers)  # for the type checker: that is what `fresh` makes
+            run.settle(lambda: rescale(towers, pictures[:SCALED_ON].to(run.device)))

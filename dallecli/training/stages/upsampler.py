@@ -1,4 +1,4 @@
-"""Training an upsampler: from noise to a picture four times as large as the one it is given.
+"""The stage that trains an upsampler: from noise to a picture four times as large as the one it is given.
 
 Ramesh et al. 2022, section 2.1: unconditional but for the low-resolution picture, which is corrupted a little, because
 at run time it comes from a network and not from a camera. Trained on crops where `crop` is smaller than the picture.
@@ -6,28 +6,33 @@ at run time it comes from a network and not from a camera. Trained on crops wher
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, ClassVar, Final
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from dallecli.diffusion.denoiser import make_denoiser
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import ancestral
 from dallecli.diffusion.schedule import Schedule, Step
 from dallecli.nets.layers import channels_last
-from dallecli.nets.unet import UNet
-from dallecli.training.batch import Draw, Emphasis, choose, take
+from dallecli.nets.unet import UNet, UNetConfig
+from dallecli.training.batch import Draw, choose, take
 from dallecli.training.corruption import Corrupt, added_noise, bsr, paper_blur
+from dallecli.training.dataset import Examples
+from dallecli.training.loop import TrainingRun
 from dallecli.training.loss import expected, weights
+from dallecli.training.stages.stage import Material, trained_schedule
 
 CORRUPTIONS: Final = ("noise", "blur", "bsr", "none")
+CROP: Final = 64
+"""The side in pixels of the crops, or a quarter of the pictures' where that is more (the paper's share)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UpsamplerRecipe:
-    """What a lesson of an upsampler is like.
+class UpsamplerLesson:
+    """How an upsampler is taught.
 
     corruption: what is done to the small pictures (corruption.py); the paper has "blur" for the first upsampler and
     "bsr" for the second. noise: the largest deviation of the noise where it is "noise", in units of [-1, 1] pixels:
@@ -62,32 +67,21 @@ class UpsamplerObjective:
     """The weighted error of the predicted clean picture (or of what else the schedule says is predicted)."""
 
     def __init__(
-        self,
-        name: str,
-        net: UNet,
-        schedule: Schedule,
-        pictures: Tensor,
-        low: int,
-        crop: int,
-        recipe: UpsamplerRecipe,
-        held_out: int,
-        emphasis: Emphasis | None = None,
+        self, name: str, net: UNet, schedule: Schedule, examples: Examples, low: int, lesson: UpsamplerLesson
     ) -> None:
-        """Train on uint8 `pictures` [n 3 s s] against their box averages at `low` px, on crops of `crop` px.
-
-        The last `held_out` pictures validate.
-        """
+        """Train on crops of pictures against their box averages at `low` px, but for the held-out pictures."""
+        size = examples.pictures.shape[-1]
         self.name = name
         self.module = channels_last(net)
         self.net = net
         self.schedule = schedule
         self.alpha_bars = schedule.alpha_bars.to(net.conv_out.weight.device)
-        self.pictures = pictures
-        self.factor = pictures.shape[-1] // low
-        self.crop = crop
-        self.corrupt = recipe.corrupt
-        self.count = len(pictures) - held_out
-        self.emphasis = emphasis
+        self.pictures = examples.pictures
+        self.factor = size // low
+        self.crop = min(size, max(CROP, size // 4))
+        self.corrupt = lesson.corrupt
+        self.count = len(examples.pictures) - examples.held_out
+        self.emphasis = examples.emphasis
 
     def loss(self, draw: Draw) -> Tensor:
         """Return the weighted error at random timesteps, on random crops."""
@@ -156,3 +150,65 @@ class UpsamplerObjective:
         noise = Noise(range(len(high)))
         x = noise.draw(high.shape[1:], high.device)
         return ancestral(make_denoiser(predict, self.schedule), x, self.schedule.steps(steps), noise, lambda _: None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpsamplerStage:
+    """An upsampler from its config and its scheduler's.
+
+    number: 1 for the first one, behind the decoder, 2 for the one behind that. low: the side in pixels of the pictures
+    that it enlarges.
+    """
+
+    number: int
+    low: int
+    unet: dict[str, Any]
+    scheduler: dict[str, Any]
+    lesson: UpsamplerLesson
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def name(self) -> str:
+        """Its name, with its number from the second one on."""
+        return numbered("upsampler", self.number)
+
+    @property
+    def seed(self) -> int:
+        """Its seed, behind the decoder's."""
+        return 3 + self.number
+
+    @property
+    def part(self) -> str:
+        """What its parts are called in Karlo's layout."""
+        return numbered("super_res", self.number)
+
+    @property
+    def configs(self) -> dict[str, dict[str, Any]]:
+        """The network twice, since Karlo's layout has one of its own for the last step, and the scheduler."""
+        networks = {f"{self.part}_{which}": self.unet for which in ("first", "last")}
+        return {**networks, f"{self.part}_scheduler": self.scheduler}
+
+    def fresh(self) -> UNet:
+        """Return the network with fresh weights."""
+        return UNet(UNetConfig.from_config(self.unet))
+
+    def networks(self, module: UNet) -> dict[str, nn.Module]:
+        """Return the network for the last step and for all others, which here is the same one."""
+        return {f"{self.part}_{which}": module for which in ("first", "last")}
+
+    def objective(self, module: UNet, material: Material) -> UpsamplerObjective:
+        """Return what the upsampler minimises."""
+        schedule = trained_schedule(self.scheduler, f"{self.part}_scheduler")
+        examples = material.dataset.examples(self.name, self.unet["sample_size"])
+        return UpsamplerObjective(self.name, module, schedule, examples, self.low, self.lesson)
+
+    def adapt(self, module: UNet, material: Material) -> None:
+        """Leave the weights as they are."""
+
+    def finish(self, run: TrainingRun, material: Material) -> None:
+        """Leave the weights as they are."""
+
+
+def numbered(name: str, number: int) -> str:
+    """Return a name of an upsampler or its parts: the first has no number, the second is `_2`."""
+    return name if number == 1 else f"{name}_{number}"

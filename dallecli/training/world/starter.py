@@ -1,0 +1,163 @@
+"""Training the starter from nothing, or from a model: a pool of scenes, a tokenizer, every network, a model folder.
+
+Everything lives under one state folder: pools that are drawn once, the tokenizer, and a run a stage. Stages that do not
+read each other may be trained side by side by several processes.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+from torch import nn
+
+from dallecli.errors import BadSetting
+from dallecli.training.chain import Chain, Commands, Origin
+from dallecli.training.loop import Report
+from dallecli.training.machine import Machine
+from dallecli.training.model_folder import INDEX, config_of, write_json, write_tokenizer
+from dallecli.training.preset import Lessons, Preset
+from dallecli.training.stages.decoder import DecoderLesson
+from dallecli.training.stages.stage import write_stage
+from dallecli.training.stages.unclip import stages_of
+from dallecli.training.stages.upsampler import UpsamplerLesson
+from dallecli.training.world.dataset import WorldDataset
+from dallecli.training.world.judge_stage import JudgeStage
+from dallecli.weights.folder import Folder, read_object
+from dallecli.weights.registry import find, locate, registry
+
+LESSONS: Final = Lessons(
+    decoder=DecoderLesson(
+        caption_dropout=0.18, embedding_dropout=0.12, both_dropout=0.08, embedding_noise=0.25, lean=0.65
+    ),
+    upsampler=UpsamplerLesson(corruption="noise", noise=0.08),
+    upsampler_2=UpsamplerLesson(corruption="noise", noise=0.06),
+)
+"""How the starter is taught. The low-resolution pictures get as much noise as the stage before is wrong."""
+
+AVERAGED: Final = 2000
+"""Steps that the average of a model's weights counts as taken when training goes on from them (see `Counters`)."""
+
+
+class Workshop:
+    """The state folder of one starter: its scenes, and the chain of its stages.
+
+    Args:
+        preset: what is trained.
+        folder: the state folder.
+        machine: what trains.
+        origin: the model (a name or a folder) that training goes on from where a stage has no state, or None.
+
+    Raises:
+        UnknownModel, NotDownloaded, BadFolder: the model is not there.
+    """
+
+    def __init__(self, preset: Preset, folder: Path, machine: Machine, origin: str | None = None) -> None:
+        self.preset = replace(preset, lessons=LESSONS)
+        self.folder = folder
+        self.dataset = WorldDataset(preset, folder, machine.device)
+        self.origin = None if origin is None else locate(find(origin))
+        stages = stages_of(self.preset, lambda: self.dataset.tokenizer.end + 1)
+        judge = JudgeStage(self.dataset)
+        self.chain = Chain(
+            {name: stage for name, stage in (stages | {judge.name: judge}).items() if name in preset.runs},
+            preset.runs,
+            folder,
+            self.dataset,
+            machine,
+            Commands(train="dalle train starter --stage {stage}", more="--hours"),
+            None if self.origin is None else Origin(folder=self.origin, averaged=AVERAGED),
+        )
+
+    def check_origin(self, names: Iterable[str]) -> None:
+        """Find out whether the model that training goes on from has the networks of these stages.
+
+        A stage with a state of its own has them; the judge is not part of a model.
+
+        Raises:
+            BadSetting: a part of it, or the tokenizer, is another than the preset's.
+            BadFolder, BadFile: a part is missing or damaged.
+        """
+        if self.origin is None:
+            return
+        read = [other for name in names for other in (name, *self.chain.stages[name].needs)]
+        stages = [self.chain.stages[name] for name in dict.fromkeys(read) if not self.chain.has_state(name)]
+        for stage in stages:
+            for part, config in stage.configs.items():
+                self._check_part(self.origin, part, config)
+        if any("clip" in (stage.name, *stage.needs) for stage in stages):
+            self._check_words(self.origin)
+
+    def _check_part(self, origin: Folder, part: str, config: dict[str, Any]) -> None:
+        if part == "feature_extractor":
+            return
+        there, wanted = origin.config(part), config
+        if not part.endswith("scheduler"):
+            # What a config leaves out has the value that the network gives it.
+            there, wanted = asdict(config_of(part, there)), asdict(config_of(part, config))
+        for field, value in wanted.items():
+            if there.get(field) != value:
+                raise BadSetting(
+                    f"{part}.{field} is {there.get(field)!r}, the preset {self.preset.name} has {value!r}",
+                    where=str(origin.path),
+                    hint="choose the model's own --preset, or leave --from out",
+                )
+
+    def _check_words(self, origin: Folder) -> None:
+        """A text tower knows tokens by their numbers."""
+        mine = self.dataset.tokenizer_folder / "vocab.json"
+        theirs = origin.path / "tokenizer" / "vocab.json"
+        if read_object(mine) != read_object(theirs):
+            raise BadSetting(
+                "tokenizer.vocab has other words than the starter's captions",
+                where=str(theirs),
+                hint="only upsamplers can go on from this model: --stage upsampler",
+            )
+
+    def train_stage(
+        self, name: str, seconds: float | None = None, watch: Callable[[Report], None] | None = None
+    ) -> str | None:
+        """Train a stage until its budget, or `seconds` where given, is spent in all; if it is not trained, say why.
+
+        Raises:
+            BadSetting: the preset has no such stage.
+            NotDownloaded, NonFinite, DiskFull: as `Chain.train`.
+        """
+        if name not in self.chain.stages:
+            known = ", ".join(self.chain.stages)
+            raise BadSetting(f"the preset {self.preset.name!r} has no stage {name!r}", hint=f"choose from {known}")
+        begins = not self.chain.has_state(name) and not self.chain.readers(name)
+        if self.origin is not None and begins and self.chain.stages[name].configs:
+            settings = {"preset": self.preset.name, "from": str(self.origin.path), "digest": self.origin.digest()}
+            write_json(self.folder / name / "settings.json", settings)
+        budget = self.preset.runs[name].seconds if seconds is None else seconds
+        return self.chain.train(name, seconds=budget, watch=watch)
+
+    def trained(self, name: str) -> nn.Module:
+        """Return a stage's module with its averaged weights, frozen (see `Chain.trained`)."""
+        return self.chain.trained(name)
+
+    def export(self, target: Path) -> None:
+        """Write what is trained as a model folder in Karlo's layout, weights in float16.
+
+        Stages that were not trained here are those of the model that training goes on from. diffusers'
+        UnCLIPPipeline loads the folder, up to the first upsampler.
+
+        Raises:
+            NotDownloaded: a stage has not been trained.
+        """
+        for name, stage in self.chain.stages.items():
+            if stage.configs:
+                write_stage(stage, self.trained(name), target)
+        write_tokenizer(target, self.dataset.tokenizer_folder)
+        write_json(target / "model_index.json", INDEX)
+        write_json(target / "dalle.json", self._dials())
+
+    def _dials(self) -> dict[str, Any]:
+        """The registry's settings for the starter, so that a starter trained anew is run as the embedded one is."""
+        spec = registry()["starter"]
+        stages = ["prior", "decoder", "upsampler", "upsampler_2"][: 2 + len(self.preset.upsamplers)]
+        return {
+            "prior_candidates": spec.prior_candidates,
+            "stages": {name: asdict(spec.stages[name]) for name in stages},
+        }
