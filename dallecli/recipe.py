@@ -137,6 +137,13 @@ class Recipe:
         return None if places is None else places[0]
 
     @property
+    def notices(self) -> list[str]:
+        """What whoever asked should know before this is painted: the picture is perhaps not what was meant."""
+        dropped = " ".join(self.dropped)
+        unread = [f"{self.model} reads no further than this; dropped: {dropped}"] if dropped else []
+        return [*self.warnings, *unread]
+
+    @property
     def title(self) -> str:
         """A few words for a file's name and a progress bar: the prompt, or what was done to which input."""
         return self.settings.title(self.prompt, self.inputs)

@@ -20,11 +20,11 @@ HOUSE = Path(dallecli.__file__).parent
 FLOORS = [
     {
         *("safe", "errors", "fields", "publish", "source", "tasks", "recipe", "filling", "pictures", "engine"),
-        *("inputs", "arguments", "embedding_file"),
+        *("inputs", "arguments", "embedding_file", "ranking"),
     },
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement"},
-    {"studio", "batch", "history"},
+    {"studio", "batch", "history", "model"},
     {"cli", "training", "__main__"},
 ]
 BLIND_FLOOR = 1

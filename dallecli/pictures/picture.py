@@ -3,12 +3,14 @@
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from PIL import Image
 
-from dallecli.errors import BadSetting
-from dallecli.pictures.formats import FORMATS
+from dallecli.errors import BadOutput, BadSetting
+from dallecli.pictures.formats import FORMATS, SUFFIXES
 from dallecli.pictures.metadata import exif_of, png_text
+from dallecli.publish import publish
 from dallecli.recipe import Recipe
 
 
@@ -25,6 +27,18 @@ class Picture:
         """The bytes of a file, with the recipe and the scores inside unless `metadata` is False."""
         scores = {name: round(score, 6) for name, score in self.scores.items()}
         return encode(self.image, format, replace(self.recipe, scores=scores) if metadata else None)
+
+    def save(self, path: str | Path, *, metadata: bool = True, force: bool = False) -> Path:
+        """Write it to a file, whole or not at all, in the format that the suffix says; return the path.
+
+        Raises: BadOutput where there is such a file and `force` is not set, where none can be written, or for another
+        suffix; BadSetting for a format that cannot hold it; DiskFull.
+        """
+        path = Path(path)
+        format = SUFFIXES.get(path.suffix.lower())
+        if format is None:
+            raise BadOutput(f"what format is {path.name!r}?", hint="end the name in .png, .jpg or .webp")
+        return publish(path, self.encode(format, metadata=metadata), force=force)
 
 
 def encode(image: Image.Image, format: str, recipe: Recipe | None) -> bytes:

@@ -130,10 +130,11 @@ class Values:
         """What every request has. Without `sampler` the decoder's is not to choose."""
         for name in ("command", "name"):
             self.raw(name)
+        model, seed, count = self.needed("model"), self.whole("seed"), self.whole("n")
         return {
-            "model": self.needed("model"),
-            "seed": self.whole("seed"),
-            "count": self.whole("n"),
+            "model": model,
+            "seed": seed,
+            "count": count if count is not None else 1,
             "size": self.whole("size"),
             "effort": self.text("effort"),
             "strict": self.flag("strict"),

@@ -1,0 +1,292 @@
+"""The Python face: a model that is opened once and paints by calls, each of them a verb of the command line.
+
+Keyword arguments are called as the options of the commands are (`from_` for `--from`, which Python keeps for itself).
+Requests are built and painted as the command line does it: by `tasks.builder` and an engine.
+"""
+
+import hashlib
+import io
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, TypedDict, Unpack, cast
+
+from dallecli.cli.settings import choose_engine
+from dallecli.engine import Engine, Progress
+from dallecli.filling import random_seed
+from dallecli.pictures.picture import Picture
+from dallecli.recipe import Recipe
+from dallecli.source import Kind, Source, read_source_or_words
+from dallecli.tasks.builder import build_request
+from dallecli.tasks.embed import Embed
+from dallecli.tasks.stages import Dials
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from dallecli.embedding_file import Embedded
+    from dallecli.ranking import Score
+
+    Given = str | os.PathLike[str] | Image.Image | Picture | Embedded | Source
+    """A picture or an embedding: a file by its path, or one that is in memory."""
+
+    Area = Given | tuple[int, int, int, int]
+    """A part of a mask: a picture, or a box of x, y, width and height in pixels."""
+
+Watch = Callable[[Progress], None]
+
+
+class Sampling(TypedDict, total=False):
+    """What every painting call can be told; what is left out is the model's own."""
+
+    seed: int
+    size: int
+    strict: bool
+    fast: bool
+    best: bool
+    steps: int
+    guidance: float
+    upsampler_steps: int
+
+
+class SeveralOptions(Sampling, total=False):
+    """... and those that paint several pictures with a seed each."""
+
+    num: int
+    sampler: str
+
+
+class PriorOptions(SeveralOptions, total=False):
+    """... and those in which the prior makes an embedding of words."""
+
+    prior_steps: int
+    prior_guidance: float
+    prior_candidates: int
+
+
+class GenerateOptions(PriorOptions, total=False):
+    """What `generate` can be told."""
+
+    best_of: int
+    negative: str
+    init: "Given"
+    strength: float
+
+
+class VaryOptions(SeveralOptions, total=False):
+    """What `vary` can be told."""
+
+    prompt: str
+    fidelity: float
+    inversion_steps: int
+
+
+class InterpolateOptions(PriorOptions, total=False):
+    """What `interpolate` can be told."""
+
+    frames: int
+    at: Sequence[float]
+    weights: Sequence[float]
+    noise: str
+    inversion_steps: int
+
+
+class InpaintOptions(PriorOptions, total=False):
+    """What `inpaint` can be told. `expand` is in pixels, as "64" or "left=64,top=32"."""
+
+    mask: "Area | Sequence[Area]"
+    mask_mode: str
+    invert_mask: bool
+    expand: str | int
+    prompt: str
+    negative: str
+    resample: int
+
+
+class EditOptions(Sampling, total=False):
+    """What `edit` can be told."""
+
+    strength: float
+    sweep: int
+    inversion_steps: int
+
+
+class DalleWarning(UserWarning):
+    """A picture may not be what was meant: words that the model did not read, a mask that marks nothing, …"""
+
+
+def ignore(progress: Progress) -> None:
+    """The progress that nobody watches."""
+
+
+class Model:
+    """A model that paints. Weights are read when the first picture is asked for, and stay for the next.
+
+    name: as `--model`, a registered name or a folder. device, dtype, memory, batch, compile: as the options of these
+    names. engine: what paints; the one that the command line would choose if it is left out.
+
+    Every painting call checks the request at once, and returns an iterator that yields each picture when it is done.
+    `progress` is called after every step. Nothing is written to the disk; `Picture.save` does that.
+
+    Raises, in every call: DalleError, whose `what`, `where` and `hint` say what is wrong. Warns with DalleWarning.
+    """
+
+    def __init__(
+        self,
+        name: str = "starter",
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        memory: str = "auto",
+        batch: int | None = None,
+        compile: bool = False,
+        engine: Engine | None = None,
+    ) -> None:
+        self.name = name
+        self.device = device
+        self.dtype = dtype
+        self.engine = engine if engine is not None else choose_engine(memory, batch, compiled=compile)
+
+    def generate(
+        self, prompt: str, *, progress: Watch = ignore, **options: Unpack[GenerateOptions]
+    ) -> Iterator[Picture]:
+        """Paint pictures of a sentence: `dalle generate`."""
+        return self._paint("generate", {"prompt": prompt}, options, progress)
+
+    def vary(self, image: "Given", *, progress: Watch = ignore, **options: Unpack[VaryOptions]) -> Iterator[Picture]:
+        """Paint more pictures like one that is there: `dalle vary`."""
+        return self._paint("vary", {"image": image}, options, progress)
+
+    def interpolate(
+        self, *ends: "Given", progress: Watch = ignore, **options: Unpack[InterpolateOptions]
+    ) -> Iterator[Picture]:
+        """Paint what lies between pictures or sentences: `dalle interpolate`. A string that names no file is one."""
+        return self._paint("interpolate", {"ends": ends}, options, progress)
+
+    def inpaint(
+        self, image: "Given", *, progress: Watch = ignore, **options: Unpack[InpaintOptions]
+    ) -> Iterator[Picture]:
+        """Paint a part of a picture anew, or beyond its edges: `dalle inpaint`."""
+        return self._paint("inpaint", {"image": image}, options, progress)
+
+    def edit(
+        self, image: "Given", *, from_: str, to: str, progress: Watch = ignore, **options: Unpack[EditOptions]
+    ) -> Iterator[Picture]:
+        """Change a picture by the difference of two sentences: `dalle edit`."""
+        return self._paint("edit", {"image": image, "from": from_, "to": to}, options, progress)
+
+    def paint(self, recipe: Recipe, *, progress: Watch = ignore) -> Iterator[Picture]:
+        """Paint a recipe again, as `dalle replay` does: with its own model, seed and dials."""
+        return self._pictures(self.engine.revive(recipe), progress)
+
+    def embed(
+        self,
+        *inputs: "Given",
+        minus: Sequence["Given"] = (),
+        plus: Sequence["Given"] = (),
+        imagine: bool = False,
+        seed: int | None = None,
+        progress: Watch = ignore,
+    ) -> "list[Embedded]":
+        """Let CLIP look at pictures and read sentences, and do arithmetic with what it finds: `dalle embed`."""
+        request = Embed(
+            inputs=_sources(inputs),
+            minus=_sources(minus),
+            plus=_sources(plus),
+            imagine=imagine,
+            seed=seed if seed is not None else random_seed(),
+            model=self.name,
+            device=self.device,
+            dtype=self.dtype,
+            inverting=Dials(),
+        )
+        return self.engine.embed(request, progress)
+
+    def rank(self, *things: "Given", progress: Watch = ignore) -> "list[Score]":
+        """Score how well sentences and pictures fit, the best first: `dalle rank`."""
+        from dallecli.ranking import rank
+
+        return rank(self.embed(*things, progress=progress))
+
+    def _paint(
+        self, task: str, given: Mapping[str, object], options: Mapping[str, object], watch: Watch
+    ) -> Iterator[Picture]:
+        model = {"model": self.name, "device": self.device, "dtype": self.dtype}
+        request = build_request(task, {**model, **_values({**given, **options})}, pipes=True)
+        return self._pictures(self.engine.resolve(request), watch)
+
+    def _pictures(self, recipe: Recipe, watch: Watch) -> Iterator[Picture]:
+        for notice in recipe.notices:
+            warnings.warn(notice, DalleWarning, stacklevel=4)
+        return self.engine.paint(recipe, watch)
+
+
+def open(  # as PIL's and webbrowser's: it is called through the package
+    name: str = "starter",
+    *,
+    device: str | None = None,
+    dtype: str | None = None,
+    memory: str = "auto",
+    batch: int | None = None,
+    compile: bool = False,
+) -> Model:
+    """A model that paints: see `Model`."""
+    return Model(name, device=device, dtype=dtype, memory=memory, batch=batch, compile=compile)
+
+
+def _values(options: Mapping[str, object]) -> dict[str, object]:
+    """Keyword arguments as the values that the builder of requests knows."""
+    values = dict(options)
+    if "num" in values:
+        values["n"] = values.pop("num")
+    for effort in ("fast", "best"):
+        if values.pop(effort, False):
+            values["effort"] = effort
+    for name in ("image", "init"):
+        if name in values:
+            values[name] = _file(values[name])
+    for name in ("ends", "mask"):
+        if name in values:
+            several = values[name]
+            # A box is a tuple of its own, and several ends always are one.
+            alone = name == "mask" and not isinstance(several, list)
+            values[name] = [_file(one) for one in ([several] if alone else cast(Sequence[object], several))]
+    return values
+
+
+def _file(given: object) -> object:
+    """A path as it is, a box as text, and what is in memory as the bytes of a file."""
+    from dallecli.embedding_file import Embedded
+
+    if isinstance(given, str | Source):
+        return given
+    if isinstance(given, os.PathLike):
+        return os.fspath(given)
+    if isinstance(given, tuple):
+        return ",".join(map(str, given))
+    if isinstance(given, Embedded):
+        return _in_memory("embedding", given.encode(), given.name)
+    return _picture(given)
+
+
+def _sources(given: Sequence[object]) -> tuple[Source, ...]:
+    """Files where there are some of these names, words otherwise, and what is in memory."""
+    files = (_file(one) for one in given)
+    return tuple(file if isinstance(file, Source) else read_source_or_words(str(file)) for file in files)
+
+
+def _picture(given: object) -> Source:
+    """A picture in memory as the bytes of a PNG."""
+    from PIL import Image
+
+    image = given.image if isinstance(given, Picture) else given
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"a path, a picture or an embedding is needed, not {type(given).__name__}")
+    name = given.recipe.title if isinstance(given, Picture) else "picture"
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return _in_memory("picture", file.getvalue(), name)
+
+
+def _in_memory(kind: Kind, data: bytes, name: str) -> Source:
+    return Source(kind=kind, name=name, sha256=hashlib.sha256(data).hexdigest(), data=data)
