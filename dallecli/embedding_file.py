@@ -75,7 +75,7 @@ def read_embedding(source: Source) -> Embedded:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    where = "standard input" if source.name == "-" else source.name
+    where = source.where
     data = source.data
     if source.kind != "embedding" or data is None:
         raise BadEmbedding("this is not an embedding", where=where)

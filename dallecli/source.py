@@ -67,6 +67,11 @@ class Source:
     sha256: str | None = None
     data: bytes | None = field(default=None, repr=False, compare=False)
 
+    @property
+    def where(self) -> str:
+        """What errors call it."""
+        return _shown(self.name)
+
     def recorded(self) -> "Source":
         """The same source as a recipe may tell everybody: of a path outside of the working folder only the last name.
 
@@ -81,8 +86,7 @@ class Source:
         """What a person is told of it: the words, or the file and the beginning of its sha256."""
         if self.kind == "text":
             return f'the words "{self.name}"'
-        name = "standard input" if self.name == STDIN else self.name
-        return f"{name} (sha256 {self.sha256[:12]}…)" if self.sha256 is not None else name
+        return f"{self.where} (sha256 {self.sha256[:12]}…)" if self.sha256 is not None else self.where
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -177,11 +181,10 @@ def locate(source: Source, near: Path, places: Iterable[Path] = ()) -> Source:
             return replace(source, data=data)
         if changed is None and path.name == PurePath(source.name).name:
             changed = path
-    what = "standard input" if source.name == STDIN else source.name
     hint = "say where it is: --input FILE, or a folder"
     if changed is not None:
-        raise BadInput(f"{what} has changed since this was made from it", where=str(changed), hint=hint)
-    raise BadInput(f"the {source.kind} that this was made from is not here: {what}", where=str(near), hint=hint)
+        raise BadInput(f"{source.where} has changed since this was made from it", where=str(changed), hint=hint)
+    raise BadInput(f"the {source.kind} that this was made from is not here: {source.where}", where=str(near), hint=hint)
 
 
 def _read(path: str) -> bytes:

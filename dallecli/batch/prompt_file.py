@@ -14,9 +14,10 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal
+from typing import BinaryIO, Final, Literal
 
 from dallecli.errors import BadPromptFile
+from dallecli.fields import read_json
 from dallecli.publish import disk_errors
 
 Kind = Literal["txt", "jsonl", "csv", "tsv"]
@@ -172,26 +173,14 @@ def _object(line: _Text | BadLine) -> Line | BadLine:
     if isinstance(line, BadLine):
         return line
     try:
-        values = json.loads(line.text, object_pairs_hook=_unique, parse_constant=_no_constant)
+        values = read_json(line.text)
     except json.JSONDecodeError as error:
         return BadLine(number=line.number, reason=f"this is not JSON: {error.msg}", column=error.colno, text=line.text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return BadLine(number=line.number, reason=f"this is not JSON: {error}", text=line.text)
     if not isinstance(values, dict):
         return BadLine(number=line.number, reason="this is not a JSON object", text=line.text)
     return Line(number=line.number, values=values, text=line.text)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        twice = next(name for k, (name, _) in enumerate(pairs) if name in dict(pairs[:k]))
-        raise ValueError(f"{twice!r} is there twice")
-    return values
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _table(file: BinaryIO, delimiter: str) -> Iterator[Line | BadLine]:

@@ -14,7 +14,7 @@ from PIL import ExifTags, Image, ImageCms, ImageColor, ImageFile
 
 from dallecli.errors import BadPicture, BadSetting
 from dallecli.pictures.formats import DECODER_ERRORS, opened
-from dallecli.source import STDIN, Source
+from dallecli.source import Source
 
 SIDE_LIMIT: Final = 16_384
 """The longest side of a picture in pixels."""
@@ -68,7 +68,7 @@ def read_picture(source: Source, *, background: str = BACKGROUND) -> Reading:
     if source.data is None:
         raise ValueError("a source without its bytes cannot be read")
     behind = _colour(background)
-    where = "standard input" if source.name == STDIN else source.name
+    where = source.where
     warnings: list[str] = []
     with opened(io.BytesIO(source.data), where) as file:
         _check_size(file, where)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Final, Self
 from dallecli.errors import BadInput, BadRecipe, BadSetting
 from dallecli.fields import Fields
 from dallecli.source import Source
-from dallecli.tasks.task import COUNT_LIMIT, SEED_LIMIT, Request, Settings, check_prompt, check_range, place_of
+from dallecli.tasks.task import COUNT_LIMIT, SEED_LIMIT, Request, Settings, check_prompt, check_range
 from dallecli.tasks.values import Values
 
 INIT_STRENGTH: Final = 0.3
@@ -39,7 +39,7 @@ class Generate(Request):
         if self.negative is not None:
             check_prompt(self.negative)
         if self.init is not None and self.init.kind != "picture":
-            raise BadInput("only a picture can be painted over", where=place_of(self.init))
+            raise BadInput("only a picture can be painted over", where=self.init.where)
         if self.strength is not None:
             if self.init is None:
                 raise BadSetting("a strength is for a picture to start from", hint="name it: --init PICTURE")

@@ -8,7 +8,7 @@ from dallecli.errors import BadInput, BadMask, BadRecipe, BadSetting
 from dallecli.fields import Fields
 from dallecli.source import Source
 from dallecli.tasks.mask import MASK_MODES, SIDES, Box, Edges, Mask, MaskMode, read_boxes, read_edges
-from dallecli.tasks.task import Request, Settings, check_prompt, check_range, place_of, short_name
+from dallecli.tasks.task import Request, Settings, check_prompt, check_range, short_name
 from dallecli.tasks.values import Values
 
 RESAMPLE_LIMIT = 100
@@ -40,7 +40,7 @@ class Inpaint(Request):
     def __post_init__(self) -> None:
         Request.__post_init__(self)
         if self.image.kind != "picture":
-            raise BadInput("only a picture can be repainted", where=place_of(self.image))
+            raise BadInput("only a picture can be repainted", where=self.image.where)
         if self.mask is None and not self.expand:
             raise BadMask("nothing was marked for repainting", hint="--mask FILE, --mask x,y,w,h or --expand left=64")
         if self.prompt is not None:

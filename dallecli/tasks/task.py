@@ -289,12 +289,7 @@ def check_dials(name: str, dials: Dials) -> None:
 def check_image(source: Source) -> None:
     """Raises BadInput for words where a picture or its embedding is needed."""
     if source.kind == "text":
-        raise BadInput("a picture is needed here, not words", where=place_of(source))
-
-
-def place_of(source: Source) -> str:
-    """How an error says which source it is about."""
-    return "standard input" if source.name == STDIN else source.name
+        raise BadInput("a picture is needed here, not words", where=source.where)
 
 
 def short_name(source: Source) -> str:

@@ -21,6 +21,13 @@ T = TypeVar("T")
 REPOSITORY: Final = r"[\w-][\w.-]*/[\w-][\w.-]*"
 """ORG/NAME, as a regular expression for ASCII."""
 
+PATH: Final = r"[\w-][\w.+-]*(/[\w-][\w.+-]*)*"
+"""The path of a file in a repository: names decide where bytes are put, so only plain ones are taken."""
+
+COMMIT: Final = "[0-9a-f]{40}"
+DIGEST: Final = "[0-9a-f]{40}|[0-9a-f]{64}"
+"""A SHA-1 or a sha256."""
+
 RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
 """The answers after which a request may be made again; all others will be the same the next time."""
 
@@ -209,16 +216,15 @@ def _retry_after(stated: str) -> float | None:
 
 def _listing(repository: str, info: Any) -> Listing:
     commit = info.sha
-    if not isinstance(commit, str) or not re.fullmatch("[0-9a-f]{40}", commit) or info.siblings is None:
+    if not isinstance(commit, str) or not re.fullmatch(COMMIT, commit) or info.siblings is None:
         raise NetworkError("the server does not answer as the Hub does: no commit, or no files", host())
     files = {}
     for sibling in info.siblings:
         etag = sibling.lfs.sha256 if sibling.lfs is not None else sibling.blob_id
         size = sibling.lfs.size if sibling.lfs is not None else sibling.size
         path = str(sibling.rfilename)
-        # Names decide where bytes are put, so only plain ones are taken.
-        plain = re.fullmatch(r"[\w-][\w.+-]*(/[\w-][\w.+-]*)*", path, re.ASCII)
-        if plain and type(size) is int and size >= 0 and re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", str(etag)):
+        plain = re.fullmatch(PATH, path, re.ASCII)
+        if plain and type(size) is int and size >= 0 and re.fullmatch(DIGEST, str(etag)):
             files[path] = RemoteFile(repository=repository, commit=commit, path=path, size=size, etag=str(etag))
     tags = info.tags if info.tags is not None else []
     licence = next((tag.partition(":")[2] for tag in tags if tag.startswith("license:")), None)

@@ -1,4 +1,4 @@
-"""What was pulled, written down: of which commit, which files, how long, with which sha256. One JSON file a model.
+"""What was pulled, written down: which files of which commit, their sizes and sha256. One JSON file a model.
 
 The lock is written when a pull has been planned, before a byte is fetched, so that an interrupted pull goes on with the
 same commit, whatever the branch has become. It lies beside the Hugging Face cache, as does the model's folder, whose
@@ -15,35 +15,44 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 from dallecli.errors import BadFile
+from dallecli.fields import Fields, Wording
 from dallecli.publish import replacing
 from dallecli.weights.digest import file_digest
 from dallecli.weights.folder import PICKLES, read_object
-from dallecli.weights.hub import RemoteFile
+from dallecli.weights.hub import COMMIT, DIGEST, PATH, REPOSITORY, RemoteFile
 
 FORMAT: Final = "dalle-lock/1"
 SUFFIX: Final = ".lock.json"
 
+WORDING: Final = Wording(
+    missing="this lock file is damaged: {path} is missing",
+    wrong="this lock file is damaged: {path} is {value}, not {wanted}",
+    unknown="this lock file is damaged: it also holds {path}",
+    hint="remove it, and pull the model again",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedFile:
-    """One file of a model.
-
-    path: in the model's folder. repository, source, size, etag: what it is made of, as in `hub.RemoteFile`. sha256: of
-    the bytes under `path`, in hex; None until they have been here. ours: whether they were not in the cache before the
-    first pull, and so a removal may take them out again.
-    """
+    """One file of a model, and the file of the Hub that it is made of."""
 
     path: str
+    """In the model's folder."""
     repository: str
     source: str
+    """The file's path in the repository."""
     size: int
+    """Bytes of the file in the repository."""
     etag: str
+    """The Hub's name for them: see `RemoteFile`."""
     sha256: str | None = None
+    """Of the bytes under `path`, in hex; None until they have been here."""
     ours: bool
+    """Whether a removal may delete them: they were not in the cache before the first pull."""
 
     @property
     def pickled(self) -> bool:
@@ -53,14 +62,18 @@ class LockedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lock:
-    """A pulled model. commits: of each repository. tasks, half: what was asked for. files: sorted by path."""
+    """A pulled model."""
 
     model: str
     licence: str | None
     commits: Mapping[str, str]
+    """Of each repository."""
     tasks: tuple[str, ...]
+    """What it was pulled for, sorted; none is everything."""
     half: bool
+    """Whether half precision was asked for."""
     files: tuple[LockedFile, ...]
+    """Sorted by path."""
 
     def blob(self, file: LockedFile) -> Path:
         """Where the bytes of a file lie: in the cache, or among what was converted."""
@@ -143,7 +156,7 @@ def read_lock(model: str) -> Lock | None:
     """The lock of a model; None if it was never pulled.
 
     Raises:
-        BadFile: the lock file cannot be read, or is none.
+        BadFile: the lock file cannot be read, or is not one.
     """
     path = lock_path(model)
     return _read(path) if path.is_file() else None
@@ -179,35 +192,40 @@ def all_locks() -> list[Lock]:
 
 def _read(path: Path) -> Lock:
     content = read_object(path)
-    hint = "remove it, and pull the model again"
     if content.pop("format", None) != FORMAT:
-        raise BadFile("this is not a lock file of this version", str(path), hint)
-    try:
-        files = tuple(_file(entry) for entry in content.pop("files"))
-        lock = Lock(**{**content, "tasks": tuple(content["tasks"]), "files": files})
+        raise BadFile("this is not a lock file of this version", str(path), WORDING.hint)
+    fields = Fields(content, BadFile, where=str(path), wording=WORDING)
+    commits = fields.table("commits")
+    lock = Lock(
+        model=fields.text("model"),
+        licence=fields.text("licence", optional=True),
         # The names decide which files are read, linked and removed.
-        sound = all(
-            re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", name, re.ASCII) and re.fullmatch("[0-9a-f]{40}", commit)
-            for name, commit in lock.commits.items()
-        )
-        if not sound or not isinstance(lock.model, str) or lock_path(lock.model) != path:
-            raise ValueError("a name in it is wrong")
-    except (ValueError, TypeError, KeyError, AttributeError) as problem:
-        raise BadFile(f"this lock file is damaged: {problem}", str(path), hint) from problem
+        commits={_matching(name, REPOSITORY, commits): commits.match(name, COMMIT, "a commit") for name in commits},
+        tasks=fields.texts("tasks"),
+        half=fields.flag("half"),
+        files=tuple(_read_file(entry) for entry in fields.tables("files")),
+    )
+    fields.finish()
+    if lock_path(lock.model) != path:
+        raise fields.wrong("model", lock.model, "the model of this file's name")
     return lock
 
 
-def _file(entry: dict[str, Any]) -> LockedFile:
-    file = LockedFile(**entry)
-    plain = r"[\w-][\w.+-]*(/[\w-][\w.+-]*)*"
-    digests = [file.etag, *([] if file.sha256 is None else [file.sha256])]
-    sound = (
-        re.fullmatch(plain, file.path, re.ASCII)
-        and re.fullmatch(plain, file.source, re.ASCII)
-        and re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", file.repository, re.ASCII)
-        and all(re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", digest) for digest in digests)
-        and type(file.size) is int
+def _matching(name: str, pattern: str, fields: Fields) -> str:
+    if not re.fullmatch(pattern, name, re.ASCII):
+        raise fields.wrong(name, name, "the name of a repository")
+    return name
+
+
+def _read_file(fields: Fields) -> LockedFile:
+    file = LockedFile(
+        path=fields.match("path", PATH, "the name of a file"),
+        repository=fields.match("repository", REPOSITORY, "the name of a repository"),
+        source=fields.match("source", PATH, "the name of a file"),
+        size=fields.whole("size", least=0),
+        etag=fields.match("etag", DIGEST, "a digest"),
+        sha256=None if fields.null("sha256") else fields.match("sha256", DIGEST, "a digest"),
+        ours=fields.flag("ours"),
     )
-    if not sound:
-        raise ValueError(f"the entry of {file.path} is wrong")
+    fields.finish()
     return file
