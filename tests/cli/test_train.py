@@ -58,3 +58,26 @@ def test_a_stage_whose_budget_is_spent_says_so_and_is_left_as_it_is(dalle: Dalle
     assert again.code == 0
     assert "judge is left as it is" in again.err
     assert (tmp_path / "tiny" / "judge" / "state.safetensors").read_bytes() == state
+
+
+def test_training_goes_on_from_a_model_where_no_state_is_left(dalle: Dalle, tmp_path: Path):
+    ask = ("train", "starter", "--preset", "tiny")
+    assert dalle(*ask, "--state", str(tmp_path / "first"), "--out", "model").code == 0
+    state = ("--state", str(tmp_path / "second"), "--from", "./model", "--stage", "upsampler")
+    result = dalle(*ask, *state, "--out", "tuned")
+    assert (result.code, result.lines) == (0, ["tuned"])
+    assert "upsampler starts from ./model" in result.err.splitlines()
+    stages = {path.parent.name for path in (tmp_path / "second").glob("tiny/*/state.safetensors")}
+    assert stages == {"upsampler"}
+    assert "upsampler goes on from its own training state, not from ./model" in dalle(*ask, *state).err.splitlines()
+
+
+def test_a_model_of_other_sizes_is_refused_by_part_and_field_before_anything_is_drawn(dalle: Dalle, tmp_path: Path):
+    result = dalle("train", "starter", "--preset", "tiny", "--from", "starter", "--state", str(tmp_path / "state"))
+    assert result.code == 2
+    assert "text_encoder.hidden_size is 192, the preset tiny has 16" in result.err
+    assert not (tmp_path / "state" / "tiny" / "pools").exists()
+
+
+def test_the_option_to_go_on_from_a_model_is_in_the_help(dalle: Dalle):
+    assert b"--from NAME|DIR" in dalle("train", "starter", "--help").out

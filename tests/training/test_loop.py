@@ -64,12 +64,15 @@ def test_a_run_learns_and_reports_what_it_learned(tmp_path: Path) -> None:
     assert lines[-1]["samples"] == 600 * HOW.batch
 
 
-def test_an_interrupted_run_takes_the_same_steps_as_an_uninterrupted_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("averaged", [0, 2000])
+def test_an_interrupted_run_takes_the_same_steps_as_an_uninterrupted_one(tmp_path: Path, averaged: int) -> None:
     whole = TrainingRun(Line(), HOW, tmp_path / "whole", CPU)
+    whole.counters.averaged = averaged
     for _ in range(20):
         whole._step(0.0)
         whole.counters.step += 1
     first = TrainingRun(Line(), HOW, tmp_path / "parts", CPU)
+    first.counters.averaged = averaged
     for _ in range(9):
         first._step(0.0)
         first.counters.step += 1

@@ -1,10 +1,13 @@
 """The starter's training from end to end, at a size that takes seconds: what comes out is a model."""
 
 import json
+import math
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from dallecli.errors import BadSetting, NotDownloaded
 from dallecli.tasks.generate import Generate
@@ -179,3 +182,94 @@ def test_recall_counts_every_right_answer_among_the_first() -> None:
     assert recall(scores, right, 2) == pytest.approx(2 / 3)
     right[2, 0] = True
     assert recall(scores, right, 1) == pytest.approx(2 / 3)
+
+
+# From a model
+
+
+@pytest.fixture
+def tuned(folder: Path, tmp_path: Path) -> Workshop:
+    """A tiny starter that goes on from the weights of another one."""
+    return Workshop(load_preset("tiny"), tmp_path / "tuned", CPU, str(folder))
+
+
+@pytest.mark.parametrize("stage", ["clip", "prior", "decoder", "upsampler", "upsampler_2"])
+def test_a_stage_begins_at_the_weights_of_the_model(tuned: Workshop, folder: Path, stage: str) -> None:
+    run = tuned.chain.open(stage)
+    assert (run.counters.step, run.counters.averaged, dict(run.optimizer.state)) == (0, 2000, {})
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(run.average, run.weights, strict=True))
+    for part, net in tuned.chain.stages[stage].networks(run.objective.module).items():
+        (file,) = (folder / part).glob("*.safetensors")
+        theirs = load_file(file)
+        assert all(torch.equal(weight, theirs[name].float()) for name, weight in net.state_dict().items()), part
+
+
+def test_the_average_of_a_models_weights_starts_slow(tuned: Workshop) -> None:
+    run = tuned.chain.open("upsampler")
+    before = run.average[0].clone()
+    run.train(math.inf, steps=1)
+    # (1 + 2000) / (10 + 2000) of it stays; without a model nine tenths of it would be those of the first step.
+    assert torch.allclose(run.average[0] - before, (run.weights[0] - before) * 9 / 2010, atol=1e-7)
+
+
+def test_training_from_a_model_continues_and_says_what_it_began_from(tuned: Workshop, folder: Path) -> None:
+    assert tuned.train_stage("upsampler") is None
+    settings = json.loads((tuned.folder / "upsampler" / "settings.json").read_text())
+    assert (settings["preset"], settings["from"]) == ("tiny", str(folder))
+    again = tuned.chain.open("upsampler")
+    assert (again.counters.step, again.counters.averaged) == (tuned.chain.open("upsampler").counters.step, 2000)
+    assert again.counters.step > 0
+    assert again.optimizer.state
+
+
+def test_what_is_not_trained_is_exported_as_the_model_has_it(tuned: Workshop, folder: Path, tmp_path: Path) -> None:
+    tuned.train_stage("upsampler_2")
+    tuned.export(tmp_path / "out")
+    changed = {
+        path.parent.name
+        for path in folder.glob("*/*")
+        if path.read_bytes() != (tmp_path / "out" / path.relative_to(folder)).read_bytes()
+    }
+    assert changed == {"super_res_2_first", "super_res_2_last"}
+
+
+def test_a_stage_is_not_exported_from_a_model_whose_clip_is_another(tuned: Workshop, tmp_path: Path) -> None:
+    tuned.train_stage("clip")
+    with pytest.raises(NotDownloaded, match="the prior has not been trained"):
+        tuned.export(tmp_path / "out")
+
+
+def test_a_model_with_other_words_may_give_its_upsamplers_alone(folder: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(folder, tmp_path / "other")
+    vocabulary = json.loads((other / "tokenizer" / "vocab.json").read_text())
+    first, second = list(vocabulary)[:2]
+    swapped = vocabulary | {first: vocabulary[second], second: vocabulary[first]}
+    (other / "tokenizer" / "vocab.json").write_text(json.dumps(swapped))
+    workshop = Workshop(load_preset("tiny"), tmp_path / "tuned", CPU, str(other))
+    workshop.check_origin(["upsampler"])
+    for stage in ("clip", "prior", "decoder"):
+        with pytest.raises(BadSetting, match="other words"):
+            workshop.check_origin([stage])
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [("decoder", "layers_per_block", 2), ("prior_scheduler", "prediction_type", "epsilon")],
+)
+def test_a_model_that_is_not_the_presets_is_refused_by_part_and_field(
+    folder: Path, tmp_path: Path, part: str, field: str, value: object
+) -> None:
+    other = shutil.copytree(folder, tmp_path / "other")
+    (file,) = (other / part).glob("*config.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {field: value}))
+    workshop = Workshop(load_preset("tiny"), tmp_path / "tuned", CPU, str(other))
+    with pytest.raises(BadSetting, match=rf"{part}\.{field} is {value!r}, the preset tiny has"):
+        workshop.check_origin(["prior", "decoder"])
+    workshop.check_origin(["upsampler", "judge"])
+
+
+def test_the_starter_that_ships_is_one_of_the_preset_it_was_trained_with(tmp_path: Path) -> None:
+    workshop = Workshop(load_preset("cpu"), tmp_path, CPU, "starter")
+    workshop.check_origin(workshop.chain.stages)
+    with pytest.raises(BadSetting, match=r"the preset gpu has"):
+        Workshop(load_preset("gpu"), tmp_path, CPU, "starter").check_origin(["upsampler"])
