@@ -8,15 +8,14 @@ from typing import Annotated, Literal
 
 import typer
 
+from dallecli.cli.help import ANIMATION, ARITHMETIC, BATCH, MASK, MODEL, OUTPUT, PICTURES, REPORTING, SAMPLING
+
 Layout = Literal["grid", "files", "both"]
 Format = Literal["png", "jpeg", "webp"]
 Animated = Literal["gif", "webp", "apng", "mp4"]
 Dtype = Literal["fp32", "bf16", "fp16"]
 NoiseKind = Literal["fixed", "inverted"]
 MaskMode = Literal["white", "alpha"]
-
-PICTURES, MODEL, DIALS, OUTPUT, MANNERS = "Pictures", "Model", "Dials", "Output", "Manners"
-MASK, ANIMATION, ARITHMETIC, BATCH = "Mask", "Animation", "Arithmetic", "Prompt file"
 
 
 def _model_names(incomplete: str) -> list[str]:
@@ -313,13 +312,13 @@ Fast = Annotated[
     typer.Option(
         "--fast/--best",
         help="Fewer steps of prior and decoder than the model's own, or more; other dials still count.",
-        rich_help_panel=DIALS,
+        rich_help_panel=SAMPLING,
         show_default=False,
     ),
 ]
 Steps = Annotated[
     int | None,
-    typer.Option("--steps", "--decoder-steps", metavar="N", help="Steps of the decoder.", rich_help_panel=DIALS),
+    typer.Option("--steps", "--decoder-steps", metavar="N", help="Steps of the decoder.", rich_help_panel=SAMPLING),
 ]
 InversionSteps = Annotated[
     int | None,
@@ -327,7 +326,7 @@ InversionSteps = Annotated[
         "--inversion-steps",
         metavar="N",
         help="Steps back to a picture's noise; more of them reproduce it better.",
-        rich_help_panel=DIALS,
+        rich_help_panel=SAMPLING,
     ),
 ]
 Resample = Annotated[
@@ -336,23 +335,25 @@ Resample = Annotated[
         "--resample",
         metavar="N",
         help="How often each step is taken, so that new and old fit together; 1 is once.",
-        rich_help_panel=DIALS,
+        rich_help_panel=SAMPLING,
     ),
 ]
 PriorSteps = Annotated[
-    int | None, typer.Option("--prior-steps", metavar="N", help="Steps of the prior.", rich_help_panel=DIALS)
+    int | None, typer.Option("--prior-steps", metavar="N", help="Steps of the prior.", rich_help_panel=SAMPLING)
 ]
 UpsamplerSteps = Annotated[
-    int | None, typer.Option("--upsampler-steps", metavar="N", help="Steps of each upsampler.", rich_help_panel=DIALS)
+    int | None,
+    typer.Option("--upsampler-steps", metavar="N", help="Steps of each upsampler.", rich_help_panel=SAMPLING),
 ]
 Guidance = Annotated[
     float | None,
     typer.Option(
-        "--guidance", metavar="X", help="How hard the decoder follows the prompt; 1.0 is off.", rich_help_panel=DIALS
+        "--guidance", metavar="X", help="How hard the decoder follows the prompt; 1.0 is off.", rich_help_panel=SAMPLING
     ),
 ]
 PriorGuidance = Annotated[
-    float | None, typer.Option("--prior-guidance", metavar="X", help="The same for the prior.", rich_help_panel=DIALS)
+    float | None,
+    typer.Option("--prior-guidance", metavar="X", help="The same for the prior.", rich_help_panel=SAMPLING),
 ]
 Sampler = Annotated[
     str | None,
@@ -361,7 +362,7 @@ Sampler = Annotated[
         metavar="NAME",
         help="Sampler of the decoder.",
         autocompletion=_sampler_names,
-        rich_help_panel=DIALS,
+        rich_help_panel=SAMPLING,
     ),
 ]
 PriorCandidates = Annotated[
@@ -370,7 +371,7 @@ PriorCandidates = Annotated[
         "--prior-candidates",
         metavar="N",
         help="Embeddings that the prior tries; the one nearest to the text is painted.",
-        rich_help_panel=DIALS,
+        rich_help_panel=SAMPLING,
     ),
 ]
 
@@ -497,17 +498,17 @@ Shard = Annotated[
 ]
 
 NoHistory = Annotated[
-    bool, typer.Option("--no-history", help="Do not remember this in `dalle history`.", rich_help_panel=MANNERS)
+    bool, typer.Option("--no-history", help="Do not remember this in `dalle history`.", rich_help_panel=REPORTING)
 ]
 Json = Annotated[
     bool,
     typer.Option(
-        "--json", help="Print JSON, one object a line; an error is one object on stderr.", rich_help_panel=MANNERS
+        "--json", help="Print JSON, one object a line; an error is one object on stderr.", rich_help_panel=REPORTING
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.", rich_help_panel=MANNERS)]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr but errors.", rich_help_panel=REPORTING)]
 # The boundary in app.py looks for this one before anything is parsed, so that it also covers mistakes in options.
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=MANNERS)]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=REPORTING)]
 
 PictureFiles = Annotated[list[str], typer.Argument(metavar="FILE", help="PNG, JPEG or WebP files; - is stdin.")]
 ModelName = Annotated[
@@ -530,7 +531,7 @@ ForTasks = Annotated[
     typer.Option("--for", metavar="TASK", help="Only the parts for this: generate, vary, … May be repeated."),
 ]
 Half = Annotated[bool, typer.Option("--half", help="Weights in half precision, where they are published.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", rich_help_panel=MANNERS)]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", rich_help_panel=REPORTING)]
 Checkpoint = Annotated[
     Path, typer.Argument(metavar="SOURCE", help="A pickled checkpoint, or a model folder with some.")
 ]
