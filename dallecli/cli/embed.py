@@ -12,6 +12,7 @@ from dallecli.cli.help import ARITHMETIC, PICTURES
 if TYPE_CHECKING:
     from dallecli.cli.destination import Destination
     from dallecli.embedding_file import Embedded
+    from dallecli.source import Source
     from dallecli.tasks.embed import Embed
 
 ROOM = 2**16
