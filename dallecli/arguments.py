@@ -6,7 +6,7 @@ from typing import Final
 
 from dallecli.errors import BadInput, BadSetting
 from dallecli.source import STDIN, Source, check_readable, read_source, read_source_or_words
-from dallecli.tasks.mask import Edges, Mask, MaskMode, read_boxes
+from dallecli.tasks.mask import read_boxes
 
 BATCH_BYTES: Final = 256 * 2**20
 """How many bytes of pictures are kept in memory at once, where there is no need for all."""
@@ -60,16 +60,10 @@ def read_batches(arguments: Sequence[str], most: int = BATCH_BYTES) -> Iterator[
         yield batch
 
 
-def read_mask(values: Sequence[str], mode: MaskMode, *, invert: bool, expand: Edges) -> Mask | None:
-    """What --mask and its friends mean: boxes and files, else the picture's own transparency.
-
-    None if nothing was said and the picture is only made larger. Raises BadInput, BadPicture and BadMask.
-    """
-    if not values and expand and mode == "white" and not invert:
-        return None
-    boxes, files = read_boxes(values)
-    named = [file for file in files if isinstance(file, str)]
-    return Mask(files=tuple(read_files(named)), boxes=boxes, mode=mode, invert=invert)
+def read_masks(arguments: Sequence[str]) -> list[Source | str]:
+    """Each argument is a box, which stays as it is, or a picture. Raises BadInput, BadPicture and BadMask."""
+    boxes, files = read_boxes(arguments)
+    return [*(",".join(map(str, box)) for box in boxes), *read_files([file for file in files if isinstance(file, str)])]
 
 
 def read_weights(text: str | None) -> tuple[float, ...] | None:

@@ -258,45 +258,48 @@ def test_a_new_option_is_a_decision():
     file = {"--output", "-o", "--out", "--force"}
     output = file | {"--format", "--no-metadata", "--preview"}
     ask = {"--seed", "-s", "--size", "--strict"}
-    manners = {"--json", "--quiet", "-q", "--debug"}
+    reporting = {"--json", "--quiet", "-q", "--debug"}
     effort, at_once = {"--fast"}, {"--batch", "--compile"}  # --fast or --best
     num, sampler, layout, prompt = {"--num", "-n"}, {"--sampler"}, {"--layout"}, {"--prompt", "-p"}
     moving = {"--animate", "--fps", "--bounce", "--hold"}
     batch = {"--prompts", "--matrix", "--wildcards", "--keep-going", "--retry-failed", "--share", "--shard"}
     masking = {"--mask", "--mask-mode", "--invert-mask", "--expand", "--show-mask"}
     remembered = {"--no-history"}
-    painting = remembered | ask | model | at_once | effort | decoder | output | layout | manners
+    axes = {"--x", "--y"}
+    painting = (
+        remembered | ask | model | at_once | effort | decoder | batch | output | layout | reporting | {"--dry-run"}
+    )
     assert found == {
         "dalle": {"--version"},
-        "generate": {"prompts", "--best-of", "--negative", "--init", "--strength", "--dry-run", "--x", "--y"}
-        | (batch | painting | num | prior | sampler),
-        "vary": {"images", "--fidelity", "--inversion-steps", "--dry-run"} | batch | painting | num | sampler | prompt,
+        "generate": {"prompts", "--best-of", "--negative", "--init", "--strength"}
+        | (painting | num | prior | sampler | axes),
+        "vary": {"images", "--fidelity", "--inversion-steps"} | painting | num | sampler | prompt | axes,
         "interpolate": {"ends", "--frames", "--at", "--weights", "--noise", "--inversion-steps"}
         | (painting | num | prior | sampler | moving),
-        "inpaint": {"image", "--negative", "--resample"} | painting | num | prior | sampler | masking | prompt,
-        "edit": {"image", "--from", "--to", "--strength", "--sweep", "--inversion-steps"} | painting | moving,
-        "rank": {"things"} | model | manners,
+        "inpaint": {"image", "--negative", "--resample"} | painting | num | prior | sampler | masking | prompt | axes,
+        "edit": {"image", "--from", "--to", "--strength", "--sweep", "--inversion-steps"} | painting | moving | axes,
+        "rank": {"things"} | model | reporting,
         "embed": effort
         | {"things", "--minus", "--plus", "--imagine", "--invert", "--inversion-steps"}
-        | (ask | model | prior | file | manners),
+        | (ask | model | prior | file | reporting),
         "show": {"files", "--json", "--debug"},
-        "replay": {"files", "--input"} | remembered | model | output | manners,
-        "grid": {"things", "--columns", "--rows", "--tile", "--label"} | file | manners,
-        "check": {"folders"} | manners,
+        "replay": {"files", "--input"} | remembered | model | output | reporting,
+        "grid": {"things", "--columns", "--rows", "--tile", "--label"} | file | reporting,
+        "check": {"folders"} | reporting,
         "history": {"words", "--last", "--clear", "--json", "--debug"},
         "doctor": {"--json", "--debug"} | model,
         "models list": {"--json", "--debug"},
         "models path": {"name", "--debug"},
-        "models pull": {"name", "--for", "--half"} | manners,
-        "models verify": {"names"} | manners,
-        "models remove": {"name", "--yes", "-y"} | manners,
-        "models convert": {"source", "target"} | manners,
+        "models pull": {"name", "--for", "--half"} | reporting,
+        "models verify": {"names"} | reporting,
+        "models remove": {"name", "--yes", "-y"} | reporting,
+        "models convert": {"source", "target"} | reporting,
     }
     assert {"models", "train"} == set(root.commands) - set(leaves)
 
 
 def test_one_dial_has_one_name_everywhere():
-    """The same option never means two things: whoever shares a name shares the alias of cli/options.py."""
+    """The same option never means two things: whoever shares a name shares the declaration in cli/options.py."""
     # What is made again has everything in its recipe: there these options say what is to be different.
     recipes_own = {("replay", "--model"), ("replay", "--device"), ("replay", "--dtype")}
     shared = {"--model", "--device", "--dtype", "--json", "--quiet", "--debug", "--force"}

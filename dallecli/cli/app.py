@@ -18,7 +18,7 @@ import typer
 
 from dallecli import __version__
 from dallecli.cli.check import check
-from dallecli.cli.display import SIGPIPE, Stopped, complain, emit_line, report
+from dallecli.cli.display import SIGPIPE, Stopped, emit_line, report, to_stderr
 from dallecli.cli.doctor import doctor
 from dallecli.cli.edit import edit
 from dallecli.cli.embed import embed
@@ -200,4 +200,4 @@ def _print_traceback(error: Exception) -> None:
     import traceback
 
     for line in "".join(traceback.format_exception(error)).splitlines():
-        complain(safe(line, limit=None))
+        to_stderr(safe(line, limit=None))

@@ -8,19 +8,23 @@ from pathlib import Path
 from dallecli.batch.jobs import Reader
 from dallecli.batch.prompt_file import Line
 from dallecli.batch.wildcards import Wildcards, escaped
+from dallecli.cli.destination import put
 from dallecli.cli.display import Display, emit, emit_json, emit_line
-from dallecli.cli.output import Output, picture_record, probe, put
-from dallecli.cli.painting import foretell, warn
-from dallecli.cli.run import Run
+from dallecli.cli.options import PaintingReporting
+from dallecli.cli.output import Output
+from dallecli.cli.painting import describe, warn
+from dallecli.cli.saving import probe
+from dallecli.engine import Engine
 from dallecli.errors import BadSetting, RequestError
 from dallecli.filling import random_seed
 from dallecli.history import History
 from dallecli.pictures.formats import FORMATS
 from dallecli.pictures.names import file_name
 from dallecli.pictures.picture import Picture, encode
+from dallecli.pictures.record import picture_record
 from dallecli.pictures.sheets import Tile, contact_sheet
 from dallecli.recipe import Recipe
-from dallecli.tasks.task import COUNT_LIMIT, Request
+from dallecli.tasks.task import COUNT_LIMIT
 
 TILE = 512
 """The most pixels that the side of a picture has on the sheet."""
@@ -53,48 +57,55 @@ def read_axis(text: str | None) -> Axis | None:
     return Axis(name=name, values=values)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axes:
+    """A column for each value of `x`, and a row for each of `y`; without one of them there is one column, or row."""
+
+    x: Axis | None
+    y: Axis | None
+
+    @property
+    def columns(self) -> int:
+        return len(self.x.values) if self.x is not None else 1
+
+    @property
+    def rows(self) -> int:
+        return len(self.y.values) if self.y is not None else 1
+
+    @property
+    def names(self) -> list[str]:
+        return [axis.name for axis in (self.x, self.y) if axis is not None]
+
+    @property
+    def pairs(self) -> list[dict[str, str]]:
+        """The values of each picture, row by row."""
+        across, down = _choices(self.x), _choices(self.y)
+        return [beside | below for below in down for beside in across]
+
+
+def _choices(axis: Axis | None) -> list[dict[str, str]]:
+    return [{axis.name: value} for value in axis.values] if axis is not None else [{}]
+
+
 def paint_axes(
-    prompts: Sequence[str],
-    x: Axis | None,
-    y: Axis | None,
+    task: str,
     values: Mapping[str, object],
+    axes: Axes,
     output: Output,
-    run: Run,
+    engine: Engine,
+    reporting: PaintingReporting,
 ) -> None:
-    """Paint a sentence with every pair of values, all with one seed unless that is an axis, onto one sheet.
+    """Paint one request with every pair of values, all with one seed unless that is an axis, onto one sheet.
 
-    `values` are for what the axes do not say.
+    `values` are for what the axes do not say; files among them are read already.
 
-    Raises: as `dalle generate`, with the pair that is to blame; BadSetting for too many pictures.
+    Raises: as the task's command, with the pair that is to blame; BadSetting for too many pictures.
     """
-    if len(prompts) > 1:
-        raise BadSetting("the pictures of a sheet with axes are of one prompt", hint="--y 'prompt=a fox|a dog'")
-    (prompt,) = prompts
-    engine, display = run.engine(), Display(quiet=run.quiet)
-    seed = values.get("seed")
-    reader = Reader(
-        command="generate",
-        defaults={**values, "n": 1, "seed": seed if seed is not None else random_seed()},
-        wildcards=Wildcards(Path()),
-    )
-    across, down = (axis.values if axis is not None else (None,) for axis in (x, y))
-    if len(across) * len(down) > COUNT_LIMIT:
-        raise BadSetting(f"{len(across)} x {len(down)} pictures are too many", hint=f"at most {COUNT_LIMIT}")
-    requests: list[Request] = []
-    recipes: list[Recipe] = []
-    for below in down:
-        for beside in across:
-            pair = {axis.name: value for axis, value in ((x, beside), (y, below)) if axis is not None}
-            try:
-                (job,) = reader.jobs(Line(number=1, values={"prompt": escaped(prompt)} | _sentences(pair)))
-                requests.append(job.request)
-                recipes.append(engine.resolve(job.request))
-            except RequestError as error:
-                said = ", ".join(f"{name} {value}" for name, value in pair.items())
-                raise type(error)(error.what, where=said, hint=error.hint) from error
-    if run.dry_run:
-        foretell(requests, run)
+    recipes = _resolve(task, values, axes, engine)
+    if reporting.dry_run:
+        describe(recipes, engine, reporting)
         return
+    display = Display(quiet=reporting.quiet)
     probe([(recipe, output) for recipe in recipes])
     warn(recipes, display)
     painted: list[Picture] = []
@@ -103,32 +114,59 @@ def paint_axes(
             painted += engine.paint(recipe, display.progress)
     sheet = contact_sheet(
         [Tile(image=picture.image) for picture in painted],
-        len(across),
+        axes.columns,
         min(TILE, max(recipe.size for recipe in recipes)),
-        column_titles=x.titles if x is not None else (),
-        row_titles=y.titles if y is not None else (),
+        column_titles=axes.x.titles if axes.x is not None else (),
+        row_titles=axes.y.titles if axes.y is not None else (),
     )
     data = encode(sheet, output.format, None)
-    path = put(output.place, _name(prompt, recipes[0], x, y, FORMATS[output.format]), data)
+    path = put(output.destination, _name(values, recipes[0], axes, FORMATS[output.format]), data)
     if path is None:
         emit(data)
         return
-    with closing(History(on=run.history)) as history:
+    with closing(History(on=not reporting.no_history)) as history:
         history.remember(path, recipes[0], recipes[0].seed)
-    if run.as_json:
-        for k, picture in enumerate(painted):
-            emit_json(picture_record(picture, k, path, (k % len(across), k // len(across))))
-    else:
-        emit_line(str(path))
-    if run.preview:
+    _announce(painted, path, axes, as_json=reporting.json)
+    if reporting.preview:
         display.preview(sheet)
 
 
-def _sentences(pair: Mapping[str, str | None]) -> dict[str, object]:
-    """The values of a pair; sentences stand for themselves, whatever braces are in them."""
-    return {name: escaped(value) if name == "prompt" and value is not None else value for name, value in pair.items()}
+def _resolve(task: str, values: Mapping[str, object], axes: Axes, engine: Engine) -> list[Recipe]:
+    if axes.columns * axes.rows > COUNT_LIMIT:
+        raise BadSetting(f"{axes.columns} x {axes.rows} pictures are too many", hint=f"at most {COUNT_LIMIT}")
+    seed = values.get("seed")
+    defaults = {**_literal(values), "n": 1, "seed": seed if seed is not None else random_seed()}
+    reader = Reader(command=task, defaults=defaults, wildcards=Wildcards(Path()))
+    recipes = []
+    for pair in axes.pairs:
+        try:
+            (job,) = reader.jobs(Line(number=1, values=_literal(pair)))
+            recipe = engine.resolve(job.request)
+            if recipe.count > 1:
+                raise BadSetting(f"each pair of values is one picture, not {recipe.count}")
+        except RequestError as error:
+            said = ", ".join(f"{name} {value}" for name, value in pair.items())
+            raise type(error)(error.what, where=said, hint=error.hint) from error
+        recipes.append(recipe)
+    return recipes
 
 
-def _name(prompt: str, recipe: Recipe, x: Axis | None, y: Axis | None, suffix: str) -> str:
-    axes = "-".join(axis.name.replace("_", "-") for axis in (x, y) if axis is not None)
-    return file_name(prompt, recipe.seed, suffix, f"-by-{axes}")
+def _literal(values: Mapping[str, object]) -> dict[str, object]:
+    """The same values, with a prompt that stands for itself, whatever braces are in it."""
+    prompt = values.get("prompt")
+    return {**values, "prompt": escaped(prompt)} if isinstance(prompt, str) else dict(values)
+
+
+def _name(values: Mapping[str, object], recipe: Recipe, axes: Axes, suffix: str) -> str:
+    prompt = values.get("prompt")
+    title = prompt if isinstance(prompt, str) and "prompt" in axes.names else recipe.title
+    names = "-".join(name.replace("_", "-") for name in axes.names)
+    return file_name(title, recipe.seed, suffix, f"-by-{names}")
+
+
+def _announce(painted: Sequence[Picture], path: Path, axes: Axes, *, as_json: bool) -> None:
+    if as_json:
+        for k, picture in enumerate(painted):
+            emit_json(picture_record(picture, k, path, (k % axes.columns, k // axes.columns)))
+    else:
+        emit_line(str(path))

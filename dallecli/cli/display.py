@@ -86,7 +86,7 @@ def emit_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         emit(f"{line}\n".encode("utf-8", "replace"))
 
 
-def complain(text: str) -> None:
+def to_stderr(text: str) -> None:
     """One line on standard error, if there is one and somebody reads it."""
     if sys.stderr is not None:
         with suppress(OSError):
@@ -98,7 +98,7 @@ def report(error: DalleError, *, as_json: bool, exit_code: int | None = None) ->
     """An error, as at most three lines or as one JSON object; `exit_code` is for one that differs from its class's."""
     facts = error.facts() if exit_code is None else {**error.facts(), "exit_code": exit_code}
     for line in [json.dumps(facts)] if as_json else error.lines():
-        complain(line)
+        to_stderr(line)
 
 
 class _Remarks(logging.Handler):
@@ -130,19 +130,19 @@ class Display:
         """A warning; the caller has passed what is quoted in it through `safe`."""
         if not self.quiet:
             self.clear()
-            complain(f"warning: {text}")
+            to_stderr(f"warning: {text}")
 
     def say(self, text: str) -> None:
         """A fact that was asked for, beside the result itself."""
         if not self.quiet:
             self.clear()
-            complain(text)
+            to_stderr(text)
 
     def note(self, text: str) -> None:
         """A remark for somebody who watches: only in a terminal."""
         if self.animated:
             self.clear()
-            complain(text)
+            to_stderr(text)
 
     @contextmanager
     def opening(self, model: str) -> Iterator[None]:
@@ -160,7 +160,7 @@ class Display:
             self._move_bar(progress)
         elif not self.quiet and time.monotonic() - self.shown >= _SPARSE_SECONDS:
             self.shown = time.monotonic()
-            complain(f"{_label(progress)}: step {progress.step} of {progress.steps}")
+            to_stderr(f"{_label(progress)}: step {progress.step} of {progress.steps}")
 
     def clear(self) -> None:
         """Take the bars off the terminal, so that something else can be written to it; `progress` brings new ones."""

@@ -5,16 +5,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from dallecli.cli import options
+from dallecli.cli.folding import folded
 from dallecli.errors import DalleError
 
 _PACKAGES = ("torch", "numpy", "pillow", "safetensors", "tokenizers", "huggingface-hub", "typer", "rich")
 
 
+@folded
 def doctor(
-    model: options.Model = "starter",
-    device: options.Device = None,
-    dtype: options.DtypeOption = None,
-    memory: options.Memory = "auto",
+    model: options.ModelOptions,
+    memory: options.MemoryOptions,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -37,8 +37,8 @@ def doctor(
         "versions": _versions(),
         "machine": _machine(),
         "settings": _settings(problems),
-        "model": _model(model, problems),
-        "placement": _placement(model, device, dtype, memory, problems),
+        "model": _model(model.model, problems),
+        "placement": _placement(model, memory.memory, problems),
     }
     if json:
         emit_json({**findings, "problems": [problem.facts() for problem in problems]})
@@ -131,23 +131,21 @@ def _model(name: str, problems: list[DalleError]) -> dict[str, Any]:
     }
 
 
-def _placement(
-    model: str, device: str | None, dtype: str | None, memory: str, problems: list[DalleError]
-) -> dict[str, Any]:
+def _placement(wanted: options.ModelOptions, memory: str, problems: list[DalleError]) -> dict[str, Any]:
     from dallecli.placement import decide, in_words
     from dallecli.studio import LocalEngine, check_memory
 
     try:
-        placement = decide(device, dtype)
+        placement = decide(wanted.device, wanted.dtype)
     except DalleError as problem:
         problems.append(problem)
-        return {"device": device, "dtype": dtype, "why": None}
+        return {"device": wanted.device, "dtype": wanted.dtype, "why": None}
     found: dict[str, Any] = {"device": str(placement.device), "dtype": placement.kind, "why": placement.why}
     try:
-        plan = LocalEngine(memory).plan_memory(model, placement)
+        plan = LocalEngine(memory).plan_memory(wanted.model, placement)
         needs = (f"{part} {in_words(need.weights + need.working)}" for part, need in plan.needs.items())
         found |= {"networks at work": ", ".join(needs), "memory plan": plan.why}
-        check_memory(model, placement, plan)
+        check_memory(wanted.model, placement, plan)
     except DalleError as problem:
         if problem.what not in {known.what for known in problems}:  # of the model itself
             problems.append(problem)

@@ -1,43 +1,52 @@
 """`dalle edit`: a picture moved along the difference of two sentences."""
 
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
 from dallecli.cli import options
+from dallecli.cli.folding import folded
+from dallecli.cli.help import PICTURES
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditOptions:
+    """What is asked of an edit."""
+
+    from_: Annotated[
+        str | None,
+        typer.Option("--from", metavar="TEXT", help="What the picture shows.", rich_help_panel=PICTURES),
+    ] = None
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="TEXT", help="What it should show instead.", rich_help_panel=PICTURES),
+    ] = None
+    strength: options.Strength = None
+    sweep: Annotated[
+        int | None,
+        typer.Option(
+            "--sweep", metavar="N", help="N pictures on the way from the original to there.", rich_help_panel=PICTURES
+        ),
+    ] = None
+    picture: options.PictureOptions
+    model: options.ModelOptions
+    effort: options.EffortOptions
+    painter: options.PainterDials
+    inversion: options.InversionDials
+
+
+@folded
 def edit(
-    image: options.Image,
-    before: options.Before,
-    after: options.After,
-    strength: options.Strength = None,
-    sweep: options.Sweep = None,
-    seed: options.Seed = None,
-    size: options.Size = None,
-    strict: options.Strict = False,
-    model: options.Model = "starter",
-    device: options.Device = None,
-    dtype: options.DtypeOption = None,
-    memory: options.Memory = "auto",
-    batch: options.BatchSize = None,
-    compile: options.Compile = False,
-    fast: options.Fast = None,
-    steps: options.Steps = None,
-    upsampler_steps: options.UpsamplerSteps = None,
-    inversion_steps: options.InversionSteps = None,
-    guidance: options.Guidance = None,
-    animate: options.Animate = None,
-    fps: options.Fps = 8.0,
-    bounce: options.Bounce = False,
-    hold: options.Hold = 0.0,
-    output: options.OutputFile = None,
-    out: options.OutputFolder = None,
-    layout: options.LayoutOption = "grid",
-    format: options.FormatOption = None,
-    no_metadata: options.NoMetadata = False,
-    force: options.Force = False,
-    preview: options.Preview = False,
-    no_history: options.NoHistory = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    *,
+    image: options.Image = None,
+    asked: EditOptions,
+    engine: options.EngineOptions,
+    animation: options.AnimationOptions,
+    batch: options.BatchOptions,
+    axes: options.AxesOptions,
+    output: options.OutputOptions,
+    reporting: options.PaintingReporting,
 ) -> None:
     """Change a picture by the difference of two sentences.
 
@@ -51,42 +60,16 @@ def edit(
       dalle edit cat.jpg --from "a cat" --to "a tiger" --sweep 24 --bounce -o tiger.gif
     """
     from dallecli.arguments import read_files
-    from dallecli.cli.output import plan
-    from dallecli.cli.painting import paint_all
-    from dallecli.cli.run import Run
-    from dallecli.recipe import Motion
-    from dallecli.tasks.edit import Edit
-    from dallecli.tasks.stages import Dials
+    from dallecli.cli.command import PaintingCommand, required
 
-    run = Run(memory, batch, compile, preview=preview, as_json=json, quiet=quiet, history=not no_history)
-    (source,) = read_files([image])
-    request = Edit(
-        image=source,
-        before=before,
-        after=after,
-        strength=strength,
-        sweep=sweep,
-        model=model,
-        seed=seed,
-        size=size,
-        decoder=Dials(steps=steps, guidance=guidance),
-        upsampler=Dials(steps=upsampler_steps),
-        effort=options.effort(fast),
-        inverting=Dials(steps=inversion_steps),
-        strict=strict,
-        device=device,
-        dtype=dtype,
+    command = PaintingCommand(
+        task="edit", asked=asked, engine=engine, output=output, reporting=reporting, animation=animation
     )
-    target = plan(
-        file=output,
-        folder=out,
-        layout=layout,
-        format=format,
-        metadata=not no_metadata,
-        force=force,
-        pictures=sweep if sweep is not None else 1,
-        animated=animate,
-        motion=Motion(fps=fps, bounce=bounce, hold=hold),
-        as_json=json,
-    )
-    paint_all([request], target, run)
+    if batch.file is not None:
+        command.paint_file(batch, [image] if image is not None else None)
+        return
+    path = required(image, "argument 'IMAGE'", "edit")
+    required(asked.from_, "option '--from'", "edit")
+    required(asked.to, "option '--to'", "edit")
+    given = [{"image": source} for source in read_files([path])]
+    command.paint(given, pictures=asked.sweep if asked.sweep is not None else 1, axes=axes)

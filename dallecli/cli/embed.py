@@ -1,35 +1,90 @@
 """`dalle embed`: what CLIP sees or reads, as a small file that stands wherever a picture does."""
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
 from dallecli.cli import options
+from dallecli.cli.folding import folded
+from dallecli.cli.help import ARITHMETIC, PICTURES
+
+if TYPE_CHECKING:
+    from dallecli.cli.destination import Destination
+    from dallecli.embedding_file import Embedded
+    from dallecli.source import Source
+    from dallecli.tasks.embed import Embed
 
 ROOM = 2**16
 """Bytes that an embedding takes, generously; with its noise it may take more."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedOptions:
+    """What is asked of embeddings."""
+
+    minus: Annotated[
+        list[str] | None,
+        typer.Option("--minus", metavar="IMAGE|TEXT", help="Take this away; repeatable.", rich_help_panel=ARITHMETIC),
+    ] = None
+    plus: Annotated[
+        list[str] | None,
+        typer.Option("--plus", metavar="IMAGE|TEXT", help="Add this; repeatable.", rich_help_panel=ARITHMETIC),
+    ] = None
+    imagine: Annotated[
+        bool,
+        typer.Option(
+            "--imagine",
+            help="Let the prior make image embeddings of sentences, so that they can be painted.",
+            rich_help_panel=PICTURES,
+        ),
+    ] = False
+    invert: Annotated[
+        bool,
+        typer.Option(
+            "--invert",
+            help="Also keep the noise from which the picture can be painted again.",
+            rich_help_panel=PICTURES,
+        ),
+    ] = False
+    picture: options.PictureOptions
+    model: options.ModelOptions
+    effort: options.EffortOptions
+    prior: options.PriorDials
+    inversion: options.InversionDials
+
+    def request(self, inputs: "list[Source]", minus: "list[Source]", plus: "list[Source]") -> "Embed":
+        """The request for inputs, and for what is taken from and added to each. Raises RequestError."""
+        from dallecli.tasks.embed import Embed
+        from dallecli.tasks.stages import Dials
+
+        picture, model, prior = self.picture, self.model, self.prior
+        return Embed(
+            inputs=tuple(inputs),
+            minus=tuple(minus),
+            plus=tuple(plus),
+            imagine=self.imagine,
+            invert=self.invert,
+            model=model.model,
+            seed=picture.seed,
+            size=picture.size,
+            prior=Dials(steps=prior.prior_steps, guidance=prior.prior_guidance),
+            prior_candidates=prior.prior_candidates,
+            effort=options.effort(self.effort.fast),
+            inverting=Dials(steps=self.inversion.inversion_steps),
+            strict=picture.strict,
+            device=model.device,
+            dtype=model.dtype,
+        )
+
+
+@folded
 def embed(
     things: options.Things,
-    minus: options.Minus = None,
-    plus: options.Plus = None,
-    imagine: options.Imagine = False,
-    invert: options.Invert = False,
-    seed: options.Seed = None,
-    size: options.Size = None,
-    strict: options.Strict = False,
-    model: options.Model = "starter",
-    device: options.Device = None,
-    dtype: options.DtypeOption = None,
-    memory: options.Memory = "auto",
-    fast: options.Fast = None,
-    prior_steps: options.PriorSteps = None,
-    inversion_steps: options.InversionSteps = None,
-    prior_guidance: options.PriorGuidance = None,
-    prior_candidates: options.PriorCandidates = None,
-    output: options.OutputFile = None,
-    out: options.OutputFolder = None,
-    force: options.Force = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    asked: EmbedOptions,
+    memory: options.MemoryOptions,
+    output: options.FileOptions,
+    reporting: options.Reporting,
 ) -> None:
     """Write what CLIP sees or reads to small files.
 
@@ -45,57 +100,40 @@ def embed(
       dalle embed *.jpg --out embeddings
     """
     from dallecli.arguments import check_one_stdin, read_batches, read_files_or_words
-    from dallecli.cli.display import Display, emit, emit_json, emit_line
-    from dallecli.cli.output import place, probe_place, put
-    from dallecli.cli.settings import choose_engine
-    from dallecli.pictures.names import slug
+    from dallecli.cli.destination import choose_destination, probe_destination
+    from dallecli.cli.display import Display
     from dallecli.source import EMBEDDING_SUFFIX
-    from dallecli.tasks.embed import Embed
-    from dallecli.tasks.stages import Dials
 
-    check_one_stdin(things, minus, plus)
-    taken = tuple(read_files_or_words(minus if minus is not None else []))
-    added = tuple(read_files_or_words(plus if plus is not None else []))
-    where = place(
-        file=output,
-        folder=out,
-        force=force,
-        results=len(things),
-        noun="inputs",
-        as_json=json,
-        redirected=f"x{EMBEDDING_SUFFIX}",
+    check_one_stdin(things, asked.minus, asked.plus)
+    taken = read_files_or_words(asked.minus if asked.minus is not None else [])
+    added = read_files_or_words(asked.plus if asked.plus is not None else [])
+    destination = choose_destination(
+        output, results=len(things), noun="inputs", as_json=reporting.json, redirected=f"x{EMBEDDING_SUFFIX}"
     )
-    probe_place(where, ROOM * len(things))
-    display, engine = Display(quiet=quiet), choose_engine(memory)
+    probe_destination(destination, ROOM * len(things))
+    display, engine = Display(quiet=reporting.quiet), memory.engine()
     for batch in read_batches(things):
-        request = Embed(
-            inputs=tuple(batch),
-            minus=taken,
-            plus=added,
-            imagine=imagine,
-            invert=invert,
-            model=model,
-            seed=seed,
-            size=size,
-            prior=Dials(steps=prior_steps, guidance=prior_guidance),
-            prior_candidates=prior_candidates,
-            effort=options.effort(fast),
-            inverting=Dials(steps=inversion_steps),
-            strict=strict,
-            device=device,
-            dtype=dtype,
-        )
-        with display.opening(model):
+        request = asked.request(batch, minus=taken, plus=added)
+        with display.opening(request.model):
             found = engine.embed(request, display.progress)
         for embedded in found:
-            data = embedded.encode()
-            path = put(where, f"{slug(_stem(embedded.name))}{EMBEDDING_SUFFIX}", data)
-            if path is None:
-                emit(data)
-            elif json:
-                emit_json({"path": str(path), **embedded.facts()})
-            else:
-                emit_line(str(path))
+            _write(embedded, destination, as_json=reporting.json)
+
+
+def _write(embedded: "Embedded", destination: "Destination", *, as_json: bool) -> None:
+    from dallecli.cli.destination import put
+    from dallecli.cli.display import emit, emit_json, emit_line
+    from dallecli.pictures.names import slug
+    from dallecli.source import EMBEDDING_SUFFIX
+
+    data = embedded.encode()
+    path = put(destination, f"{slug(_stem(embedded.name))}{EMBEDDING_SUFFIX}", data)
+    if path is None:
+        emit(data)
+    elif as_json:
+        emit_json({"path": str(path), **embedded.facts()})
+    else:
+        emit_line(str(path))
 
 
 def _stem(name: str) -> str:

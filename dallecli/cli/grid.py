@@ -3,12 +3,14 @@
 import io
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from dallecli.cli import options
+from dallecli.cli.folding import folded
 
 if TYPE_CHECKING:
     from dallecli.pictures.sheets import Tile
@@ -19,22 +21,26 @@ ROWS = 12
 """Of a sheet, if nothing is said."""
 
 
-def grid(
-    things: Annotated[list[Path], typer.Argument(metavar="DIR|FILE", help="Pictures, and folders of pictures.")],
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SheetOptions:
+    """How the pictures stand on a sheet."""
+
     columns: Annotated[
         int | None, typer.Option("--columns", metavar="N", min=1, help="As many as make it square if not given.")
-    ] = None,
+    ] = None
     rows: Annotated[int, typer.Option("--rows", metavar="N", min=1, help="At most; the rest is on further sheets.")] = (
         ROWS
-    ),
-    tile: Annotated[int, typer.Option("--tile", metavar="PX", min=16, max=2048, help="Side of a picture on it.")] = 256,
-    label: Annotated[Label, typer.Option("--label", help="What stands under a picture.")] = "prompt",
-    output: options.OutputFile = None,
-    out: options.OutputFolder = None,
-    force: options.Force = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    )
+    tile: Annotated[int, typer.Option("--tile", metavar="PX", min=16, max=2048, help="Side of a picture on it.")] = 256
+    label: Annotated[Label, typer.Option("--label", help="What stands under a picture.")] = "prompt"
+
+
+@folded
+def grid(
+    things: Annotated[list[Path], typer.Argument(metavar="DIR|FILE", help="Pictures, and folders of pictures.")],
+    sheet: SheetOptions,
+    output: options.FileOptions,
+    reporting: options.Reporting,
 ) -> None:
     """Put many pictures on one sheet, or on several.
 
@@ -47,32 +53,49 @@ def grid(
       dalle grid a.png b.png c.png --columns 3 --label seed
       dalle grid pictures --tile 96 --columns 20 --rows 30 --label none
     """
-    from dallecli.cli.display import emit, emit_json, emit_line
-    from dallecli.cli.output import place, put
-    from dallecli.pictures.formats import FORMATS
-    from dallecli.pictures.picture import encode
-    from dallecli.pictures.sheets import contact_sheet, grid_shape
+    from dallecli.pictures.sheets import grid_shape
 
     files = _pictures(things)
-    across = columns if columns is not None else min(grid_shape(len(files))[0], ROWS)
-    pages = [files[k : k + across * rows] for k in range(0, len(files), across * rows)]
-    several = len(pages) > 1
+    across = sheet.columns if sheet.columns is not None else min(grid_shape(len(files))[0], ROWS)
+    pages = [files[k : k + across * sheet.rows] for k in range(0, len(files), across * sheet.rows)]
     for number, page in enumerate(pages, 1):
-        file = _numbered(output, number) if several else output
-        where = place(file=file, folder=out, force=force, results=1, noun="pages", as_json=json, redirected="sheet.png")
-        suffix = where.file.suffix.lower() if where.file is not None else ".png"
-        form = _format_of(suffix)
-        sheet = contact_sheet([_tile(path, label) for path in page], min(across, len(page)), tile)
-        name = f"sheet-{number}{FORMATS[form]}" if several else f"sheet{FORMATS[form]}"
-        data = encode(sheet, form, None)
-        path = put(where, name, data)
-        if path is None:
-            emit(data)
-        elif json:
-            facts = {"path": str(path), "page": number, "pages": len(pages), "pictures": [str(one) for one in page]}
-            emit_json({**facts, "width": sheet.width, "height": sheet.height})
-        else:
-            emit_line(str(path))
+        _write(
+            _Page(number=number, pages=len(pages), files=page, columns=min(across, len(page))), sheet, output, reporting
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Page:
+    """One of several sheets, from 1, and the files on it."""
+
+    number: int
+    pages: int
+    files: Sequence[Path]
+    columns: int
+
+
+def _write(page: _Page, sheet: SheetOptions, output: options.FileOptions, reporting: options.Reporting) -> None:
+    from dallecli.cli.destination import choose_destination, put
+    from dallecli.cli.display import emit, emit_json, emit_line
+    from dallecli.pictures.formats import FORMATS
+    from dallecli.pictures.picture import encode
+    from dallecli.pictures.sheets import contact_sheet
+
+    numbered = replace(output, output=_numbered(output.output, page.number)) if page.pages > 1 else output
+    destination = choose_destination(numbered, results=1, noun="pages", as_json=reporting.json, redirected="sheet.png")
+    form = _format_of(destination.file.suffix.lower() if destination.file is not None else ".png")
+    image = contact_sheet([_tile(path, sheet.label) for path in page.files], page.columns, sheet.tile)
+    name = f"sheet-{page.number}{FORMATS[form]}" if page.pages > 1 else f"sheet{FORMATS[form]}"
+    data = encode(image, form, None)
+    path = put(destination, name, data)
+    if path is None:
+        emit(data)
+    elif reporting.json:
+        facts = {"path": str(path), "page": page.number, "pages": page.pages}
+        on_it = [str(one) for one in page.files]
+        emit_json({**facts, "pictures": on_it, "width": image.width, "height": image.height})
+    else:
+        emit_line(str(path))
 
 
 def _pictures(things: Sequence[Path]) -> list[Path]:

@@ -3,17 +3,31 @@
 Typer's own plain help puts all options into one list. These two classes print them by section.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+PICTURES, MODEL, SAMPLING, OUTPUT, REPORTING = "Pictures", "Model", "Sampling", "Output", "Reporting"
+MASK, ANIMATION, ARITHMETIC, BATCH = "Mask", "Animation", "Arithmetic", "Prompt file"
+
+ORDER: Final[Mapping[str | None, tuple[str, ...]]] = {
+    SAMPLING: (
+        *("fast", "steps", "prior_steps", "upsampler_steps", "inversion_steps"),
+        *("guidance", "prior_guidance", "sampler", "prior_candidates", "resample"),
+    ),
+    OUTPUT: ("x", "y", "output", "out", "layout", "format", "no_metadata", "force", "preview", "dry_run"),
+    REPORTING: ("no_history", "json", "quiet", "debug"),
+}
+"""The names of parameters in the order in which a section lists them, where those of several classes share one."""
 
 
 class SectionedCommand(TyperCommand):
     """A command whose options are listed under their `rich_help_panel`, and --help under the last of these."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        _write_sections(self, ctx, formatter, "Manners")
+        _write_sections(self, ctx, formatter, REPORTING)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return [_bare(piece) for piece in super().collect_usage_pieces(ctx)]

@@ -1,48 +1,74 @@
 """`dalle interpolate`: what lies between pictures, or between sentences."""
 
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import typer
+
 from dallecli.cli import options
+from dallecli.cli.folding import folded
+from dallecli.cli.help import PICTURES
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterpolateOptions:
+    """What is asked of pictures between others."""
+
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            "--frames",
+            metavar="N",
+            help="Pictures on the way, both ends included; 7 if not given.",
+            rich_help_panel=PICTURES,
+        ),
+    ] = None
+    at: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--at", metavar="X", help="Only the picture there, from 0 to 1; repeatable.", rich_help_panel=PICTURES
+        ),
+    ] = None
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            "--weights", metavar="W,W,…", help="One blend of all ends, with these shares.", rich_help_panel=PICTURES
+        ),
+    ] = None
+    noise: Annotated[
+        Literal["fixed", "inverted"],
+        typer.Option(
+            "--noise",
+            help="Fresh noise, the same for all frames; or that of the pictures, which reproduces the ends.",
+            rich_help_panel=PICTURES,
+        ),
+    ] = "fixed"
+    n: options.Num = 1
+    picture: options.PictureOptions
+    model: options.ModelOptions
+    dials: options.ChainDials
+    inversion: options.InversionDials
+
+    @property
+    def pictures(self) -> int:
+        """How many pictures that makes."""
+        from dallecli.tasks.interpolate import FRAMES
+
+        if self.at or self.weights is not None:
+            return max(self.n, len(self.at) if self.at else 1)
+        return self.frames if self.frames is not None else FRAMES
+
+
+@folded
 def interpolate(
-    ends: options.Ends,
-    frames: options.Frames = None,
-    at: options.At = None,
-    weights: options.Weights = None,
-    noise: options.NoiseOption = "fixed",
-    num: options.Num = 1,
-    seed: options.Seed = None,
-    size: options.Size = None,
-    strict: options.Strict = False,
-    model: options.Model = "starter",
-    device: options.Device = None,
-    dtype: options.DtypeOption = None,
-    memory: options.Memory = "auto",
-    batch: options.BatchSize = None,
-    compile: options.Compile = False,
-    fast: options.Fast = None,
-    steps: options.Steps = None,
-    prior_steps: options.PriorSteps = None,
-    upsampler_steps: options.UpsamplerSteps = None,
-    inversion_steps: options.InversionSteps = None,
-    guidance: options.Guidance = None,
-    prior_guidance: options.PriorGuidance = None,
-    sampler: options.Sampler = None,
-    prior_candidates: options.PriorCandidates = None,
-    animate: options.Animate = None,
-    fps: options.Fps = 8.0,
-    bounce: options.Bounce = False,
-    hold: options.Hold = 0.0,
-    output: options.OutputFile = None,
-    out: options.OutputFolder = None,
-    layout: options.LayoutOption = "grid",
-    format: options.FormatOption = None,
-    no_metadata: options.NoMetadata = False,
-    force: options.Force = False,
-    preview: options.Preview = False,
-    no_history: options.NoHistory = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    *,
+    ends: options.Ends = None,
+    asked: InterpolateOptions,
+    engine: options.EngineOptions,
+    animation: options.AnimationOptions,
+    batch: options.BatchOptions,
+    output: options.OutputOptions,
+    reporting: options.PaintingReporting,
 ) -> None:
     """Paint what lies between pictures or sentences.
 
@@ -58,46 +84,14 @@ def interpolate(
       dalle interpolate cat.jpg dog.jpg --noise inverted --animate mp4
     """
     from dallecli.arguments import read_ends, read_weights
-    from dallecli.cli.output import plan
-    from dallecli.cli.painting import paint_all
-    from dallecli.cli.run import Run
-    from dallecli.recipe import Motion
-    from dallecli.tasks.interpolate import FRAMES, Interpolate
-    from dallecli.tasks.stages import Dials
+    from dallecli.cli.command import PaintingCommand, required
 
-    run = Run(memory, batch, compile, preview=preview, as_json=json, quiet=quiet, history=not no_history)
-    shares = read_weights(weights)
-    positions = tuple(at) if at else None
-    request = Interpolate(
-        ends=read_ends(ends),
-        frames=FRAMES if frames is None and positions is None and shares is None else frames,
-        positions=positions,
-        weights=shares,
-        noise=noise,
-        model=model,
-        seed=seed,
-        count=num,
-        size=size,
-        prior=Dials(steps=prior_steps, guidance=prior_guidance),
-        decoder=Dials(sampler=sampler, steps=steps, guidance=guidance),
-        upsampler=Dials(steps=upsampler_steps),
-        effort=options.effort(fast),
-        inverting=Dials(steps=inversion_steps),
-        prior_candidates=prior_candidates,
-        strict=strict,
-        device=device,
-        dtype=dtype,
+    command = PaintingCommand(
+        task="interpolate", asked=asked, engine=engine, output=output, reporting=reporting, animation=animation
     )
-    target = plan(
-        file=output,
-        folder=out,
-        layout=layout,
-        format=format,
-        metadata=not no_metadata,
-        force=force,
-        pictures=max(num, request.frames if request.frames is not None else len(at) if at else 1),
-        animated=animate,
-        motion=Motion(fps=fps, bounce=bounce, hold=hold),
-        as_json=json,
-    )
-    paint_all([request], target, run)
+    if batch.file is not None:
+        command.paint_file(batch, ends)
+    else:
+        arguments = required(ends, "argument 'A B'", "interpolate")
+        given = {"weights": read_weights(asked.weights), "ends": read_ends(arguments)}
+        command.paint([given], pictures=asked.pictures)

@@ -169,7 +169,7 @@ def remove(
     """
     import sys
 
-    from dallecli.cli.display import complain, emit_json
+    from dallecli.cli.display import emit_json, to_stderr
     from dallecli.cli.pulling import size
     from dallecli.errors import NotDownloaded, RequestError
     from dallecli.safe import safe
@@ -190,7 +190,7 @@ def remove(
     if json:
         emit_json({"name": name, "freed": freed})
     elif not quiet:
-        complain(f"{safe(name, 100)} is removed: {size(freed)} are free again")
+        to_stderr(f"{safe(name, 100)} is removed: {size(freed)} are free again")
 
 
 @models.command("convert", cls=SectionedCommand)

@@ -1,4 +1,4 @@
-"""From requests to files on the disk and lines on the terminal: what every painting command does after its options."""
+"""From requests to files on the disk and lines on the terminal: what every painting command does in the end."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -6,8 +6,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from dallecli.cli.display import SIGPIPE, Display, Stopped, emit, emit_json, emit_line
-from dallecli.cli.output import Output, Written, probe, save
-from dallecli.cli.run import Run
+from dallecli.cli.options import PaintingReporting, PictureReporting
+from dallecli.cli.output import Output
+from dallecli.cli.saving import Written, probe, save
 from dallecli.engine import Engine
 from dallecli.history import History
 from dallecli.recipe import Recipe
@@ -18,37 +19,34 @@ if TYPE_CHECKING:
     from dallecli.pictures.picture import Picture
 
 
-def paint_all(requests: Sequence[Request], output: Output, run: Run) -> None:
+def paint_all(requests: Sequence[Request], output: Output, engine: Engine, reporting: PaintingReporting) -> None:
     """Resolve every request, make sure that the results can be written, and only then paint, one after the other.
 
     A dry run only says what would be painted.
     """
-    if run.dry_run:
-        foretell(requests, run)
-        return
-    engine = run.engine()
     recipes = [engine.resolve(request) for request in requests]
-    display = Display(quiet=run.quiet)
+    if reporting.dry_run:
+        describe(recipes, engine, reporting)
+        return
+    display = Display(quiet=reporting.quiet)
     probe([(recipe, output) for recipe in recipes])
     warn(recipes, display)
-    with closing(History(on=run.history)) as history:
+    with closing(History(on=not reporting.no_history)) as history:
         for recipe in recipes:
-            paint(engine, recipe, output, display, history, run)
+            paint(engine, recipe, output, display, history, reporting)
 
 
-def foretell(requests: Sequence[Request], run: Run) -> None:
-    """Resolve every request, and say what would be painted with how much memory."""
-    engine = run.engine()
-    recipes = [engine.resolve(request) for request in requests]
+def describe(recipes: Sequence[Recipe], engine: Engine, reporting: PaintingReporting) -> None:
+    """Say what would be painted with how much memory."""
     for recipe in recipes:
         needed = engine.memory(recipe)
-        if run.as_json:
+        if reporting.json:
             emit_json({"recipe": recipe.to_dict(), "memory": needed})
         else:
             pictures = "1 picture" if recipe.count == 1 else f"{recipe.count} pictures"
             what = f"{pictures} of {recipe.size} px, seed {recipe.seed}, {safe(recipe.model, 60)}"
             emit_line(f"{safe(repr(recipe.title), 60)}: {what}; memory: {needed}")
-    warn(recipes, Display(quiet=run.quiet))
+    warn(recipes, Display(quiet=reporting.quiet))
 
 
 def paint(
@@ -57,7 +55,7 @@ def paint(
     output: Output,
     display: Display,
     history: History,
-    run: Run,
+    reporting: PictureReporting,
 ) -> list[Written]:
     """Paint a recipe that an engine has resolved or revived, and write and announce the results."""
     start = time.perf_counter()
@@ -68,8 +66,8 @@ def paint(
         display.clear()
         if written.path is not None:
             history.remember(written.path, recipe, written.records[0]["seed"])
-        announce(written, as_json=run.as_json)
-        if run.preview:
+        announce(written, as_json=reporting.json)
+        if reporting.preview:
             display.preview(written.image)
 
     try:

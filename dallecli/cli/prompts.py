@@ -1,37 +1,12 @@
-"""Where prompts come from: arguments, standard input, or a prompt file."""
+"""Prompts as arguments, or from standard input."""
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
 
-from dallecli.errors import BadSetting, PromptError
+from dallecli.errors import PromptError
 from dallecli.tasks.task import PROMPT_BYTES
 
 STDIN = "-"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manner:
-    """How the lines of a prompt file are painted: the options that are about the batch and not about a picture.
-
-    Without `prompts` all of them are left alone. Raises BadSetting for one that then means nothing.
-    """
-
-    prompts: str | None
-    wildcards: Path | None
-    matrix: bool
-    keep_going: bool
-    retry_failed: bool
-    share: bool
-    shard: str | None
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if self.prompts is None and value is not None and value is not False:
-                option = f"--{field.name.replace('_', '-')}"
-                raise BadSetting(f"{option} is about a prompt file", hint="name it: --prompts FILE")
 
 
 def read_prompts(arguments: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dallecli.cli.display import complain
+from dallecli.cli.display import to_stderr
 from dallecli.errors import NotDownloaded
 from dallecli.safe import safe
 
@@ -37,7 +37,7 @@ def offer(error: NotDownloaded) -> bool:
         return False
     import typer
 
-    complain(f"{safe(error.what)}.")
+    to_stderr(f"{safe(error.what)}.")
     if not typer.confirm(f"Fetch {_about(error.model)} now?", err=True):
         return False
     pull_model(error.model, tasks=None, half=None, quiet=False)
@@ -66,10 +66,10 @@ class Watcher:
         if self._quiet or plan.bytes == 0:
             return
         lock = plan.lock
-        complain(f"{safe(lock.model, 100)}: {size(plan.bytes)} from {safe(', '.join(lock.commits), 200)}")
+        to_stderr(f"{safe(lock.model, 100)}: {size(plan.bytes)} from {safe(', '.join(lock.commits), 200)}")
         if plan.fresh:
             licence = "no licence is stated" if lock.licence is None else f"licence: {safe(lock.licence, 100)}"
-            complain(f"{licence}; its words are at {_address(next(iter(lock.commits)))}")
+            to_stderr(f"{licence}; its words are at {_address(next(iter(lock.commits)))}")
 
     def show(self, step: "Transfer") -> None:
         """So far it is."""
@@ -77,7 +77,7 @@ class Watcher:
             self._move(step)
         elif not self._quiet and time.monotonic() - self._shown >= SPARSE_SECONDS:
             self._shown = time.monotonic()
-            complain(f"{step.doing} {safe(step.path, 100)}: {size(step.done)} of {size(step.total)}")
+            to_stderr(f"{step.doing} {safe(step.path, 100)}: {size(step.done)} of {size(step.total)}")
 
     def _move(self, step: "Transfer") -> None:
         if self._bars is None or self._task is None:

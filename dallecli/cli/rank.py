@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, cast
 
 from dallecli.cli import options
+from dallecli.cli.folding import folded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,15 +17,12 @@ SCALE = 100.0
 clipped (Radford et al. 2021, section 2.5); published folders do not hold it."""
 
 
+@folded
 def rank(
     things: options.Things,
-    model: options.Model = "starter",
-    device: options.Device = None,
-    dtype: options.DtypeOption = None,
-    memory: options.Memory = "auto",
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    model: options.ModelOptions,
+    memory: options.MemoryOptions,
+    reporting: options.Reporting,
 ) -> None:
     """Score how well sentences and pictures fit.
 
@@ -42,17 +40,16 @@ def rank(
 
     from dallecli.arguments import read_batches
     from dallecli.cli.display import Display, emit_json, emit_table
-    from dallecli.cli.settings import choose_engine
     from dallecli.embedding_file import cosines
     from dallecli.errors import BadInput
     from dallecli.tasks.embed import Embed
 
-    display = Display(quiet=quiet)
-    engine = choose_engine(memory)
+    display = Display(quiet=reporting.quiet)
+    engine = memory.engine()
     found: list[Embedded] = []
     for batch in read_batches(things):
-        request = Embed(inputs=tuple(batch), model=model, device=device, dtype=dtype)
-        with display.opening(model):
+        request = Embed(inputs=tuple(batch), model=model.model, device=model.device, dtype=model.dtype)
+        with display.opening(model.model):
             found += engine.embed(request, display.progress)
     named = list(zip(things, found, strict=True))
     pictures = [(name, embedded) for name, embedded in named if embedded.kind == "image"]
@@ -67,7 +64,7 @@ def rank(
     pairs = [(i, int(j)) for i in range(len(pictures)) for j in order[i]]
     if len(texts) == 1:
         pairs.sort(key=lambda pair: -scores[pair])
-    if json:
+    if reporting.json:
         for i, j in pairs:
             score, share = float(scores[i, j]), float(shares[i, j])
             emit_json({"path": pictures[i][0], "text": texts[j][0], "score": score, "share": share})

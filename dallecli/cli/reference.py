@@ -13,8 +13,8 @@ from typer.main import get_command
 
 from dallecli import errors
 from dallecli.cli.app import build
-from dallecli.cli.output import RECORD
 from dallecli.cli.settings import CONFIG_KEYS, KINDS, VARIABLES
+from dallecli.pictures.record import RECORD
 
 WIDTH = 100
 

@@ -4,37 +4,76 @@ import functools
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
 
 from dallecli import __version__
 from dallecli.cli import options
+from dallecli.cli.folding import folded
+from dallecli.cli.help import MODEL, PICTURES
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from dallecli.cli.display import Display
-    from dallecli.cli.output import Written
+    from dallecli.cli.output import Output
+    from dallecli.cli.saving import Written
     from dallecli.recipe import Recipe
     from dallecli.source import Source
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeOptions:
+    """What is to be different from a recipe. What is not said is in it, and no environment variable changes that."""
+
+    input: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--input",
+            metavar="FILE|DIR",
+            help="Where a picture that was used may be now, under any name; repeatable.",
+            rich_help_panel=PICTURES,
+        ),
+    ] = None
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME|DIR",
+            help="Where the recipe's model is, if it has no name that is known here.",
+            autocompletion=options.model_names,
+            rich_help_panel=MODEL,
+        ),
+    ] = None
+    device: Annotated[
+        str | None,
+        typer.Option("--device", metavar="NAME", help="Another device than the recipe's.", rich_help_panel=MODEL),
+    ] = None
+    dtype: Annotated[
+        options.Dtype | None,
+        typer.Option("--dtype", help="Another type of numbers than the recipe's.", rich_help_panel=MODEL),
+    ] = None
+
+    def change(self, recipe: "Recipe") -> "Recipe":
+        """A recipe with what is different."""
+        return replace(
+            recipe,
+            model=self.model if self.model is not None else recipe.model,
+            device=self.device if self.device is not None else recipe.device,
+            dtype=self.dtype if self.dtype is not None else recipe.dtype,
+            versions={"dallecli": __version__},
+        )
+
+
+@folded
 def replay(
     files: options.PictureFiles,
-    inputs: options.Places = None,
-    model: options.OtherModel = None,
-    device: options.OtherDevice = None,
-    dtype: options.OtherDtype = None,
-    memory: options.Memory = "auto",
-    output: options.OutputFile = None,
-    out: options.OutputFolder = None,
-    format: options.FormatOption = None,
-    no_metadata: options.NoMetadata = False,
-    force: options.Force = False,
-    preview: options.Preview = False,
-    no_history: options.NoHistory = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    changes: RecipeOptions,
+    memory: options.MemoryOptions,
+    output: options.PictureFileOptions,
+    reporting: options.PictureReporting,
 ) -> None:
     """Make pictures again, from the recipes in them.
 
@@ -47,37 +86,23 @@ def replay(
       dalle replay cat-vary-7-grid.png --input ~/photos
     """
     from dallecli.cli.display import Display
-    from dallecli.cli.output import plan, probe
     from dallecli.cli.painting import paint, warn
-    from dallecli.cli.run import Run
+    from dallecli.cli.saving import probe
     from dallecli.history import History
     from dallecli.source import read_source
 
-    run = Run(memory, preview=preview, as_json=json, quiet=quiet, history=not no_history)
-    display, history, engine = Display(quiet=run.quiet), History(on=run.history), run.engine()
-    originals = [_read(read_source(file), inputs if inputs is not None else []) for file in files]
+    display, history = Display(quiet=reporting.quiet), History(on=not reporting.no_history)
+    engine = memory.engine()
+    originals = [_read(read_source(file), changes.input if changes.input is not None else []) for file in files]
     jobs = []
     for original in originals:
-        changed = _changed(original.recipe, model, device, dtype)
-        target = plan(
-            file=output,
-            folder=out,
-            layout="grid",
-            format=format if format is not None or output is not None else original.format,
-            metadata=not no_metadata,
-            force=force,
-            pictures=changed.count,
-            results=len(files),
-            noun="files",
-            animated=original.animated,
-            motion=changed.motion,
-            as_json=json,
-        )
+        changed = changes.change(original.recipe)
+        target = _plan(original, changed, output, results=len(files), as_json=reporting.json)
         jobs.append((engine.revive(changed), target))
     probe(jobs)
     warn([recipe for recipe, _ in jobs], display)
     for original, (recipe, target) in zip(originals, jobs, strict=True):
-        (written,) = paint(engine, recipe, target, display, history, run)
+        (written,) = paint(engine, recipe, target, display, history, reporting)
         _compare(original, written, target.format, display)
 
 
@@ -110,13 +135,31 @@ def _read(source: "Source", places: list[Path]) -> _Original:
     return _Original(name=source.name, recipe=recipe, format=kind, animated=animated, image=image)
 
 
-def _changed(recipe: "Recipe", model: str | None, device: str | None, dtype: str | None) -> "Recipe":
-    return replace(
-        recipe,
-        model=model if model is not None else recipe.model,
-        device=device if device is not None else recipe.device,
-        dtype=dtype if dtype is not None else recipe.dtype,
-        versions={"dallecli": __version__},
+def _plan(
+    original: _Original, changed: "Recipe", files: options.PictureFileOptions, *, results: int, as_json: bool
+) -> "Output":
+    """Where a picture that is made again goes: in the form of the original if nothing else is said."""
+    from dallecli.cli.output import plan
+
+    own = original.format if files.output is None else None
+    motion = changed.motion
+    return plan(
+        options.OutputOptions(
+            output=files.output,
+            out=files.out,
+            force=files.force,
+            format=files.format if files.format is not None else own,
+            no_metadata=files.no_metadata,
+        ),
+        pictures=changed.count,
+        results=results,
+        noun="files",
+        animation=None
+        if motion is None
+        else options.AnimationOptions(
+            animate=original.animated, fps=motion.fps, bounce=motion.bounce, hold=motion.hold
+        ),
+        as_json=as_json,
     )
 
 

@@ -87,10 +87,9 @@ def read_config() -> dict[str, Any]:
 def defaults_from_config(command: str) -> dict[str, Any]:
     """The config file in the form that Typer takes, by parameter name, as far as it is for a command."""
     values = {key.replace("-", "_"): value for key, value in read_config().items()}
-    if command == "interpolate":
-        # All frames of a way share one seed: there `num` is not how many pictures somebody usually wants.
-        values.pop("num", None)
-    return values
+    number = values.pop("num", None)
+    # All frames share one seed: there it is not how many pictures somebody usually wants.
+    return values if number is None or command == "interpolate" else values | {"n": number}
 
 
 def choose_engine(memory: str = "auto", batch: int | None = None, *, compiled: bool = False) -> Engine:

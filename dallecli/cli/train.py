@@ -7,6 +7,7 @@ import typer
 
 from dallecli.cli import options
 from dallecli.cli.bars import Bars
+from dallecli.cli.folding import folded
 from dallecli.cli.help import SectionedCommand
 from dallecli.cli.train_stages import COMMANDS
 
@@ -119,6 +120,7 @@ def starter(
 
 
 @train.command(cls=SectionedCommand)
+@folded
 def evaluate(
     model: options.Model = "starter",
     pictures: Annotated[
@@ -137,14 +139,8 @@ def evaluate(
     preset: PresetOption = "cpu",
     state: StateOption = None,
     device: options.Device = None,
-    fast: options.Fast = None,
-    steps: options.Steps = None,
-    prior_steps: options.PriorSteps = None,
-    upsampler_steps: options.UpsamplerSteps = None,
-    guidance: options.Guidance = None,
-    prior_guidance: options.PriorGuidance = None,
-    sampler: options.Sampler = None,
-    prior_candidates: options.PriorCandidates = None,
+    *,
+    dials: options.ChainDials,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -181,11 +177,11 @@ def evaluate(
         prompt="a judged one",
         model=model,
         seed=seed,
-        prior=Dials(steps=prior_steps, guidance=prior_guidance),
-        decoder=Dials(sampler=sampler, steps=steps, guidance=guidance),
-        upsampler=Dials(steps=upsampler_steps),
-        prior_candidates=prior_candidates,
-        effort=options.effort(fast),
+        prior=Dials(steps=dials.prior.prior_steps, guidance=dials.prior.prior_guidance),
+        decoder=Dials(sampler=dials.painter.sampler, steps=dials.painter.steps, guidance=dials.painter.guidance),
+        upsampler=Dials(steps=dials.painter.upsampler_steps),
+        prior_candidates=dials.prior.prior_candidates,
+        effort=options.effort(dials.effort.fast),
         device=device,
     )
     workshop = Workshop(load_preset(preset), (state or _cache()) / preset, Machine(decide(device, None).device))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dallecli.cli.output import RECORD
 from dallecli.pictures.metadata import read_recipe
+from dallecli.pictures.record import RECORD
 from dallecli.tasks.task import PROMPT_BYTES
 
 from .conftest import Dalle

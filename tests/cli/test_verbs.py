@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dallecli.cli.output import RECORD
 from dallecli.pictures.metadata import read_recipe
+from dallecli.pictures.record import RECORD
 from dallecli.tasks.edit import Editing
 from dallecli.tasks.inpaint import Inpainting
 from dallecli.tasks.interpolate import Interpolating

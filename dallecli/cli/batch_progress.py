@@ -1,0 +1,149 @@
+"""What is seen of a batch: paths or objects on standard output, progress and problems on standard error."""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dallecli.batch.prompt_file import BadLine
+from dallecli.batch.runner import Batch, Item, Survey, Tally
+from dallecli.cli.display import SIGPIPE, Display, Stopped, emit_json, emit_line, to_stderr
+from dallecli.cli.options import PaintingReporting
+from dallecli.engine import Progress
+from dallecli.errors import DalleError
+from dallecli.history import History
+from dallecli.pictures.record import picture_record
+from dallecli.publish import disk_errors
+from dallecli.safe import safe
+
+if TYPE_CHECKING:
+    from dallecli.pictures.picture import Picture
+
+
+class Progressing:
+    """What the eye and the pipe see of a batch: results on standard output, the rest on standard error."""
+
+    def __init__(self, batch: Batch, reporting: PaintingReporting) -> None:
+        self.display = BatchDisplay(quiet=reporting.quiet)
+        self.history = History(on=not reporting.no_history)
+        self.batch = batch
+        self.reporting = reporting
+        with disk_errors(Path("temporary files")):
+            self._bad = tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n")  # noqa: SIM115  # closed by close
+
+    def close(self) -> None:
+        self.display.clear()
+        self.history.close()
+        self._bad.close()
+
+    def bad(self, line: BadLine) -> None:
+        self.display.clear()
+        where = line.where(self.batch.file.name)
+        if self.reporting.json:
+            to_stderr(json.dumps({"error": "BadLine", "what": line.reason, "where": where}))
+        else:
+            to_stderr(f"{safe(where, 200)}: {safe(line.reason)}")
+        if line.text:
+            plain = self.batch.file.kind == "txt"
+            text = json.dumps({self.batch.file.plain: line.text.strip()}) if plain else line.text
+            self._bad.write(text.encode("utf-8", "backslashreplace").decode() + "\n")
+
+    def bad_lines(self) -> Iterator[str]:
+        """The bad lines, to be mended and fed back."""
+        self._bad.seek(0)
+        for text in self._bad:
+            yield text.removesuffix("\n")
+
+    def warn(self, line: int, text: str) -> None:
+        self.display.warn(f"{safe(self.batch.file.name, 200)}:{line}: {safe(text)}")
+
+    def checked(self, survey: Survey) -> None:
+        self.display.checking(survey.lines)
+
+    def step(self, progress: Progress, tally: Tally) -> None:
+        self.display.step(progress, tally)
+
+    def done(self, item: Item, picture: "Picture", path: Path, tally: Tally) -> None:
+        self.display.clear()
+        self.history.remember(path, picture.recipe, picture.recipe.seed)
+        if self.reporting.json:
+            emit_json({**picture_record(picture, item.k, path), "line": item.job.line})
+        else:
+            emit_line(str(path))
+        if self.reporting.preview:
+            self.display.preview(picture.image)
+
+    def failed(self, item: Item, error: DalleError, tally: Tally) -> None:
+        self.display.clear()
+        where = f"{self.batch.file.name}:{item.job.line}"
+        if self.reporting.json:
+            to_stderr(json.dumps({**error.facts(), "line": item.job.line}))
+        else:
+            to_stderr(f"{safe(where, 200)}: {safe(error.what)}")
+
+    def interrupted(self, tally: Tally, error: BaseException) -> None:
+        """Say how to go on, to whoever is still there."""
+        if not (isinstance(error, Stopped) and error.number == SIGPIPE):
+            done = tally.there + tally.done
+            self.display.say(f"{done} of {tally.total} pictures are done; run the same command again to go on")
+
+    def finished(self, tally: Tally, before: int) -> None:
+        """Say what became of everything."""
+        facts = [
+            f"{tally.done} painted in {clock(time.monotonic() - tally.began)}",
+            f"{tally.there} were there" if tally.there else "",
+            f"{tally.repeated} asked for twice" if tally.repeated else "",
+            f"{tally.others} left to others" if tally.others else "",
+            f"{tally.failed} failed" if tally.failed else "",
+        ]
+        self.display.say(f"{self.batch.folder}: {', '.join(fact for fact in facts if fact)}")
+        strangers = before - tally.there
+        if strangers > 0 and not self.batch.share:
+            self.display.say(f"{strangers} pictures of earlier runs are asked for no more, or differently")
+
+
+class BatchDisplay(Display):
+    """The state of a batch above the bar of the stage that runs; elsewhere a line now and then."""
+
+    def checking(self, lines: int) -> None:
+        """So many lines have been checked."""
+        if self.animated and lines % 1000 == 0:
+            if self.bars is None:
+                self.tasks["batch"] = self._start_bars().add_task("", total=None, rate="", count="")
+            assert self.bars is not None
+            self.bars.update(self.tasks["batch"], description=f"checking line {lines}")
+
+    def step(self, progress: Progress, tally: Tally) -> None:
+        """One step was done."""
+        state = _state(tally)
+        if self.animated:
+            if "batch" not in self.tasks:
+                self.clear()  # what said that the model is being opened
+                self.tasks["batch"] = self._start_bars().add_task("", total=tally.total, rate="", count="")
+            assert self.bars is not None
+            self.bars.update(
+                self.tasks["batch"], description=state, completed=tally.total - tally.left, total=tally.total
+            )
+            self._move_bar(progress)
+        elif not self.quiet and time.monotonic() - self.shown >= _pause(tally):
+            self.shown = time.monotonic()
+            to_stderr(state)
+
+
+def _pause(tally: Tally) -> float:
+    """Seconds between two lines in a log: fewer lines the longer it takes."""
+    return min(60.0, max(10.0, (time.monotonic() - tally.began) / 10))
+
+
+def _state(tally: Tally) -> str:
+    left = "" if tally.done == 0 else f", {tally.rate:.2g}/s, {clock(tally.left / tally.rate)} left"
+    failed = f", {tally.failed} failed" if tally.failed else ""
+    return f"{tally.total - tally.left} of {tally.total}{left}{failed}"
+
+
+def clock(seconds: float) -> str:
+    """A duration: 3.2 s, or 1:02:03."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}" if whole >= 60 else f"{seconds:.1f} s"

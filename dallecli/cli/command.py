@@ -1,0 +1,115 @@
+"""What the five painting commands have in common: from their options and arguments to requests and where these go."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from dallecli.cli.options import (
+    AnimationOptions,
+    AxesOptions,
+    BatchOptions,
+    EngineOptions,
+    OutputOptions,
+    PaintingReporting,
+    values_of,
+)
+from dallecli.errors import BadInput, BadOutput, BadSetting, RequestError
+
+if TYPE_CHECKING:
+    from dallecli.cli.output import Output
+    from dallecli.tasks.task import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaintingCommand:
+    """What a painting command was told, besides its arguments.
+
+    task: its name. asked: the options that are part of a request. engine, output, reporting: how it is painted, where
+    it goes and what is said of it. animation: how frames move, if the task can paint any.
+    """
+
+    task: str
+    asked: object
+    engine: EngineOptions
+    output: OutputOptions
+    reporting: PaintingReporting
+    animation: AnimationOptions | None = None
+
+    def paint(
+        self,
+        given: Sequence[Mapping[str, object]],
+        *,
+        pictures: int = 1,
+        noun: str = "prompts",
+        axes: AxesOptions | None = None,
+    ) -> None:
+        """Paint what the arguments gave, each a request with `pictures` pictures; `noun` says what they are.
+
+        It has the names of a prompt line's values. Files among it are read already: standard input can be only once.
+
+        Raises: RequestError, and what an engine raises.
+        """
+        from dallecli.cli.painting import paint_all
+
+        requests = [self.request(one) for one in given]
+        output = self.plan(pictures=pictures, results=len(given), noun=noun)
+        if axes is None or (axes.x is None and axes.y is None):
+            paint_all(requests, output, self.engine.engine(), self.reporting)
+            return
+        from dallecli.cli.axes import Axes, paint_axes, read_axis
+
+        chosen = Axes(x=read_axis(axes.x), y=read_axis(axes.y))
+        if len(given) > 1:
+            what = f"the pictures of a sheet with axes are of one {noun.removesuffix('s')}"
+            raise BadSetting(what, hint="--y 'prompt=a fox|a dog'" if noun == "prompts" else None)
+        paint_axes(self.task, {**self.values, **given[0]}, chosen, output, self.engine.engine(), self.reporting)
+
+    def request(self, given: Mapping[str, object]) -> "Request":
+        """The request of what arguments gave and options say. Raises RequestError."""
+        from dallecli.tasks.builder import build_request
+
+        return build_request(self.task, given, self.values)
+
+    def plan(self, *, pictures: int = 1, results: int = 1, noun: str = "prompts") -> "Output":
+        """Where the pictures go. Raises as `output.plan`."""
+        from dallecli.cli.output import plan
+
+        return plan(
+            self.output,
+            pictures=pictures,
+            results=results,
+            noun=noun,
+            animation=self.animation,
+            as_json=self.reporting.json,
+        )
+
+    def paint_file(self, batch: BatchOptions, arguments: Sequence[str] | None) -> None:
+        """Paint every line of a prompt file, which says all that is painted, into files with names of their own.
+
+        Raises: BadInput for arguments beside it, BadOutput for options of one file; and what an engine raises.
+        """
+        from dallecli.cli.batch import paint_file
+
+        if arguments:
+            raise BadInput(f"--prompts and {arguments[0]!r} both say what to paint", hint="leave one of them out")
+        if self.output.output is not None:
+            raise BadOutput("-o names one file, but a prompt file makes many", hint="use --out for a folder")
+        if self.animation is not None and self.animation.animate is not None:
+            what = "--animate makes one file of all frames, but a prompt file makes one of each"
+            raise BadOutput(what, hint="leave one of them out")
+        paint_file(self.task, self.values, batch, self.output, self.engine.engine(), self.reporting)
+
+    @property
+    def values(self) -> dict[str, object]:
+        """What the options say of a request, by the names of a prompt line's values."""
+        return {"n": 1, **values_of(self.asked)}
+
+
+T = TypeVar("T")
+
+
+def required(value: T | None, what: str, task: str) -> T:
+    """What may be left out only beside --prompts. Raises RequestError, with Typer's words."""
+    if not value:
+        raise RequestError(f"Missing {what}.", hint=f"dalle {task} --help")
+    return value

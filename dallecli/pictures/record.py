@@ -1,0 +1,61 @@
+"""A finished picture in plain data: what `--json` prints of it, one object a picture."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dallecli.pictures.picture import Picture
+
+RECORD: Mapping[str, str] = {
+    "path": "the file that holds the picture",
+    "tile": "its column and row in that file, from 0, if it is a sheet; else null",
+    "index": "which of the pictures of its prompt or input it is, from 0; null for a sheet beside single files",
+    "count": "1; for a sheet beside single files (`--layout both`), its number of pictures",
+    "task": "the command that made it",
+    "prompt": "the prompt, whole; empty if none was given",
+    "truncated": "whether the model read less than all of it",
+    "dropped": "the words that it did not read",
+    "inputs": "what it was made from: for each input its kind, name and sha256",
+    "position": "where on the way between the ends, or how far towards the other sentence; null for other tasks",
+    "seed": "the seed of this very picture",
+    "model": "the model's name",
+    "digest": "the sha256 of its files",
+    "size": "the side in pixels of what the model painted",
+    "width": "the width of the picture in pixels",
+    "height": "its height",
+    "device": "where it was painted",
+    "dtype": "with which numbers",
+    "scores": "named scores of the picture, higher is better",
+    "seconds": "how long it took to paint",
+}
+"""The keys of a record, and what they mean."""
+
+
+def picture_record(
+    picture: "Picture", index: int, path: Path | None, tile: tuple[int, int] | None = None
+) -> dict[str, Any]:
+    """One picture for `--json`. Where `path` is a sheet, `tile` is its column and row there, from 0."""
+    recipe = picture.recipe
+    return {
+        "path": None if path is None else str(path),
+        "tile": None if tile is None else list(tile),
+        "index": index,
+        "count": 1,
+        "task": recipe.task,
+        "prompt": recipe.prompt,
+        "truncated": bool(recipe.dropped),
+        "dropped": list(recipe.dropped),
+        "inputs": [{"kind": given.kind, "name": given.name, "sha256": given.sha256} for given in recipe.inputs],
+        "position": recipe.position,
+        "seed": recipe.seed,
+        "model": recipe.model,
+        "digest": recipe.digest,
+        "size": recipe.size,
+        "width": picture.image.width,
+        "height": picture.image.height,
+        "device": recipe.device,
+        "dtype": recipe.dtype,
+        "scores": dict(picture.scores),
+        "seconds": round(picture.seconds, 3),
+    }
