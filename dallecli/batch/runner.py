@@ -152,8 +152,8 @@ def survey(batch: Batch, engine: Engine, watcher: Watcher, first: int = 10) -> S
                     if batch.metadata:
                         check_recipe_fits(recipe)
                     _check_names(names, batch, job, recipe)
-                    for warning in _warnings(recipe):
-                        watcher.warn(entry.number, warning)
+                    for notice in recipe.notices:
+                        watcher.warn(entry.number, notice)
                     found.pictures += recipe.count
                     found.space = max(found.space, 2 * 3 * recipe.size**2)
                     found.models[recipe.model] = found.models.get(recipe.model, 0) + recipe.count
@@ -186,11 +186,6 @@ def file_names(batch: Batch, job: Job, recipe: Recipe) -> list[str]:
     part = f".{job.part + 1}" if job.part > 0 else ""
     title = slug(recipe.title).encode()[:_TITLE_BYTES].decode(errors="ignore").rstrip("-")
     return [f"{job.line:06}{part}{number}-{title}" for number in numbers]
-
-
-def _warnings(recipe: Recipe) -> list[str]:
-    words = " ".join(recipe.dropped)
-    return [*recipe.warnings, *([f"{recipe.model} reads no further than this; dropped: {words}"] if words else [])]
 
 
 def _check_names(names: sqlite3.Connection, batch: Batch, job: Job, recipe: Recipe) -> None:

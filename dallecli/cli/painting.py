@@ -111,8 +111,5 @@ def warn(recipes: Sequence[Recipe], display: Display) -> None:
     if len(recipes) > 1 and all(recipe.task == "generate" and len(recipe.prompt.split()) == 1 for recipe in recipes):
         display.warn(f"{len(recipes)} prompts of one word each; put a sentence into quotes to paint it as one")
     for recipe in recipes:
-        for warning in recipe.warnings:
-            display.warn(safe(warning))
-        if recipe.dropped:
-            words = safe(" ".join(recipe.dropped), 200)
-            display.warn(f"{safe(recipe.model, 60)} reads no further than this; dropped: {words}")
+        for notice in recipe.notices:
+            display.warn(safe(notice))
