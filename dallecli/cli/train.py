@@ -88,7 +88,7 @@ def starter(
     from dallecli.errors import BadSetting
     from dallecli.placement import decide
     from dallecli.training.machine import Machine, arithmetic
-    from dallecli.training.preset import load_preset
+    from dallecli.training.preset_file import load_preset
     from dallecli.training.world.starter import Workshop
 
     plan = load_preset(preset)
@@ -162,7 +162,7 @@ def evaluate(
     from dallecli.tasks.generate import Generate
     from dallecli.tasks.stages import Dials
     from dallecli.training.machine import Machine
-    from dallecli.training.preset import load_preset
+    from dallecli.training.preset_file import load_preset
     from dallecli.training.world.evaluate import KINDS
     from dallecli.training.world.evaluate import evaluate as measure
     from dallecli.training.world.starter import Workshop

@@ -147,7 +147,8 @@ def _command(names: tuple[str, ...], what: str, *examples: str) -> Callable[...,
         from dallecli.placement import decide
         from dallecli.training.data import look
         from dallecli.training.machine import Machine, arithmetic
-        from dallecli.training.project import Project, choose_settings
+        from dallecli.training.project import Project
+        from dallecli.training.project_settings import choose_settings
         from dallecli.training.team import join
 
         _check_numbers(hours, train_steps, threads, min_side, dtype)

@@ -12,11 +12,12 @@ from dallecli.errors import NotDownloaded
 from dallecli.nets.clip import CLIPTextModel, CLIPVisionModel
 from dallecli.training.conditions import Conditions, FrozenClip, conditions_of
 from dallecli.training.dataset import Dataset
-from dallecli.training.loop import STATE, Report, TrainingRun, load_average
+from dallecli.training.loop import Report, TrainingRun
 from dallecli.training.machine import Machine
 from dallecli.training.model_folder import read_network
 from dallecli.training.preset import RunSettings
 from dallecli.training.stages.stage import Material, TrainingStage, read_stage
+from dallecli.training.state import STATE, load_average
 from dallecli.weights.folder import Folder
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves for eyes and plotting tools: `log.jsonl`, and TensorBoard's event files where it is installed."""
+"""What a run leaves to look at: `log.jsonl`, sheets of samples, and TensorBoard's event files where it is installed."""
 
 import json
 from pathlib import Path
@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
+from dallecli.pictures.sheets import grid
 from dallecli.publish import publish
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 LOG = "log.jsonl"
+
+SHOWN = 128
+"""The least side in pixels of a picture on a sheet of samples."""
 
 
 class Log:
@@ -49,6 +54,15 @@ class Log:
         """Write what is left."""
         if self._writer is not None:
             self._writer.close()
+
+
+def sheet_of(samples: Tensor | None) -> Image.Image | None:
+    """Return pictures [n 3 h w] in [-1, 1] as one sheet, small ones enlarged so that their pixels can be seen."""
+    if samples is None:
+        return None
+    pixels = ((samples.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    side = max(SHOWN, pixels.shape[1])
+    return grid([Image.fromarray(one).resize((side, side), Image.Resampling.NEAREST) for one in pixels])
 
 
 def _step(line: str) -> int:
