@@ -115,7 +115,7 @@ class Chain:
         if not (spent and finished):
             self.stages[name].finish(run, self._material)
         budget = f"{seconds:.0f} seconds" if steps is None else f"{steps} steps"
-        return f"its {budget} are spent; give more {self.commands.more} to go on" if spent else None
+        return f"its {budget} are spent; give more {self.commands.more} to continue" if spent else None
 
     def open(self, name: str) -> TrainingRun:
         """Open a stage's run where it stands: at its state, at the weights of the origin, or at fresh ones.

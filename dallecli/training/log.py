@@ -21,10 +21,10 @@ SHOWN = 128
 
 
 class Log:
-    """The log of a run in `folder`, which goes on behind `step`.
+    """The log of a run in `folder`, which continues after `step`.
 
-    A killed run goes on from its last checkpoint: lines of steps beyond it are taken back, because those steps are
-    taken again. `events` is a folder for TensorBoard, or None.
+    A killed run continues from its last checkpoint: lines of later steps are removed, because those steps are taken
+    again. `events` is a folder for TensorBoard, or None.
     """
 
     def __init__(self, folder: Path, step: int, events: Path | None = None) -> None:

@@ -37,7 +37,7 @@ class Optimisation:
     """Samples a step, of all processes and accumulated parts together."""
     rate: float
     accumulate: int = 1
-    """In how many parts, one after the other, a process works off its share of a batch: more, for less memory."""
+    """In how many parts, one after the other, a process computes its share of a batch: more parts take less memory."""
     warmup: int = 100
     decay: float = 0.35
     """The share of the budget over which the rate falls to a fiftieth."""
@@ -77,8 +77,11 @@ class Objective(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What the loop tells whoever watches: the run, the share of its budget that is spent (0 to 1), the recent loss
-    and speed, validation figures."""
+    """How far a run is.
+
+    name: the objective's. done: the share of the budget that is spent, from 0 to 1. loss: the mean since the last
+    report. figures: of the validation, if there was one.
+    """
 
     name: str
     counters: Counters
@@ -169,7 +172,7 @@ class TrainingRun:
         """Train until `budget` seconds of training, or `steps` steps where given, are spent, earlier sessions included.
 
         The state is saved now and then, at the end, and on any exception, `KeyboardInterrupt` among them, before it is
-        passed on. Where the disk is full meanwhile, the state before stays, `warn` says so, and training goes on.
+        passed on. Where the disk is full meanwhile, the state before stays, `warn` says so, and training continues.
 
         Raises:
             NonFinite: the loss is no longer a number. The last state with a good loss stays.
@@ -287,7 +290,7 @@ class TrainingRun:
             raise NonFinite(
                 f"the loss of {self.objective.name} became {loss} at step {self.counters.step}",
                 where=str(self.state_file),
-                hint="the last good state is kept; go on from it with a smaller rate or a larger batch",
+                hint="the last good state is kept; continue from it with a smaller rate or a larger batch",
             )
         return loss
 
@@ -372,7 +375,7 @@ class TrainingRun:
 
 
 def parts_of(how: Optimisation, processes: int, name: str) -> int:
-    """Return in how many parts the batch of a run called `name` is worked off. Raises BadSetting if they differ."""
+    """Return in how many parts the batch of a run called `name` is computed. Raises BadSetting if they differ."""
     parts = how.accumulate * processes
     if how.batch % parts:
         raise BadSetting(

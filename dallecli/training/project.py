@@ -91,7 +91,7 @@ class Project:
         for stage in stages:
             if stage not in self.preset.runs:
                 raise BadSetting(
-                    f"the preset says nothing of the training of {stage}",
+                    f"the preset does not say how to train {stage}",
                     where=self.preset.name,
                     hint=f"add runs.{stage} to it",
                 )
@@ -105,7 +105,7 @@ class Project:
             )
         if reads and "clip" not in stages and self.origin is None and not self.state_file("clip").exists():
             hint = "train it first: dalle train clip"
-            raise NotDownloaded(f"the {reads[0]} needs a clip, and none has been trained yet", str(self.out), hint)
+            raise NotDownloaded(f"the {reads[0]} needs CLIP, which has not been trained yet", str(self.out), hint)
 
     def terms(self, listing: Listing, least: int | None, mirrored: bool) -> Terms:
         """What the album of a listing is made of; `least` of None is the side of what the decoder paints."""

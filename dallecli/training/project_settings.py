@@ -33,21 +33,21 @@ def choose_settings(out: Path, preset: str | None, changes: Iterable[str], origi
     file = out / "training" / "settings.json"
     if not file.is_file():
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            hint = "choose a new folder; to go on from a model, give it as --from"
-            raise BadOutput("the output is there already, and dalle train did not make it", str(out), hint)
+            hint = "choose a new folder; to start from a model, give it as --from"
+            raise BadOutput("the output exists already, and dalle train did not make it", str(out), hint)
         name = DEFAULT_PRESET if preset is None else preset
         return ProjectSettings(preset=name, table=changed(load_own(name), changes), origin=origin)
     try:
         before = ProjectSettings(**read_object(file))
     except TypeError as problem:
-        raise BadFile("these are not the settings of a training", where=str(file)) from problem
+        raise BadFile("this file does not hold the settings of a training", where=str(file)) from problem
     if origin is not None and origin != before.origin:
         began = "nothing" if before.origin is None else before.origin
         raise BadOutput(f"the training in this folder began from {began}", str(out), "choose another folder with --out")
     name = before.preset if preset is None else preset
     after = changed(before.table if preset is None else load_own(name), changes)
     if before.origin is None and _networks(after) != _networks(before.table):
-        hint = f"leave --preset out to go on with {before.preset}, or choose another folder with --out"
+        hint = f"leave --preset out to continue with {before.preset}, or choose another folder with --out"
         raise BadOutput("the training in this folder has networks of other sizes", str(out), hint)
     return ProjectSettings(preset=name, table=after, origin=before.origin)
 
