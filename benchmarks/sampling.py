@@ -21,7 +21,7 @@ from dallecli.studio import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import Dials
 from dallecli.training.machine import Machine
-from dallecli.training.preset import load_preset
+from dallecli.training.preset_file import load_preset
 from dallecli.training.world.evaluate import evaluate
 from dallecli.training.world.starter import Workshop
 

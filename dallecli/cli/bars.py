@@ -53,7 +53,7 @@ class Bars:
         self.note(f"warning: {safe(text, limit=None)}")
 
     def count(self, done: int, of: int) -> None:
-        """Move the bar of pictures that are being worked off."""
+        """Move the bar of pictures that are being processed."""
         self._move("pictures", done, of, f"{done}/{of}")
 
     def _move(self, name: str, done: float, of: float, figures: str) -> None:

@@ -12,11 +12,12 @@ from dallecli.errors import NotDownloaded
 from dallecli.nets.clip import CLIPTextModel, CLIPVisionModel
 from dallecli.training.conditions import Conditions, FrozenClip, conditions_of
 from dallecli.training.dataset import Dataset
-from dallecli.training.loop import STATE, Report, TrainingRun, load_average
+from dallecli.training.loop import Report, TrainingRun
 from dallecli.training.machine import Machine
 from dallecli.training.model_folder import read_network
 from dallecli.training.preset import RunSettings
 from dallecli.training.stages.stage import Material, TrainingStage, read_stage
+from dallecli.training.state import STATE, load_average
 from dallecli.weights.folder import Folder
 
 
@@ -114,7 +115,7 @@ class Chain:
         if not (spent and finished):
             self.stages[name].finish(run, self._material)
         budget = f"{seconds:.0f} seconds" if steps is None else f"{steps} steps"
-        return f"its {budget} are spent; give more {self.commands.more} to go on" if spent else None
+        return f"its {budget} are spent; give more {self.commands.more} to continue" if spent else None
 
     def open(self, name: str) -> TrainingRun:
         """Open a stage's run where it stands: at its state, at the weights of the origin, or at fresh ones.

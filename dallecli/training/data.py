@@ -113,7 +113,7 @@ def _files(place: Path, but: Path | None) -> Iterator[Path]:
         yield place
         return
     if not place.is_dir():
-        raise BadInput("there are no such data", where=str(place), hint="name a folder, a metadata file or .tar shards")
+        raise BadInput("there is no such data", where=str(place), hint="name a folder, a metadata file or .tar shards")
     for folder, folders, names in os.walk(place):
         visible = sorted(name for name in folders if not name.startswith("."))
         folders[:] = [name for name in visible if Path(folder, name).resolve() != but]

@@ -1,4 +1,4 @@
-"""What a run leaves for eyes and plotting tools: `log.jsonl`, and TensorBoard's event files where it is installed."""
+"""What a run leaves to look at: `log.jsonl`, sheets of samples, and TensorBoard's event files where it is installed."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
+from torch import Tensor
 
+from dallecli.pictures.sheets import grid
 from dallecli.publish import publish
 
 if TYPE_CHECKING:
@@ -14,12 +16,15 @@ if TYPE_CHECKING:
 
 LOG = "log.jsonl"
 
+SHOWN = 128
+"""The least side in pixels of a picture on a sheet of samples."""
+
 
 class Log:
-    """The log of a run in `folder`, which goes on behind `step`.
+    """The log of a run in `folder`, which continues after `step`.
 
-    A killed run goes on from its last checkpoint: lines of steps beyond it are taken back, because those steps are
-    taken again. `events` is a folder for TensorBoard, or None.
+    A killed run continues from its last checkpoint: lines of later steps are removed, because those steps are taken
+    again. `events` is a folder for TensorBoard, or None.
     """
 
     def __init__(self, folder: Path, step: int, events: Path | None = None) -> None:
@@ -49,6 +54,15 @@ class Log:
         """Write what is left."""
         if self._writer is not None:
             self._writer.close()
+
+
+def sheet_of(samples: Tensor | None) -> Image.Image | None:
+    """Return pictures [n 3 h w] in [-1, 1] as one sheet, small ones enlarged so that their pixels can be seen."""
+    if samples is None:
+        return None
+    pixels = ((samples.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    side = max(SHOWN, pixels.shape[1])
+    return grid([Image.fromarray(one).resize((side, side), Image.Resampling.NEAREST) for one in pixels])
 
 
 def _step(line: str) -> int:

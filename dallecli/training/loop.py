@@ -6,34 +6,24 @@ the last save. `log.jsonl` gains one line an interval. Random numbers come from 
 how often a run was interrupted, nor from how many processes or parts share a batch.
 """
 
-import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from dallecli.errors import BadFile, BadSetting, DalleError, DiskFull, NonFinite
+from dallecli.errors import BadSetting, DalleError, DiskFull, NonFinite
 from dallecli.pictures.picture import encode
-from dallecli.pictures.sheets import grid
 from dallecli.publish import publish
 from dallecli.training.batch import Draw
-from dallecli.training.log import Log
+from dallecli.training.log import Log, sheet_of
 from dallecli.training.machine import Machine
-
-STATE = "state.safetensors"
-"""The name of a run's state in its folder."""
-
-SHOWN = 128
-"""The least side in pixels of a picture on a sheet of samples."""
+from dallecli.training.state import STATE, Counters, restore, saved_step, write_state
 
 AGREED = 10
 """Processes that train together agree on how far they are once in so many steps; in between they count on it."""
@@ -47,7 +37,7 @@ class Optimisation:
     """Samples a step, of all processes and accumulated parts together."""
     rate: float
     accumulate: int = 1
-    """In how many parts, one after the other, a process works off its share of a batch: more, for less memory."""
+    """In how many parts, one after the other, a process computes its share of a batch: more parts take less memory."""
     warmup: int = 100
     decay: float = 0.35
     """The share of the budget over which the rate falls to a fiftieth."""
@@ -85,24 +75,13 @@ class Objective(Protocol):
         """Return pictures [n 3 h w] in [-1, 1] that show how far it is, or None. Called likewise."""
 
 
-@dataclass(slots=True)
-class Counters:
-    """How far a run is: optimiser steps, samples seen, and seconds spent training.
-
-    averaged: steps that the average counts as taken before the first one. It follows young weights fast, and would
-    forget weights that training started from; the more it counts, the slower it starts.
-    """
-
-    step: int = 0
-    samples: int = 0
-    seconds: float = 0.0
-    averaged: int = 0
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What the loop tells whoever watches: the run, the share of its budget that is spent (0 to 1), the recent loss
-    and speed, validation figures."""
+    """How far a run is.
+
+    name: the objective's. done: the share of the budget that is spent, from 0 to 1. loss: the mean since the last
+    report. figures: of the validation, if there was one.
+    """
 
     name: str
     counters: Counters
@@ -171,7 +150,7 @@ class TrainingRun:
         groups = [{"params": decayed, "weight_decay": how.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=how.rate, betas=how.betas, fused=True)
         if self.state_file.exists():
-            self._resume()
+            self.counters = restore(self.state_file, self.names, self.weights, self.average, self.optimizer)
         self.shared = self.team.share(_Loss(objective))
 
     @property
@@ -193,7 +172,7 @@ class TrainingRun:
         """Train until `budget` seconds of training, or `steps` steps where given, are spent, earlier sessions included.
 
         The state is saved now and then, at the end, and on any exception, `KeyboardInterrupt` among them, before it is
-        passed on. Where the disk is full meanwhile, the state before stays, `warn` says so, and training goes on.
+        passed on. Where the disk is full meanwhile, the state before stays, `warn` says so, and training continues.
 
         Raises:
             NonFinite: the loss is no longer a number. The last state with a good loss stays.
@@ -311,7 +290,7 @@ class TrainingRun:
             raise NonFinite(
                 f"the loss of {self.objective.name} became {loss} at step {self.counters.step}",
                 where=str(self.state_file),
-                hint="the last good state is kept; go on from it with a smaller rate or a larger batch",
+                hint="the last good state is kept; continue from it with a smaller rate or a larger batch",
             )
         return loss
 
@@ -334,28 +313,7 @@ class TrainingRun:
         """Write the state, atomically, if this is the process that writes. Raises DiskFull or BadOutput."""
         if not self.team.first:
             return
-        tensors: dict[str, Tensor] = {}
-        for name, weight, average in zip(self.names, self.weights, self.average, strict=True):
-            tensors[f"weight.{name}"] = weight.detach().cpu().contiguous()
-            tensors[f"average.{name}"] = average.cpu().contiguous()
-            state = self.optimizer.state.get(weight)
-            if state:
-                tensors[f"exp_avg.{name}"] = state["exp_avg"].cpu().contiguous()
-                tensors[f"exp_avg_sq.{name}"] = state["exp_avg_sq"].cpu().contiguous()
-        counters = {name: value for name, value in asdict(self.counters).items() if name != "averaged" or value}
-        publish(self.state_file, save(tensors, {"counters": json.dumps(counters)}), force=True)
-
-    def _resume(self) -> None:
-        with safe_open(self.state_file, framework="pt") as file:
-            _fill("weight", self.names, self.weights, file, self.state_file)
-            _fill("average", self.names, self.average, file, self.state_file)
-            self.counters = Counters(**json.loads(file.metadata()["counters"]))
-            moments = {key for key in file.keys() if key.startswith("exp_avg.")}  # noqa: SIM118  # not a dict
-            for name, weight in zip(self.names, self.weights, strict=True):
-                if f"exp_avg.{name}" in moments:
-                    step = torch.tensor(float(self.counters.step), device=self.device)
-                    both = {key: file.get_tensor(f"{key}.{name}").to(self.device) for key in ("exp_avg", "exp_avg_sq")}
-                    self.optimizer.state[weight] = {"step": step, **both}
+        write_state(self.state_file, self.names, self.weights, self.average, self.optimizer, self.counters)
 
     def settle(self, change: Callable[[], None]) -> None:
         """Make the averaged weights the trained ones, let `change` alter them, and save. Raises DiskFull or BadOutput.
@@ -377,7 +335,7 @@ class TrainingRun:
     def _kept(self) -> str:
         if not self.state_file.exists():
             return "no state is kept"
-        return f"the state of step {_saved_step(self.state_file)} is kept"
+        return f"the state of step {saved_step(self.state_file)} is kept"
 
     def _validate(self, log: Log | None, warn: Callable[[str], None]) -> dict[str, float]:
         """Figures and a sheet of samples, with the averaged weights; nothing where another process does it."""
@@ -386,7 +344,7 @@ class TrainingRun:
         step = self.counters.step
         with self.averaged():
             figures = self.objective.validate()
-            sheet = _sheet(self.objective.samples())
+            sheet = sheet_of(self.objective.samples())
         if sheet is not None:
             try:
                 publish(self.folder / f"samples-{step:07d}.png", encode(sheet, "png", None), force=True)
@@ -417,7 +375,7 @@ class TrainingRun:
 
 
 def parts_of(how: Optimisation, processes: int, name: str) -> int:
-    """Return in how many parts the batch of a run called `name` is worked off. Raises BadSetting if they differ."""
+    """Return in how many parts the batch of a run called `name` is computed. Raises BadSetting if they differ."""
     parts = how.accumulate * processes
     if how.batch % parts:
         raise BadSetting(
@@ -426,46 +384,6 @@ def parts_of(how: Optimisation, processes: int, name: str) -> int:
             hint=f"{processes} processes, each in {how.accumulate} parts: choose a multiple of {parts}",
         )
     return parts
-
-
-def load_average(module: nn.Module, state: Path) -> None:
-    """Give a module the averaged weights of a run's state.
-
-    Raises:
-        BadFile: the state is another network's.
-    """
-    names, weights = zip(*module.named_parameters(), strict=True)
-    with safe_open(state, framework="pt") as file:
-        _fill("average", names, weights, file, state)
-
-
-def _fill(kind: str, names: Sequence[str], targets: Sequence[Tensor], file: Any, state: Path) -> None:
-    """Copy the tensors of one kind from an open state."""
-    keys = set(file.keys())
-    for name, target in zip(names, targets, strict=True):
-        key = f"{kind}.{name}"
-        if key not in keys or tuple(file.get_slice(key).get_shape()) != tuple(target.shape):
-            raise BadFile(
-                f"the training state does not fit the network: {key}",
-                where=str(state),
-                hint="train in another folder, or remove this one to start again",
-            )
-        target.data.copy_(file.get_tensor(key))
-
-
-def _saved_step(state: Path) -> int:
-    with safe_open(state, framework="pt") as file:
-        step: int = json.loads(file.metadata()["counters"])["step"]
-    return step
-
-
-def _sheet(samples: Tensor | None) -> Image.Image | None:
-    """Pictures [n 3 h w] in [-1, 1] as one sheet, small ones enlarged so that one sees their pixels."""
-    if samples is None:
-        return None
-    pixels = ((samples.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-    side = max(SHOWN, pixels.shape[1])
-    return grid([Image.fromarray(one).resize((side, side), Image.Resampling.NEAREST) for one in pixels])
 
 
 def _silent(_: str) -> None:

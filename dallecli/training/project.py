@@ -12,120 +12,36 @@ nothing is to be trained any more.
 
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import torch
 from PIL import Image
-from torch import Tensor
 
-from dallecli.errors import BadFile, BadFolder, BadInput, BadOutput, BadSetting, DiskFull, NotDownloaded
+from dallecli.errors import BadFolder, BadInput, BadOutput, BadSetting, DiskFull, NotDownloaded
 from dallecli.pictures.picture import encode
 from dallecli.pictures.sheets import grid
 from dallecli.tokens import ClipTokenizer
 from dallecli.training.album import Album, Terms, is_current, make_album, open_album
+from dallecli.training.album_dataset import AlbumDataset
 from dallecli.training.chain import Chain, Commands, Origin
 from dallecli.training.data import Listing, summary
-from dallecli.training.dataset import Examples
-from dallecli.training.loop import STATE, Report, parts_of
+from dallecli.training.loop import Report, parts_of
 from dallecli.training.machine import Machine
 from dallecli.training.model_folder import INDEX, write_file, write_json
-from dallecli.training.preset import NETWORKS, changed, load_own, preset_of, read_preset
+from dallecli.training.preset_file import preset_of, read_preset
+from dallecli.training.project_settings import ProjectSettings
 from dallecli.training.stages.stage import write_stage
 from dallecli.training.stages.unclip import check, stages_of
+from dallecli.training.state import STATE
 from dallecli.training.tokenizer import train_tokenizer
-from dallecli.weights.folder import Folder, read_object
+from dallecli.weights.folder import Folder
 from dallecli.weights.registry import find, locate
 
-DEFAULT_PRESET: Final = "small"
 SHOWN: Final = 16
 """Held-out pictures on the sheet that samples are compared with."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProjectSettings:
-    """What a project is trained with: the table of a preset, its name, and the model it began from, if any."""
-
-    preset: str
-    table: dict[str, Any]
-    origin: str | None
-
-
-def choose_settings(out: Path, preset: str | None, changes: Iterable[str], origin: str | None) -> ProjectSettings:
-    """Return the settings of a new project, or those of the project in `out`, changed as asked.
-
-    What is left open (None) is as it was, or the default.
-
-    Raises:
-        BadOutput: `out` holds something else, or a project of other networks or another origin.
-        BadSetting: the preset or a change is wrong.
-    """
-    file = out / "training" / "settings.json"
-    if not file.is_file():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            hint = "choose a new folder; to go on from a model, give it as --from"
-            raise BadOutput("the output is there already, and dalle train did not make it", str(out), hint)
-        name = DEFAULT_PRESET if preset is None else preset
-        return ProjectSettings(preset=name, table=changed(load_own(name), changes), origin=origin)
-    try:
-        before = ProjectSettings(**read_object(file))
-    except TypeError as problem:
-        raise BadFile("these are not the settings of a training", where=str(file)) from problem
-    if origin is not None and origin != before.origin:
-        began = "nothing" if before.origin is None else before.origin
-        raise BadOutput(f"the training in this folder began from {began}", str(out), "choose another folder with --out")
-    name = before.preset if preset is None else preset
-    after = changed(before.table if preset is None else load_own(name), changes)
-    if before.origin is None and _networks(after) != _networks(before.table):
-        hint = f"leave --preset out to go on with {before.preset}, or choose another folder with --out"
-        raise BadOutput("the training in this folder has networks of other sizes", str(out), hint)
-    return ProjectSettings(preset=name, table=after, origin=before.origin)
-
-
-def _networks(table: dict[str, Any]) -> dict[str, Any]:
-    return {key: table[key] for key in NETWORKS if key in table}
-
-
-@dataclass(frozen=True, slots=True)
-class AlbumDataset:
-    """An album as the stages learn from it, near the device of a machine."""
-
-    album: Album
-    file: Path
-    tokenizer: ClipTokenizer
-    machine: Machine
-
-    @property
-    def held_out(self) -> int:
-        """How many pictures at the end are held out."""
-        return self.album.held_out
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The album's index."""
-        return (self.file,)
-
-    @property
-    def ids(self) -> Tensor:
-        """The token ids [n context] of the captions."""
-        known = {caption: self.tokenizer.encode(caption).ids for caption in dict.fromkeys(self.album.captions)}
-        return torch.tensor([known[caption] for caption in self.album.captions], device=self.machine.device)
-
-    @property
-    def empty(self) -> Tensor:
-        """The token ids [context] of the empty caption."""
-        return torch.tensor(self.tokenizer.encode("").ids, device=self.machine.device)
-
-    def clip_pictures(self, size: int) -> tuple[Tensor]:
-        """Return all pictures."""
-        return (self.machine.hold(self.album.pictures[size]),)
-
-    def examples(self, stage: str, size: int) -> Examples:
-        """Return all pictures, each shown as often as any other."""
-        return Examples(pictures=self.machine.hold(self.album.pictures[size]), held_out=self.album.held_out)
 
 
 class Project:
@@ -175,7 +91,7 @@ class Project:
         for stage in stages:
             if stage not in self.preset.runs:
                 raise BadSetting(
-                    f"the preset says nothing of the training of {stage}",
+                    f"the preset does not say how to train {stage}",
                     where=self.preset.name,
                     hint=f"add runs.{stage} to it",
                 )
@@ -189,7 +105,7 @@ class Project:
             )
         if reads and "clip" not in stages and self.origin is None and not self.state_file("clip").exists():
             hint = "train it first: dalle train clip"
-            raise NotDownloaded(f"the {reads[0]} needs a clip, and none has been trained yet", str(self.out), hint)
+            raise NotDownloaded(f"the {reads[0]} needs CLIP, which has not been trained yet", str(self.out), hint)
 
     def terms(self, listing: Listing, least: int | None, mirrored: bool) -> Terms:
         """What the album of a listing is made of; `least` of None is the side of what the decoder paints."""

@@ -69,7 +69,7 @@ def test_training_goes_on_from_a_model_where_no_state_is_left(dalle: Dalle, tmp_
     assert "upsampler starts from ./model" in result.err.splitlines()
     stages = {path.parent.name for path in (tmp_path / "second").glob("tiny/*/state.safetensors")}
     assert stages == {"upsampler"}
-    assert "upsampler goes on from its own training state, not from ./model" in dalle(*ask, *state).err.splitlines()
+    assert "upsampler continues from its own training state, not from ./model" in dalle(*ask, *state).err.splitlines()
 
 
 def test_a_model_of_other_sizes_is_refused_by_part_and_field_before_anything_is_drawn(dalle: Dalle, tmp_path: Path):

@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from dallecli.errors import BadFile, BadSetting, DiskFull, NonFinite
 from dallecli.training.batch import Draw
-from dallecli.training.loop import STATE, Optimisation, Report, TrainingRun, hash_seed
+from dallecli.training.loop import Optimisation, Report, TrainingRun, hash_seed
 from dallecli.training.machine import Machine
+from dallecli.training.state import STATE
 from tests.training.conftest import files_of_at_most
 
 HOW = Optimisation(batch=16, rate=1e-2, warmup=5, average=0.9)

@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 
 from dallecli.errors import BadFolder, BadInput, BadOutput, BadSetting, NotDownloaded
 from dallecli.training.data import look
-from dallecli.training.loop import load_average
 from dallecli.training.machine import Machine
-from dallecli.training.preset import OWN, load_own, read_preset
-from dallecli.training.project import Project, choose_settings
+from dallecli.training.preset_file import OWN, load_own, read_preset
+from dallecli.training.project import Project
+from dallecli.training.project_settings import choose_settings
 from dallecli.training.stages.unclip import check, stages_of
+from dallecli.training.state import load_average
 from dallecli.training.states import CaptionsOnDemand, CaptionTable, caption_states
 from tests.training.postcards import write_postcards
 

@@ -13,7 +13,7 @@ from dallecli.errors import BadSetting, NotDownloaded
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import Dials
 from dallecli.training.machine import Machine
-from dallecli.training.preset import load_preset
+from dallecli.training.preset_file import load_preset
 from dallecli.training.stages.clip import recall, rescale
 from dallecli.training.world.evaluate import evaluate, frechet, nearest_distances
 from dallecli.training.world.judge import _places

@@ -36,7 +36,7 @@ LESSONS: Final = Lessons(
 """How the starter is taught. The low-resolution pictures get as much noise as the stage before is wrong."""
 
 AVERAGED: Final = 2000
-"""Steps that the average of a model's weights counts as taken when training goes on from them (see `Counters`)."""
+"""Steps that the average of a model's weights counts as taken when training starts from them (see `Counters`)."""
 
 
 class Workshop:
@@ -46,7 +46,7 @@ class Workshop:
         preset: what is trained.
         folder: the state folder.
         machine: what trains.
-        origin: the model (a name or a folder) that training goes on from where a stage has no state, or None.
+        origin: the model (a name or a folder) that training starts from where a stage has no state, or None.
 
     Raises:
         UnknownModel, NotDownloaded, BadFolder: the model is not there.
@@ -70,7 +70,7 @@ class Workshop:
         )
 
     def check_origin(self, names: Iterable[str]) -> None:
-        """Find out whether the model that training goes on from has the networks of these stages.
+        """Find out whether the model that training starts from has the networks of these stages.
 
         A stage with a state of its own has them; the judge is not part of a model.
 
@@ -111,7 +111,7 @@ class Workshop:
             raise BadSetting(
                 "tokenizer.vocab has other words than the starter's captions",
                 where=str(theirs),
-                hint="only upsamplers can go on from this model: --stage upsampler",
+                hint="only upsamplers can start from this model: --stage upsampler",
             )
 
     def train_stage(
@@ -140,7 +140,7 @@ class Workshop:
     def export(self, target: Path) -> None:
         """Write what is trained as a model folder in Karlo's layout, weights in float16.
 
-        Stages that were not trained here are those of the model that training goes on from. diffusers'
+        Stages that were not trained here are those of the model that training starts from. diffusers'
         UnCLIPPipeline loads the folder, up to the first upsampler.
 
         Raises:

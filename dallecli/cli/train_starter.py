@@ -1,0 +1,141 @@
+"""`dalle train starter`: the networks of the model that ships with dalle, from nothing or from a model's weights."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dallecli.cli import options
+from dallecli.cli.bars import Bars
+from dallecli.cli.folding import folded
+
+if TYPE_CHECKING:
+    from dallecli.training.preset import Preset
+    from dallecli.training.world.starter import Workshop
+
+RUN = "Run"
+
+PresetName = Annotated[
+    str,
+    typer.Option("--preset", metavar="NAME", help="cpu (16 px base), gpu (64 px base) or tiny.", rich_help_panel=RUN),
+]
+StateFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--state", metavar="DIR", help="Where runs live and resume; the cache if not given.", rich_help_panel=RUN
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StarterOptions:
+    """What is trained of the starter, how long, and where. Raises BadSetting for a number that means nothing."""
+
+    preset: PresetName = "cpu"
+    stage: Annotated[
+        list[str] | None,
+        typer.Option("--stage", metavar="NAME", help="Train this stage only; repeatable.", rich_help_panel=RUN),
+    ] = None
+    hours: Annotated[
+        float | None,
+        typer.Option("--hours", metavar="H", help="Training time of all stages together.", rich_help_panel=RUN),
+    ] = None
+    origin: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="NAME|DIR",
+            help="Start from this model's weights where there is no training state.",
+            rich_help_panel=RUN,
+        ),
+    ] = None
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Write the trained model folder here.", rich_help_panel=RUN),
+    ] = None
+    state: StateFolder = None
+    threads: Annotated[
+        int | None, typer.Option("--threads", metavar="N", help="CPU threads; all if not given.", rich_help_panel=RUN)
+    ] = None
+
+    def __post_init__(self) -> None:
+        from dallecli.errors import BadSetting
+
+        if self.hours is not None and not self.hours > 0:
+            raise BadSetting(f"--hours is {self.hours}", hint="give a number above 0")
+        if self.threads is not None and self.threads < 1:
+            raise BadSetting(f"--threads is {self.threads}", hint="give a number above 0")
+
+    def stages(self, preset: "Preset") -> list[str]:
+        """The stages to train, in their order. Raises BadSetting for one that the preset does not have."""
+        from dallecli.errors import BadSetting
+
+        asked = self.stage if self.stage else list(preset.runs)
+        for name in asked:
+            if name not in preset.runs:
+                raise BadSetting(f"there is no stage {name!r}", hint=f"choose from {', '.join(preset.runs)}")
+        return [name for name in preset.runs if name in asked]
+
+
+@folded
+def starter(
+    *,
+    asked: StarterOptions,
+    device: options.Device = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Train the starter's networks: CLIP, prior, decoder, upsamplers and the judge, one after the other.
+
+    A run continues where it stopped, even after a kill. More --hours than before continue a finished one.
+
+    \b
+    Examples:
+      dalle train starter --out my-starter
+      dalle train starter --stage decoder --hours 8
+      dalle train starter --from starter --stage upsampler --hours 2 --out my-starter
+      dalle generate "a blue dog" --model ./my-starter
+    """
+    import torch
+
+    from dallecli.cli.display import emit_line
+    from dallecli.placement import decide
+    from dallecli.training.machine import Machine, arithmetic
+    from dallecli.training.preset_file import load_preset
+    from dallecli.training.world.starter import Workshop
+
+    preset = load_preset(asked.preset)
+    chosen = asked.stages(preset)
+    placement = decide(device, None)
+    machine = Machine(placement.device, None if placement.dtype == torch.float32 else torch.bfloat16)
+    workshop = Workshop(preset, state_folder(asked.state, asked.preset), machine, asked.origin)
+    workshop.check_origin(chosen if asked.out is None else preset.runs)
+    whole = sum(preset.runs[name].seconds for name in chosen)
+    with arithmetic(asked.threads), Bars(quiet=quiet) as bars:
+        for name in chosen:
+            seconds = preset.runs[name].seconds * (1 if asked.hours is None else asked.hours * 3600 / whole)
+            if asked.origin is not None:
+                bars.note(_start(workshop, name, asked.origin))
+            reason = workshop.train_stage(name, seconds, bars.show)
+            if reason is not None:
+                bars.note(f"{name} is left as it is: {reason}")
+    if asked.out is not None:
+        workshop.export(asked.out)
+        emit_line(str(asked.out))
+
+
+def state_folder(given: Path | None, preset: str) -> Path:
+    """The state folder of a preset, below the one that was given or the cache."""
+    from platformdirs import user_cache_path
+
+    return (given if given is not None else user_cache_path("dalle-train")) / preset
+
+
+def _start(workshop: "Workshop", name: str, origin: str) -> str:
+    """Say what the training of a stage starts from."""
+    if workshop.chain.has_state(name):
+        return f"{name} continues from its own training state, not from {origin}"
+    if not workshop.chain.stages[name].configs:
+        return f"{name} is not part of a model: it starts from nothing"
+    return f"{name} starts from {origin}"

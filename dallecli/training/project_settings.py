@@ -1,0 +1,56 @@
+"""What a project is trained with: chosen when it begins, kept in its folder, and changed only as far as it can be."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from dallecli.errors import BadFile, BadOutput
+from dallecli.training.preset_file import NETWORKS, changed, load_own
+from dallecli.weights.folder import read_object
+
+DEFAULT_PRESET: Final = "small"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectSettings:
+    """What a project is trained with: the table of a preset, its name, and the model it began from, if any."""
+
+    preset: str
+    table: dict[str, Any]
+    origin: str | None
+
+
+def choose_settings(out: Path, preset: str | None, changes: Iterable[str], origin: str | None) -> ProjectSettings:
+    """Return the settings of a new project, or those of the project in `out`, changed as asked.
+
+    What is left open (None) is as it was, or the default.
+
+    Raises:
+        BadOutput: `out` holds something else, or a project of other networks or another origin.
+        BadSetting: the preset or a change is wrong.
+    """
+    file = out / "training" / "settings.json"
+    if not file.is_file():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            hint = "choose a new folder; to start from a model, give it as --from"
+            raise BadOutput("the output exists already, and dalle train did not make it", str(out), hint)
+        name = DEFAULT_PRESET if preset is None else preset
+        return ProjectSettings(preset=name, table=changed(load_own(name), changes), origin=origin)
+    try:
+        before = ProjectSettings(**read_object(file))
+    except TypeError as problem:
+        raise BadFile("this file does not hold the settings of a training", where=str(file)) from problem
+    if origin is not None and origin != before.origin:
+        began = "nothing" if before.origin is None else before.origin
+        raise BadOutput(f"the training in this folder began from {began}", str(out), "choose another folder with --out")
+    name = before.preset if preset is None else preset
+    after = changed(before.table if preset is None else load_own(name), changes)
+    if before.origin is None and _networks(after) != _networks(before.table):
+        hint = f"leave --preset out to continue with {before.preset}, or choose another folder with --out"
+        raise BadOutput("the training in this folder has networks of other sizes", str(out), hint)
+    return ProjectSettings(preset=name, table=after, origin=before.origin)
+
+
+def _networks(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: table[key] for key in NETWORKS if key in table}
