@@ -43,7 +43,7 @@ CONFIGURED = frozenset({"generate", "vary", "interpolate", "inpaint", "edit", "r
 
 COMPLETION = ("--install-completion", "--show-completion")
 
-EPILOG = """Exit codes: 0 done, 1 some failed, 2 wrong ask, 3 weights, 4 network, 5 machine, 130 interrupted.
+EPILOG = """Exit codes: 0 done, 1 some failed, 2 invalid request, 3 weights, 4 network, 5 machine, 130 interrupted.
 
 Completion of words with the tab key: dalle --install-completion"""
 

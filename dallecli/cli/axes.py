@@ -8,12 +8,11 @@ from pathlib import Path
 from dallecli.batch.jobs import Reader
 from dallecli.batch.prompt_file import Line
 from dallecli.batch.wildcards import Wildcards, escaped
-from dallecli.cli.destination import put
+from dallecli.cli.destination import probe_destination, put
 from dallecli.cli.display import Display, emit, emit_json, emit_line
 from dallecli.cli.options import PaintingReporting
 from dallecli.cli.output import Output
 from dallecli.cli.painting import describe, warn
-from dallecli.cli.saving import probe
 from dallecli.engine import Engine
 from dallecli.errors import BadSetting, RequestError
 from dallecli.filling import random_seed
@@ -23,6 +22,7 @@ from dallecli.pictures.names import file_name
 from dallecli.pictures.picture import Picture, encode
 from dallecli.pictures.record import picture_record
 from dallecli.pictures.sheets import Tile, contact_sheet
+from dallecli.publish import check_file
 from dallecli.recipe import Recipe
 from dallecli.tasks.task import COUNT_LIMIT
 
@@ -106,7 +106,8 @@ def paint_axes(
         describe(recipes, engine, reporting)
         return
     display = Display(quiet=reporting.quiet)
-    probe([(recipe, output) for recipe in recipes])
+    name = _name(values, recipes[0], axes, FORMATS[output.format])
+    _probe(recipes, output, name)
     warn(recipes, display)
     painted: list[Picture] = []
     for recipe in recipes:
@@ -120,7 +121,7 @@ def paint_axes(
         row_titles=axes.y.titles if axes.y is not None else (),
     )
     data = encode(sheet, output.format, None)
-    path = put(output.destination, _name(values, recipes[0], axes, FORMATS[output.format]), data)
+    path = put(output.destination, name, data)
     if path is None:
         emit(data)
         return
@@ -149,6 +150,14 @@ def _resolve(task: str, values: Mapping[str, object], axes: Axes, engine: Engine
             raise type(error)(error.what, where=said, hint=error.hint) from error
         recipes.append(recipe)
     return recipes
+
+
+def _probe(recipes: Sequence[Recipe], output: Output, name: str) -> None:
+    """Find out, by trying, that the sheet can be written. Raises BadOutput, DiskFull."""
+    destination = output.destination
+    probe_destination(destination, sum(2 * 3 * recipe.size**2 for recipe in recipes))
+    if destination.force and not destination.certain:
+        check_file(destination.folder / name, force=True)
 
 
 def _literal(values: Mapping[str, object]) -> dict[str, object]:

@@ -83,10 +83,11 @@ class PaintingCommand:
             as_json=self.reporting.json,
         )
 
-    def paint_file(self, batch: BatchOptions, arguments: Sequence[str] | None) -> None:
+    def paint_file(self, batch: BatchOptions, arguments: Sequence[str] | None, axes: AxesOptions | None = None) -> None:
         """Paint every line of a prompt file, which says all that is painted, into files with names of their own.
 
-        Raises: BadInput for arguments beside it, BadOutput for options of one file; and what an engine raises.
+        Raises: BadInput, BadOutput, BadSetting for arguments and options that have no place beside it; and what an
+        engine raises.
         """
         from dallecli.cli.batch import paint_file
 
@@ -97,6 +98,9 @@ class PaintingCommand:
         if self.animation is not None and self.animation.animate is not None:
             what = "--animate makes one file of all frames, but a prompt file makes one of each"
             raise BadOutput(what, hint="leave one of them out")
+        if axes is not None and (axes.x is not None or axes.y is not None):
+            what = "a sheet with axes is of one prompt, and a prompt file holds many"
+            raise BadSetting(what, hint="leave out --prompts, or --x and --y")
         paint_file(self.task, self.values, batch, self.output, self.engine.engine(), self.reporting)
 
     @property

@@ -66,7 +66,7 @@ def edit(
         task="edit", asked=asked, engine=engine, output=output, reporting=reporting, animation=animation
     )
     if batch.file is not None:
-        command.paint_file(batch, [image] if image is not None else None)
+        command.paint_file(batch, [image] if image is not None else None, axes)
         return
     path = required(image, "argument 'IMAGE'", "edit")
     required(asked.from_, "option '--from'", "edit")

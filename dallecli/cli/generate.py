@@ -72,7 +72,7 @@ def generate(
 
     command = PaintingCommand(task="generate", asked=asked, engine=engine, output=output, reporting=reporting)
     if batch.file is not None:
-        command.paint_file(batch, prompts)
+        command.paint_file(batch, prompts, axes)
         return
     arguments = prompts if prompts is not None else []
     inits = [asked.init] if asked.init is not None else []

@@ -8,6 +8,7 @@ import typer
 from dallecli.cli import options
 from dallecli.cli.folding import folded
 from dallecli.cli.help import MASK, SAMPLING
+from dallecli.errors import BadSetting
 
 if TYPE_CHECKING:
     from dallecli.tasks.inpaint import Inpaint
@@ -102,7 +103,9 @@ def inpaint(
 
     command = PaintingCommand(task="inpaint", asked=asked, engine=engine, output=output, reporting=reporting)
     if batch.file is not None:
-        command.paint_file(batch, [image] if image is not None else None)
+        if show_mask:
+            raise BadSetting("--show-mask is about one picture", hint="leave out --prompts")
+        command.paint_file(batch, [image] if image is not None else None, axes)
         return
     path, masks = required(image, "argument 'IMAGE'", "inpaint"), asked.region.mask or []
     check_one_stdin([path], masks)

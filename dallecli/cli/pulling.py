@@ -72,7 +72,7 @@ class Watcher:
             to_stderr(f"{licence}; its words are at {_address(next(iter(lock.commits)))}")
 
     def show(self, step: "Transfer") -> None:
-        """So far it is."""
+        """Show how far the transfer is."""
         if self._animated:
             self._move(step)
         elif not self._quiet and time.monotonic() - self._shown >= SPARSE_SECONDS:

@@ -61,7 +61,7 @@ def vary(
 
     command = PaintingCommand(task="vary", asked=asked, engine=engine, output=output, reporting=reporting)
     if batch.file is not None:
-        command.paint_file(batch, images)
+        command.paint_file(batch, images, axes)
     else:
         given = [{"image": image} for image in read_files(needed(images, "IMAGE"))]
         command.paint(given, pictures=asked.n, noun="pictures", axes=axes)

@@ -181,6 +181,70 @@ def test_a_line_may_be_for_any_command(dalle: Dalle):
     assert Path("p/way-3.png").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("task", "options", "lines", "names"),
+    [
+        (
+            "interpolate",
+            ["--noise", "inverted"],
+            [
+                {"ends": ["cat.png", "dog.png"], "frames": 2},
+                {"ends": ["cat.png", "a dog"], "at": 0.3, "noise": "fixed"},
+            ],
+            ["000001-1-cat-to-dog", "000001-2-cat-to-dog", "000002-cat-to-a-dog"],
+        ),
+        (
+            "inpaint",
+            ["--mask", "0,0,8,8", "--prompt", "a hat"],
+            [{"image": "cat.png"}, {"image": "dog.png", "mask": ["4,4,4,4", "9,9,4,4"], "prompt": "a scarf"}],
+            ["000001-cat-a-hat", "000002-dog-a-scarf"],
+        ),
+        (
+            "edit",
+            ["--from", "a cat", "--sweep", "2"],
+            [{"image": "cat.png", "to": "a dog"}, {"image": "dog.png", "from": "a dog", "to": "a hen"}],
+            ["000001-1-cat-to-a-dog", "000001-2-cat-to-a-dog", "000002-1-dog-to-a-hen", "000002-2-dog-to-a-hen"],
+        ),
+    ],
+)
+def test_every_painting_command_paints_a_prompt_file(dalle: Dalle, task, options, lines, names):
+    for name in ("cat.png", "dog.png"):
+        Image.new("RGB", (32, 32), "white").save(name)
+    Path("lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    told = dalle(task, *options, "--prompts", "lines.jsonl", "--dry-run")
+    assert (told.code, told.err) == (0, "")
+    assert told.lines[: len(names)] == [f"lines/{name}-….png" for name in names]
+    assert not Path("lines").exists()
+    result = dalle(task, *options, "--prompts", "lines.jsonl")
+    assert result.code == 0
+    assert [line.removeprefix("lines/").rpartition("-")[0] for line in result.lines] == names
+    assert {read_recipe(Path(line)).task for line in result.lines} == {task}
+
+
+@pytest.mark.parametrize("task", ["vary", "inpaint", "edit"])
+def test_the_lines_of_a_text_file_are_pictures_for_commands_that_take_one(dalle: Dalle, task):
+    Image.new("RGB", (32, 32), "white").save("cat.png")
+    options = {"inpaint": ["--mask", "0,0,8,8"], "edit": ["--from", "a", "--to", "b"]}.get(task, [])
+    result = dalle(task, *options, "--prompts", "-", "--json", stdin=b"cat.png\n")
+    assert (result.code, [found["task"] for found in result.objects]) == (0, [task])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["edit", "cat.png"], "--prompts and 'cat.png' both say what to paint"),
+        (["inpaint", "-o", "x.png"], "-o names one file, but a prompt file makes many"),
+        (["interpolate", "--animate", "gif"], "--animate makes one file of all frames, but a prompt file makes one of"),
+        (["inpaint", "--show-mask"], "--show-mask is about one picture"),
+        (["vary", "--x", "steps=3,4"], "a sheet with axes is of one prompt, and a prompt file holds many"),
+    ],
+)
+def test_what_a_prompt_file_cannot_make_is_refused(dalle: Dalle, arguments, reason):
+    result = dalle(*arguments, "--prompts", "-", stdin=b"cat.png\n")
+    assert (result.code, result.out) == (2, b"")
+    assert result.err.startswith(f"error: {reason}")
+
+
 def test_a_line_that_is_there_twice_is_painted_once(dalle: Dalle):
     result = dalle("generate", "--prompts", "-", "--out", "o", stdin=b"a fox\na dog\na fox\n")
     assert (result.code, len(result.lines)) == (0, 2)

@@ -371,3 +371,39 @@ def test_every_dial_of_every_task_reaches_its_recipe(dalle: Dalle, words):
     assert (recipe.model, recipe.seed, recipe.size, recipe.task) == ("fake", 3, 64, words[0])
     assert (recipe.stages["decoder"].steps, recipe.stages["decoder"].guidance) == (9, 2.5)
     assert recipe.stages["upsampler"].steps == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["vary", "cat.png", "-n", "2"], "'cat vary': 2 pictures of 256 px"),
+        (["interpolate", "cat.png", "a dog"], "'cat to a dog': 7 pictures of 256 px"),
+        (["interpolate", "cat.png", "a dog", "-o", "x.gif"], "'cat to a dog': 7 pictures of 256 px"),
+        (["inpaint", "cat.png", "--mask", "left.png", "--size", "64"], "'cat inpaint': 1 picture of 64 px"),
+        (["edit", "cat.png", "--from", "a cat", "--to", "a dog", "--sweep", "3"], "'cat to a dog': 3 pictures of 256"),
+    ],
+)
+def test_a_dry_run_tells_and_paints_nothing(dalle: Dalle, arguments, told):
+    result = dalle(*arguments, "--seed", "5", "--dry-run")
+    assert (result.code, result.err) == (0, "")
+    assert result.lines[0].startswith(told)
+    assert "seed 5, starter; memory: next to nothing" in result.lines[0]
+    assert _files() == set()
+    (facts,) = dalle(*arguments, "--seed", "5", "--dry-run", "--json").objects
+    assert (facts["recipe"]["task"], facts["memory"]) == (arguments[0], "next to nothing")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (["interpolate"], "argument 'A B'"),
+        (["inpaint"], "argument 'IMAGE'"),
+        (["edit", "--from", "a", "--to", "b"], "argument 'IMAGE'"),
+        (["edit", "cat.png", "--to", "b"], "option '--from'"),
+        (["edit", "cat.png", "--from", "a"], "option '--to'"),
+    ],
+)
+def test_what_is_needed_without_a_prompt_file_is_asked_for(dalle: Dalle, arguments, missing):
+    result = dalle(*arguments)
+    assert (result.code, result.out) == (2, b"")
+    assert result.err.splitlines() == [f"error: Missing {missing}.", f"hint: dalle {arguments[0]} --help"]
