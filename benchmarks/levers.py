@@ -1,6 +1,6 @@
 """What each thing that was done for speed on a CPU is worth: `python benchmarks/levers.py`.
 
-Each row is of one lever (docs/decisions.md, Speed): the same work without it and with it, in one process, in turns, all
+Each row is of one lever (docs/decisions/speed.md): the same work without it and with it, in one process, in turns, all
 else equal. The starter's weights are its own, all others are random, which costs the same. Work of less than a tenth of
 a second is repeated that long, and a row has the seconds of doing it once. Rows of prepacked layers are left out where
 this torch or this processor cannot. `--dtype` is the type in which networks compute (bf16, which the processor must

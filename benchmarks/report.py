@@ -228,7 +228,7 @@ def levers(table: Figures) -> str:
     """What each thing that was done for speed on a CPU is worth."""
     lines = [
         f"\n### Levers, {table['dtype']}\n",
-        "The same work without and with what was [done for speed](decisions.md#speed), in seconds.\n",
+        "The same work without and with what was [done for speed](decisions/speed.md#speed), in seconds.\n",
     ]
     rows = [
         [
@@ -246,7 +246,7 @@ def samplers(table: Figures) -> str:
     """What the starter's dials are worth."""
     lines = [
         "\n### Samplers and steps\n",
-        f"The starter's pictures, {table['pictures']} of each kind, judged as [its page](starter.md#what-it-is-worth)"
+        f"The starter's pictures, {table['pictures']} of each kind, judged as [its page](starter.md#quality)"
         " says, and the seconds of one at 256 px with everything loaded.\n",
     ]
     rows = [
