@@ -221,17 +221,8 @@ class Model:
         return self.engine.paint(recipe, watch)
 
 
-def open(  # as PIL's and webbrowser's: it is called through the package
-    name: str = "starter",
-    *,
-    device: str | None = None,
-    dtype: str | None = None,
-    memory: str = "auto",
-    batch: int | None = None,
-    compile: bool = False,
-) -> Model:
-    """A model that paints: see `Model`."""
-    return Model(name, device=device, dtype=dtype, memory=memory, batch=batch, compile=compile)
+open = Model
+"""`dallecli.open("starter")`: see `Model`."""
 
 
 def _values(options: Mapping[str, object]) -> dict[str, object]:

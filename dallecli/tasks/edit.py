@@ -1,7 +1,7 @@
 """`edit`: a picture moved along the difference of two sentences."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Self
 
 from dallecli.errors import BadRecipe, BadSetting
@@ -10,10 +10,8 @@ from dallecli.source import Source
 from dallecli.tasks.stages import Dials
 from dallecli.tasks.task import (
     COUNT_LIMIT,
-    Request,
+    InvertibleRequest,
     Settings,
-    check_dials,
-    check_image,
     check_prompt,
     check_range,
     check_share,
@@ -28,7 +26,7 @@ STRENGTH: Final = 0.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Edit(Request):
+class Edit(InvertibleRequest):
     """Move a picture along the difference of two sentences.
 
     image: the picture, or its embedding. before, after: the sentences; it moves from the first towards the second.
@@ -39,18 +37,14 @@ class Edit(Request):
     """
 
     task: ClassVar[str] = "edit"
-    takes_embeddings: ClassVar[bool] = True
 
-    image: Source
     before: str
     after: str
     strength: float | None = None
     sweep: int | None = None
-    inverting: Dials = field(default_factory=Dials)
 
     def __post_init__(self) -> None:
-        Request.__post_init__(self)
-        check_image(self.image)
+        InvertibleRequest.__post_init__(self)
         check_prompt(self.before)
         check_prompt(self.after)
         if self.before.strip() == self.after.strip():
@@ -61,7 +55,6 @@ class Edit(Request):
             check_range("the number of pictures in a sweep", self.sweep, 2, COUNT_LIMIT)
             if self.count > 1:
                 raise BadSetting("the pictures of a sweep share one seed", hint="leave out -n or --sweep")
-        check_dials("inversion", self.inverting)
 
     @classmethod
     def build(cls, values: Values) -> Self:
@@ -75,10 +68,6 @@ class Edit(Request):
             sweep=values.whole("sweep"),
             inverting=values.inverting(),
         )
-
-    @property
-    def sources(self) -> tuple[Source, ...]:
-        return (self.image,)
 
     @property
     def texts(self) -> tuple[str, ...]:

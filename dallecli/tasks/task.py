@@ -147,6 +147,31 @@ class Request(ModelRequest, ABC):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InvertibleRequest(Request, ABC):
+    """A task on one picture that can be taken back to its noise.
+
+    image: the picture, or its embedding. inverting: the dials of the inversion.
+
+    Raises: BadInput, and as `ModelRequest`.
+    """
+
+    takes_embeddings: ClassVar[bool] = True
+
+    image: Source
+    inverting: Dials = field(default_factory=Dials)
+
+    def __post_init__(self) -> None:
+        Request.__post_init__(self)
+        if self.image.kind == "text":
+            raise BadInput("a picture is needed here, not words", where=self.image.where)
+        check_dials("inversion", self.inverting)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return (self.image,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(ABC):
     """What is particular to a task in a recipe: the base of the tasks' settings, and of tasks without any of these.
 
@@ -284,12 +309,6 @@ def check_dials(name: str, dials: Dials) -> None:
         raise BadSetting(f"the {name} top-k is {dials.top_k}", hint="it is 1 or more; 0 leaves all tokens in")
     if dials.top_p is not None and not 0 < dials.top_p <= 1:
         raise BadSetting(f"the {name} top-p is {dials.top_p}", hint="it is above 0, and goes up to 1")
-
-
-def check_image(source: Source) -> None:
-    """Raises BadInput for words where a picture or its embedding is needed."""
-    if source.kind == "text":
-        raise BadInput("a picture is needed here, not words", where=source.where)
 
 
 def short_name(source: Source) -> str:

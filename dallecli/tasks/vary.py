@@ -1,18 +1,18 @@
 """`vary`: pictures like one that is given."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 from dallecli.fields import Fields
 from dallecli.source import Source
 from dallecli.tasks.stages import Dials
-from dallecli.tasks.task import Request, Settings, check_dials, check_image, check_prompt, check_share, short_name
+from dallecli.tasks.task import InvertibleRequest, Settings, check_prompt, check_share, short_name
 from dallecli.tasks.values import Values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vary(Request):
+class Vary(InvertibleRequest):
     """Paint pictures like one that is given.
 
     image: the picture, or its embedding. prompt: words that the decoder reads as well. fidelity: from 0 (the same
@@ -23,21 +23,16 @@ class Vary(Request):
     """
 
     task: ClassVar[str] = "vary"
-    takes_embeddings: ClassVar[bool] = True
 
-    image: Source
     prompt: str | None = None
     fidelity: float | None = None
-    inverting: Dials = field(default_factory=Dials)
 
     def __post_init__(self) -> None:
-        Request.__post_init__(self)
-        check_image(self.image)
+        InvertibleRequest.__post_init__(self)
         if self.prompt is not None:
             check_prompt(self.prompt)
         if self.fidelity is not None:
             check_share("the fidelity", self.fidelity)
-        check_dials("inversion", self.inverting)
 
     @classmethod
     def build(cls, values: Values) -> Self:
@@ -49,10 +44,6 @@ class Vary(Request):
             fidelity=values.number("fidelity"),
             inverting=values.inverting(),
         )
-
-    @property
-    def sources(self) -> tuple[Source, ...]:
-        return (self.image,)
 
     @property
     def texts(self) -> tuple[str, ...]:
