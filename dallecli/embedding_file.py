@@ -1,11 +1,11 @@
-"""Embeddings as small files: safetensors with the vector, and in its metadata which CLIP it comes from.
+"""Embeddings as small files: safetensors with the vector, and which CLIP it comes from in its metadata.
 
     z            float32 [d]        the embedding, not normalised
     x_T.<stage>  float32 [3, h, w]  with --invert: the noise from which each painting stage reproduces the picture
-    metadata     format "dalle-embedding/1", space, kind (image or text), name, model; steps with --invert
+    metadata     format "dalle-embedding/1", space, kind (image or text), name, model
 
-`space` names the CLIP: vectors of two CLIPs mean different things even where they are equally long. No torch here, so
-that an unfit file is refused before any weights are loaded.
+`space` names the CLIP: vectors of two CLIPs mean different things even where they have the same length. No torch here,
+so that an unusable file is refused before any weights are loaded.
 """
 
 import math
@@ -30,21 +30,22 @@ _NOISE: Final = "x_T."
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Embedded:
-    """What CLIP says about one picture or one sentence.
-
-    `vector` is float32 [d], not normalised. `noise` holds, by painting stage, the x_T [3, h, w] that was found by
-    inversion; it is empty without.
-    """
+    """The CLIP embedding of one picture or one sentence."""
 
     vector: "Array"
+    """`[d]`, not normalised."""
     kind: EmbeddingKind
     space: str
+    """The CLIP that it comes from."""
     name: str
+    """The file or the words that were embedded."""
     model: str
+    """The model whose CLIP was used."""
     noise: "Mapping[str, Array]" = field(default_factory=dict)
+    """The x_T `[3 h w]` of each painting stage that inversion found; empty if nothing was inverted."""
 
     def facts(self) -> dict[str, Any]:
-        """Everything but the numbers, for people and programs."""
+        """Everything but the numbers, to be shown or written as JSON."""
         return {
             "name": self.name,
             "kind": self.kind,
@@ -67,7 +68,7 @@ class Embedded:
 def read_embedding(source: Source) -> Embedded:
     """The embedding in a source that has its bytes.
 
-    Raises: BadEmbedding for a file of weights, of another format, or with numbers that are not finite.
+    Raises: BadEmbedding for weights, another format, or numbers that are not finite.
     """
     import json
 
@@ -86,7 +87,7 @@ def read_embedding(source: Source) -> Embedded:
         raise BadEmbedding(f"the file is damaged: {error}", where=where) from error
     facts = header.get("__metadata__", {})
     if facts.get("format") != FORMAT:
-        hint = "dalle embed writes them; this is a file of weights, or from elsewhere"
+        hint = "dalle embed writes embeddings; this file holds weights, or comes from another program"
         raise BadEmbedding("this safetensors file holds no embedding", where=where, hint=hint)
     vector = tensors.pop("z", None)
     noise = {name.removeprefix(_NOISE): tensors.pop(name) for name in sorted(tensors) if name.startswith(_NOISE)}
@@ -95,7 +96,7 @@ def read_embedding(source: Source) -> Embedded:
         raise BadEmbedding("this is not an embedding file as dalle writes it", where=where)
     for array in (vector, *noise.values()):
         if array.dtype != np.float32 or not np.isfinite(array).all():
-            raise BadEmbedding("the embedding holds numbers that are none", where=where)
+            raise BadEmbedding("the embedding holds NaN, infinity, or numbers that are not float32", where=where)
     if not vector.any():
         raise BadEmbedding("the embedding is all zeros", where=where)
     return Embedded(
@@ -121,8 +122,8 @@ def check_space(embedded: Embedded, space: str, where: str) -> None:
 def combine(first: Embedded, minus: Sequence[Embedded], plus: Sequence[Embedded]) -> Embedded:
     """`first` without the meanings in `minus` and with those in `plus`: a sum of directions, as long as `first`.
 
-    The vectors are normalised before they are added, since the lengths of pictures' and sentences' embeddings have
-    nothing to do with each other. The noise of `first` stays with it, and its name tells the story.
+    The vectors are normalised before they are added, since the lengths of the embeddings of pictures and of sentences
+    are not comparable. The noise of `first` is kept, and the name says what was combined.
 
     Raises: BadEmbedding for different spaces, and where nothing is left.
     """
@@ -143,7 +144,7 @@ def combine(first: Embedded, minus: Sequence[Embedded], plus: Sequence[Embedded]
 
 
 def cosines(a: Sequence[Embedded], b: Sequence[Embedded]) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
-    """The cosine of the angle between each of `a` and each of `b`, [len(a), len(b)], in [-1, 1].
+    """The cosines between each of `a` and each of `b`, `[len(a) len(b)]`, in [-1, 1].
 
     Raises: BadEmbedding for different spaces.
     """

@@ -48,6 +48,11 @@ from typing import ClassVar
 from dallecli.safe import safe
 
 
+def reason(error: Exception) -> str:
+    """What an error says, of one of the system without its number and path."""
+    return error.strerror if isinstance(error, OSError) and error.strerror is not None else str(error)
+
+
 class DalleError(Exception):
     """A failure that has an explanation: `what` happened, `where` (a path, a stage), and a `hint` what to do."""
 
@@ -139,7 +144,7 @@ class BadEmbedding(RequestError):
 
 
 class BadRecipe(RequestError):
-    """There is no recipe in the picture, or what is there is not a recipe."""
+    """The picture has no recipe, or something that is not a recipe."""
 
 
 class MissingExtra(RequestError):
@@ -195,7 +200,7 @@ class WeightsError(DalleError):
 class NotDownloaded(WeightsError):
     """The model is known, but its files are not on this machine.
 
-    Status 404, as for a name that nobody knows: this server does not have it, and waiting does not help.
+    Status 404, as for an unknown name: this server does not have it, and waiting does not help.
     """
 
     http_status = 404
@@ -257,7 +262,7 @@ class OutOfMemory(MachineError):
 class DiskFull(MachineError):
     """There is no space left to write to.
 
-    Status 503: somebody may make room.
+    Status 503: the server's owner may make room.
     """
 
     http_status = 503

@@ -1,4 +1,4 @@
-"""What was painted on this machine: one row a picture, in a small database, so that an earlier one can be found again.
+"""What was painted on this machine: one row a picture in a small database, so that earlier pictures can be found.
 
 It is a convenience and never a reason to fail: where it cannot be written, pictures are painted all the same.
 """
@@ -18,7 +18,7 @@ from dallecli.recipe import Recipe
 log = logging.getLogger(__name__)
 
 BUSY: Final = 5.0
-"""Seconds to wait for another process that writes."""
+"""Seconds to wait while another process writes."""
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS pictures (
@@ -29,10 +29,12 @@ CREATE TABLE IF NOT EXISTS pictures (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
-    """A picture: when it was made (seconds since 1970), its absolute path then, and what it is of."""
+    """A picture, as it was when it was made."""
 
     made: int
+    """When: seconds since 1970."""
     path: str
+    """Its absolute path."""
     task: str
     prompt: str
     seed: int
@@ -57,7 +59,7 @@ class History:
         self._on = on
 
     def remember(self, path: Path, recipe: Recipe, seed: int) -> None:
-        """Note a picture of a recipe, or a sheet of them, that is there now; `seed` is that of its first."""
+        """Add a file that was just written, a picture or a sheet; `seed` is that of its first picture."""
         if not self._on:
             return
         words = " ".join([recipe.title, recipe.prompt, *(source.name for source in recipe.sources)])
@@ -81,9 +83,9 @@ class History:
 
 
 def recall(words: Sequence[str], most: int) -> Iterator[Remembered]:
-    """The last pictures whose words hold all of these, the newest first; upper and lower case are the same.
+    """The last pictures in whose title, prompt or inputs all of these words occur, in any case; the newest first.
 
-    Raises sqlite3.Error for a file that is no history.
+    Raises sqlite3.Error for a file that is not a history.
     """
     path = history_path()
     if not path.is_file():
@@ -102,7 +104,7 @@ def recall(words: Sequence[str], most: int) -> Iterator[Remembered]:
 
 
 def forget() -> bool:
-    """Remove the whole history; whether there was one. Raises OSError."""
+    """Remove the whole history. Returns whether there was one. Raises OSError."""
     path = history_path()
     found = path.exists()
     for name in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
@@ -112,11 +114,11 @@ def forget() -> bool:
 
 def _opened(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Prompts are nobody else's business.
+    # Prompts are private.
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     database = sqlite3.connect(path, timeout=BUSY)
-    # No waiting for the disk: after a power failure the last rows may be missing, and that is all.
+    # Do not wait for the disk: after a power failure the last rows may be missing, and nothing worse.
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = NORMAL")
     database.execute(_TABLE)

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from dallecli.errors import BadOutput, DiskFull
+from dallecli.errors import BadOutput, DiskFull, reason
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """How the system says that there is no space left."""
@@ -126,8 +126,9 @@ def _taken(path: Path) -> BadOutput:
 def _refusal(error: OSError, path: Path) -> BadOutput | DiskFull:
     if error.errno in FULL:
         return DiskFull("the disk is full", where=str(path), hint="make room; nothing was half-written")
-    reason = error.strerror if error.strerror is not None else str(error)
-    return BadOutput(f"cannot write here: {reason}", where=str(path), hint="choose another place with -o or --out")
+    return BadOutput(
+        f"cannot write here: {reason(error)}", where=str(path), hint="choose another place with -o or --out"
+    )
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
-"""Outside text made harmless for a terminal: prompts, file names, metadata, messages of other programs.
+"""Makes text from outside harmless for a terminal: prompts, file names, metadata, messages of other programs.
 
-A terminal obeys what it is sent. Every string that this program did not write goes through `safe` before it is shown.
+A terminal obeys what it is sent, so every string that dalle did not write itself goes through `safe` first.
 """
 
 import unicodedata
@@ -14,7 +14,7 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def safe(text: str, limit: int | None = 400) -> str:
-    """The text as one line that no terminal interprets, cut after `limit` characters (None: not cut).
+    """The text as one line without control characters, cut after `limit` characters; None does not cut.
 
     Idempotent on text without controls. A line break becomes `^J`, so the result never spans lines.
     """

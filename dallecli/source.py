@@ -1,4 +1,4 @@
-"""What a request is made from besides numbers: words, or the bytes of a file with a picture or an embedding.
+"""What a request is made from, besides numbers: words, or the bytes of a file that holds a picture or an embedding.
 
 The kind of a file is what its first bytes say, never what its name ends in. The bytes travel inside the request, so
 that it can be painted on another machine; a recipe keeps their name and sha256, by which `locate` finds them again.
@@ -14,16 +14,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Final, Literal, Self, cast, get_args
 
-from dallecli.errors import BadInput, BadPicture, BadRecipe
+from dallecli.errors import BadInput, BadPicture, BadRecipe, reason
 from dallecli.fields import Fields
 
 Kind = Literal["text", "picture", "embedding"]
 
 FILE_BYTES: Final = 256 * 1024 * 1024
-"""The biggest file that is read as a picture or an embedding."""
+"""The largest file that is read as a picture or an embedding."""
 
 EMBEDDED_BYTES: Final = 8192
-"""An embedding in a file no larger than this travels inside a recipe; with its noise it is larger."""
+"""An embedding whose file is no larger than this is kept inside a recipe; one with its noise is larger."""
 
 STDIN: Final = "-"
 
@@ -33,7 +33,7 @@ EMBEDDING_SUFFIX: Final = ".safetensors"
 # Suffixes of files that people try; with one of them an argument is never taken for a sentence.
 _FILE_SUFFIXES = (*PICTURE_SUFFIXES, EMBEDDING_SUFFIX, ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif", ".svg", ".pt")
 
-# What the first bytes of other well-known files are, so that a refusal can say what somebody has there.
+# The first bytes of other well-known files, so that a refusal can say what the file is.
 _STRANGERS = (
     (0, b"GIF8", "a GIF"),
     (0, b"BM", "a BMP picture"),
@@ -56,16 +56,15 @@ _STRANGERS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One input.
-
-    `name` is the words themselves, or the file's path as it was given ("-" for standard input). `sha256` (hex) and
-    `data` are those of the file's bytes, None for words; a source that was read back from a recipe has no `data` yet.
-    """
+    """One input."""
 
     kind: Kind
     name: str
+    """The words themselves, or the file's path as it was given; "-" is standard input."""
     sha256: str | None = None
+    """Of the file's bytes, in hex; None for words."""
     data: bytes | None = field(default=None, repr=False, compare=False)
+    """The file's bytes. None for words, and for a source read from a recipe until `locate` has found it."""
 
     @property
     def where(self) -> str:
@@ -73,9 +72,9 @@ class Source:
         return _shown(self.name)
 
     def recorded(self) -> "Source":
-        """The same source as a recipe may tell everybody: of a path outside of the working folder only the last name.
+        """The same source as a recipe records it: of a path outside the working folder only the last name is kept.
 
-        Pictures are shown around, and folders have telling names.
+        Pictures are passed on, and the names of folders can be private.
         """
         path = PurePath(self.name)
         if self.kind == "text" or not (path.is_absolute() or ".." in path.parts):
@@ -83,7 +82,7 @@ class Source:
         return replace(self, name=path.name)
 
     def described(self) -> str:
-        """What a person is told of it: the words, or the file and the beginning of its sha256."""
+        """How it is shown to a person: the words, or the file and the beginning of its sha256."""
         if self.kind == "text":
             return f'the words "{self.name}"'
         return f"{self.where} (sha256 {self.sha256[:12]}…)" if self.sha256 is not None else self.where
@@ -91,7 +90,7 @@ class Source:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         facts: dict[str, Any] = {"kind": self.kind, "name": self.name, "sha256": self.sha256}
-        # What comes out of a pipe is nowhere to be found again.
+        # What came through a pipe cannot be found again.
         if self.kind == "embedding" and self.data is not None and len(self.data) <= EMBEDDED_BYTES:
             facts["data"] = base64.b64encode(self.data).decode("ascii")
         return facts
@@ -141,7 +140,7 @@ def read_source(path: str) -> Source:
 
 
 def check_readable(argument: str) -> None:
-    """Refuse, without reading it, what `read_source_or_words` could not open. Raises BadInput."""
+    """Refuse what `read_source_or_words` could not open, without reading it. Raises BadInput."""
     if argument != STDIN and _is_file(argument):
         try:
             if stat.S_ISREG(_path(argument).stat().st_mode):  # opening a pipe would already take from it
@@ -162,13 +161,13 @@ def read_source_or_words(argument: str) -> Source:
 
 
 def locate(source: Source, near: Path, places: Iterable[Path] = ()) -> Source:
-    """The bytes of a recipe's input, found again: what counts is their sha256, not where they lie.
+    """Find the bytes of a recipe's input again, by their sha256.
 
-    Looked at are, in this order: the recorded path, the same name beside the picture `near`, and `places`, which are
-    files, or folders whose files are all looked at. Words are complete as they are.
+    These are tried in order: the recorded path, the same name beside the picture `near`, and `places`, which are files,
+    or folders of files. Words need no bytes.
 
     Raises:
-        BadInput: nothing that was looked at is the input; it says whether one of its name has other content.
+        BadInput: the input is in none of them; the error says whether a file of its name has other content.
     """
     if source.kind == "text" or source.data is not None:
         return source
@@ -213,13 +212,12 @@ def _path(name: str) -> Path:
 
 def _unreadable(error: Exception, path: str) -> BadInput:
     # Besides OSError, ValueError is a NUL in the name, RuntimeError an unknown ~user.
-    reason = error.strerror if isinstance(error, OSError) and error.strerror is not None else str(error)
     hint = None
     if path.startswith(("http://", "https://")):
-        hint = "nothing is downloaded here: curl -sL URL | dalle … -"
+        hint = "nothing is downloaded: curl -sL URL | dalle … -"
     elif " " in path and isinstance(error, FileNotFoundError):
-        hint = "the name of a file is wanted here; dalle generate paints sentences"
-    return BadInput(f"the file cannot be read: {reason}", where=_shown(path), hint=hint)
+        hint = "a file name is expected here; dalle generate paints sentences"
+    return BadInput(f"the file cannot be read: {reason(error)}", where=_shown(path), hint=hint)
 
 
 def _capped(file: BinaryIO, path: str) -> bytes:

@@ -48,8 +48,8 @@ FACTS = {"format": "dalle-embedding/1", "kind": "image", "space": "c", "name": "
         (save({"z": np.ones((1, 3), np.float32)}, FACTS), "not an embedding file as dalle writes it"),
         (save({"z": np.ones(3, np.float32), "w": np.ones(3)}, FACTS), "not an embedding file as dalle writes it"),
         (save({"z": np.ones(3, np.float32)}, {**FACTS, "kind": "sound"}), "not an embedding file as dalle writes it"),
-        (save({"z": np.ones(3, np.float64)}, FACTS), "numbers that are none"),
-        (save({"z": np.array([1, np.nan], np.float32)}, FACTS), "numbers that are none"),
+        (save({"z": np.ones(3, np.float64)}, FACTS), "holds NaN, infinity"),
+        (save({"z": np.array([1, np.nan], np.float32)}, FACTS), "holds NaN, infinity"),
         (save({"z": np.zeros(3, np.float32)}, FACTS), "all zeros"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Compares the files of a folder with what its journal says about them."""
+"""Compares the files of a folder with its journal."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ Finding = Literal["intact", "missing", "changed", "failed"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audited:
-    """A picture that the journal knows, and what was found of it."""
+    """A picture in the journal, and the state of its file."""
 
     entry: Entry
     finding: Finding
 
 
 def audit(folder: Path) -> Iterator[Audited]:
-    """Every picture of a journal; of each file that is there all bytes are read.
+    """Every picture of a journal, by reading all bytes of its file.
 
     Raises BadOutput if there is no journal, or a file cannot be read.
     """

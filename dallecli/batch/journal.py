@@ -1,7 +1,7 @@
-"""What became of every picture of a folder: one JSON object a line, each on the disk before the next is begun.
+"""The journal of a folder: what became of every picture, one JSON object a line, each on disk before the next begins.
 
 A picture is known by its key, the sha256 of everything that decides its pixels. Its line is written after its file has
-been published, so that whatever the journal calls done is there, and whole.
+been published, so every picture that the journal calls done is there, and whole.
 """
 
 import hashlib
@@ -14,45 +14,48 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from dallecli.errors import BadOutput, DiskFull
+from dallecli.errors import BadOutput, DiskFull, reason
 from dallecli.publish import disk_errors
 from dallecli.recipe import Recipe
 
 NAME: Final = "journal.jsonl"
 HIDDEN: Final = ".dalle"
-"""The folder beside the journal with the locks of who works here."""
+"""The folder beside the journal with the locks of the processes that work here."""
 
 MATH: Final = 1
-"""Raised when the same recipe with the same weights would give other pictures than before."""
+"""Goes up when the same recipe with the same weights would give other pictures than before."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A line of the journal.
-
-    `status` is "done" or "failed". `file` is relative to the journal's folder, `mtime_ns` its time stamp when it was
-    published; both empty for what failed, where `error` has the facts, and `again` the values of a line that makes it
-    once more. `line` is that of the prompt file.
-    """
+    """A line of the journal: a picture that is done, or that failed."""
 
     key: str
     status: str
+    """"done" or "failed"."""
     line: int
+    """Of the prompt file."""
     prompt: str
     seed: int
     model: str
     file: str = ""
+    """The path of the picture, relative to the journal's folder."""
     sha256: str = ""
+    """Of the file's bytes, in hex."""
     bytes: int = 0
+    """The file's size."""
     mtime_ns: int = 0
+    """The file's time stamp when it was published."""
     seconds: float = 0.0
     scores: Mapping[str, float] = field(default_factory=dict)
     warnings: Sequence[str] = ()
     error: Mapping[str, Any] | None = None
+    """The facts of what failed."""
     again: Mapping[str, Any] | None = None
+    """The values of a prompt line that asks for a failed picture once more."""
 
     def to_json(self) -> str:
-        """One line of ASCII, without what says nothing."""
+        """One line of ASCII, without empty values."""
         facts = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return json.dumps({name: value for name, value in facts.items() if value or name in _ALWAYS}) + "\n"
 
@@ -61,10 +64,10 @@ _ALWAYS = ("key", "status", "line", "seed")
 
 
 def item_key(recipe: Recipe, k: int, form: str) -> str:
-    """The key of picture k of a recipe that has its digest; `form` is what else decides about the file.
+    """The key of picture k of a recipe that has its digest; `form` is what else decides the bytes of the file.
 
-    The device is not in it, nor are file names and versions of libraries: they change a picture by a level of 255 at
-    most, or not at all. Of a best-of, k is the rank.
+    The device is not part of it, nor are file names and versions of libraries: they change a picture by one level of
+    255 at most, or not at all. In a best-of, k is the rank.
     """
     whole = recipe.settings.best_of is not None
     facts = (recipe if whole else recipe.single(k)).to_dict()
@@ -79,9 +82,9 @@ def item_key(recipe: Recipe, k: int, form: str) -> str:
 
 
 class Journal:
-    """The journal of a folder, open for reading and appending, by several processes at once if need be.
+    """The journal of a folder, open for reading and appending; several processes may have it open at once.
 
-    What it says is kept in a temporary database on the disk, so that millions of lines take no memory.
+    Its entries are indexed in a temporary database on disk, so that millions of lines take no memory.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -107,12 +110,12 @@ class Journal:
         self._index.close()
 
     def catch_up(self) -> None:
-        """Read what has been appended since, by whomever."""
+        """Read what has been appended since, by any process."""
         with self._reading:
             self._read_to = _note_all(self._index, self._reader, self._read_to)
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Add lines; when this returns, they are on the disk. Raises BadOutput, DiskFull: then none of them counts."""
+        """Add lines; when this returns, they are on disk. Raises BadOutput, DiskFull: then none of them was added."""
         data = "".join(entry.to_json() for entry in entries).encode("ascii")
         with disk_errors(self.path), self._lock:
             with self._reading:
@@ -129,25 +132,25 @@ class Journal:
         self.catch_up()
 
     def look_up(self, key: str) -> Entry | None:
-        """The last that was said about a picture."""
+        """The last entry about a picture."""
         with self._reading:
             row = self._index.execute("SELECT entry FROM entries WHERE key = ?", (bytes.fromhex(key),)).fetchone()
         return None if row is None else _entry(json.loads(row[0]))
 
     def count(self) -> int:
-        """How many pictures are done, as far as the journal knows."""
+        """How many pictures are done."""
         (found,) = self._index.execute("SELECT COUNT(*) FROM entries WHERE done").fetchone()
         return int(found)
 
     def failures(self) -> Iterator[Entry]:
-        """What failed and was not done since, in the order in which it came first."""
+        """The pictures that failed and have not been done since, in the order in which they were first entered."""
         for (text,) in self._index.execute("SELECT entry FROM entries WHERE NOT done ORDER BY number"):
             yield _entry(json.loads(text))
 
     def intact(self, entry: Entry) -> bool | None:
-        """Whether the file of a finished picture is what the journal says; None if it is not there.
+        """Whether the file of a finished picture is as the journal says; None if it is missing.
 
-        The bytes are read only if the time stamp or the length has changed since. Raises BadOutput.
+        Its bytes are read only if its time stamp or size has changed. Raises BadOutput.
         """
         path = self.folder / entry.file
         try:
@@ -155,13 +158,13 @@ class Journal:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise BadOutput(f"cannot look at a finished picture: {error.strerror}", where=str(path)) from error
+            raise BadOutput(f"cannot look at a finished picture: {reason(error)}", where=str(path)) from error
         if (status.st_size, status.st_mtime_ns) == (entry.bytes, entry.mtime_ns):
             return True
         return status.st_size == entry.bytes and same_bytes(path, entry)
 
     def _cut_torn_line(self) -> None:
-        """Remove the beginning of a line that a killed process left at the end."""
+        """Remove half a line that a killed process left at the end."""
         size = os.lseek(self._file, 0, os.SEEK_END)
         end = size
         while end > 0:
@@ -178,22 +181,22 @@ class Journal:
 
 
 def same_bytes(path: Path, entry: Entry) -> bool:
-    """Whether a file has the recorded sha256; every byte is read. Raises BadOutput if it cannot be."""
+    """Whether a file has the recorded sha256; reads every byte. Raises BadOutput if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
     except OSError as error:
-        raise BadOutput(f"a finished picture cannot be read: {error.strerror}", where=str(path)) from error
+        raise BadOutput(f"a finished picture cannot be read: {reason(error)}", where=str(path)) from error
 
 
 def read_journal(folder: Path) -> Iterator[Entry]:
-    """The last that a journal says about every picture; nothing is touched. Raises BadOutput if there is none."""
+    """The last entry about every picture of a journal, which is not changed. Raises BadOutput if there is none."""
     path = folder / NAME
     try:
         file = path.open("rb")
     except OSError as error:
         raise BadOutput(
-            f"there is no journal here: {error.strerror}", where=str(path), hint="dalle generate --prompts writes one"
+            f"there is no journal here: {reason(error)}", where=str(path), hint="dalle generate --prompts writes one"
         ) from error
     index = _index()
     try:
@@ -206,7 +209,7 @@ def read_journal(folder: Path) -> Iterator[Entry]:
 
 
 def _index() -> sqlite3.Connection:
-    index = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # a file that nobody sees
+    index = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # a file without a name
     index.execute("PRAGMA journal_mode = OFF")
     index.execute("PRAGMA synchronous = OFF")
     index.execute("CREATE TABLE entries (number INTEGER PRIMARY KEY, key BLOB UNIQUE, done INTEGER, entry BLOB)")
@@ -214,7 +217,7 @@ def _index() -> sqlite3.Connection:
 
 
 def _note_all(index: sqlite3.Connection, file: BinaryIO, start: int) -> int:
-    """Put the complete lines of a journal into an index, from an offset on; where the last of them ends."""
+    """Index the complete lines of a journal from an offset on. Returns the offset where the last of them ends."""
     end = start
     for line in _lines(file, start):
         end += len(line) + 1
@@ -229,7 +232,7 @@ def _note_all(index: sqlite3.Connection, file: BinaryIO, start: int) -> int:
 
 
 def _lines(file: BinaryIO, start: int) -> Iterator[bytes]:
-    """The complete lines from an offset on, without what ends them."""
+    """The complete lines from an offset on, without their line ends."""
     rest = b""
     file.seek(start)
     while block := file.read(2**20):
@@ -247,5 +250,5 @@ def _parsed(line: bytes) -> Entry | None:
 
 
 def _entry(facts: Mapping[str, Any]) -> Entry:
-    # Later versions may say more.
+    # Later versions may have more fields.
     return Entry(**{"prompt": "", "model": ""} | {k: v for k, v in facts.items() if k in Entry.__dataclass_fields__})

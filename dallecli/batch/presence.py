@@ -1,8 +1,8 @@
 """Who works in a folder: one process alone, or several that share its pictures.
 
-Every process holds a lock on a file of its own for as long as it lives, which the system gives back however it ends.
-What is written beside the lock only says who that is. A picture that is being painted is claimed by a file with the
-name of the run; the claim of a run that has ended counts for nothing.
+Every process locks a file of its own for as long as it lives; the system releases the lock however the process ends.
+The file beside it only says who that is. A picture that is being painted is claimed by a file that names the process's
+run; the claim of a run that has ended is void.
 """
 
 import json
@@ -25,9 +25,9 @@ SHARED: Final = "shared"
 
 
 class Presence:
-    """This process in a folder; to be left with `leave`.
+    """This process in a folder, until `leave`.
 
-    Raises FolderInUse where somebody is at work who is not to be joined, or does not want to be; BadOutput.
+    Raises FolderInUse if another process works there, unless both share the folder; BadOutput.
     """
 
     def __init__(self, folder: Path, *, share: bool) -> None:
@@ -53,19 +53,19 @@ class Presence:
 
     def leave(self) -> None:
         """Let others in."""
-        # What is left behind is found to be nobody's by the next one.
+        # Files that cannot be removed are found to belong to no process by the next one.
         with suppress(OSError):
             self._own.release()
             for path in (self._facts_of(self.run), self._lock_path(self.run)):
                 path.unlink(missing_ok=True)
 
     def claim(self, key: str) -> bool:
-        """Make a picture one's own; False if another process that is at work has it."""
+        """Claim a picture for this process; False if another process at work has it."""
         if not self.share:
             return True
         path = self._claims / key
         with disk_errors(path), self._door:
-            with suppress(FileNotFoundError):  # its holder may be done with it in this very moment
+            with suppress(FileNotFoundError):  # its holder may release it at this very moment
                 holder = path.read_text(encoding="ascii")
                 if holder != self.run and self._at_work(holder):
                     return False
@@ -73,13 +73,13 @@ class Presence:
             return True
 
     def release(self, key: str) -> None:
-        """Give a picture back, when the journal knows it."""
+        """Release a picture, once it is in the journal."""
         if self.share:
             with suppress(OSError):  # the claim ends with this process anyway
                 (self._claims / key).unlink(missing_ok=True)
 
     def _others(self) -> Iterator[dict[str, object]]:
-        """What is known of every process at work here; what ended ones left behind is removed."""
+        """The facts about every process at work here; the files of ended ones are removed."""
         for path in sorted(self._runs.glob("*.lock")):
             if self._at_work(path.stem):
                 try:
@@ -102,7 +102,7 @@ class Presence:
         return False
 
     def _tidy(self, folder: Path) -> None:
-        """Remove what a process that was killed has left: nobody else is here."""
+        """Remove what killed processes have left: no other process is here."""
         for path in (*folder.rglob(".dalle-*.tmp"), *self._claims.iterdir()):
             with suppress(OSError):
                 path.unlink()

@@ -1,4 +1,4 @@
-"""Files with a picture a line, read as a stream: .txt, .jsonl, .csv and .tsv.
+"""Prompt files, read as a stream: .txt, .jsonl, .csv and .tsv, one request a line.
 
 A line becomes a `Line` of named values, or a `BadLine` that says what is wrong with it; reading goes on after either.
 However long the file, or a line of it, the memory stays the same.
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
 
-from dallecli.errors import BadPromptFile
+from dallecli.errors import BadPromptFile, reason
 from dallecli.fields import read_json
 from dallecli.publish import disk_errors
 
@@ -39,24 +39,27 @@ STDIN: Final = "-"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One line: its number, from 1, and its values by name. `text` is all of it, "" for a table."""
+    """One line, or one row of a table."""
 
     number: int
+    """From 1."""
     values: Mapping[str, object]
     text: str = ""
+    """The whole line, "" for a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadLine:
-    """A line that cannot be used: its number, from 1, what is wrong, and where in it, from 1, if that is known.
-
-    `text` is all of it, as far as it is text and not too long.
-    """
+    """A line that cannot be used."""
 
     number: int
+    """From 1."""
     reason: str
+    """What is wrong."""
     column: int | None = None
+    """Where in the line, from 1, if that is known."""
     text: str = ""
+    """The whole line, "" where it is no text or too long."""
 
     def where(self, name: str) -> str:
         """The place as compilers write it: file:line:column."""
@@ -64,13 +67,13 @@ class BadLine:
 
 
 class PromptFile:
-    """An open prompt file, which can be read again and again. What is no regular file is copied to one first.
+    """An open prompt file, which can be read several times: a pipe is copied to a regular file first.
 
-    `plain` is the name under which the lines of a text file appear: "prompt", or "image" for who varies pictures.
+    `plain` names what each line of a text file is: "prompt", or "image" for `dalle vary`.
     """
 
     def __init__(self, path: str, plain: str) -> None:
-        """Raises BadPromptFile if it cannot be read, or nobody knows what it holds."""
+        """Raises BadPromptFile if it cannot be read, or its format is unknown."""
         self.name = "stdin" if path == STDIN else path
         self.plain = plain
         self._file, suffix = _opened(path)
@@ -80,7 +83,7 @@ class PromptFile:
         self._file.close()
 
     def lines(self) -> Iterator[Line | BadLine]:
-        """Everything but blank lines and comments, from the beginning."""
+        """All lines from the beginning, without blank lines and comments."""
         self._file.seek(0)
         if self.kind == "txt":
             yield from (self._plain(line) for line in _text_lines(self._file) if not _is_comment(line))
@@ -105,7 +108,7 @@ class _Text:
 
 
 def _opened(path: str) -> tuple[BinaryIO, str | None]:
-    """The file from its start on, and its suffix; None for what comes through a pipe."""
+    """The file, opened at its start, and its suffix; None for a pipe."""
     if path == STDIN:
         if sys.stdin is None or sys.stdin.isatty():
             raise BadPromptFile("standard input is a terminal", hint="name a file, or pipe one in")
@@ -117,12 +120,11 @@ def _opened(path: str) -> tuple[BinaryIO, str | None]:
         with file:
             return _spooled(file), None
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror is not None else str(error)
-        raise BadPromptFile(f"the prompt file cannot be read: {reason}", where=path) from error
+        raise BadPromptFile(f"the prompt file cannot be read: {reason(error)}", where=path) from error
 
 
 def _spooled(stream: BinaryIO) -> BinaryIO:
-    """A copy of a stream on the disk: it is read twice, once to check it and once to paint."""
+    """A copy of a stream on disk: it is read twice, once to check it and once to paint."""
     with disk_errors(Path("temporary files")):
         copy = tempfile.TemporaryFile()  # noqa: SIM115
         shutil.copyfileobj(stream, copy)
@@ -216,7 +218,7 @@ def _table(file: BinaryIO, delimiter: str) -> Iterator[Line | BadLine]:
 
 def _row(number: int, header: Sequence[str], cells: Sequence[str]) -> Line | BadLine:
     if len(cells) != len(header):
-        return BadLine(number=number, reason=f"{len(cells)} cells stand under {len(header)} names")
+        return BadLine(number=number, reason=f"{len(cells)} cells in a table of {len(header)} columns")
     return Line(number=number, values={name: cell for name, cell in zip(header, cells, strict=True) if cell.strip()})
 
 

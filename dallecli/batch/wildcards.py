@@ -1,7 +1,7 @@
-"""Sentences with choices: `a {red|blue} car`, `a car in __colour__`, where colour.txt has a choice a line.
+"""Sentences with choices: `a {red|blue} car`, or `a car in __colour__`, where colour.txt has one choice a line.
 
-Choices may stand inside of choices, and in the lines of lists. Braces without a bar are just braces; a backslash
-before `{`, `|`, `}` or `_` takes its meaning away.
+Choices may be nested, and the lines of a list may hold choices. Braces without a bar are just braces; a backslash
+before `{`, `|`, `}` or `_` makes it a plain character.
 """
 
 import hashlib
@@ -14,13 +14,13 @@ from math import prod
 from pathlib import Path
 from typing import Final
 
-from dallecli.errors import BadSetting
+from dallecli.errors import BadSetting, reason
 
 MOST: Final = 1_000_000
-"""The most sentences that one with choices may stand for."""
+"""The most sentences that one template may stand for."""
 
 DEPTH: Final = 16
-"""How deep choices may stand inside of choices, and lists inside of lists."""
+"""How deep choices and lists may be nested."""
 
 _LIST = re.compile(r"__([A-Za-z0-9](?:[A-Za-z0-9-]|_(?!_))*)__")
 _SPECIAL = "{|}_"
@@ -40,13 +40,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """A sentence with choices: words and choices that follow each other."""
+    """A sentence with choices: words and choices in turn."""
 
     parts: tuple[str | Choice, ...]
 
     @property
     def count(self) -> int:
-        """How many sentences it stands for; those that are the same are counted each."""
+        """How many sentences it stands for, with duplicates."""
         return prod(part.count for part in self.parts if isinstance(part, Choice))
 
     @property
@@ -55,7 +55,7 @@ class Template:
         return any(isinstance(part, Choice) for part in self.parts)
 
     def every(self) -> Iterator[str]:
-        """All sentences, the last choice changing first."""
+        """All sentences; the last choice changes fastest."""
         pools = [
             [part] if isinstance(part, str) else [sentence for option in part.options for sentence in option.every()]
             for part in self.parts
@@ -68,7 +68,7 @@ class Template:
 
 
 class Wildcards:
-    """Reads templates, with the lists of a folder."""
+    """Reads templates, with the lists that lie in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -121,9 +121,9 @@ class Wildcards:
         try:
             text = path.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror is not None else "it is not UTF-8"
-            hint = f"choices stand there one a line; or write \\__{name}__ for these very words"
-            raise BadSetting(f"__{name}__ has no list: {reason}", where=str(path), hint=hint) from error
+            why = reason(error) if isinstance(error, OSError) else "it is not UTF-8"
+            hint = f"write one choice a line into it; or \\__{name}__ in the sentence, to mean these characters"
+            raise BadSetting(f"__{name}__ has no list: {why}", where=str(path), hint=hint) from error
         lines = [line.strip() for line in text.split("\n")]
         options = [line for line in lines if line and not line.startswith("#")]
         if not options:
@@ -132,12 +132,12 @@ class Wildcards:
 
 
 def escaped(sentence: str) -> str:
-    """A template that stands for this one sentence, whatever is in it."""
+    """A template that stands for exactly this sentence."""
     return re.sub(r"[{|}]|(?<=[_\\])_", lambda found: "\\" + found[0], sentence)
 
 
 def _choices(text: str) -> dict[int, list[int]]:
-    """Where the choices of a text open, and where their bars are and they close. Raises BadSetting if too deep."""
+    """For each choice, by where it opens, where its bars are and it closes. Raises BadSetting if nested too deep."""
     found: dict[int, list[int]] = {}
     pending: list[tuple[int, list[int]]] = []
     escape = False
@@ -157,12 +157,12 @@ def _choices(text: str) -> dict[int, list[int]]:
             if bars:
                 found[start] = [*bars, k]
                 if len(pending) >= DEPTH:
-                    raise BadSetting(f"choices stand more than {DEPTH} deep inside of each other")
+                    raise BadSetting(f"choices are nested more than {DEPTH} deep")
     return found
 
 
 def _draws(seed: int) -> Iterator[int]:
-    """Numbers that no version of any library changes."""
+    """Random numbers that are the same with every version of every library."""
     k = 0
     while True:
         yield int.from_bytes(hashlib.sha256(f"wildcard {seed} {k}".encode()).digest()[:8], "big")

@@ -1,7 +1,7 @@
-"""Animations: pictures become the bytes of a GIF, an animated WebP or PNG, or an MP4, shown at the right moments.
+"""Animations: pictures become the bytes of a GIF, an animated WebP or PNG, or an MP4.
 
-All formats share one timeline, rounded to what each of them can count: hundredths of a second in GIF, thousandths in
-WebP and APNG, whole frames in MP4. Rounding never adds up. All but MP4 repeat for ever.
+All formats share one timeline, rounded to the unit of each: hundredths of a second in GIF, thousandths in WebP and
+APNG, whole frames in MP4. Rounding errors never add up. All but MP4 repeat for ever.
 """
 
 import importlib.util
@@ -23,12 +23,12 @@ FORMATS: Final = ("gif", "webp", "apng", "mp4")
 
 FPS_LIMITS: Final = (0.1, 60.0)
 GIF_FPS_LIMIT: Final = 50.0
-"""Viewers take a GIF's shortest delays for a mistake, and show them slowly."""
+"""Viewers take shorter delays in a GIF for a mistake, and show it slowly."""
 
 HOLD_LIMIT: Final = 30.0
-"""The longest that an end stands still, in seconds."""
+"""The longest hold at the ends, in seconds."""
 
-# The best that FFmpeg was built with; patents keep H.264 out of some builds.
+# The first that FFmpeg was built with is used; patents keep H.264 out of some builds.
 _VIDEO_CODECS: Mapping[str, Mapping[str, str]] = {
     "libx264": {"crf": "16", "preset": "slow"},
     "mpeg4": {"qmin": "2", "qmax": "2"},
@@ -38,15 +38,14 @@ _BT709: Final = 1  # ITU-T H.273, tables 2 and 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tempo:
-    """How pictures follow each other.
-
-    `fps` pictures a second, forwards, and with `bounce` back again; the first and the last stand still for `hold`
-    seconds more. Raises BadSetting.
-    """
+    """How pictures follow each other. Raises BadSetting."""
 
     fps: float = 8.0
+    """Pictures a second."""
     bounce: bool = False
+    """Whether they are also shown backwards."""
     hold: float = 0.0
+    """Seconds that the first and the last picture are shown longer."""
 
     def __post_init__(self) -> None:
         low, high = FPS_LIMITS
@@ -62,7 +61,7 @@ class Tempo:
 
 
 def check_format(format: str, tempo: Tempo) -> None:
-    """Make sure, before any painting, that an animation can be made.
+    """Refuse an animation that cannot be made, before painting.
 
     Raises:
         BadSetting: no such format, or too fast for it.
@@ -79,7 +78,7 @@ def check_format(format: str, tempo: Tempo) -> None:
 
 
 def timeline(frames: int, tempo: Tempo, unit: Fraction) -> list[tuple[int, int]]:
-    """Which picture, from 0, is shown for how many units (of so many seconds), one after the other."""
+    """Which picture, from 0, is shown for how many units, in order; a unit is a number of seconds."""
     order = [*range(frames), *(range(frames - 2, 0, -1) if tempo.bounce else ())]
     hold = Fraction(tempo.hold).limit_denominator(1000)
     shown, clock, ticks = [], Fraction(0), 0
@@ -93,8 +92,8 @@ def timeline(frames: int, tempo: Tempo, unit: Fraction) -> list[tuple[int, int]]
 def animate(images: Sequence[Image.Image], format: str, tempo: Tempo, recipe: Recipe | None = None) -> bytes:
     """The bytes of an animation of RGB pictures of one size.
 
-    WebP and APNG keep every pixel, GIF up to 256 colours a picture. MP4 is lossy and knows even sides only: the last
-    row or column is doubled where one is odd. The recipe goes into WebP and APNG, where `read_recipe` finds it.
+    WebP and APNG keep every pixel, GIF 256 colours a picture. MP4 is lossy and has even sides only: the last row or
+    column is repeated where a side is odd. WebP and APNG carry the recipe, where `read_recipe` finds it.
 
     Raises: as `check_format`; ValueError for no pictures, or of several sizes.
     """
@@ -158,6 +157,6 @@ def _mp4(images: Sequence[Image.Image], tempo: Tempo) -> bytes:
 
 
 def _without_pyav(what: str) -> MissingExtra:
-    # The interpreter that runs is the one that misses it, whatever `pip` there is on the path.
+    # It is missing in the interpreter that runs, which may not be the one of the `pip` on the path.
     command = f"{shlex.quote(sys.executable)} -m pip install 'dallecli[video]'"
     return MissingExtra(f"an MP4 cannot be made: {what}", hint=command)

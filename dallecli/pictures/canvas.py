@@ -1,4 +1,4 @@
-"""The canvas of an inpainting: a picture of any size that is repainted, square by square, by a model of one size.
+"""The canvas of an inpainting: a picture of any size, repainted square by square by a model of one size.
 
     layout = lay_out(image, mask, expand, size)
     canvas = layout.canvas
@@ -6,8 +6,8 @@
         known, hole = canvas.cut(patch, size)       what the model gets: squares of its own size
         canvas = canvas.paste(patch, painted)       what it made of them, back in the picture's own pixels
 
-A hole is a mask that becomes smaller while one paints (mode "L", 255 where still to be painted). Every pixel that was
-never part of it keeps its bytes; the soft seam lies inside of it.
+A hole is a mask that shrinks while the canvas is painted (mode "L", 255 where it is still to be painted). Every pixel
+that was never part of it keeps its bytes; the soft seam lies inside it.
 """
 
 from collections.abc import Iterator
@@ -26,22 +26,22 @@ from dallecli.source import Source
 from dallecli.tasks.mask import Edges, Mask
 
 Area = tuple[int, int, int, int]
-"""A rectangle as Pillow has it: left, top, right and bottom, the last two just outside."""
+"""A rectangle as in Pillow: left, top, right and bottom; the last two are just outside."""
 
 PATCH_LIMIT: Final = 16
-"""The most squares of one canvas; each costs as much as a picture. Beyond it they become larger, and coarser."""
+"""The most squares of one canvas, each as costly as a picture. Where more are needed, larger, coarser ones are used."""
 
 CONTEXT: Final = 1.5
-"""How much of the picture a square shows: so many times the extent of what is repainted in it."""
+"""The side of a square, as a multiple of the extent of what is repainted in it."""
 
 LEAST_CONTEXT: Final = 1.125
-"""The same where the picture is too narrow for more."""
+"""The same, where the picture is too narrow for more."""
 
 FEATHER: Final = 2
-"""The width of the seam in pixels of the model: what it paints there hardly follows the border of the hole."""
+"""The width of the seam in pixels of the model, in which it hardly follows the border of the hole."""
 
 BLUR: Final = 2.0
-"""From this enlargement on, somebody is told why what was painted is blurred."""
+"""From this enlargement on, a warning explains why the new part is blurred."""
 
 Floats = NDArray[np.floating[Any]]
 
@@ -52,16 +52,17 @@ _REGIONS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patch:
-    """A square of the canvas that is painted in one go.
+    """A square of the canvas that is painted at once.
 
-    `left` and `top` may be negative, and the square may reach beyond the other edges too, where a picture is narrower
-    than its hole is long. Of what is painted only the pixels of the hole within `core` are taken.
+    It may reach beyond the canvas, where a picture is narrower than its hole is long.
     """
 
     left: int
+    """In pixels of the canvas; may be negative, as may `top`."""
     top: int
     side: int
     core: Area
+    """Only pixels of the hole within it are taken from what is painted."""
 
     @property
     def area(self) -> Area:
@@ -78,8 +79,8 @@ class Canvas:
     def cut(self, patch: Patch, size: int) -> tuple[Image.Image, Image.Image]:
         """A patch as a picture and a hole of `size` x `size` pixels.
 
-        The hole is filled smoothly from around it, so that nothing of what is to vanish shines into the kept pixels
-        when they are scaled. A scaled pixel is kept only if everything under it is.
+        The hole is filled smoothly from around it, so that what is to vanish does not bleed into the kept pixels when
+        they are scaled. A scaled pixel is kept only if all pixels under it are.
         """
         image, hole = self._crop(patch.area)
         filled = fill(image, hole)
@@ -88,10 +89,10 @@ class Canvas:
         return filled, _scale_hole(hole, size)
 
     def paste(self, patch: Patch, painted: Image.Image) -> "Canvas":
-        """The canvas after a patch was painted, as a square of any size.
+        """The canvas after a patch was painted as a square of any size.
 
-        Along what is known, what was painted fades in from a continuation of it: not from what was there before,
-        which was to vanish.
+        At the border of the known part, what was painted fades in from a smooth continuation of the known part, not
+        from what was there before, which was to vanish.
         """
         if painted.width != painted.height:
             raise ValueError(f"a patch is a square, not {painted.width} x {painted.height}")
@@ -114,13 +115,13 @@ class Canvas:
         return Canvas(image=result, hole=rest)
 
     def _crop(self, area: Area) -> tuple[Image.Image, Image.Image]:
-        """A part of the canvas; what lies outside of it is a hole."""
+        """A part of the canvas; outside the canvas everything is a hole."""
         return self.image.crop(area), ImageChops.invert(ImageChops.invert(self.hole).crop(area))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """A canvas, the squares in which it is painted one after the other, and sentences that its owner should read."""
+    """A canvas, the squares in which it is painted in order, and warnings for the user."""
 
     canvas: Canvas
     patches: tuple[Patch, ...]
@@ -128,13 +129,13 @@ class Layout:
 
 
 def lay_out(image: Source, mask: Mask | None, expand: Edges, size: int) -> Layout:
-    """Read a picture and its mask, enlarge it, and divide the work for a model that paints `size` x `size` pixels.
+    """Read a picture and its mask, expand it, and divide the work for a model that paints `size` x `size` pixels.
 
-    What is kept and transparent is kept as it looks over white. A mask of None leaves all of the old picture alone.
+    Transparent pixels that are kept become what they look like over white. A mask of None keeps the whole picture.
 
     Raises:
         BadPicture, BadMask: as `read_picture` and `draw`.
-        BadSetting: the enlarged picture is larger than any that is read.
+        BadSetting: the expanded picture is larger than any that can be read.
     """
     picture = read_picture(image)
     warnings = list(picture.warnings)
@@ -154,10 +155,10 @@ def lay_out(image: Source, mask: Mask | None, expand: Edges, size: int) -> Layou
 
 
 def find_patches(hole: Image.Image, size: int) -> tuple[Patch, ...]:
-    """Squares that together hold the whole hole, each with some of the picture around.
+    """Squares that together cover the whole hole, each with some of the picture around it.
 
-    What is close together goes into one square, and what is far apart into several, so that each is enlarged as little
-    as possible. A thing is never divided, but a long thin hole is, such as a scratch or the border of a photo.
+    Parts that are close together share a square and parts that are far apart do not, so that each is enlarged as little
+    as possible. A compact part is never divided; a long thin one is, such as a scratch or the border of a photo.
     """
     side = size
     while len(patches := tuple(islice(_patches(hole, side), PATCH_LIMIT + 1))) > PATCH_LIMIT:
@@ -168,8 +169,8 @@ def find_patches(hole: Image.Image, size: int) -> tuple[Patch, ...]:
 def fill(image: Image.Image, hole: Image.Image) -> Image.Image:
     """A picture whose hole is filled from around it, smoothly and without detail; the rest keeps its bytes.
 
-    Pull-push (Gortler et al. 1996, "The Lumigraph", 3.4.2): averages of what is known at ever coarser resolutions, of
-    which each finer one takes what it lacks. Without anything known it is grey.
+    Pull-push (Gortler et al. 1996, "The Lumigraph", section 3.4.2): what is known is averaged at ever coarser
+    resolutions, from which the finer ones take what they lack. If nothing is known, the result is grey.
     """
     if hole.getbbox() is None:
         return image
@@ -193,7 +194,7 @@ def fill(image: Image.Image, hole: Image.Image) -> Image.Image:
 
 
 def _pull_push(colours: Floats, weights: Floats) -> Floats:
-    """Colours `h w 3`, already multiplied by their weights `h w 1` in [0, 1], with what is missing to 1 filled in."""
+    """Colours `[h w 3]`, already multiplied by their weights `[h w 1]` in [0, 1], filled up to a weight of 1."""
     height, width = weights.shape[:2]
     if height == width == 1:
         return colours / weights if weights.item() > 0 else np.full_like(colours, 127.5)
@@ -213,14 +214,14 @@ def _sums_of_four(values: Floats) -> Floats:
 
 
 def _doubled(values: Floats) -> Floats:
-    """Twice as many rows, in between linearly."""
+    """Twice as many rows, interpolated linearly."""
     above = np.concatenate([values[:1], values[:-1]])
     below = np.concatenate([values[1:], values[-1:]])
     return np.stack([0.75 * values + 0.25 * above, 0.75 * values + 0.25 * below], axis=1).reshape(-1, *values.shape[1:])
 
 
 def _scale_hole(hole: Image.Image, size: int) -> Image.Image:
-    """A square hole at another size: a pixel of it is open if any of the pixels under it is."""
+    """A square hole at another size: a pixel is open if any of the pixels under it is."""
     if hole.width == size:
         return hole
     spans = [(k * hole.width // size, -(-(k + 1) * hole.width // size)) for k in range(size)]
@@ -240,7 +241,7 @@ def _feather(own: Image.Image, hole: Image.Image, width: int) -> Image.Image:
 
 
 def _distance(known: NDArray[np.bool_]) -> NDArray[np.int16]:
-    """Steps along rows and columns to the nearest known pixel; where there is none, more than any side has."""
+    """Steps along rows and columns to the nearest known pixel; if there is none, more than any side has pixels."""
     # A side has up to 16,384 pixels, so that twice of it still fits.
     steps = np.where(known, np.int16(0), np.int16(SIDE_LIMIT - 1))
     return _distance_along_columns(_distance_along_columns(steps).T).T
@@ -336,7 +337,7 @@ def _side(area: Area, canvas: tuple[int, int], size: int) -> int:
 
 
 def _regions(hole: Image.Image, size: int) -> list[Area]:
-    """The parts of a hole that do not touch, seen the more coarsely the more there are."""
+    """The parts of a hole that do not touch, found on a coarser grid the more there are."""
     cell = max(1, size // 4, -(-max(hole.size) // _CELLS))
     while len(groups := _groups(_coarse(hole, cell))) > _REGIONS:
         cell *= 2
@@ -345,7 +346,7 @@ def _regions(hole: Image.Image, size: int) -> list[Area]:
 
 
 def _groups(cells: NDArray[np.bool_]) -> list[Area]:
-    """The extents of what hangs together, also over corners."""
+    """The extents of connected cells; cells that touch at corners are connected."""
     unseen = {(int(x), int(y)) for y, x in np.argwhere(cells)}
     found = []
     while unseen:
@@ -361,7 +362,7 @@ def _groups(cells: NDArray[np.bool_]) -> list[Area]:
 
 
 def _merged(areas: list[Area], canvas: tuple[int, int], size: int) -> list[Area]:
-    """The areas, united wherever one square for two is hardly larger than the larger of theirs."""
+    """The areas, merged wherever a square for two is hardly larger than the larger of their own."""
     while True:
         merged: list[Area] = []
         for area in areas:
@@ -379,7 +380,7 @@ def _merged(areas: list[Area], canvas: tuple[int, int], size: int) -> list[Area]
 
 
 def _thickness(hole: Image.Image) -> int:
-    """The side in pixels of the largest square inside of a hole, seen coarsely, so rather too large."""
+    """The side in pixels of the largest square inside a hole, found on a coarse grid, so rather too large."""
     cell = -(-max(hole.size) // _CELLS)
     above: list[int] = []
     largest = 0

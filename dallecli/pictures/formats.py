@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from dallecli.errors import BadPicture
+from dallecli.errors import BadPicture, reason
 from dallecli.source import FILE_BYTES
 
 FORMATS: Final[Mapping[str, str]] = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
@@ -25,10 +25,9 @@ DECODER_ERRORS: Final = (ValueError, SyntaxError, EOFError, NotImplementedError,
 
 @contextlib.contextmanager
 def opened(source: Path | BinaryIO, where: str) -> Iterator[ImageFile.ImageFile]:
-    """A PNG, JPEG or WebP file, its header read and its pixels not.
+    """A PNG, JPEG or WebP file of which only the header is read; errors call it `where`.
 
-    What goes wrong inside of the `with` block, where Pillow decodes the pixels, also becomes a BadPicture with the
-    reason; `where` is what it calls the file.
+    Inside the `with` block, where Pillow decodes the pixels, its errors become BadPicture, too.
     """
     try:
         if isinstance(source, Path):
@@ -47,5 +46,4 @@ def opened(source: Path | BinaryIO, where: str) -> Iterator[ImageFile.ImageFile]
     except UnidentifiedImageError as error:
         raise BadPicture("this is not a PNG, JPEG or WebP picture", where=where) from error
     except (OSError, *DECODER_ERRORS) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror is not None else str(error)
-        raise BadPicture(f"the picture cannot be read: {reason}", where=where) from error
+        raise BadPicture(f"the picture cannot be read: {reason(error)}", where=where) from error

@@ -1,4 +1,4 @@
-"""Masks as pixels: mode "L", 255 where a picture is repainted and 0 where it is kept. `request.Mask` says from what."""
+"""Masks as pixels: mode "L", 255 where a picture is repainted and 0 where it is kept. See `tasks.mask.Mask`."""
 
 from typing import Final
 
@@ -11,23 +11,23 @@ from dallecli.tasks.mask import Mask
 
 SMALL_SHARE: Final = 0.005
 LARGE_SHARE: Final = 0.95
-"""Outside of these shares of repainted pixels a mask is probably not what was meant."""
+"""Where fewer or more pixels are repainted than these shares, the mask is probably not what was meant."""
 
 GREY_SHARE: Final = 0.1
-"""With more grey pixels than this a mask was probably meant to be soft, which masks are not."""
+"""With a larger share of grey pixels, the mask was probably meant to be soft, which masks are not."""
 
 _TINT = (255, 0, 160)
 
 
 def draw(mask: Mask, picture: Reading) -> tuple[Image.Image, tuple[str, ...]]:
-    """The mask of a picture, of the same size, with sentences for the user about what looks like a mistake.
+    """The mask of a picture, of the same size, and warnings about what looks like a mistake.
 
-    Files count as white, and as opaque, from the middle on: a mask is either or, its soft edges are made later.
+    A pixel counts as white or opaque from half on: masks have no grey; the soft seam is made later.
 
     Raises:
         BadPicture: a file cannot be read.
-        BadMask: a file has another size than the picture, a file or the picture has no transparency where that was to
-            be used, a box leaves the picture, or nothing is left to repaint or to keep.
+        BadMask: a file has another size than the picture, the transparency that was to be used is missing, a box
+            reaches outside the picture, or nothing is left to repaint or to keep.
     """
     warnings: list[str] = []
     drawn = Image.new("L", picture.image.size, 0)
@@ -68,7 +68,7 @@ def share(drawn: Image.Image) -> float:
 
 
 def overlay(image: Image.Image, drawn: Image.Image) -> Image.Image:
-    """A picture with what will be repainted tinted, and the rest as it is; for eyes that want to check a mask."""
+    """The picture with the part that will be repainted tinted, for checking a mask by eye."""
     return Image.composite(Image.blend(image, Image.new("RGB", image.size, _TINT), 0.6), image, drawn)
 
 
@@ -100,13 +100,11 @@ def _doubts_about_grey(source: Source, levels: Image.Image) -> list[str]:
 def _doubts_about_share(drawn: Image.Image) -> list[str]:
     repainted = share(drawn)
     if repainted == 0:
-        hint = "white is repainted, or with --mask-mode alpha what is transparent; --invert-mask turns a mask around"
+        hint = "white is repainted, or what is transparent with --mask-mode alpha; --invert-mask inverts a mask"
         raise BadMask("the mask marks nothing for repainting", hint=hint)
     if repainted == 1:
-        hint = "--invert-mask turns a mask around; to paint all anew there is dalle vary"
+        hint = "--invert-mask inverts a mask; to repaint the whole picture, use dalle vary"
         raise BadMask("the mask leaves nothing of the picture", hint=hint)
     if not SMALL_SHARE <= repainted <= LARGE_SHARE:
-        return [
-            f"the mask repaints {repainted:.2%} of the picture; --show-mask shows where, --invert-mask turns it around"
-        ]
+        return [f"the mask repaints {repainted:.2%} of the picture; --show-mask shows where, --invert-mask inverts it"]
     return []

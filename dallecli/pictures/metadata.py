@@ -17,7 +17,7 @@ _COMMENT_CODE: Final = b"ASCII\0\0\0"
 
 
 def check_recipe_fits(recipe: Recipe) -> None:
-    """Refuse, before any painting, a recipe that no file could hold. Raises PromptError: only prompts are unbounded."""
+    """Refuse a recipe that no file could hold, before painting. Raises PromptError: only prompts can be so long."""
     length = len(recipe.to_json())
     if length > RECIPE_BYTES:
         raise PromptError(
@@ -27,9 +27,9 @@ def check_recipe_fits(recipe: Recipe) -> None:
 
 
 def read_recipe(source: Path | BinaryIO, where: str | None = None) -> Recipe:
-    """The recipe inside a picture file, or inside the bytes of one, which errors call `where`.
+    """The recipe in a picture file, or in an open one; errors call it `where`.
 
-    Raises BadPicture if it cannot be read as a picture, BadRecipe if no recipe is inside.
+    Raises BadPicture if it is not a picture that can be read, BadRecipe if it holds no recipe.
     """
     path = where if where is not None else source if isinstance(source, Path) else "standard input"
     with opened(source, str(path)) as image:

@@ -1,4 +1,4 @@
-"""What files are called: after the title and the seed of what is in them."""
+"""The names of new files, made from a title and a seed."""
 
 import unicodedata
 from typing import Final
@@ -7,15 +7,15 @@ _SLUG_BYTES: Final = 120
 
 
 def file_name(title: str, seed: int, suffix: str, ending: str = "") -> str:
-    """A file name from a title, a seed, an ending and a suffix: letters and digits of any script, at most 255 bytes.
+    """A file name of at most 255 bytes: letters and digits of any script from the title, the seed, ending and suffix.
 
-    Two titles may share a name; `publish_new` keeps their pictures apart.
+    Two titles may get the same name; `publish_new` keeps their files apart.
     """
     return f"{slug(title)}-{seed}{ending}{suffix}"
 
 
 def slug(title: str) -> str:
-    """Letters and digits of any script, the rest as hyphens, at most 120 bytes; "picture" if nothing is left."""
+    """The letters and digits of a title, with hyphens between, at most 120 bytes; "picture" if there are none."""
     kept = "".join(
         char if unicodedata.category(char)[0] in "LMN" else "-" for char in unicodedata.normalize("NFC", title)
     )

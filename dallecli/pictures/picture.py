@@ -16,7 +16,7 @@ from dallecli.recipe import Recipe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """One finished picture: RGB pixels, how they were made, the seconds that took, and the scores it was given."""
+    """One finished picture: RGB pixels, the recipe, how many seconds it took, and its scores."""
 
     image: Image.Image
     recipe: Recipe
@@ -44,8 +44,8 @@ class Picture:
 def encode(image: Image.Image, format: str, recipe: Recipe | None) -> bytes:
     """The bytes of a picture file: PNG and WebP lossless, JPEG at quality 95 without chroma subsampling.
 
-    Nothing but the recipe is written beside the pixels: no clock, no path, no machine. Raises BadSetting for a format
-    that is not in `FORMATS`, or sides that it cannot hold.
+    Beside the pixels only the recipe is written: no time, no path, no machine. Raises BadSetting for a format that is
+    not in `FORMATS`, or sides that it cannot hold.
     """
     if format not in FORMATS:
         raise BadSetting(f"no picture format is called {format!r}", hint=f"one of {', '.join(FORMATS)}")

@@ -1,7 +1,7 @@
 """Pictures from outside: the bytes of a PNG, JPEG or WebP file become upright 8-bit sRGB pixels, or an error.
 
-Whatever decides about colours is honoured: bit depth, palettes, transparency, CMYK, an embedded ICC profile, and the
-EXIF orientation. The gamma and chromaticity chunks of old PNGs are not: their colours are read as sRGB.
+Everything that decides the colours is honoured: bit depth, palettes, transparency, CMYK, an embedded ICC profile; so is
+the EXIF orientation. The gamma and chromaticity chunks of old PNGs are not: their colours are read as sRGB.
 """
 
 import io
@@ -20,7 +20,7 @@ SIDE_LIMIT: Final = 16_384
 """The longest side of a picture in pixels."""
 
 PIXEL_LIMIT: Final = 64 * 2**20
-"""The most pixels of a picture: a bit more than today's phones make."""
+"""The most pixels of a picture: a little more than phone cameras produce."""
 
 BACKGROUND: Final = "white"
 
@@ -42,26 +42,25 @@ _MODES_OF_SPACES: Final = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """A picture as it was read.
-
-    `image` is mode "RGB", upright sRGB, with what is transparent shown over the background. `alpha` (mode "L", 0 is
-    transparent) is None for a file that knows no transparency. `turned` says that the file's width is the image's
-    height. `warnings` are sentences for the user about what was left out.
-    """
+    """A picture as it was read."""
 
     image: Image.Image
+    """Mode "RGB", upright sRGB, over the background where it is transparent."""
     alpha: Image.Image | None
+    """Mode "L", 0 is transparent; None for a file without transparency."""
     turned: bool
+    """Whether the file's width is the image's height."""
     warnings: tuple[str, ...]
+    """For the user: what was left out."""
 
 
 def read_picture(source: Source, *, background: str = BACKGROUND) -> Reading:
     """Decode a picture; of an animation the first frame.
 
-    `background` is a colour, by name or as #rrggbb, that is seen through whatever is transparent.
+    `background` is the colour behind transparent pixels, by name or as #rrggbb.
 
     Raises:
-        BadPicture: the file is cut short, damaged, or larger than `SIDE_LIMIT` and `PIXEL_LIMIT`, which is found out
+        BadPicture: the file is cut short, damaged, or larger than `SIDE_LIMIT` and `PIXEL_LIMIT`, which is checked
             before its pixels are decoded.
         BadSetting: the background is not a colour.
     """
@@ -79,9 +78,9 @@ def read_picture(source: Source, *, background: str = BACKGROUND) -> Reading:
     if frames > 1:
         warnings.append(f"{where} is an animation: only the first of its {frames} frames is read")
     if profile:
-        pixels, complaint = _to_srgb(pixels, profile)
-        if complaint is not None:
-            warnings.append(f"{where}: {complaint}")
+        pixels, reason = _to_srgb(pixels, profile)
+        if reason is not None:
+            warnings.append(f"{where}: {reason}")
     image = pixels.convert("RGB")
     if alpha is not None:
         image = Image.composite(image, Image.new("RGB", image.size, behind), alpha)
@@ -136,9 +135,9 @@ def _decode(file: ImageFile.ImageFile, data: bytes) -> tuple[Image.Image, Image.
 
 
 def _decode_16_bit(file: ImageFile.ImageFile, data: bytes, transparent: Any) -> tuple[Image.Image, Image.Image | None]:
-    """As `_decode`, every sample scaled from 65535 to 255 and rounded.
+    """As `_decode`, with every sample scaled from 65535 to 255 and rounded.
 
-    Of 16-bit colours Pillow keeps the upper bytes, which is off by up to one level, so it is told to unpack others.
+    Pillow keeps the upper bytes of 16-bit colours, which is off by up to one level, so it is made to unpack the others.
     """
     samples: NDArray[np.uint16]
     if file.mode == "I;16":
@@ -165,12 +164,12 @@ def _unpack_as(file: ImageFile.ImageFile, layout: str) -> None:
 
 
 def _from_levels(levels: NDArray[np.uint8]) -> Image.Image:
-    """A picture of mode "L" or "RGB" from levels `h w 1` or `h w 3`."""
+    """A picture of mode "L" or "RGB" from levels `[h w 1]` or `[h w 3]`."""
     return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
 
 
 def _all_but(samples: NDArray[Any], transparent: int | tuple[int, ...]) -> Image.Image:
-    """The alpha channel of a PNG in which one colour is transparent; samples are `h w c`, in the file's own depth."""
+    """The alpha channel of a PNG in which one colour is transparent; samples are `[h w c]`, in the file's own depth."""
     return Image.fromarray(np.where((samples == transparent).all(axis=2), 0, 255).astype(np.uint8))
 
 
@@ -178,14 +177,14 @@ def _orientation(file: ImageFile.ImageFile) -> int:
     try:
         value = file.getexif().get(ExifTags.Base.Orientation)
     except (OSError, *DECODER_ERRORS):
-        return 0  # damaged EXIF data; every viewer ignores them, too
+        return 0  # damaged EXIF data, which every viewer ignores
     return value if isinstance(value, int) else 0
 
 
 def _to_srgb(pixels: Image.Image, profile: bytes) -> tuple[Image.Image, str | None]:
-    """The pixels in sRGB, by an ICC profile. Where that cannot be, as they are, with the reason.
+    """The pixels converted from an ICC profile to sRGB; if that is impossible, as they are, with the reason.
 
-    A profile that moves no colour by more than one level is sRGB under some name: pixels then stay exactly as they are.
+    A profile that changes no colour by more than one level is sRGB under some name: the pixels are then left alone.
     """
     try:
         given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
@@ -201,7 +200,7 @@ def _to_srgb(pixels: Image.Image, profile: bytes) -> tuple[Image.Image, str | No
             return pixels, None
         converted = ImageCms.applyTransform(pixels, transform)
     except (ImageCms.PyCMSError, OSError, *DECODER_ERRORS) as error:
-        return pixels, f"its colour profile cannot be used, colours are taken for sRGB: {error}"
+        return pixels, f"its colour profile cannot be used, its colours are read as sRGB: {error}"
     assert converted is not None  # only a transform in place returns nothing
     return converted, None
 

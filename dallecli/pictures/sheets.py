@@ -10,20 +10,22 @@ from dallecli.errors import BadSetting
 from dallecli.safe import safe
 
 LABEL_LINES: Final = 2
-"""How many lines the words under a picture have at most; what does not fit ends in an ellipsis."""
+"""The most lines of a label; what does not fit ends in an ellipsis."""
 
 PIXELS: Final = 200_000_000
-"""The largest sheet: 600 MB while it is made."""
+"""The most pixels of a sheet, which take 600 MB while it is made."""
 
 _INK, _PAPER = (40, 40, 40), "white"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
-    """A picture of any size and the words under it. None is an empty place."""
+    """One place on a sheet."""
 
     image: Image.Image | None
+    """Of any size; None leaves the place empty."""
     label: str = ""
+    """The text under it."""
 
 
 def contact_sheet(
@@ -34,10 +36,10 @@ def contact_sheet(
     column_titles: Sequence[str] = (),
     row_titles: Sequence[str] = (),
 ) -> Image.Image:
-    """The tiles row by row, each picture scaled to fit into a square of `side` pixels, on white paper.
+    """The tiles row by row on white, each picture scaled to fit into a square of `side` pixels.
 
-    Pictures that are smaller are not enlarged beyond whole multiples, so that their pixels stay square. Raises
-    BadSetting for a sheet of more than `PIXELS`.
+    Smaller pictures are enlarged by whole multiples only, so that their pixels stay square. Raises BadSetting for a
+    sheet of more than `PIXELS`.
     """
     rows = -(-len(tiles) // columns)
     font = ImageFont.load_default(max(10, side // 16))
@@ -71,9 +73,9 @@ def contact_sheet(
 
 
 def grid(images: Sequence[Image.Image], columns: int | None = None) -> Image.Image:
-    """The pictures, row by row, on one white sheet with thin gaps; nearly square if `columns` is None.
+    """Pictures of one size row by row on white, with thin gaps between; nearly square if `columns` is None.
 
-    One picture is itself. All have the size of the first. Raises ValueError for none at all.
+    A single picture is returned as it is. Raises ValueError for none.
     """
     if not images:
         raise ValueError("a grid needs a picture")

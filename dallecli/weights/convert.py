@@ -1,8 +1,8 @@
 """Pickled weights become safetensors, in a process of their own.
 
-A pickle is a program. It is opened here and nowhere else, never where a model is loaded, and under three guards:
+A pickle is a program. It is opened here and nowhere else, never where a model is loaded, and behind three guards:
 torch's `weights_only` reader, which knows tensors and nothing that could run; an audit hook, which ends the process
-when anything tries to reach the network, another program or a file to write; and the process, which holds no secret.
+when it tries to use the network, start a program or write to a file; and the process itself, which holds no secrets.
 """
 
 import json
@@ -20,7 +20,7 @@ from dallecli.weights.header import read_header
 from dallecli.weights.selection import safetensors_name
 
 NEEDED_TORCH: Final = (2, 10)
-"""Before it, files were known that got past `weights_only` (CVE-2025-32434 before 2.6, CVE-2026-24747 before 2.10)."""
+"""Files are known that get past `weights_only` of older versions (CVE-2025-32434, CVE-2026-24747)."""
 
 FORBIDDEN: Final = (
     "socket.",
@@ -32,12 +32,12 @@ FORBIDDEN: Final = (
     "urllib.",
     "ftplib.",
 )
-"""The events of sys.audit that reading tensors has no need for."""
+"""The events of sys.audit that reading tensors does not need."""
 
 HARMLESS: Final = frozenset({"os.listdir", "os.scandir", "os.putenv", "os.unsetenv", "os.walk", "os.fspath"})
 
 REFUSED: Final = 3
-"""The exit code of the process when it has said why."""
+"""The exit code of the process when it has said why it refused."""
 
 ENVIRONMENT: Final = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
@@ -45,9 +45,9 @@ HINT: Final = "use a .safetensors file of this model"
 
 
 def convert(targets: Mapping[Path, Path]) -> None:
-    """Write the tensors of pickled checkpoints as safetensors, with their names and number types; all or none.
+    """Write the tensors of pickled checkpoints as safetensors, with their names and dtypes; all files or none.
 
-    `targets`: for each checkpoint where to write it.
+    targets: where to write each checkpoint.
 
     Raises:
         BadFile: a file is not a checkpoint, is damaged, or holds anything but tensors.
@@ -65,9 +65,9 @@ def convert(targets: Mapping[Path, Path]) -> None:
 
 
 def convert_file(source: Path, target: Path) -> None:
-    """Convert one checkpoint; `target` is there when it is whole, and replaced if it was there before.
+    """Convert one checkpoint; `target` appears when it is complete, and is replaced if it existed.
 
-    Raises: as `convert`, and BadOutput if nothing can be written there.
+    Raises: as `convert`, and BadOutput if its folder cannot be written to.
     """
     draft = target.with_name(f"{target.name}.{os.getpid()}")
     if not os.access(target.absolute().parent, os.W_OK):
@@ -77,11 +77,11 @@ def convert_file(source: Path, target: Path) -> None:
 
 
 def convert_folder(source: Path, target: Path) -> dict[Path, Path]:
-    """Copy a model's folder, with safetensors where it has only pickles; it appears under `target` when it is whole.
+    """Copy a model's folder, with safetensors where it has only pickles; `target` appears when it is complete.
 
-    Returns where each pickle's tensors are. Pickles beside safetensors are left out.
+    Returns where the tensors of each pickle are. Pickles beside safetensors are left out.
 
-    Raises: as `convert`, and BadFolder if there is nothing to convert, BadOutput if nothing can be written there.
+    Raises: as `convert`, BadFolder if there is nothing to convert, and BadOutput if `target` cannot be written.
     """
     pickles = [path for path in sorted(source.rglob("*.bin")) if path.is_file()]
     written = {path: path.relative_to(source).parent / safetensors_name(path.name) for path in pickles}
@@ -103,7 +103,7 @@ def convert_folder(source: Path, target: Path) -> dict[Path, Path]:
 def _run(targets: Mapping[Path, Path]) -> None:
     root = str(Path(__file__).parents[2])
     paths = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    # Nothing that this process knows (tokens, say) is in the other one's environment.
+    # The environment of the other process holds no secrets of this one, such as tokens.
     kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
     done = subprocess.run(
         [sys.executable, "-m", "dallecli.weights.convert", *(str(path) for pair in targets.items() for path in pair)],
@@ -134,7 +134,7 @@ def _guard(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 _reading = ""
-"""The checkpoint that the process is at, for its last words."""
+"""The checkpoint that the process is reading, for its error."""
 
 
 def _refuse(kind: str, what: str) -> NoReturn:
@@ -177,7 +177,7 @@ def _convert(source: str, target: str) -> None:
     import torch
     from safetensors.torch import save_file
 
-    # Mapped, a checkpoint larger than the memory can be converted; the format of before 2020 cannot be.
+    # Mapped, a checkpoint larger than memory can be converted; files from before 2020 cannot be mapped.
     content = torch.load(source, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(source))
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
@@ -188,7 +188,7 @@ def _convert(source: str, target: str) -> None:
         plain = type(value) in (torch.Tensor, torch.nn.Parameter) and value.layout == torch.strided
         if not isinstance(name, str) or not plain:
             raise ValueError(f"{name!r} is not a plain tensor")
-        # Each tensor with bytes of its own, as the format wants it.
+        # Each tensor needs bytes of its own in safetensors.
         tensor = value.detach()
         place = tensor.untyped_storage().data_ptr()
         if place in seen or not tensor.is_contiguous() or tensor.untyped_storage().nbytes() != tensor.nbytes:

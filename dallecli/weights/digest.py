@@ -1,7 +1,7 @@
 """The sha256 of model files, remembered from one process to the next.
 
-Hashing reads every byte, which for published models is ten seconds and more. So the result is kept outside of the
-model, under the file's identity: device, inode, size and both times. A file that was written to has another.
+Hashing reads every byte, which takes ten seconds and more for published models. So the result is kept outside the
+model, under the file's identity: device, inode, size and both times. A file that was written to has another identity.
 """
 
 import contextlib
@@ -15,11 +15,14 @@ from typing import Final
 
 from platformdirs import user_cache_path
 
-from dallecli.errors import BadFile
+from dallecli.errors import BadFile, reason
 from dallecli.publish import replacing
 
-WORTH_REMEMBERING: Final = 2**20  # bytes; less is hashed in the time that it takes to look it up
-SETTLED: Final = 2.0  # seconds; a file that changed so recently can change again within one tick of its clock
+WORTH_REMEMBERING: Final = 2**20
+"""Bytes from which on a digest is remembered: a smaller file is hashed as fast as its digest is looked up."""
+
+SETTLED: Final = 2.0
+"""Seconds. A file that changed more recently can change again within one tick of its clock."""
 
 
 def combined_digest(root: Path, files: Iterable[Path]) -> str:
@@ -48,7 +51,7 @@ def file_digest(path: Path) -> str:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             unchanged = note == _note(os.fstat(file.fileno()))
     except OSError as problem:
-        raise BadFile(f"the file cannot be read: {problem.strerror}", str(path)) from problem
+        raise BadFile(f"the file cannot be read: {reason(problem)}", str(path)) from problem
     settled = time.time() - max(before.st_mtime, before.st_ctime) > SETTLED
     if unchanged and settled and before.st_size >= WORTH_REMEMBERING:
         _remember(note, digest)
@@ -78,7 +81,7 @@ def _recall(note: Path) -> str | None:
 
 
 def _remember(note: Path, digest: str) -> None:
-    # What cannot be kept (a read-only home, a full disk) is hashed again the next time.
+    # Where it cannot be kept (a read-only home, a full disk) the file is hashed again the next time.
     with contextlib.suppress(OSError):
         note.parent.mkdir(parents=True, exist_ok=True)
         with replacing(note) as file:

@@ -1,10 +1,10 @@
-"""The Hugging Face Hub, as far as we need it: what a repository holds, and the bytes of a file from any offset on.
+"""The Hugging Face Hub: what a repository holds, and the bytes of a file from any offset on.
 
 Everything goes through huggingface_hub's own session, so its variables (HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, proxies)
-and a client that somebody has configured for it are honoured. What is ours is the reading: huggingface_hub 2.4 loses
-what it has of a file when its process ends, and takes any bytes of the right number for the file.
+and a configured client are honoured. Only the reading is ours: huggingface_hub 2.4 loses a partly fetched file when its
+process ends, and accepts any bytes of the right number.
 
-Nothing here imports huggingface_hub when it is imported: short commands have no time for it.
+huggingface_hub is imported inside functions only: short commands have no time for it.
 """
 
 import re
@@ -29,46 +29,48 @@ DIGEST: Final = "[0-9a-f]{40}|[0-9a-f]{64}"
 """A SHA-1 or a sha256."""
 
 RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
-"""The answers after which a request may be made again; all others will be the same the next time."""
+"""The statuses after which a request is made again; any other would be the same the next time."""
 
 LONGEST_WAIT: Final = 120.0
-"""Seconds. A server that asks for more patience than this is left."""
+"""Seconds. If a server asks for a longer pause, the pull fails."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteFile:
-    """A file of a repository at one commit.
-
-    path: relative to the repository. size: bytes. etag: the Hub's own name for the bytes, in hex: their sha256, or for
-    small files the SHA-1 that git gives a blob.
-    """
+    """A file of a repository at one commit."""
 
     repository: str
     commit: str
     path: str
+    """In the repository."""
     size: int
+    """Bytes."""
     etag: str
+    """The Hub's name for the bytes, in hex: their sha256, or for small files the SHA-1 that git gives a blob."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """What a repository holds at one commit; licence as the Hub states it, None where it states none."""
+    """What a repository holds at one commit."""
 
     repository: str
     commit: str
     licence: str | None
+    """As the Hub states it; None where it states none."""
     files: Mapping[str, RemoteFile]
+    """By path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How often a request is made before it counts as failed, and how the time between is spent.
+    """How often a request is made before it counts as failed, and the pauses between.
 
-    The pauses are 1, 2, 4, … seconds times `unit`, or what the server asks for.
+    The pauses are 1, 2, 4, … times `unit`, or what the server asks for.
     """
 
     tries: int = 5
     unit: float = 1.0
+    """Seconds."""
     sleep: Callable[[float], None] = time.sleep
 
     def pause(self, failures: int, asked: float | None = None) -> None:
@@ -77,7 +79,7 @@ class Patience:
 
 
 class Dropped(Exception):
-    """A request failed in a way that may be gone the next time. `asked`: seconds that the server wants us to wait."""
+    """A request failed in a way that may not happen again. `asked`: seconds to wait, if the server says so."""
 
     def __init__(self, error: DalleError, asked: float | None = None) -> None:
         super().__init__(error.what)
@@ -86,7 +88,7 @@ class Dropped(Exception):
 
 
 def list_files(repository: str, revision: str, patience: Patience) -> Listing:
-    """Ask the Hub what a repository holds at a branch, tag or commit. Files with unusual names are left out.
+    """List what a repository holds at a branch, tag or commit. Files with unusual names are left out.
 
     Raises:
         UnknownModel: there is no such repository or revision, or it is private.
@@ -102,7 +104,7 @@ def list_files(repository: str, revision: str, patience: Patience) -> Listing:
                 )
         except (ValueError, TypeError, KeyError, AttributeError) as error:  # huggingface_hub trusts that it is the Hub
             what = "the server does not answer as the Hub does"
-            raise NetworkError(what, host(), "is a login page in between?") from error
+            raise NetworkError(what, host(), "is there a login page in between?") from error
 
     return _listing(repository, patiently(ask, patience))
 
@@ -126,7 +128,7 @@ def patiently(ask: Callable[[], T], patience: Patience) -> T:
 
 @contextmanager
 def reading(file: RemoteFile, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
-    """The bytes of a file from `offset` on, as they arrive, and where they really start: `offset` or 0.
+    """The bytes of a file as they arrive, and the offset at which they start: `offset`, or 0.
 
     Raises:
         Dropped: the connection failed, now or while the bytes are read; a later request may succeed.
@@ -144,7 +146,7 @@ def reading(file: RemoteFile, offset: int) -> Iterator[tuple[int, Iterator[bytes
         _translated(file.repository, file.commit),
         get_session().stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response,
     ):
-        if response.status_code == 416:  # there is nothing at this offset: what we hold is not the start of this file
+        if response.status_code == 416:  # nothing at this offset: what we have is not the start of this file
             yield 0, iter(())
             return
         hf_raise_for_status(response)
@@ -156,7 +158,7 @@ def reading(file: RemoteFile, offset: int) -> Iterator[tuple[int, Iterator[bytes
 
 
 def host() -> str:
-    """The address of the Hub that is asked."""
+    """The address of the Hub in use."""
     from huggingface_hub import constants
 
     return str(constants.ENDPOINT)
@@ -164,7 +166,7 @@ def host() -> str:
 
 @contextmanager
 def _translated(repository: str, revision: str) -> Iterator[None]:
-    """Turn what huggingface_hub and its HTTP library raise into our own errors."""
+    """Turn the errors of huggingface_hub and its HTTP library into ours."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     # httpx's HTTPError under version 1 of huggingface_hub, httpx2's under version 2: the base of all that can go wrong
@@ -175,7 +177,7 @@ def _translated(repository: str, revision: str) -> Iterator[None]:
     except OfflineModeIsEnabled as error:
         hint = "unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE to fetch it"
         raise NetworkError(
-            f"{repository} is not on this machine, and HF_HUB_OFFLINE forbids to ask", host(), hint
+            f"{repository} is not on this machine, and HF_HUB_OFFLINE forbids fetching it", host(), hint
         ) from (error)
     except HfHubHTTPError as error:
         raise _refusal(error, repository, revision) from error
@@ -186,14 +188,14 @@ def _translated(repository: str, revision: str) -> Iterator[None]:
 
 
 def _refusal(error: Any, repository: str, revision: str) -> Exception:
-    """What an answer that is not 2xx means."""
+    """The error for a response that is not 2xx."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
     status = int(error.response.status_code)
     token = "log in with `hf auth login`, or set HF_TOKEN"
     if isinstance(error, GatedRepoError):
         hint = f"accept its terms at {host()}/{repository}, then {token}"
-        return NetworkError(f"{repository} is given only to those who accept its terms", host(), hint)
+        return NetworkError(f"{repository} is available only to those who accept its terms", host(), hint)
     if isinstance(error, RevisionNotFoundError):
         return UnknownModel(f"{repository} has no revision {revision}", host())
     if isinstance(error, RepositoryNotFoundError):

@@ -1,13 +1,13 @@
 """What was pulled, written down: which files of which commit, their sizes and sha256. One JSON file a model.
 
-The lock is written when a pull has been planned, before a byte is fetched, so that an interrupted pull goes on with the
-same commit, whatever the branch has become. It lies beside the Hugging Face cache, as does the model's folder, whose
+The lock is written when a pull has been planned, before any byte is fetched, so that an interrupted pull continues with
+the same commit even if the branch has moved. It lies beside the Hugging Face cache, as does the model's folder, whose
 files are links into the cache:
 
     $HF_HOME/hub/                        the Hugging Face cache, as every program knows it
     $HF_HOME/dalle/karlo.lock.json       this file
     $HF_HOME/dalle/karlo/                the model in the published layout, complete or absent
-    $HF_HOME/dalle/converted/            what was pickled, as safetensors, by sha256
+    $HF_HOME/dalle/converted/            converted pickles, as safetensors, named by sha256
 """
 
 import json
@@ -56,7 +56,7 @@ class LockedFile:
 
     @property
     def pickled(self) -> bool:
-        """Whether it is published as a pickle, and kept as what was converted from it."""
+        """Whether it is published as a pickle, of which the conversion is kept."""
         return self.source.endswith(PICKLES)
 
 
@@ -76,13 +76,13 @@ class Lock:
     """Sorted by path."""
 
     def blob(self, file: LockedFile) -> Path:
-        """Where the bytes of a file lie: in the cache, or among what was converted."""
+        """Where the bytes of a file lie: in the cache, or among the converted ones."""
         if file.pickled:
             return converted(file.sha256 if file.sha256 is not None else "unknown")
         return cached(file.repository, file.etag)
 
     def remote(self, file: LockedFile) -> RemoteFile:
-        """What a file is made of, at the commit that was pulled."""
+        """The file of the Hub that a file is made of."""
         return RemoteFile(
             repository=file.repository,
             commit=self.commits[file.repository],
@@ -92,9 +92,9 @@ class Lock:
         )
 
     def missing(self) -> list[LockedFile]:
-        """The files whose bytes are not here in full; only their presence and their length are looked at.
+        """The files that are not here in full, judged by presence and size alone.
 
-        What was converted has no length in the lock; its header tells when it is read.
+        The lock does not have the sizes of converted files; their headers are checked when they are read.
         """
         return [file for file in self.files if not self._here(file)]
 
@@ -106,7 +106,7 @@ class Lock:
         return file.sha256 is not None and (file.pickled or size == file.size)
 
     def with_file(self, changed: LockedFile) -> "Lock":
-        """The lock with a file's entry replaced."""
+        """The same lock with the entry of one file replaced."""
         return replace(self, files=tuple(changed if file.path == changed.path else file for file in self.files))
 
     def write(self) -> None:
@@ -125,7 +125,7 @@ def home() -> Path:
 
 
 def folder_path(model: str) -> Path:
-    """Where the folder of a pulled model lies. The names hf:ORG/NAME@REVISION become names of folders, each its own."""
+    """Where the folder of a pulled model lies; hf:ORG/NAME@REVISION becomes a folder's name, each its own."""
     return home() / quote(model.replace("hf:", "hf--", 1).replace("/", "--", 1), safe="@")
 
 
@@ -163,12 +163,12 @@ def read_lock(model: str) -> Lock | None:
 
 
 def check_bytes(model: str) -> None:
-    """Compare what a pulled model is with what was pulled; of one that was not pulled there is nothing to say.
+    """Compare the files of a pulled model with its lock; does nothing for a model that was not pulled.
 
-    The first time it reads every byte, and later only files that have changed (see digest.py).
+    The first time every byte is read, later only changed files (see digest.py).
 
     Raises:
-        BadFile: a file has other bytes than those that were pulled.
+        BadFile: a file is not what was pulled.
     """
     lock = read_lock(model)
     for file in () if lock is None else lock.files:
@@ -180,7 +180,7 @@ def check_bytes(model: str) -> None:
 
 
 def all_locks() -> list[Lock]:
-    """The locks of all models that were pulled; what is not a lock is left out."""
+    """The locks of all pulled models; files that are not valid locks are left out."""
     locks = []
     for path in sorted(home().glob(f"*{SUFFIX}")):
         try:

@@ -1,7 +1,7 @@
-"""Which files of a repository a model is made of: the parts that are asked for, and of each one set of weights.
+"""Which files of a repository a model needs: those of its parts, with one set of weights each.
 
-Published repositories hold the same weights several times: as safetensors and pickled, in full and in half precision,
-for other libraries. Of these one is enough.
+Published repositories hold the same weights several times: as safetensors and as pickles, in full and in half
+precision, for several libraries. One of them is enough.
 """
 
 import re
@@ -13,16 +13,15 @@ from dallecli.weights.hub import Listing
 from dallecli.weights.lock import LockedFile, cached
 
 STEMS: Final = ("diffusion_pytorch_model", "model", "pytorch_model")
-"""What weights are called, before their precision and suffix; the last one only as a pickle."""
+"""The names of weights before their precision and suffix; the last one is for pickles only."""
 
 TEXTS: Final = (".json", ".txt")
 
 
 def select(listing: Listing, parts: Sequence[str], folder: str, *, half: bool) -> list[LockedFile]:
-    """The files of some parts and the index of the repository, to lie in `folder` of a model's folder.
+    """The files of some parts and the index of the repository, to be put into `folder` of a model's folder.
 
-    Of the weights the safetensors are taken, and pickles only where there are none; the full precision, or with `half`
-    the half, or whichever there is.
+    Safetensors are preferred to pickles, and full precision to half, or with `half` half to full.
 
     Raises:
         BadFolder: a part is not in the repository, or has no weights that can be read here.
@@ -46,7 +45,7 @@ def select(listing: Listing, parts: Sequence[str], folder: str, *, half: bool) -
 
 
 def safetensors_name(path: str) -> str:
-    """What a file is called in a model's folder: pickled weights by the name that they have once they are converted."""
+    """The name of a file in a model's folder: that of pickled weights is the name of their conversion."""
     head, slash, name = path.rpartition("/")
     stem, dot, suffix = name.rpartition(".")
     if suffix == "bin":
@@ -64,10 +63,10 @@ def _part(listing: Listing, part: str, *, half: bool) -> list[str]:
     if weights is None:
         shards = [name for name in names if name.endswith(".index.json")]
         if shards:
-            raise BadFile(f"the weights of {part} are split into shards, which are not read here", listing.repository)
+            raise BadFile(f"the weights of {part} are split into shards, which dalle cannot read", listing.repository)
         others = [name for name in names if not name.endswith(TEXTS)]
         if others or "config.json" in names:
-            raise BadFolder(f"{part} has no weights that are read here", listing.repository)
+            raise BadFolder(f"{part} has no weights that dalle can read", listing.repository)
         return [f"{part}/{name}" for name in texts]
     return [f"{part}/{name}" for name in [*texts, weights]]
 

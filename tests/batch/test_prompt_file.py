@@ -74,7 +74,7 @@ def test_the_header_of_a_table_names_the_values(written, suffix, delimiter):
         (".jsonl", '{"n": 1}\n{"n": 1, "n": 2}\n{"n": 1}\n', "p:2", "'n' is there twice"),
         (".jsonl", '{"n": 1}\n' + '{"n":' * 100_000 + '\n{"n": 1}\n', "p:2", "not JSON"),
         (".jsonl", b'{"n": 1}\n{"n": "\xc3("}\n{"n": 1}\n', "p:2:8", "not UTF-8: byte 0xc3"),
-        (".csv", "prompt,n\na,1\nb\nc,2\n", "p:3", "1 cells stand under 2 names"),
+        (".csv", "prompt,n\na,1\nb\nc,2\n", "p:3", "1 cells in a table of 2 columns"),
         (".csv", b"prompt,n\na,1\n\xff,1\nc,2\n", "p:3:1", "not UTF-8"),
         (".csv", 'prompt,n\na,1\n"b"x,1\nc,2\n', "p:3", "not a row of a table"),
     ],

@@ -107,7 +107,7 @@ def test_a_picture_that_is_half_there_is_refused_before_anything_is_written(dall
 
 def test_who_gives_words_or_an_address_for_a_picture_is_told_what_to_do(dalle: Dalle):
     words = dalle("vary", "a red cat").err.splitlines()
-    assert words[1:] == ["where: a red cat", "hint: the name of a file is wanted here; dalle generate paints sentences"]
+    assert words[1:] == ["where: a red cat", "hint: a file name is expected here; dalle generate paints sentences"]
     assert dalle("vary", "https://example.com/cat.png").err.splitlines()[-1].startswith("hint: nothing is downloaded")
 
 

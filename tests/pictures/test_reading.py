@@ -333,7 +333,7 @@ def test_pixels_with_an_srgb_profile_stay_as_they_are(format):
 @pytest.mark.parametrize(
     ("profile", "warning"),
     [
-        (b"not a profile", "photo: its colour profile cannot be used, colours are taken for sRGB"),
+        (b"not a profile", "photo: its colour profile cannot be used, its colours are read as sRGB"),
         (colours(SRGB, 2.2)[:200], "photo: its colour profile cannot be used"),
         (icc(b"CMYK", {}), "photo: its colour profile is for CMYK pixels and was ignored"),
         (icc(b"GRAY", {b"kTRC": curve(1.0)}), "photo: its colour profile is for GRAY pixels and was ignored"),

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from dallecli.errors import BadOutput, DiskFull
+from dallecli.errors import BadOutput, DiskFull, reason
 from dallecli.publish import FULL
 from dallecli.weights.digest import bytes_digest
 from dallecli.weights.lock import Lock, LockedFile, cached, folder_path, home, repository_cache
@@ -29,12 +29,12 @@ def part_of(blob: Path) -> Path:
 
 
 def aside(blob: Path, sha256: str) -> Path:
-    """Where bytes with this sha256 are put that are not those of a file."""
+    """Where wrong bytes, with this sha256, are put that were to be a file's."""
     return blob.with_name(f"{blob.name}{WRONG}{sha256[:8]}")
 
 
 def set_aside(blob: Path) -> None:
-    """Take away what lies under the name of a file and is not that file."""
+    """Move away what has the name of a file and is not that file."""
     if blob.is_file():
         blob.replace(aside(blob, bytes_digest(blob)))
     else:
@@ -42,7 +42,7 @@ def set_aside(blob: Path) -> None:
 
 
 def wrong(lock: Lock, file: LockedFile) -> list[Path]:
-    """What lay under the names of a file and was not that file."""
+    """What had the name of a file and was not that file."""
     blobs = {cached(file.repository, file.etag), lock.blob(file)}
     return [path for blob in blobs for path in blob.parent.glob(f"{blob.name}{WRONG}*")]
 
@@ -54,12 +54,12 @@ def leftovers(lock: Lock, file: LockedFile) -> list[Path]:
 
 
 def snapshot(lock: Lock, file: LockedFile) -> Path:
-    """Where the Hugging Face cache has the name of a file that it keeps as a blob."""
+    """The name that the Hugging Face cache gives to a file, whose bytes it keeps as a blob."""
     return repository_cache(file.repository) / "snapshots" / lock.commits[file.repository] / file.source
 
 
 def assemble(lock: Lock) -> Path:
-    """The model's folder, of links into the cache. It appears when it is whole."""
+    """Make the model's folder, of links into the cache. It appears when it is complete."""
     folder = folder_path(lock.model)
     draft = folder.with_name(f"{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -73,7 +73,7 @@ def assemble(lock: Lock) -> Path:
 
 
 def place(target: Path, path: Path, *, link: Callable[[str, Path], None]) -> None:
-    """Make `path` another name of a file; where the system has no links of this kind, a copy."""
+    """Make `path` a link to a file, or a copy where the system has no such links."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     try:
@@ -91,7 +91,7 @@ def symlink(target: str, path: Path) -> None:
 
 @contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Wait until no other process is inside, with the lock that huggingface_hub takes."""
+    """Keep other processes out of the block, with a lock as huggingface_hub takes it."""
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # lazy there
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,4 +120,4 @@ def cache_errors() -> Iterator[None]:
         if error.errno in FULL:
             hint = "make room, and run the same command again: it goes on where it stopped"
             raise DiskFull("the disk is full", where, hint) from error
-        raise BadOutput(f"the cache of models cannot be used: {error.strerror}", where, "see HF_HOME") from error
+        raise BadOutput(f"the cache of models cannot be used: {reason(error)}", where, "see HF_HOME") from error

@@ -1,4 +1,4 @@
-"""The bytes of one file: from another repository in the cache or from the Hub, and checked."""
+"""The bytes of one file, from the Hub or from another repository in the cache, and their check."""
 
 import hashlib
 import os
@@ -19,7 +19,7 @@ BLOCK: Final = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A file of the Hub on its way; `name` is what it is called in progress and errors."""
+    """The download of a file; `name` is what progress and errors call it."""
 
     file: RemoteFile
     name: str
@@ -27,17 +27,17 @@ class Download:
     patience: Patience
 
     def to(self, blob: Path) -> None:
-        """Fetch the file into the cache, from where an earlier attempt stopped, and check it.
+        """Fetch the file to its place in the cache, continuing an earlier attempt, and check it.
 
         Raises:
-            NetworkError: the connection failed too often in a row without a byte.
+            NetworkError: the connection failed too often in a row without new bytes.
             BadFile: the bytes are not what the Hub says they are.
         """
         blob.parent.mkdir(parents=True, exist_ok=True)
         part = part_of(blob)
         for attempt in range(2):
             check = _Check(self.file)
-            # Unbuffered: what has arrived is in the file, also if this process is killed.
+            # Unbuffered: what has arrived is in the file even if this process is killed.
             with part.open("ab+", buffering=0) as draft:
                 draft.seek(0)
                 while chunk := draft.read(BLOCK):
@@ -53,11 +53,11 @@ class Download:
             self.progress.done -= min(check.size, self.file.size)
             if not resumed or attempt == 1:
                 break
-            # What was here from an earlier attempt may have been the wrong half: once more, from the start.
+            # The part from an earlier attempt may have been wrong: try once more, from the start.
         raise check.refusal(self.name, aside(blob, check.sha256.hexdigest()))
 
     def _stream(self, draft: FileIO, check: "_Check") -> None:
-        """Add bytes to the draft until it is as long as the file, through as many connections as that takes."""
+        """Append to the draft until it is as long as the file, over as many connections as that takes."""
         failures = 0
         furthest = check.size
         while check.size < self.file.size:
@@ -78,7 +78,7 @@ class Download:
             self.patience.pause(failures, None if dropped is None else dropped.asked)
 
     def _connect(self, draft: FileIO, check: "_Check") -> None:
-        """Add what one connection gives, up to one chunk more than the file has. Raises Dropped."""
+        """Append what one connection delivers; stop when it is more than the file has. Raises Dropped."""
         with reading(self.file, check.size) as (start, chunks):
             if start < check.size:  # the server gives everything or nothing
                 draft.truncate(0)
@@ -93,7 +93,7 @@ class Download:
 
 
 def adopt(file: RemoteFile, blob: Path) -> bool:
-    """Use the bytes that another repository in the cache has of this file, if any does."""
+    """Link the file from another repository in the cache. Returns False if none has it."""
     if len(file.etag) != 64:
         return False
     for twin in blob.parents[2].glob(f"models--*/blobs/{file.etag}"):
@@ -105,7 +105,7 @@ def adopt(file: RemoteFile, blob: Path) -> bool:
 
 
 def is_right(path: Path, file: RemoteFile) -> bool:
-    """Whether there is a file here whose bytes are those that the Hub means."""
+    """Whether there is a file whose bytes are those that the Hub names."""
     if not path.is_file() or path.stat().st_size != file.size:
         return False
     if len(file.etag) == 64:
@@ -129,7 +129,7 @@ class _Check:
 
     def restart(self) -> None:
         self.size, self.sha256 = 0, hashlib.sha256()
-        # A blob's name in git is the SHA-1 of its length and its bytes; nothing secret hangs on it.
+        # A blob's name in git is the SHA-1 of its length and its bytes; security does not depend on it.
         self.git = hashlib.sha1(b"blob %d\0" % self.file.size, usedforsecurity=False)
 
     def add(self, chunk: bytes) -> None:
@@ -140,25 +140,25 @@ class _Check:
 
     @property
     def right(self) -> bool:
-        """Whether these were the bytes, all of them and no others."""
+        """Whether these were all bytes of the file, and no others."""
         found = self.git if len(self.file.etag) == 40 else self.sha256
         return self.size == self.file.size and found.hexdigest() == self.file.etag
 
     def refusal(self, name: str, place: Path) -> BadFile:
-        """The error about wrong bytes, which were set aside in a place."""
+        """The error about wrong bytes, which were set aside at `place`."""
         sha1 = len(self.file.etag) == 40
         found, kind = (self.git, "git's SHA-1") if sha1 else (self.sha256, "sha256")
         what = (
             f"{name} came with the wrong bytes: their {kind} is {found.hexdigest()[:12]}…, "
             f"the Hub says {self.file.etag[:12]}…"
         )
-        if self.size != self.file.size:  # it is no use to compare
+        if self.size != self.file.size:  # then comparing digests says nothing
             what = f"{name} came with {self.size} bytes, the Hub says {self.file.size}"
-        return BadFile(what, str(place), "they were put aside; pull again to fetch it anew")
+        return BadFile(what, str(place), "they were set aside; pull again to fetch the file once more")
 
 
 def _write(draft: FileIO, chunk: bytes) -> None:
-    """All of it: without a buffer, a disk that is almost full takes a part and says how much."""
+    """Write the whole chunk: unbuffered, a disk that is almost full takes only a part, and returns how much."""
     view = memoryview(chunk)
     while view:
         view = view[draft.write(view) :]

@@ -34,7 +34,7 @@ class Plan:
 def planned_lock(
     name: str, before: Lock | None, tasks: Sequence[str] | None, half: bool | None, patience: Patience
 ) -> Lock:
-    """What was locked before, if that is enough; else a lock with more files of the same commits, or the first one."""
+    """The lock from before, if it is enough; else one with more files of the same commits, or the first one."""
     spec = None if name.startswith(HUB) else _registered(name)
     wanted = _tasks(spec, tasks)
     if before is not None:
@@ -67,7 +67,7 @@ def _registered(name: str) -> ModelSpec:
     if name not in known:
         from dallecli.weights.registry import find
 
-        spec = find(name)  # says what was perhaps meant, if it is not a folder
+        spec = find(name)  # suggests a name, if it is not a folder
         raise RequestError(f"{spec.name} is a folder on this machine: there is nothing to pull", spec.source)
     spec = known[name]
     if not spec.parts:
@@ -79,9 +79,9 @@ def _tasks(spec: ModelSpec | None, tasks: Sequence[str] | None) -> tuple[str, ..
     """The tasks to pull for, sorted; none means everything."""
     if spec is None:
         if tasks is not None:
-            raise RequestError("--for needs a model that dalle knows by name", hint="leave it out: all is fetched")
+            raise RequestError("--for needs a model that dalle knows by name", hint="leave it out to fetch everything")
         return ()
-    # What is foreseen has no tasks yet, but parts that will be for some.
+    # A planned model has no tasks yet, but parts that some will need.
     known = (
         set(spec.tasks)
         if spec.tasks
@@ -96,7 +96,7 @@ def _tasks(spec: ModelSpec | None, tasks: Sequence[str] | None) -> tuple[str, ..
 def _listings(
     name: str, spec: ModelSpec | None, tasks: Sequence[str], known: Mapping[str, str], patience: Patience
 ) -> Iterator[tuple[Listing, PublishedParts]]:
-    """The contents of each repository, with the parts that are wanted of it; each repository is asked for once."""
+    """The contents of each repository, and the parts that are needed of it; each repository is listed once."""
     if spec is None:
         repository, revision = parse_hub_name(name)
         listing = list_files(repository, known.get(repository, revision), patience)
@@ -115,9 +115,9 @@ def _listings(
 
 
 def _layout_parts(listing: Listing, patience: Patience) -> tuple[str, ...]:
-    """The parts of a repository that nobody registered. Its index is read first: it may be no model that we know."""
+    """The parts of an unregistered repository. Its index is read first: it may not be a model that dalle knows."""
     if "model_index.json" not in listing.files:
-        raise BadFolder("this repository has no model_index.json: it is no model", listing.repository)
+        raise BadFolder("this repository has no model_index.json: it is not a model", listing.repository)
     index = listing.files["model_index.json"]
     path = home() / f"index-{index.etag}"
     try:
@@ -128,10 +128,14 @@ def _layout_parts(listing: Listing, patience: Patience) -> tuple[str, ...]:
     layout = next((layout for layout in LAYOUTS.values() if layout.pipeline == stated), None)
     if layout is not None and layout.index:
         raise BadFolder(
-            "this repository is one of several of a model", listing.repository, "pull the model by its name"
+            "this repository is only one of several that make up a model",
+            listing.repository,
+            "pull the model by its name",
         )
     if layout is None:
-        raise BadFolder(f"this repository is of the kind {stated!r}, which is not run here", listing.repository)
+        raise BadFolder(
+            f"this repository holds a model of the kind {stated!r}, which dalle cannot run", listing.repository
+        )
     present = {path.partition("/")[0] for path in listing.files if "/" in path}
     extra = [part for group in layout.optional for part in group if part in present]
     extra += [part for part in ("feature_extractor",) if part in present]
@@ -140,7 +144,7 @@ def _layout_parts(listing: Listing, patience: Patience) -> tuple[str, ...]:
 
 
 def arrived(file: LockedFile) -> int:
-    """Bytes of a file that are here already, as far as can be told without reading them."""
+    """Bytes of a file that seem to be here already, judged by sizes alone."""
     blob = cached(file.repository, file.etag)
     sizes = [path.stat().st_size for path in (blob, part_of(blob)) if path.is_file()]
     if len(file.etag) == 64:
@@ -149,11 +153,11 @@ def arrived(file: LockedFile) -> int:
 
 
 def check_space(missing: Sequence[LockedFile]) -> None:
-    """Raises: DiskFull, if what is still to come does not fit."""
+    """Raises DiskFull if what is still to come does not fit."""
     from huggingface_hub import constants
 
     coming = sum(file.size - arrived(file) for file in missing)
-    needed = coming + sum(file.size for file in missing if file.pickled)  # what is converted is here twice for a while
+    needed = coming + sum(file.size for file in missing if file.pickled)  # while it is converted, it is here twice
     place = Path(constants.HF_HUB_CACHE)
     free = shutil.disk_usage(next(path for path in (place, *place.absolute().parents) if path.is_dir())).free
     if needed > 0 and needed + SPARE > free:

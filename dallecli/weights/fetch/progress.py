@@ -9,7 +9,7 @@ Doing = Literal["fetching", "checking", "converting"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transfer:
-    """What a pull is doing at the moment, and how far it is."""
+    """What a pull is doing now, and how far it is."""
 
     doing: Doing
     path: str
@@ -21,7 +21,7 @@ class Transfer:
 
 
 Report = Callable[[Transfer], None]
-"""Is told of every step."""
+"""What is called at every step."""
 
 
 @dataclass(slots=True)
@@ -32,14 +32,14 @@ class Progress:
     total: int
     done: int = 0
     fetched: int = 0
-    """Bytes that came over the network, those that were thrown away among them."""
+    """Bytes that came over the network, including those that were wrong."""
 
     def add(self, size: int, path: str) -> None:
-        """So many bytes came over the network."""
+        """Count bytes that came over the network."""
         self.fetched += size
         self.done += size
         self.show("fetching", path)
 
     def show(self, doing: Doing, path: str) -> None:
-        """Report what is being done to a file."""
+        """Report what is being done to which file."""
         self.report(Transfer(doing=doing, path=path, done=self.done, total=self.total))

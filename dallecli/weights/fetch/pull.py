@@ -1,4 +1,4 @@
-"""Bringing a model onto this machine: planned, agreed to, fetched, converted where it was pickled, put together."""
+"""Pulling a model, from the plan to the finished folder."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -29,11 +29,13 @@ from dallecli.weights.lock import Lock, LockedFile, cached, converted, read_lock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pulled:
-    """A model that is here. folder: in the published layout. fetched: bytes that came over the network."""
+    """A model that was pulled."""
 
     lock: Lock
     folder: Path
+    """In the published layout."""
     fetched: int
+    """Bytes that came over the network."""
 
 
 def pull(
@@ -45,11 +47,13 @@ def pull(
     report: Report,
     patience: Patience | None = None,
 ) -> Pulled:
-    """Bring a registered model, or hf:ORG/NAME@REVISION, onto this machine; mend what is damaged.
+    """Bring a registered model, or hf:ORG/NAME@REVISION, onto this machine, and repair what is damaged.
 
-    Fetches only what is missing. A model of which everything is here is checked without a network. `tasks`: fetch only
-    the parts that these need, besides those that were pulled before; None for all. `half`: weights in half precision
-    where they are published. `agree` is called once with what is about to happen, and may raise to prevent it.
+    Only what is missing is fetched; a model that is complete is checked without a network.
+
+    tasks: fetch only the parts that these need, in addition to those that were pulled before; None for all. half:
+    prefer weights in half precision where they are published; None for what was pulled before. agree: is called once
+    with the plan, and may raise to prevent it. report: is called as bytes arrive.
 
     Raises:
         UnknownModel: no model or repository has this name.
@@ -80,7 +84,7 @@ def pull(
 
 
 def _bring(lock: Lock, file: LockedFile, progress: Progress, patience: Patience) -> Lock:
-    """Make one file in the cache right. The lock that is returned knows its sha256, if it is used as it is."""
+    """Bring one file into the cache. The lock that is returned has its sha256, unless it is still to be converted."""
     remote = lock.remote(file)
     blob = cached(file.repository, file.etag)
     if is_right(blob, remote):
@@ -99,7 +103,7 @@ def _bring(lock: Lock, file: LockedFile, progress: Progress, patience: Patience)
 
 
 def _convert(lock: Lock, files: Sequence[LockedFile], progress: Progress) -> Lock:
-    """Convert what was published as pickles only, and keep the results under their sha256 instead."""
+    """Convert what was published only as pickles, and keep the results under their sha256 instead."""
     if not files:
         return lock
     progress.show("converting", files[0].path)
@@ -114,7 +118,7 @@ def _convert(lock: Lock, files: Sequence[LockedFile], progress: Progress) -> Loc
         lock = lock.with_file(replace(file, sha256=sums[cached(file.repository, file.etag)]))
     lock.write()  # before the pickles go
     for file in files:
-        if file.ours:  # what was here before is somebody else's
+        if file.ours:  # what was here before belongs to another program
             cached(file.repository, file.etag).unlink(missing_ok=True)
             snapshot(lock, file).unlink(missing_ok=True)
     return lock

@@ -1,4 +1,4 @@
-"""What is not needed any more leaves the cache; what another lock or program uses stays."""
+"""Removing from the cache what no lock and no other program uses."""
 
 import contextlib
 import shutil
@@ -10,7 +10,7 @@ from dallecli.weights.lock import Lock, LockedFile, all_locks, converted, folder
 
 
 def remove(lock: Lock) -> int:
-    """Take a pulled model off this machine. What others use of its files stays. Returns the bytes that became free."""
+    """Remove a pulled model from this machine, without files that are used elsewhere. Returns the bytes freed."""
     with cache_errors(), alone(model_lock(lock.model)):
         shutil.rmtree(folder_path(lock.model), ignore_errors=True)
         lock_path(lock.model).unlink(missing_ok=True)
@@ -22,7 +22,7 @@ def remove(lock: Lock) -> int:
 
 
 def discard(lock: Lock, files: Sequence[LockedFile]) -> int:
-    """Remove files of a lock that is not in force any more from the cache, unless another lock or program uses them."""
+    """Remove files of a former lock that no other lock or program uses. Returns the bytes freed."""
     used = {other.blob(file) for other in all_locks() for file in other.files}
     for repository in lock.commits:
         snapshots = repository_cache(repository) / "snapshots"
@@ -44,7 +44,7 @@ def discard(lock: Lock, files: Sequence[LockedFile]) -> int:
 
 
 def sweep(lock: Lock) -> None:
-    """Remove what earlier pulls left in these repositories of files that nobody wants any more."""
+    """Remove what earlier pulls left in these repositories of files that no lock names any more."""
     wanted = {file.etag for other in all_locks() for file in other.files}
     for repository in lock.commits:
         for pattern in (f"*{PART}", f"*{WRONG}*"):
@@ -54,7 +54,7 @@ def sweep(lock: Lock) -> None:
 
 
 def _prune(folder: Path) -> None:
-    """Remove the empty folders in a folder, and itself if nothing but names of branches is left."""
+    """Remove empty folders inside a folder, and the folder itself if only the names of branches are left."""
     for path in sorted(folder.rglob("*"), reverse=True):
         if path.is_dir() and not path.is_symlink():
             with contextlib.suppress(OSError):

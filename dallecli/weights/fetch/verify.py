@@ -8,9 +8,9 @@ from dallecli.weights.lock import Lock, LockedFile
 
 
 def verify(lock: Lock, report: Report) -> list[LockedFile]:
-    """Read every byte of a pulled model again. The files that are missing or wrong are returned.
+    """Read every byte of a pulled model again. Returns the files that are missing or wrong.
 
-    What is wrong is put aside, so that nothing reads it any more, and the next pull fetches it again.
+    Wrong files are set aside, so that nothing reads them any more, and the next pull fetches them again.
     """
     progress = Progress(report, sum(file.size for file in lock.files))
     bad = []
@@ -31,7 +31,7 @@ def verify(lock: Lock, report: Report) -> list[LockedFile]:
 
 
 def intact(lock: Lock, file: LockedFile) -> bool:
-    """Whether the bytes of a file are here, and right. Large files are read once in their life (see digest.py)."""
+    """Whether the bytes of a file are here, and right. An unchanged large file is read only once (see digest.py)."""
     if file.sha256 is None:
         return False
     blob = lock.blob(file)
