@@ -133,7 +133,9 @@ def _layout_parts(listing: Listing, patience: Patience) -> tuple[str, ...]:
             "pull the model by its name",
         )
     if layout is None:
-        raise BadFolder(f"this repository holds a {stated!r}, which dalle cannot run", listing.repository)
+        raise BadFolder(
+            f"this repository holds a model of the kind {stated!r}, which dalle cannot run", listing.repository
+        )
     present = {path.partition("/")[0] for path in listing.files if "/" in path}
     extra = [part for group in layout.optional for part in group if part in present]
     extra += [part for part in ("feature_extractor",) if part in present]
