@@ -45,7 +45,7 @@ COMPLETION = ("--install-completion", "--show-completion")
 
 EPILOG = """Exit codes: 0 done, 1 some failed, 2 invalid request, 3 weights, 4 network, 5 machine, 130 interrupted.
 
-Completion of words with the tab key: dalle --install-completion"""
+Tab completion: dalle --install-completion"""
 
 
 def build(*, completion: bool = False) -> typer.Typer:

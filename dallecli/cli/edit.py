@@ -26,7 +26,10 @@ class EditOptions:
     sweep: Annotated[
         int | None,
         typer.Option(
-            "--sweep", metavar="N", help="N pictures on the way from the original to there.", rich_help_panel=PICTURES
+            "--sweep",
+            metavar="N",
+            help="N pictures in equal steps from the original to the full strength.",
+            rich_help_panel=PICTURES,
         ),
     ] = None
     picture: options.PictureOptions
@@ -50,8 +53,8 @@ def edit(
 ) -> None:
     """Change a picture by the difference of two sentences.
 
-    The picture's own noise is kept, so what the sentences don't speak of changes little. --sweep paints the way there
-    as one strip; take the strength that you like best from it.
+    The picture's own noise is kept, so what the sentences do not mention changes little. --sweep paints the steps in
+    between as one strip; take the strength that you like best from it.
 
     \b
     Examples:

@@ -25,7 +25,7 @@ class EmbedOptions:
 
     minus: Annotated[
         list[str] | None,
-        typer.Option("--minus", metavar="IMAGE|TEXT", help="Take this away; repeatable.", rich_help_panel=ARITHMETIC),
+        typer.Option("--minus", metavar="IMAGE|TEXT", help="Subtract this; repeatable.", rich_help_panel=ARITHMETIC),
     ] = None
     plus: Annotated[
         list[str] | None,
@@ -35,7 +35,7 @@ class EmbedOptions:
         bool,
         typer.Option(
             "--imagine",
-            help="Let the prior make image embeddings of sentences, so that they can be painted.",
+            help="Let the prior turn sentences into image embeddings, which can be painted.",
             rich_help_panel=PICTURES,
         ),
     ] = False
@@ -88,9 +88,9 @@ def embed(
 ) -> None:
     """Write what CLIP sees or reads to small files.
 
-    Of pictures or sentences, one file each. Every command that takes a picture takes such a file, too, and -o - and -
-    put them into pipes. --minus and --plus do arithmetic with meanings: all are brought to one length first, and the
-    result is as long as what it started from.
+    One file for each picture or sentence. Every command that takes a picture takes such a file, too, and -o - and - put
+    them into pipes. --minus and --plus do arithmetic with meanings: all are brought to one length first, and the result
+    is as long as what it started from.
 
     \b
     Examples:

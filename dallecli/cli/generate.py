@@ -20,7 +20,7 @@ class GenerateOptions:
         typer.Option(
             "--best-of",
             metavar="N",
-            help="Paint N pictures and keep those that CLIP finds nearest to the prompt.",
+            help="Paint N pictures and keep those that CLIP finds closest to the prompt.",
             rich_help_panel=PICTURES,
         ),
     ] = None

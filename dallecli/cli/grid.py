@@ -44,7 +44,7 @@ def grid(
 ) -> None:
     """Put many pictures on one sheet, or on several.
 
-    Of a folder all pictures are taken, in the order of their names. A picture without a recipe has its name under it.
+    From a folder, all pictures are taken, in the order of their names. One without a recipe has its name under it.
     Several sheets are called sheet-1.png, sheet-2.png, …
 
     \b

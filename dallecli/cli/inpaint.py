@@ -1,4 +1,4 @@
-"""`dalle inpaint`: a part of a picture painted anew, the rest kept."""
+"""`dalle inpaint`: part of a picture repainted, the rest kept."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, cast
@@ -23,14 +23,16 @@ class MaskOptions:
         typer.Option(
             "--mask",
             metavar="FILE|X,Y,W,H",
-            help="What to repaint: the white of a picture, or a box in pixels; repeatable."
+            help="What to repaint: the white part of a picture, or a box in pixels; repeatable."
             " Without it, where the picture itself is transparent.",
             rich_help_panel=MASK,
         ),
     ] = None
     mask_mode: Annotated[
         Literal["white", "alpha"],
-        typer.Option("--mask-mode", help="What of a mask is repainted: white, or transparent.", rich_help_panel=MASK),
+        typer.Option(
+            "--mask-mode", help="Which part of a mask is repainted: white, or transparent.", rich_help_panel=MASK
+        ),
     ] = "white"
     invert_mask: Annotated[
         bool, typer.Option("--invert-mask", help="Repaint what is not marked.", rich_help_panel=MASK)
@@ -40,7 +42,7 @@ class MaskOptions:
         typer.Option(
             "--expand",
             metavar="EDGE=PX,…",
-            help="Paint beyond the edges, as left=64,top=32; a number alone is for all four.",
+            help="Paint beyond the edges, such as left=64,top=32; a number alone is for all four.",
             rich_help_panel=MASK,
         ),
     ] = None
@@ -68,7 +70,7 @@ class InpaintOptions:
         typer.Option(
             "--resample",
             metavar="N",
-            help="How often each step is taken, so that new and old fit together; 1 is once.",
+            help="How often each step is taken, so that the new part fits the old one; 1 is once.",
             rich_help_panel=SAMPLING,
         ),
     ] = None
@@ -86,10 +88,10 @@ def inpaint(
     reporting: options.PaintingReporting,
     show_mask: ShowMask = False,
 ) -> None:
-    """Paint a part of a picture anew.
+    """Repaint part of a picture.
 
-    All other pixels stay what they are, and the result is as large as the picture. What is repainted is what a mask
-    shows white, what lies in a box, or what is transparent; with --expand also what is added around.
+    All other pixels stay as they are, and so does the size. What is repainted is white in a mask, inside a box, or
+    transparent in the picture; with --expand, also what is added around it.
 
     \b
     Examples:

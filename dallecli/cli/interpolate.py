@@ -19,27 +19,30 @@ class InterpolateOptions:
         typer.Option(
             "--frames",
             metavar="N",
-            help="Pictures on the way, both ends included; 7 if not given.",
+            help="Number of frames, both ends included; 7 if not given.",
             rich_help_panel=PICTURES,
         ),
     ] = None
     at: Annotated[
         list[float] | None,
         typer.Option(
-            "--at", metavar="X", help="Only the picture there, from 0 to 1; repeatable.", rich_help_panel=PICTURES
+            "--at",
+            metavar="X",
+            help="Only the picture at this position, from 0 to 1; repeatable.",
+            rich_help_panel=PICTURES,
         ),
     ] = None
     weights: Annotated[
         str | None,
         typer.Option(
-            "--weights", metavar="W,W,…", help="One blend of all ends, with these shares.", rich_help_panel=PICTURES
+            "--weights", metavar="W,W,…", help="One blend of all ends, with these weights.", rich_help_panel=PICTURES
         ),
     ] = None
     noise: Annotated[
         Literal["fixed", "inverted"],
         typer.Option(
             "--noise",
-            help="Fresh noise, the same for all frames; or that of the pictures, which reproduces the ends.",
+            help="Fresh noise, the same for all frames, or the pictures' own, which reproduces the ends.",
             rich_help_panel=PICTURES,
         ),
     ] = "fixed"
@@ -72,8 +75,8 @@ def interpolate(
 ) -> None:
     """Paint what lies between pictures or sentences.
 
-    Both may be mixed: an argument is a file if there is one of this name, else a sentence. Writes the frames as one
-    strip, or as an animation if the name in -o ends in .gif or .mp4.
+    Both may be mixed: an argument is a file if there is one of that name, else a sentence. The frames become one strip,
+    or an animation if the name in -o ends in .gif or .mp4.
 
     \b
     Examples:

@@ -62,7 +62,7 @@ Prompts = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="PROMPT",
-        help="What to paint; each argument is one prompt. None, or -: read one from stdin.",
+        help="What to paint; each argument is one prompt. Without one, or with -, it is read from stdin.",
         show_default=False,
     ),
 ]
@@ -88,7 +88,7 @@ Ends = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="A B",
-        help="Two or more ends: pictures, embeddings or sentences, as you like; - is stdin.",
+        help="Two or more ends: pictures, embeddings or sentences, in any mix; - is stdin.",
         show_default=False,
     ),
 ]
@@ -116,7 +116,7 @@ PulledNames = Annotated[
 ]
 ForTasks = Annotated[
     list[str] | None,
-    typer.Option("--for", metavar="TASK", help="Only the parts for this: generate, vary, … May be repeated."),
+    typer.Option("--for", metavar="TASK", help="Only the parts for this task: generate, vary, …; repeatable."),
 ]
 Half = Annotated[bool, typer.Option("--half", help="Weights in half precision, where they are published.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.", rich_help_panel=REPORTING)]
@@ -129,15 +129,19 @@ Converted = Annotated[Path, typer.Argument(metavar="TARGET", help="The .safetens
 
 Num = Annotated[
     int,
-    typer.Option("--num", "-n", metavar="N", help="How many pictures, with a seed each.", rich_help_panel=PICTURES),
+    typer.Option(
+        "--num", "-n", metavar="N", help="How many pictures; each has its own seed.", rich_help_panel=PICTURES
+    ),
 ]
 Prompt = Annotated[
     str | None,
-    typer.Option("--prompt", "-p", metavar="TEXT", help="Words for what is painted.", rich_help_panel=PICTURES),
+    typer.Option("--prompt", "-p", metavar="TEXT", help="What to paint, in words.", rich_help_panel=PICTURES),
 ]
 Negative = Annotated[
     str | None,
-    typer.Option("--negative", metavar="TEXT", help="Words for what should not be painted.", rich_help_panel=PICTURES),
+    typer.Option(
+        "--negative", metavar="TEXT", help="What to keep out of the picture, in words.", rich_help_panel=PICTURES
+    ),
 ]
 Strength = Annotated[
     float | None,
@@ -172,7 +176,7 @@ Device = Annotated[
 ]
 DtypeOption = Annotated[
     Dtype | None,
-    typer.Option("--dtype", help="Type of the numbers. The device's best if not given.", rich_help_panel=MODEL),
+    typer.Option("--dtype", help="Number type. The device's best if not given.", rich_help_panel=MODEL),
 ]
 Json = Annotated[
     bool,
@@ -197,7 +201,7 @@ class PictureOptions:
             "--seed",
             "-s",
             metavar="N",
-            help="Seed of the first picture; the next has the next. Random if not given.",
+            help="Seed of the first picture; each one after it has the next. Random if not given.",
             rich_help_panel=PICTURES,
         ),
     ] = None
@@ -206,14 +210,14 @@ class PictureOptions:
         typer.Option(
             "--size",
             metavar="PX",
-            help="Side in pixels: one of the model's sizes, or any, if it paints any.",
+            help="Side in pixels: one of the model's sizes, or any size, if it paints any.",
             rich_help_panel=PICTURES,
         ),
     ] = None
     strict: Annotated[
         bool,
         typer.Option(
-            "--strict", help="Refuse a prompt that the model would not read to its end.", rich_help_panel=PICTURES
+            "--strict", help="Refuse a prompt that is too long for the model to read whole.", rich_help_panel=PICTURES
         ),
     ] = False
 
@@ -226,7 +230,7 @@ class EffortOptions:
         bool | None,
         typer.Option(
             "--fast/--best",
-            help="Fewer steps of prior and decoder than the model's own, or more; other dials still count.",
+            help="Fewer steps of prior and decoder than the model's own, or more; single dials still count.",
             rich_help_panel=SAMPLING,
             show_default=False,
         ),
@@ -249,7 +253,7 @@ class PriorDials:
         typer.Option(
             "--prior-candidates",
             metavar="N",
-            help="Embeddings that the prior tries; the one nearest to the text is painted.",
+            help="Embeddings that the prior draws; the one nearest to the text is painted.",
             rich_help_panel=SAMPLING,
         ),
     ] = None
@@ -268,7 +272,7 @@ class PainterDials:
         typer.Option(
             "--guidance",
             metavar="X",
-            help="How hard the decoder follows the prompt; 1.0 is off.",
+            help="How closely the decoder follows the prompt; 1.0 is off.",
             rich_help_panel=SAMPLING,
         ),
     ] = None
@@ -361,8 +365,8 @@ class EngineOptions(MemoryOptions):
             "--batch",
             metavar="N",
             min=1,
-            help="Pictures painted at a time; what the device is good at if not given. On a CPU more are quicker with"
-            " small models, and may differ by one level of 255.",
+            help="Pictures painted at a time; chosen for the device if not given. On a CPU, more at a time is faster"
+            " with small models, and pixels may differ by one level of 255.",
             rich_help_panel=MODEL,
         ),
     ] = None
@@ -391,8 +395,8 @@ class BatchOptions:
         typer.Option(
             "--prompts",
             metavar="FILE",
-            help="Paint every line of a .txt, .jsonl, .csv or .tsv file, each picture a file of its own; - is stdin."
-            " They go into --out, or a new folder with the file's name. The same command again goes on.",
+            help="Paint every line of a .txt, .jsonl, .csv or .tsv file, one file per picture; - is stdin. They go into"
+            " --out, or into a new folder named after the file. Running the same command again continues.",
             rich_help_panel=BATCH,
         ),
     ] = None
@@ -400,7 +404,7 @@ class BatchOptions:
         bool,
         typer.Option(
             "--matrix",
-            help="Paint all that {red|blue} and __list__ stand for, instead of one choice a picture.",
+            help="Paint every combination of {red|blue} and __list__, instead of one choice per picture.",
             rich_help_panel=BATCH,
         ),
     ] = False
@@ -409,16 +413,16 @@ class BatchOptions:
         typer.Option(
             "--wildcards",
             metavar="DIR",
-            help="Where the lines of __list__ are: list.txt. Beside the prompt file if not given.",
+            help="Folder of list.txt, whose lines __list__ stands for. The prompt file's own if not given.",
             rich_help_panel=BATCH,
         ),
     ] = None
     keep_going: Annotated[
         bool,
-        typer.Option("--keep-going", help="Leave bad lines out, and keep them in failed.jsonl.", rich_help_panel=BATCH),
+        typer.Option("--keep-going", help="Skip bad lines, and write them to failed.jsonl.", rich_help_panel=BATCH),
     ] = False
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.", rich_help_panel=BATCH)
+        bool, typer.Option("--retry-failed", help="Retry what failed in an earlier run.", rich_help_panel=BATCH)
     ] = False
     share: Annotated[
         bool,
@@ -429,7 +433,7 @@ class BatchOptions:
     shard: Annotated[
         str | None,
         typer.Option(
-            "--shard", metavar="I/N", help="Only the I-th of N parts of the work, from 1.", rich_help_panel=BATCH
+            "--shard", metavar="I/N", help="Only part I of N parts of the work, counted from 1.", rich_help_panel=BATCH
         ),
     ] = None
 
@@ -462,14 +466,14 @@ class AxesOptions:
         typer.Option(
             "--x",
             metavar="OPTION=A,B,…",
-            help="A sheet with a column for each value, as steps=10,25,50; sentences are separated by |.",
+            help="A sheet with a column for each value, such as steps=10,25,50; sentences are separated by |.",
             rich_help_panel=OUTPUT,
         ),
     ] = None
     y: Annotated[
         str | None,
         typer.Option(
-            "--y", metavar="OPTION=A,B,…", help="The same for rows, as guidance=1,4,8.", rich_help_panel=OUTPUT
+            "--y", metavar="OPTION=A,B,…", help="The same for rows, such as guidance=1,4,8.", rich_help_panel=OUTPUT
         ),
     ] = None
 
@@ -489,7 +493,7 @@ class FileOptions:
         typer.Option(
             "--out",
             metavar="DIR",
-            help="Folder for files that get a name of their own. The current one if not given.",
+            help="Folder for files that are named automatically. The current one if not given.",
             rich_help_panel=OUTPUT,
         ),
     ] = None
@@ -497,7 +501,7 @@ class FileOptions:
         bool,
         typer.Option(
             "--force",
-            help="Replace files that exist. Without it -o refuses, and other names get a number.",
+            help="Replace existing files. Without it, -o refuses, and automatic names get a number.",
             rich_help_panel=OUTPUT,
         ),
     ] = False
@@ -509,7 +513,7 @@ class PictureFileOptions(FileOptions):
 
     format: Annotated[
         Format | None,
-        typer.Option("--format", help="Format of the files. From the name in -o, else png.", rich_help_panel=OUTPUT),
+        typer.Option("--format", help="File format. Taken from the name in -o, else png.", rich_help_panel=OUTPUT),
     ] = None
     no_metadata: Annotated[
         bool, typer.Option("--no-metadata", help="Leave the recipe out of the files.", rich_help_panel=OUTPUT)
@@ -523,7 +527,7 @@ class OutputOptions(PictureFileOptions):
     layout: Annotated[
         Arrangement,
         typer.Option(
-            "--layout", help="Several pictures as one sheet, as files of their own, or both.", rich_help_panel=OUTPUT
+            "--layout", help="Several pictures as one sheet, as separate files, or both.", rich_help_panel=OUTPUT
         ),
     ] = "grid"
 
@@ -534,13 +538,24 @@ class AnimationOptions:
 
     animate: Annotated[
         Animated | None,
-        typer.Option("--animate", help="Make an animation. The suffix in -o says so, too.", rich_help_panel=ANIMATION),
+        typer.Option(
+            "--animate", help="Make an animation; a suffix such as .gif in -o does so, too.", rich_help_panel=ANIMATION
+        ),
     ] = None
-    fps: Annotated[float, typer.Option("--fps", metavar="X", help="Frames a second.", rich_help_panel=ANIMATION)] = 8.0
-    bounce: Annotated[bool, typer.Option("--bounce", help="Go back as well.", rich_help_panel=ANIMATION)] = False
+    fps: Annotated[float, typer.Option("--fps", metavar="X", help="Frames per second.", rich_help_panel=ANIMATION)] = (
+        8.0
+    )
+    bounce: Annotated[
+        bool, typer.Option("--bounce", help="Play forwards, then backwards.", rich_help_panel=ANIMATION)
+    ] = False
     hold: Annotated[
         float,
-        typer.Option("--hold", metavar="S", help="Seconds that the ends stand still.", rich_help_panel=ANIMATION),
+        typer.Option(
+            "--hold",
+            metavar="S",
+            help="Seconds for which the first and the last frame are held.",
+            rich_help_panel=ANIMATION,
+        ),
     ] = 0.0
 
     @property
@@ -568,7 +583,7 @@ class PictureReporting(Reporting):
         bool, typer.Option("--preview", help="Draw the result in the terminal.", rich_help_panel=OUTPUT)
     ] = False
     no_history: Annotated[
-        bool, typer.Option("--no-history", help="Do not remember this in `dalle history`.", rich_help_panel=REPORTING)
+        bool, typer.Option("--no-history", help="Keep this out of `dalle history`.", rich_help_panel=REPORTING)
     ] = False
 
 

@@ -18,9 +18,9 @@ def rank(
 ) -> None:
     """Score how well sentences and pictures fit.
 
-    For each picture, the best sentence comes first; of a single sentence, the best picture. The score is the cosine
-    between what CLIP sees and what it reads, the share what it would bet on this sentence if one of them were true. An
-    argument is a file if there is one of this name, else a sentence.
+    For each picture, the best sentence comes first; for a single sentence, the best picture. The score is the cosine
+    between what CLIP sees and what it reads; the share is how likely CLIP finds the sentence if exactly one of them is
+    true. An argument is a file if there is one of that name, else a sentence.
 
     \b
     Examples:

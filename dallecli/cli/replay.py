@@ -32,7 +32,7 @@ class RecipeOptions:
         typer.Option(
             "--input",
             metavar="FILE|DIR",
-            help="Where a picture that was used may be now, under any name; repeatable.",
+            help="Where to look for the pictures that were used, under any name; repeatable.",
             rich_help_panel=PICTURES,
         ),
     ] = None
@@ -42,7 +42,7 @@ class RecipeOptions:
             "--model",
             "-m",
             metavar="NAME|DIR",
-            help="Where the recipe's model is, if it has no name that is known here.",
+            help="Where the recipe's model is, if its name is not known here.",
             autocompletion=options.model_names,
             rich_help_panel=MODEL,
         ),
@@ -53,7 +53,7 @@ class RecipeOptions:
     ] = None
     dtype: Annotated[
         options.Dtype | None,
-        typer.Option("--dtype", help="Another type of numbers than the recipe's.", rich_help_panel=MODEL),
+        typer.Option("--dtype", help="Another number type than the recipe's.", rich_help_panel=MODEL),
     ] = None
 
     def change(self, recipe: "Recipe") -> "Recipe":

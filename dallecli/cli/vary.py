@@ -1,4 +1,4 @@
-"""`dalle vary`: more pictures like one that is there."""
+"""`dalle vary`: variations of a picture."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -43,11 +43,10 @@ def vary(
     output: options.OutputOptions,
     reporting: options.PaintingReporting,
 ) -> None:
-    """Paint more pictures like one that is there.
+    """Paint variations of a picture.
 
-    The same subject, seen anew: the pictures have what CLIP sees in the original, and the rest is made up. Several of
-    them become one sheet with the original in its first corner. --fidelity starts from the picture's own noise, and at
-    1 nothing changes.
+    They keep what CLIP sees in the original; the rest is made up. Several of them become one sheet with the original in
+    its first corner. --fidelity starts from the picture's own noise, and at 1 nothing changes.
 
     \b
     Examples:
