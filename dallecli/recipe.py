@@ -1,7 +1,7 @@
 """How a picture was made: a request with nothing left open, as frozen data, to JSON and back.
 
-Pictures carry it (pictures/picture.py), `dalle show` prints it. The JSON is plain ASCII, so that neither a terminal nor
-a metadata reader can be talked into anything by a prompt.
+Pictures carry it (pictures/metadata.py), `dalle show` prints it. The JSON is plain ASCII, so that no prompt can do
+anything to a terminal or to a reader of metadata.
 """
 
 import json

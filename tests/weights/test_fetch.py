@@ -736,6 +736,11 @@ class TestTheLock:
             {"commits": {"../..": "0" * 40}},
             {"model": "another"},
             {"surprise": 1},
+            {"half": 1},
+            {"licence": 5},
+            {"tasks": "generate"},
+            {"files": [{"size": True}]},
+            {"files": [{"etag": "main"}]},
         ],
         ids=str,
     )
