@@ -91,6 +91,18 @@ class Report:
     figures: dict[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class _Outlets:
+    """Where a run says how far it is, and how often, in seconds of training."""
+
+    watch: Callable[[Report], None] | None
+    warn: Callable[[str], None]
+    log: Log | None
+    every: float
+    save_every: float
+    validate_every: float
+
+
 class _Loss(nn.Module):
     """An objective's loss as a module, which is what can be shared among processes."""
 
@@ -181,7 +193,7 @@ class TrainingRun:
         said = _silent if warn is None else warn
         log = Log(self.folder, self.counters.step, self.events) if self.team.first else None
         try:
-            self._train(budget, steps, watch, every, save_every, validate_every, log, said)
+            self._train(budget, steps, _Outlets(watch, said, log, every, save_every, validate_every))
         except NonFinite:
             raise
         except BaseException:
@@ -197,20 +209,10 @@ class TrainingRun:
             raise DiskFull(full.what, full.where, hint) from full
         self.team.wait()
 
-    def _train(
-        self,
-        budget: float,
-        steps: int | None,
-        watch: Callable[[Report], None] | None,
-        every: float,
-        save_every: float,
-        validate_every: float,
-        log: Log | None,
-        warn: Callable[[str], None],
-    ) -> None:
+    def _train(self, budget: float, steps: int | None, outlets: _Outlets) -> None:
         counters = self.counters
         spent = counters.seconds
-        reported, saved, validated = spent, spent, spent
+        reported, saved, validated, save_every = spent, spent, spent, outlets.save_every
         losses: list[Tensor] = []
         since = counters.samples
         progress = self._progress(budget, steps)
@@ -225,21 +227,21 @@ class TrainingRun:
             counters.seconds += time.perf_counter() - start
             progress = self._progress(budget, steps)
             last = progress >= 1
-            if counters.seconds - reported >= every or last:
+            if counters.seconds - reported >= outlets.every or last:
                 loss = self._finite(losses)
                 figures = {}
-                if counters.seconds - validated >= validate_every or last:
-                    figures = self._validate(log, warn)
+                if counters.seconds - validated >= outlets.validate_every or last:
+                    figures = self._validate(outlets)
                     validated = counters.seconds
                 speed = (counters.samples - since) / max(counters.seconds - reported, 1e-9)
                 report = Report(name=self.objective.name, counters=counters, done=min(progress, 1.0), loss=loss,
                                 samples_per_second=speed, figures=figures)  # fmt: skip
-                self._report(report, log, watch, warn)
+                self._report(report, outlets)
                 losses, since, reported = [], counters.samples, counters.seconds
             if counters.seconds - saved >= save_every and not last:
                 self._finite(losses)
                 start = time.perf_counter()
-                self._try_to_save(warn)
+                self._try_to_save(outlets.warn)
                 # A large network takes its time: saving may cost a fiftieth of the training.
                 save_every = max(save_every, 50 * (time.perf_counter() - start))
                 saved = counters.seconds
@@ -337,8 +339,9 @@ class TrainingRun:
             return "no state is kept"
         return f"the state of step {saved_step(self.state_file)} is kept"
 
-    def _validate(self, log: Log | None, warn: Callable[[str], None]) -> dict[str, float]:
+    def _validate(self, outlets: _Outlets) -> dict[str, float]:
         """Figures and a sheet of samples, with the averaged weights; nothing where another process does it."""
+        log = outlets.log
         if log is None:
             return {}
         step = self.counters.step
@@ -350,12 +353,11 @@ class TrainingRun:
                 publish(self.folder / f"samples-{step:07d}.png", encode(sheet, "png", None), force=True)
                 log.show(step, sheet)
             except (DiskFull, OSError) as problem:
-                warn(f"{self.objective.name}: the samples of step {step} were not written, {problem}")
+                outlets.warn(f"{self.objective.name}: the samples of step {step} were not written, {problem}")
         return figures
 
-    def _report(
-        self, report: Report, log: Log | None, watch: Callable[[Report], None] | None, warn: Callable[[str], None]
-    ) -> None:
+    def _report(self, report: Report, outlets: _Outlets) -> None:
+        log = outlets.log
         if log is None:
             return
         counters = report.counters
@@ -369,9 +371,9 @@ class TrainingRun:
         try:
             log.add(counters.step, figures)
         except OSError as problem:
-            warn(f"{report.name}: the log of step {counters.step} was not written, {problem.strerror}")
-        if watch is not None:
-            watch(report)
+            outlets.warn(f"{report.name}: the log of step {counters.step} was not written, {problem.strerror}")
+        if outlets.watch is not None:
+            outlets.watch(report)
 
 
 def parts_of(how: Optimisation, processes: int, name: str) -> int:

@@ -56,6 +56,7 @@ class Workshop:
         self.preset = replace(preset, lessons=LESSONS)
         self.folder = folder
         self.dataset = WorldDataset(preset, folder, machine.device)
+        self._origin_name = origin
         self.origin = None if origin is None else locate(find(origin))
         stages = stages_of(self.preset, lambda: self.dataset.tokenizer.end + 1)
         judge = JudgeStage(self.dataset)
@@ -128,7 +129,7 @@ class Workshop:
             raise BadSetting(f"the preset {self.preset.name!r} has no stage {name!r}", hint=f"choose from {known}")
         begins = not self.chain.has_state(name) and not self.chain.readers(name)
         if self.origin is not None and begins and self.chain.stages[name].configs:
-            settings = {"preset": self.preset.name, "from": str(self.origin.path), "digest": self.origin.digest()}
+            settings = {"preset": self.preset.name, "from": self._origin_name, "digest": self.origin.digest()}
             write_json(self.folder / name / "settings.json", settings)
         budget = self.preset.runs[name].seconds if seconds is None else seconds
         return self.chain.train(name, seconds=budget, watch=watch)
