@@ -211,7 +211,8 @@ def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
         "engine safe studio tokens weights.registry weights.folder weights.digest weights.header "
         "weights.hub weights.lock weights.fetch.pull weights.convert cli.pulling arguments cli.settings "
         "batch.prompt_file batch.wildcards batch.jobs batch.journal batch.presence batch.runner cli.batch history "
-        "cli.painting cli.output cli.prompts cli.display cli.reference"
+        "cli.options cli.folding cli.command cli.painting cli.output cli.destination cli.saving cli.axes cli.prompts "
+        "cli.batch_progress cli.display cli.reference"
     )
     code = "\n".join(f"import dallecli.{room}" for room in rooms.split())
     assert not _loaded_by(code) & {"torch", "diffusers", "transformers"}

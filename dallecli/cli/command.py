@@ -106,7 +106,7 @@ class PaintingCommand:
     @property
     def values(self) -> dict[str, object]:
         """What the options say of a request, by the names of a prompt line's values."""
-        return {"n": 1, **values_of(self.asked)}
+        return values_of(self.asked)
 
 
 T = TypeVar("T")

@@ -12,8 +12,6 @@ from dallecli.cli.help import ARITHMETIC, PICTURES
 if TYPE_CHECKING:
     from dallecli.cli.destination import Destination
     from dallecli.embedding_file import Embedded
-    from dallecli.source import Source
-    from dallecli.tasks.embed import Embed
 
 ROOM = 2**16
 """Bytes that an embedding takes, generously; with its noise it may take more."""
@@ -53,30 +51,6 @@ class EmbedOptions:
     prior: options.PriorDials
     inversion: options.InversionDials
 
-    def request(self, inputs: "list[Source]", minus: "list[Source]", plus: "list[Source]") -> "Embed":
-        """The request for inputs, and for what is taken from and added to each. Raises RequestError."""
-        from dallecli.tasks.embed import Embed
-        from dallecli.tasks.stages import Dials
-
-        picture, model, prior = self.picture, self.model, self.prior
-        return Embed(
-            inputs=tuple(inputs),
-            minus=tuple(minus),
-            plus=tuple(plus),
-            imagine=self.imagine,
-            invert=self.invert,
-            model=model.model,
-            seed=picture.seed,
-            size=picture.size,
-            prior=Dials(steps=prior.prior_steps, guidance=prior.prior_guidance),
-            prior_candidates=prior.prior_candidates,
-            effort=options.effort(self.effort.fast),
-            inverting=Dials(steps=self.inversion.inversion_steps),
-            strict=picture.strict,
-            device=model.device,
-            dtype=model.dtype,
-        )
-
 
 @folded
 def embed(
@@ -103,6 +77,7 @@ def embed(
     from dallecli.cli.destination import choose_destination, probe_destination
     from dallecli.cli.display import Display
     from dallecli.source import EMBEDDING_SUFFIX
+    from dallecli.tasks.builder import build_embed
 
     check_one_stdin(things, asked.minus, asked.plus)
     taken = read_files_or_words(asked.minus if asked.minus is not None else [])
@@ -113,7 +88,7 @@ def embed(
     probe_destination(destination, ROOM * len(things))
     display, engine = Display(quiet=reporting.quiet), memory.engine()
     for batch in read_batches(things):
-        request = asked.request(batch, minus=taken, plus=added)
+        request = build_embed({"inputs": batch, "minus": taken, "plus": added}, options.values_of(asked))
         with display.opening(request.model):
             found = engine.embed(request, display.progress)
         for embedded in found:

@@ -31,13 +31,13 @@ def rank(
     from dallecli.arguments import read_batches
     from dallecli.cli.display import Display, emit_json, emit_table
     from dallecli.ranking import rank as ranked
-    from dallecli.tasks.embed import Embed
+    from dallecli.tasks.builder import build_embed
 
     display = Display(quiet=reporting.quiet)
     engine = memory.engine()
     found: list[Embedded] = []
     for batch in read_batches(things):
-        request = Embed(inputs=tuple(batch), model=model.model, device=model.device, dtype=model.dtype)
+        request = build_embed({"inputs": batch}, options.values_of(model))
         with display.opening(model.model):
             found += engine.embed(request, display.progress)
     scores = ranked(found, things)

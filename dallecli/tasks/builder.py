@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from dallecli.tasks.embed import Embed
 from dallecli.tasks.table import TASKS
 from dallecli.tasks.task import Request
 from dallecli.tasks.values import Values
@@ -25,4 +26,15 @@ def build_request(
     values = Values(own=own, defaults=defaults, pipes=pipes)
     request = TASKS[task].build(values)
     values.finish(task)
+    return request
+
+
+def build_embed(own: Mapping[str, object], defaults: Mapping[str, object] = MappingProxyType({})) -> Embed:
+    """The request for embeddings that values by name make, as `build_request`; its sources are read already.
+
+    Raises: RequestError.
+    """
+    values = Values(own=own, defaults=defaults)
+    request = Embed.build(values)
+    values.finish("embed")
     return request

@@ -1,11 +1,13 @@
 """`embed`: what CLIP sees in pictures and reads in sentences, and arithmetic with it."""
 
 from dataclasses import dataclass, field
+from typing import Self
 
 from dallecli.errors import BadInput
 from dallecli.source import Source
 from dallecli.tasks.stages import Dials
 from dallecli.tasks.task import ModelRequest, check_dials, check_prompt
+from dallecli.tasks.values import Values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +38,20 @@ class Embed(ModelRequest):
             if source.kind == "text":
                 check_prompt(source.name)
         check_dials("inversion", self.inverting)
+
+    @classmethod
+    def build(cls, values: Values) -> Self:
+        """The request that values by name make. Raises RequestError."""
+        return cls(
+            **values.common(),
+            inputs=values.files_or_words("inputs"),
+            minus=values.files_or_words("minus"),
+            plus=values.files_or_words("plus"),
+            imagine=values.flag("imagine"),
+            invert=values.flag("invert"),
+            inverting=values.inverting(),
+            **values.prior(),
+        )
 
     @property
     def sources(self) -> tuple[Source, ...]:
