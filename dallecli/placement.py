@@ -1,10 +1,10 @@
-"""Where a model runs, in what kind of number, and what of it stays in memory: decided once, with the reason in words.
+"""Where a model runs, in which number type, and which networks stay in memory: decided once, with the reason in words.
 
-Half the bits are half the memory and, on hardware made for them, several times the speed; on any other CPU they are
-slower than float32. So the default follows the hardware, and `dalle doctor` prints why.
+Half precision takes half the memory and, on hardware made for it, a fraction of the time; on any other CPU it is
+slower than float32. So the default follows the hardware, and `dalle doctor` prints the reason.
 
-The networks of a model work one after the other. What is read once and kept is there for the next picture at once, but
-only the one at work has to be there: a `MemoryPlan` says which are kept. It never changes a picture.
+The networks of a model work one after the other. A network that is kept is ready for the next picture, but only the one
+at work has to be in memory: a `MemoryPlan` says which are kept. It never changes a picture.
 """
 
 import os
@@ -23,30 +23,33 @@ AMPERE = (8, 0)
 """The first CUDA capability with bf16 arithmetic of its own."""
 
 MEMORY: Final = ("low", "auto", "high")
-"""How much of a model is kept in memory: only the network at work, as many networks as fit, or all of them."""
+"""What stays in memory: only the network at work, as many networks as fit, or all of them."""
 
 USABLE: Final = 0.9
-"""The share of what is free that a plan fills. The rest is for torch itself, and for what others take meanwhile."""
+"""The share of free memory that a plan fills. The rest is for torch itself and for other processes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """A device, the number type of the weights on it (`kind` is its name in a request), and why these."""
+    """Where a model runs, and in which number type."""
 
     device: "torch.device"
     dtype: "torch.dtype"
+    """Of the weights."""
     kind: str
+    """The name of the number type in a request."""
     why: str
+    """Why these, in words."""
 
 
 def decide(device: str | None, dtype: str | None) -> Placement:
-    """Choose what was left open: the fastest device that is here, and the fastest number type that it is made for.
+    """Choose what was left open: the fastest device of this machine, and the fastest number type that it is made for.
 
     device: "cpu", "cuda", "cuda:N", "mps", or None. dtype: "fp32", "bf16", "fp16", or None.
 
     Raises:
-        NoSuchDevice: the device is not here.
-        BadSetting: fp16 on a CPU, or a number type that is none.
+        NoSuchDevice: this machine has no such device.
+        BadSetting: fp16 on a CPU, or an unknown number type.
     """
     import torch
 
@@ -59,7 +62,7 @@ def decide(device: str | None, dtype: str | None) -> Placement:
 
 
 def free_memory(device: "torch.device") -> int | None:
-    """Bytes that can still be taken on a device; None where the system does not tell."""
+    """The bytes that are free on a device; None where the system does not tell."""
     if device.type == "cuda":
         import torch
 
@@ -69,14 +72,14 @@ def free_memory(device: "torch.device") -> int | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemMemory:
-    """Bytes of main memory that this process may use, in all and still; None where the system does not tell."""
+    """Main memory that this process may use, in bytes; None where the system does not tell."""
 
     total: int | None
     free: int | None
 
 
 def system_memory() -> SystemMemory:
-    """What the machine has, or the container around this process, if that is less."""
+    """The memory of the machine, or of the container around this process, if that is less."""
     if sys.platform == "linux":
         stated = _linux_memory()
         total, free = stated["MemTotal"], stated["MemAvailable"]
@@ -91,38 +94,38 @@ def system_memory() -> SystemMemory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """Bytes that a network takes on its device: of its weights, and of all numbers in between while it works."""
+    """The memory that a network takes on its device, in bytes."""
 
     weights: int
     working: int
+    """Besides the weights, while it works."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPlan:
-    """Which networks of a model are kept; every other one is read when its turn comes, and released after it.
-
-    kind: one of `MEMORY`. needs: of every network, in the order of the chain. free: bytes on the device when this was
-    planned, None where the system does not tell.
-    """
+    """Which networks of a model are kept; every other one is read when it is needed, and released afterwards."""
 
     kind: str
+    """One of `MEMORY`."""
     needs: Mapping[str, Need]
+    """Of every network, in the order of the chain."""
     kept: frozenset[str]
     free: int | None
+    """Free bytes on the device when this was planned; None where the system does not tell."""
 
     @property
     def peak(self) -> int:
-        """The most bytes that are taken at once."""
+        """The most bytes that are needed at once."""
         return _peak(self.needs, self.kept)
 
     @property
     def least(self) -> int:
-        """The peak of a plan that keeps nothing: with less, the model does not run."""
+        """The peak of a plan that keeps nothing: with less memory the model does not run."""
         return _peak(self.needs, frozenset())
 
     @property
     def fits(self) -> bool:
-        """Whether the peak is free, as far as the system tells."""
+        """Whether that much is free, as far as the system tells."""
         return self.free is None or self.peak <= self.free
 
     @property
@@ -139,10 +142,9 @@ class MemoryPlan:
 
 
 def plan_memory(needs: Mapping[str, Need], free: int | None, kind: str = "auto") -> MemoryPlan:
-    """Choose what to keep. With "auto" that is as much as fits into `USABLE` of what is free, the largest first.
+    """Choose what to keep. With "auto" that is as much as fits into `USABLE` of the free memory, the largest first.
 
-    Raises:
-        BadSetting: there is no such kind.
+    Raises BadSetting for an unknown kind.
     """
     if kind not in MEMORY:
         raise BadSetting(f"no memory plan is called {kind!r}", hint=f"one of {', '.join(MEMORY)}")
@@ -155,7 +157,7 @@ def plan_memory(needs: Mapping[str, Need], free: int | None, kind: str = "auto")
 
 
 def in_words(amount: int) -> str:
-    """Bytes as people read them."""
+    """A number of bytes as people read it."""
     return f"{amount / 2**30:.1f} GB" if amount >= 2**30 else f"{amount / 2**20:.0f} MB"
 
 
@@ -218,7 +220,7 @@ def _cpu_kind() -> tuple[str, str]:
 
 
 def native_bf16() -> str | None:
-    """The name of this CPU's bf16 arithmetic; None if it has none."""
+    """The name of this CPU's bf16 arithmetic; None if there is none."""
     import torch
 
     for name, has in (("AMX", "_is_amx_tile_supported"), ("AVX512-BF16", "_is_avx512_bf16_supported")):
@@ -235,7 +237,7 @@ def _linux_memory() -> dict[str, int]:
 
 
 def _control_group_limit() -> tuple[int, int] | None:
-    """The bytes that a container allows, and those that are used of them, if there is a container with a limit."""
+    """The bytes that a container allows and those in use, if there is a container with a limit."""
     group = Path("/sys/fs/cgroup")
     try:
         limit = (group / "memory.max").read_text(encoding="ascii").strip()

@@ -1,4 +1,4 @@
-"""A prompt becomes the token ids that a CLIP text tower reads.
+"""Turns a prompt into the token ids that a CLIP text tower reads.
 
 CLIP's byte-pair encoding (Radford et al. 2021, section 2.4), run by the `tokenizers` library from the `vocab.json` and
 `merges.txt` of the published folders. The ids equal those of `transformers.CLIPTokenizer` 5.23, its oddities included:
@@ -33,15 +33,14 @@ SPECIAL: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
-    """One prompt as the text tower reads it.
-
-    `ids` and `mask` have the length of the context; the mask is True from the start token to the end token. `dropped`
-    quotes the end of the prompt that did not fit, from the first word that is not read whole; "" when all of it fits.
-    """
+    """One prompt as the text tower reads it."""
 
     ids: list[int]
+    """As many as the context has tokens."""
     mask: list[bool]
+    """As long as `ids`; True from the start token to the end token."""
     dropped: str
+    """The end of the prompt that did not fit, from the first word that is not read whole; "" if all of it fits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,17 +49,21 @@ class ClipTokenizer:
 
     encoder: Tokenizer
     context: int
+    """How many tokens the text tower reads, the start and the end token included."""
     start: int
+    """The id of the start token."""
     end: int
+    """The id of the end token."""
     pad: int
+    """The id of the padding token."""
 
     @classmethod
     def open(cls, folder: Path) -> "ClipTokenizer":
-        """Read `vocab.json` and `merges.txt` (or `tokenizer.json`, where only that was saved) and the special tokens.
+        """Read `vocab.json` and `merges.txt` (or `tokenizer.json`, if only that was saved), and the special tokens.
 
         Raises:
             BadFolder: the vocabulary is missing.
-            BadFile: a file is not what its name says, or a special token is not in the vocabulary.
+            BadFile: a file is not what its name says, or a special token is missing from the vocabulary.
         """
         vocab, merges, rules = _vocabulary(folder)
         config = _object(folder / "tokenizer_config.json", missing={})
@@ -81,7 +84,7 @@ class ClipTokenizer:
     def encode(self, prompt: str) -> Tokens:
         """The ids of `prompt` between the start and the end token, cut or padded to the context.
 
-        Of a prompt that is too long the end is cut; the end token stays, as the last id.
+        A prompt that is too long is cut at its end; the last id is then the end token.
         """
         encoding = self.encoder.encode(prompt, add_special_tokens=False)
         room = self.context - 2
@@ -130,7 +133,7 @@ def _encoder(
 
 
 def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]], dict[str, object]]:
-    """The ids of all tokens, the merges by rank, checked to fit together, and the rules for special tokens, if any."""
+    """The ids of all tokens and the merges by rank, both checked, and the rules for special tokens, if any."""
     rules: dict[str, object] = {}
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         source = folder / "merges.txt"
@@ -166,7 +169,7 @@ def _token_ids(vocab: object, source: Path) -> dict[str, int]:
 
 
 def _merges(merges: object, vocab: dict[str, int], source: Path) -> list[tuple[str, str]]:
-    """The merges as pairs, each of known tokens that join to a known token: the library panics over any other."""
+    """The merges as pairs. Each must be of known tokens that join to a known token: the library panics on any other."""
     if not isinstance(merges, list):
         raise BadFile("the merges are missing", str(source), REPAIR)
     pairs = []
@@ -180,7 +183,7 @@ def _merges(merges: object, vocab: dict[str, int], source: Path) -> list[tuple[s
 
 
 def _added_token(stated: object, known: dict[str, object], role: str, folder: Path) -> AddedToken:
-    """A special token as the JSON files write it: a string, or an object with the rules for finding it in a text."""
+    """A special token as JSON files state it: a string, or an object with rules for finding it in a text."""
     rules = known.get(stated, {"content": stated}) if isinstance(stated, str) else stated
     if not isinstance(rules, dict) or not isinstance(rules.get("content"), str) or not rules["content"]:
         raise BadFile(f"the {role} is not a token", str(folder), REPAIR)

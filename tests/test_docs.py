@@ -1,4 +1,4 @@
-"""What README and docs tell people to type works: every option exists, and the README's examples run as they stand."""
+"""What README and docs say is so: every option exists, the README's examples run, links and names of files lead somewhere."""
 
 import os
 import re
@@ -13,12 +13,11 @@ from typer.main import get_command
 from dallecli.cli.app import build
 
 ROOT = Path(__file__).parents[1]
-PAGES = [
-    ROOT / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "docs" / "guides").glob("*.md")),
-    ROOT / "docs" / "reference" / "cli.md",
-]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def _name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 def _lines(page: Path) -> list[str]:
@@ -30,7 +29,7 @@ def _lines(page: Path) -> list[str]:
     return [line for line in [*lines, *quoted] if re.search(r"(^|\| |/)dalle [a-z-]", line)]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_commands_in_the_docs_exist_with_their_options(page):
     for line in _lines(page):
         call = re.split(r"\| |&& |; ", line)
@@ -64,3 +63,41 @@ def test_the_examples_of_the_readme_run(tmp_path):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+
+
+def _anchors(page: Path) -> set[str]:
+    """The names of a page's headings as web pages of repositories make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_every_link_leads_somewhere(page):
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith("http"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), f"{_name(page)}: {link}"
+        assert not anchor or anchor in _anchors(target), f"{_name(page)}: {link}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_every_file_of_the_code_that_a_page_names_is_there(page):
+    rooms = "|".join(sorted(path.name for path in (ROOT / "dallecli").iterdir() if path.is_dir()))
+    own = rf"(?:{rooms})/[\w/.]*|[a-z_]+\.py"
+    for name in re.findall(rf"`((?:dallecli/)?(?:{own})|(?:tests|benchmarks)/[\w/.]+)`", page.read_text(encoding="utf-8")):
+        places = [ROOT / name, ROOT / "dallecli" / name]
+        found = any(place.exists() for place in places) or ("/" not in name and any((ROOT / "dallecli").rglob(name)))
+        assert found, f"{_name(page)}: {name}"
+
+
+def test_the_index_names_every_page():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    decisions = (ROOT / "docs" / "decisions" / "index.md").read_text(encoding="utf-8")
+    for page in (ROOT / "docs").rglob("*.md"):
+        name = page.relative_to(ROOT / "docs")
+        named = decisions if name.parts[0] == "decisions" and name.stem != "index" else index
+        link = name.name if named is decisions else name.as_posix()
+        assert name.as_posix() == "index.md" or f"]({link}" in named, f"{name} is in no index"

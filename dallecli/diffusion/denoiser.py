@@ -1,7 +1,7 @@
-"""From a net to a Denoiser, the only thing a sampler sees.
+"""From a network to a Denoiser, which is all that a sampler sees.
 
-The order is law, because clipping is not linear: net, then guidance on its raw outputs, then the prediction type's
-formula for the clean sample, then clipping. Letters are those of schedule.py; `v = signal eps - sigma x0`
+The order is fixed, because clipping is not linear: the network, guidance on its raw outputs, the prediction type's
+formula for the clean sample, clipping. Letters are those of schedule.py; `v = signal eps - sigma x0`
 (Salimans & Ho 2022).
 """
 
@@ -16,26 +16,25 @@ from dallecli.diffusion.schedule import Schedule, Step
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What a denoiser sees behind a noisy sample.
-
-    `x0` is the clean sample and `eps` the noise, so that `signal x0 + sigma eps` is the noisy sample again, clipped
-    or not. `variance` places the log-variance of the next step between its two bounds, -1 for
-    the smaller and 1 for the larger (Nichol & Dhariwal 2021, eq. 15); None where the net doesn't predict it.
-    """
+    """What a denoiser predicts from a noisy sample: `signal x0 + sigma eps` is that sample again, clipped or not."""
 
     x0: Tensor
+    """The clean sample [b c ...]."""
     eps: Tensor
+    """The noise [b c ...]."""
     variance: Tensor | None
+    """[b c ...], places the log-variance of the next step between its two bounds: -1 is the smaller, 1 the larger
+    (Nichol & Dhariwal 2021, eq. 15). None if the network does not predict it."""
 
 
 Denoiser = Callable[[Tensor, Step], Guess]
 
 
 def make_denoiser(predict: Predict, schedule: Schedule, guidance: float = OFF) -> Denoiser:
-    """Make a Denoiser of a net with its conditions bound (paired, unless guidance is 1; see guidance.py).
+    """Make a Denoiser of a network with its conditions bound (paired, unless guidance is 1; see guidance.py).
 
-    Raises ValueError at the first step if the net's channels are neither those of the sample nor twice as many, or if
-    the schedule learns its variance and the net doesn't predict one.
+    It raises ValueError at the first step if the network's channels are neither those of the sample nor twice as many,
+    or if the schedule expects a learned variance and the network predicts none.
     """
     predict = guided(predict, guidance)
     to_x0 = _TO_X0[schedule.prediction_type]

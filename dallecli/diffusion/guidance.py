@@ -1,7 +1,7 @@
-"""Classifier-free guidance (Ho & Salimans 2022): push a prediction away from what it would be without the prompt.
+"""Classifier-free guidance (Ho & Salimans 2022): move a prediction away from what it would be without the prompt.
 
-Both halves run as one batch, the unconditional one first, as in diffusers' unCLIP pipelines. This file alone knows
-that order: conditions are paired here and outputs taken apart here.
+Both halves run as one batch, the unconditional one first, as in diffusers' unCLIP pipelines. Only this file knows the
+order: it pairs the conditions and splits the outputs.
 """
 
 from collections.abc import Callable
@@ -12,23 +12,23 @@ from torch import Tensor
 from dallecli.diffusion.schedule import Step
 
 Predict = Callable[[Tensor, Step], Tensor]
-"""A net with its conditions bound: noisy sample [b, c, ...] and step to raw output [b, c or 2c, ...]."""
+"""A network with its conditions bound: a noisy sample [b c ...] and a step give raw output, [b c ...] or [b 2c ...]."""
 
 OFF = 1.0
 """The guidance scale that means the conditional prediction alone."""
 
 
 def pair(unconditional: Tensor, conditional: Tensor) -> Tensor:
-    """Stack the conditions of both halves for a guided net: [b, ...] and [b, ...] to [2b, ...]."""
+    """Stack the conditions [b ...] of both halves for a guided network: [2b ...]."""
     return torch.cat([unconditional, conditional])
 
 
 def guided(predict: Predict, scale: float) -> Predict:
-    """Guide a net whose conditions are paired; at scale 1 return `predict` itself, whose conditions must not be.
+    """Guide a network whose conditions are paired. At scale 1, return `predict` itself, whose conditions are not.
 
-    Mixing is done on the raw outputs in the sample's own dtype: `u + scale (c - u)`. Scale 0 is the unconditional
-    prediction. Where the net also predicts variances (twice as many channels as the sample), those of the conditional
-    half are kept unmixed, as Karlo's `guided_model_fn` does.
+    The raw outputs are mixed in the sample's own dtype: `u + scale (c - u)`. Scale 0 is the unconditional prediction.
+    Where the network also predicts variances (twice as many channels as the sample), those of the conditional half are
+    kept as they are, as in Karlo's `guided_model_fn`.
     """
     if scale == OFF:
         return predict

@@ -1,7 +1,7 @@
-"""Painting only a part of a picture: what is known is imposed after every step (Lugmayr et al. 2022, "RePaint").
+"""Painting only part of a picture: the known part is put back after every step (Lugmayr et al. 2022, "RePaint").
 
-A net that never learned to inpaint then works on a picture whose known part is right at every noise level. Letters are
-those of schedule.py.
+So a network that was not trained for it always sees a picture whose known part is right for the noise level. Letters
+are those of schedule.py.
 """
 
 import math
@@ -17,22 +17,26 @@ from dallecli.diffusion.schedule import Step
 
 
 def resampled(steps: Sequence[Step], times: int) -> list[Step]:
-    """Every step but the last `times` times in a row, renumbered: to be run under `Known`, which adds noise in between.
+    """Every step but the last `times` times in a row, renumbered: for a run under `Known`, which adds noise in between.
 
-    One pass only copies the known part into the picture. In further passes the net sees both parts at once and brings
-    the new one into harmony with the old (RePaint, section 4.2, with jumps of one step).
+    A single pass copies the known part into the picture. In further passes the network sees both parts and adapts the
+    new one to the old (RePaint, section 4.2, with jumps of one step).
     """
     repeated = [step for step in steps[:-1] for _ in range(times)] + [*steps[-1:]]
     return [replace(step, index=index) for index, step in enumerate(repeated)]
 
 
 class Known:
-    """A constraint on samplers: keeps the known part of pictures at the right noise level.
+    """A constraint on samplers: it keeps the known part of pictures at the right noise level.
 
-    `x0` [b, ...] is the clean picture. `unknown` is boolean, True where it is painted, and broadcasts to `x0`. `steps`
-    are those that the sampler walks: before a step that is taken again, noise goes back to where that step begins.
-    After the last step the known part is `x0`, exactly. `held` [b, ...] is the noise under which the known part lies at
-    every step, fresh each time if it is not given.
+    After the last step the known part equals `x0` exactly.
+
+    Args:
+        x0: the clean pictures [b ...].
+        unknown: boolean, True where a picture is painted; broadcasts to `x0`.
+        steps: those of the run. Before a step is taken again, noise is added up to the level at which it begins.
+        noise: draws the noise that is added.
+        held: the noise [b ...] that the known part has at every step; without it, new noise is drawn each time.
     """
 
     def __init__(
@@ -45,7 +49,7 @@ class Known:
         self._again = {step.index for step, after in pairwise(steps) if after.t == step.t}
 
     def __call__(self, x: Tensor, step: Step) -> Tensor:
-        """Impose the known part on `x`, which is at the noise level of `step.t_prev`."""
+        """Return `x` [b ...], which is at the noise level of `step.t_prev`, with the known part put back."""
         if step.t_prev < 0:
             return torch.where(self.unknown, x, self.x0)
         sigma = math.sqrt(1 - step.alpha_bar_prev)

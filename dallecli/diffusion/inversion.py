@@ -1,7 +1,7 @@
-"""The noise that a given picture would be painted from: DDIM backwards (Song et al. 2021, section 4.3).
+"""The noise from which a given picture would be painted: DDIM backwards (Song et al. 2021, section 4.3).
 
-Together with the image embedding it makes the paper's bipartite latent (z_i, x_T), from which the picture can be
-painted again (Ramesh et al. 2022, section 3). Letters are those of schedule.py.
+With the image embedding it is the paper's bipartite latent (z_i, x_T), from which the picture can be painted again
+(Ramesh et al. 2022, section 3). Letters are those of schedule.py.
 """
 
 import math
@@ -15,11 +15,11 @@ from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.schedule import Step
 
 START: Final = 0.05
-"""The sigma from which a picture is inverted. Below it, the noise that a net sees in a clean picture is its own error,
-divided by almost nothing: followed from t = 0 on, x_T came out with a deviation of 10 to 60 instead of 1."""
+"""The sigma at which the inversion of a picture begins. Below it, the noise that a network predicts in a clean picture
+is its own error divided by almost nothing; inverted from t = 0, x_T has a deviation far above 1."""
 
 REFINEMENTS: Final = 2
-"""Guesses for each step. Each further one brings about one digit more, which no eye can see."""
+"""Iterations for each step. Each further one adds about one digit, which cannot be seen."""
 
 
 def invert(
@@ -30,12 +30,12 @@ def invert(
     progress: Callable[[int], None],
     refinements: int = REFINEMENTS,
 ) -> Tensor:
-    """Return the noise x_T [b, ...] from which `ddim` with eta 0 and the same denoiser and steps paints `x0` [b, ...].
+    """Return the noise x_T [b ...] from which `ddim` with eta 0 and the same denoiser and steps paints `x0` [b ...].
 
-    `x0` first gets as much real noise, from `noise`, as the first visited level at or above `START` has; from there
-    each step of `ddim` is solved for its input by fixed-point iteration (Pan et al. 2023, "Effective real image
-    editing with accelerated iterative diffusion inversion"). What is lost is what the denoiser cannot tell from that
-    little noise. `progress` is called with the number of finished steps, the skipped ones included.
+    First, noise is drawn and added to `x0`, up to the lowest visited level at or above `START`. From there each step of
+    `ddim` is solved for its input by fixed-point iteration (Pan et al. 2023, "Effective real image editing with
+    accelerated iterative diffusion inversion"). Detail that the denoiser cannot distinguish from the added noise is
+    lost. `progress` is called with the number of finished steps, the skipped ones included.
     """
     first = max(i for i, step in enumerate(steps) if step.sigma >= START)
     eps = noise.like(x0)
@@ -44,12 +44,12 @@ def invert(
     for i in reversed(range(first)):
         step, x_prev = steps[i], x
         signal_prev, sigma_prev = math.sqrt(step.alpha_bar_prev), math.sqrt(1 - step.alpha_bar_prev)
-        # Along the flow x0 and eps change little, so those of the step before are a good first guess.
+        # x0 and eps change little along the flow, so those of the previous step are a good first guess.
         x = step.signal * x0 + step.sigma * eps
         for _ in range(refinements):
             guess = denoise(x, step)
-            # The one that changes less with x is kept, and the other follows from x_prev: so the iteration contracts
-            # at both ends of the schedule.
+            # The one that changes less with x is kept, and the other computed from x_prev, so that the iteration
+            # converges at both ends of the schedule.
             if step.sigma < step.signal:
                 eps = guess.eps
                 x0 = (x_prev - sigma_prev * eps) / signal_prev

@@ -1,7 +1,7 @@
-"""Every random number of a picture, from a generator of the picture's own.
+"""Every random number of a picture comes from the picture's own generator, on the CPU.
 
-One CPU generator a picture means that its noise doesn't depend on the batch it is painted in, on the device or on the
-dtype: torch draws float32 on the CPU and the result is cast and moved.
+So its noise does not depend on the batch, the device or the dtype: float32 is drawn on the CPU, then converted and
+moved.
 """
 
 import hashlib
@@ -12,9 +12,9 @@ from torch import Tensor
 
 
 class Noise:
-    """Standard normal draws for a batch of pictures, one generator each, in the order they are asked for.
+    """Standard normal draws for a batch of pictures, which have one generator each.
 
-    A generator starts at its picture's seed. `generators` are given only to go on with some that are under way.
+    A generator starts at its picture's seed. `generators` are given only to continue with existing ones.
     """
 
     def __init__(self, seeds: Sequence[int], generators: Sequence[torch.Generator] | None = None) -> None:
@@ -27,7 +27,7 @@ class Noise:
         return len(self._generators)
 
     def draw(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
-        """Draw the next `shape` of every picture: [pictures, *shape], float32."""
+        """Draw the next numbers of `shape` for each of b pictures: [b *shape], float32."""
         drawn = torch.stack([torch.randn(tuple(shape), generator=g) for g in self._generators])
         if torch.device(device).type == "cuda":
             # From pinned memory the copy waits for nothing; from any other it waits for all work on the device.
@@ -35,14 +35,14 @@ class Noise:
         return drawn.to(device)
 
     def like(self, x: Tensor) -> Tensor:
-        """Draw for the batch `x` [pictures, ...] in its shape, on its device and in its dtype."""
+        """Draw the next numbers for a batch `x` [b ...], in its shape and dtype, on its device."""
         return self.draw(x.shape[1:], x.device).to(x.dtype)
 
     def rivals(self, count: int) -> "Noise":
-        """Noise for `count` rivals of each picture, in the order picture 0 rival 0, picture 0 rival 1, ...
+        """Noise for `count` rivals of each picture: candidates of which one is kept. Those of picture 0 come first.
 
-        Rival 0 goes on with the picture's own generator, so with one rival nothing changes. The others are seeded
-        from (seed, rival): however many there are, the picture's own generator makes the same draws.
+        Rival 0 continues with the picture's own generator, so one rival changes nothing. The others are seeded from
+        (seed, rival): however many there are, the picture's own generator makes the same draws.
         """
         seeds: list[int] = []
         generators: list[torch.Generator] = []
@@ -53,11 +53,11 @@ class Noise:
         return Noise(seeds, generators)
 
     def state(self) -> list[Tensor]:
-        """Remember where every generator stands, for `rewind`."""
+        """The state of every generator, for `rewind`."""
         return [g.get_state() for g in self._generators]
 
     def rewind(self, state: Sequence[Tensor]) -> None:
-        """Go back to a remembered state: the same draws follow."""
+        """Return to an earlier `state`: the same draws follow."""
         for generator, then in zip(self._generators, state, strict=True):
             generator.set_state(then)
 

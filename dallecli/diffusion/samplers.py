@@ -1,9 +1,8 @@
-"""How a run goes from noise to a sample, as functions of one signature in one table.
+"""From noise to a sample: the samplers, functions of one signature in one table.
 
-A sampler knows neither nets nor guidance: it sees a Denoiser, the steps, the noise. Letters are those of schedule.py,
-and `lambda = log(signal / sigma)` is half the log signal-to-noise ratio (Lu et al. 2022).
-All coefficients are computed before the loop, so a step costs the net and a few elementwise operations and never
-waits for the device.
+A sampler knows neither networks nor guidance; it sees a Denoiser, the steps and the noise. Letters are those of
+schedule.py, and `lambda = log(signal / sigma)` is half the log signal-to-noise ratio (Lu et al. 2022). All coefficients
+are numbers on the CPU, so a step is the network and a few elementwise operations, and never waits for the device.
 """
 
 import math
@@ -19,7 +18,7 @@ from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.schedule import Step
 
 Constrain = Callable[[Tensor, Step], Tensor]
-"""Applied to every update: gets x at the noise level of `step.t_prev`, returns what the sampler goes on with."""
+"""Applied after every step: takes x [b ...] at the noise level of `step.t_prev`, returns the x to continue with."""
 
 
 def free(x: Tensor, step: Step) -> Tensor:
@@ -30,8 +29,12 @@ def free(x: Tensor, step: Step) -> Tensor:
 class Sampler(Protocol):
     """Sample from the distribution that `denoise` knows, starting from the noise `x`.
 
-    Shapes: `x` and the result are [b, ...], float32. `steps` run from the noisiest to `t_prev == -1`. `progress` is
-    called with the number of finished steps after each.
+    Args:
+        x: noise [b ...], float32, like the result.
+        steps: from the noisiest to the one whose `t_prev` is -1.
+        noise: draws what a step adds.
+        progress: called after each step with the number of finished steps.
+        constrain: applied after each step.
     """
 
     def __call__(
@@ -55,8 +58,8 @@ def ancestral(
 ) -> Tensor:
     """Draw each step from the posterior q(x_prev | x, x0) of Ho et al. 2020, eq. 6-7, and end on its mean.
 
-    The spread is the learned one where the denoiser predicts it, else the posterior's own ("fixed small"). The
-    native sampler of the unCLIP models; equals diffusers' `UnCLIPScheduler.step`, draws included.
+    The spread is the learned one where the denoiser predicts it, else the posterior's own ("fixed small"). It
+    is the unCLIP models' own sampler, equal to diffusers' `UnCLIPScheduler.step`, draws included.
     """
     weights_x0, weights_x, log_small, log_large = _posterior(steps)
     for i, step in enumerate(steps):
@@ -75,8 +78,8 @@ def ancestral(
 
 
 def _posterior(steps: Sequence[Step]) -> list[list[float]]:
-    """The weights of x0 and of x in the mean, and the log of the smallest and the largest variance, step by step."""
-    # In float32 like the oracle, which makes the last weight of x0 0.99947 instead of 1.
+    """For each step the weights of x0 and of x in the mean, and the log of the smallest and the largest variance."""
+    # In float32 like diffusers, which makes the last weight of x0 0.99947 instead of 1.
     alpha_bar = torch.tensor([step.alpha_bar for step in steps], dtype=torch.float32)
     alpha_bar_prev = torch.tensor([step.alpha_bar_prev for step in steps], dtype=torch.float32)
     beta = torch.tensor([step.beta for step in steps], dtype=torch.float32)
@@ -97,7 +100,8 @@ def ddim(
     *,
     eta: float = 0.0,
 ) -> Tensor:
-    """Step along the probability flow (Song et al. 2021, eq. 12); `eta` from 0 (no new noise) to 1 (as ancestral).
+    """Step along the probability flow (Song et al. 2021, eq. 12). `eta` is from 0, no new noise, to 1, as much as
+    `ancestral` adds.
 
     A learned variance is ignored.
     """
@@ -123,17 +127,18 @@ def dpm_solver(
 ) -> Tensor:
     """DPM-Solver++(2M), Lu et al. 2022b, algorithm 2: second order from the last two guesses, no new noise.
 
-    The first step and the last one, at whose end lambda is infinite, are of first order. A learned variance is ignored.
+    The first step is of first order, and so is the last one, at whose end lambda is infinite. A learned variance is
+    ignored.
     """
-    # Evenly spread timesteps of a cosine schedule end in ever longer jumps of lambda, where extrapolating from a short
+    # Evenly spaced timesteps of a cosine schedule end in ever longer jumps of lambda, where extrapolating from a short
     # jump over a long one overshoots. Bounded to what two equal jumps would give, the error of 25 steps on Gaussian
-    # data is a tenth of DDIM's; unbounded it is larger than DDIM's.
+    # data is far below DDIM's; unbounded it is above DDIM's.
     steepest = 0.5
     before: Tensor | None = None
     h_before = 0.0
     reached = steps[0].t
     for i, step in enumerate(steps):
-        if step.t != reached:  # noise was added in between: what was guessed before is of another x
+        if step.t != reached:  # noise was added in between, so earlier guesses belong to another x
             before = None
         reached = step.t_prev
         x0 = denoise(x, step).x0
@@ -161,14 +166,14 @@ def plms(
 ) -> Tensor:
     """Extrapolate from the last four guesses: Liu et al. 2022 (https://arxiv.org/abs/2202.09778), eq. 9 and 12.
 
-    What is extrapolated is the velocity `v = signal eps - sigma x0` (Salimans & Ho 2022). Where there is no past the
-    step is Heun's, so that there is one guess more than steps. For nets that predict v, and are not clipped, it equals
-    diffusers' PNDMScheduler with `skip_prk_steps`. A learned variance is ignored, and no noise is drawn.
+    The velocity `v = signal eps - sigma x0` (Salimans & Ho 2022) is extrapolated. A step without earlier guesses is
+    Heun's and takes two, so there is one guess more than steps. For networks that predict v and are not clipped it
+    equals diffusers' PNDMScheduler with `skip_prk_steps`. A learned variance is ignored, and no noise is drawn.
     """
     past: list[Tensor] = []  # velocities, the newest last
     reached = steps[0].t
     for i, step in enumerate(steps):
-        if step.t != reached:  # noise was added in between: what was guessed before is of another x
+        if step.t != reached:  # noise was added in between, so earlier guesses belong to another x
             past = []
         reached = step.t_prev
         v = _velocity(denoise(x, step), step)
@@ -188,7 +193,7 @@ _ADAMS_BASHFORTH = {
     3: (5 / 12, -16 / 12, 23 / 12),
     4: (-9 / 24, 37 / 24, -59 / 24, 55 / 24),
 }
-"""The weights of the last guesses, the oldest first, by their number."""
+"""The weights of the last guesses, the oldest first, by how many there are."""
 
 
 def _velocity(guess: Guess, step: Step) -> Tensor:
@@ -196,7 +201,7 @@ def _velocity(guess: Guess, step: Step) -> Tensor:
 
 
 def _along(x: Tensor, v: Tensor, step: Step) -> Tensor:
-    """From `step.t` to `step.t_prev` with this velocity: a step of `ddim`."""
+    """Move `x` from `step.t` to `step.t_prev` with this velocity: a step of `ddim`."""
     x0, eps = step.signal * x - step.sigma * v, step.signal * v + step.sigma * x
     return math.sqrt(step.alpha_bar_prev) * x0 + math.sqrt(1 - step.alpha_bar_prev) * eps
 
@@ -211,4 +216,4 @@ SAMPLERS: dict[str, Sampler] = {
     "dpm++": dpm_solver,
     "plms": plms,
 }
-"""The samplers by the names a request uses; "ancestral" is the one the published models were made with."""
+"""The samplers by their names in requests. "ancestral" is Karlo's and Kandinsky's own."""

@@ -1,4 +1,4 @@
-"""How much of a sample is noise at each timestep, and which timesteps a run visits.
+"""How much noise a sample has at each timestep, and which timesteps a run visits.
 
 Legend, as in Ho et al. 2020 and Nichol & Dhariwal 2021: `t` is a trained timestep, 0 (almost clean) to T-1 (noise);
 `beta` is the share of noise that one step adds; `alpha_bar` is the share of the clean sample's variance that is left,
@@ -20,56 +20,60 @@ PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
 VARIANCE_TYPES = ("fixed_small_log", "fixed_small", "learned_range")
 """How the noise of a step is found. The first two are the posterior's own: the logarithm only keeps it above 0."""
 SPACINGS = ("ends", "leading")
-"""How the visited timesteps are spread: from the last trained one to 0, or in whole strides up from 0."""
+"""How the visited timesteps are spaced: from the last trained one to 0, or in whole strides up from 0."""
 LARGEST = 100_000
-"""Beyond any number a schedule holds; a larger one is a mistake, and a table of it would fill the memory."""
+"""No number of a schedule is larger; a larger one is a mistake, and a table of that length would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One visit of a run: from timestep `t` to `t_prev`, which is -1 when the result is the clean sample.
-
-    `index` counts visits from 0. `alpha_bar`, `signal` and `sigma` belong to `t`, `alpha_bar_prev` to `t_prev` (for -1
-    it is the schedule's last), and `beta` is the noise of the whole jump, `1 - alpha_bar / alpha_bar_prev`. All are
-    float32 numbers.
-    """
+    """One step of a run. Its numbers are computed in float32."""
 
     index: int
+    """From 0."""
     t: int
+    """The timestep at which it begins."""
     t_prev: int
+    """The timestep at which it ends; -1 where the result is the clean sample."""
     alpha_bar: float
+    """At `t`."""
     alpha_bar_prev: float
+    """At `t_prev`; for -1 the schedule's last."""
     signal: float
+    """At `t`."""
     sigma: float
+    """At `t`."""
     beta: float
+    """The noise of the whole jump, `1 - alpha_bar / alpha_bar_prev`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
-    """The noise levels a net was trained with, and how its output is to be read.
-
-    `betas` and `alpha_bars` are float32 tables over the trained timesteps. `clip_range` bounds the predicted clean
-    sample, None means that it is left alone. `spacing` is one of `SPACINGS`, and `offset` is added to every timestep.
-    `last_alpha_bar` is what a run ends with: 1, or that of the first trained timestep, where nothing is taken for
-    cleaner.
-    """
+    """The noise levels with which a network was trained, and the meaning of its output."""
 
     betas: Tensor
+    """Of every trained timestep, float32."""
     alpha_bars: Tensor
+    """Of every trained timestep, float32."""
     prediction_type: str
+    """One of `PREDICTION_TYPES`."""
     variance_type: str
+    """One of `VARIANCE_TYPES`."""
     clip_range: float | None
+    """The clean sample is clipped to this, up and down; None does not clip."""
     spacing: str = "ends"
+    """One of `SPACINGS`."""
     offset: int = 0
+    """Added to every timestep."""
     last_alpha_bar: float = 1.0
+    """The alpha_bar with which a run ends: 1, or that of timestep 0."""
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Schedule":
-        """Read a `scheduler_config.json`; what published files leave out is filled with their class's defaults.
+        """Read a `scheduler_config.json`; missing fields take the defaults of its class.
 
-        The class is UnCLIPScheduler where the file names none.
-
-        Raises ValueError for a schedule of another kind than those in `_CLASSES`, or numbers that make no sense.
+        The class is UnCLIPScheduler where the file names none. Raises ValueError for a class that is not in `_CLASSES`,
+        or for numbers out of range.
         """
         kind = _one_of(tuple(_CLASSES), config, "_class_name", "UnCLIPScheduler")
         beta_schedules, variance_type, spacing, clips, ends_at_one = _CLASSES[kind]
@@ -99,12 +103,12 @@ class Schedule:
         return len(self.betas)
 
     def steps(self, count: int) -> list[Step]:
-        """The `count` visits of a run, evenly spread over the trained timesteps.
+        """The `count` steps of a run, evenly spaced over the trained timesteps.
 
-        With the spacing "ends" they go from the last timestep down to 0, rounded half-to-even, as in UnCLIPScheduler;
-        with "leading" in whole strides down to `offset`, as in DDPMScheduler.
+        With the spacing "ends" they go from the last timestep down to 0, rounded half to even, as in UnCLIPScheduler;
+        with "leading", in whole strides down to `offset`, as in DDPMScheduler.
 
-        Raises ValueError unless 2 <= count <= the trained timesteps less the offset: one visit can't be at both ends.
+        Raises ValueError unless 2 <= count <= the trained timesteps less the offset: one step cannot be at both ends.
         """
         most = self.num_train_timesteps - self.offset
         if not 2 <= count <= most:
@@ -117,7 +121,7 @@ class Schedule:
         return [self._step(index, t, t_prev) for index, (t, t_prev) in enumerate(pairwise(visited))]
 
     def _step(self, index: int, t: int, t_prev: int) -> Step:
-        # In float32 like the oracle: the differences from 1 lose digits, and must lose the same ones. At t = 999 a
+        # In float32 like diffusers: the differences from 1 lose digits, and must lose the same ones. At t = 999 a
         # prediction of noise is divided by a signal of 5e-5, so the eighth digit of sigma becomes the fourth of x_0.
         alpha_bar = self.alpha_bars[t]
         alpha_bar_prev = self.alpha_bars[t_prev] if t_prev >= 0 else torch.tensor(self.last_alpha_bar)
@@ -141,8 +145,8 @@ _CLASSES: dict[str, tuple[tuple[str, ...], str, str, bool, bool | None]] = {
     "DDIMScheduler": (("linear", "scaled_linear", "squaredcos_cap_v2"), "fixed_small", "leading", True, None),
     "PNDMScheduler": (("linear", "scaled_linear", "squaredcos_cap_v2"), "fixed_small", "leading", False, None),
 }
-"""The published classes that are known: their tables of betas, the default first, their own variance, their spacing,
-whether they clip, and whether a run ends with an alpha_bar of 1; None where the file says that."""
+"""The published classes that are known: their schedules of betas, the default first; their variance; their spacing;
+whether they clip; and whether a run ends with an alpha_bar of 1, None where the file says so."""
 
 
 def _betas(config: Mapping[str, Any], schedule: str) -> Tensor:

@@ -1,7 +1,7 @@
 """The networks, as pure modules: tensors in, tensors out; no files, no schedules, no devices.
 
 Attribute names are the keys on disk (the layout that diffusers and transformers publish), so a
-published folder loads strictly and unrenamed. The beauty of these files is in `forward`.
+published folder loads strictly and nothing is renamed.
 
-Dimension letters: b pictures, c channels, h w height and width, n tokens, d width of a token.
+Shapes are written as [b c h w]: b pictures, c channels, h and w height and width, n tokens, d the width of a token.
 """

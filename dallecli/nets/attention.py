@@ -1,4 +1,4 @@
-"""Attention as the unCLIP networks use it: plain multi-head, and over an image with added context keys."""
+"""Attention in the unCLIP networks: plain multi-head, and over an image with additional keys of a context."""
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +23,10 @@ class SelfAttention(nn.Module):
     def forward(
         self, x: Tensor, bias: Tensor | None = None, before: KeysValues | None = None
     ) -> tuple[Tensor, KeysValues]:
-        """Attend over `x` [b n d], and over the `m` tokens `before` it; return [b n d] and the keys and values of all.
+        """Let the tokens `x` [b n d] attend to themselves and to the m tokens `before` them.
 
-        `bias` is added to the logits and broadcasts over [b heads n m+n].
+        Returns [b n d], and the keys and values of all m+n tokens. `bias` is added to the logits and broadcasts over
+        [b heads n m+n].
         """
         q, k, v = (rearrange(to(x), "b n (k d) -> b k n d", k=self.heads) for to in (self.to_q, self.to_k, self.to_v))
         if before is not None:
@@ -36,10 +37,10 @@ class SelfAttention(nn.Module):
 
 
 class AddedKVAttention(nn.Module):
-    """Self-attention over the cells of an image whose keys begin with those of a context.
+    """Attention of the cells of an image to a context and to themselves.
 
-    GLIDE's decoder attention, matching diffusers' `AttnAddedKVProcessor`: the image is group-normed, the
-    context is not; context keys come first; the result is added to the input.
+    The attention of GLIDE's decoder, equal to diffusers' `AttnAddedKVProcessor`: the image is group-normed, the
+    context is not; the context's keys come first; the result is added to the input.
     """
 
     def __init__(self, channels: int, head_dim: int, context_dim: int, groups: int, eps: float) -> None:

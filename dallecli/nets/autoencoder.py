@@ -1,6 +1,6 @@
-"""The parts of convolutional autoencoders: pictures to latents of an eighth of their side, and back.
+"""The parts of convolutional autoencoders, which turn pictures into latents with an eighth of their side, and back.
 
-One set of blocks serves Kandinsky's MOVQ, whose decoder is modulated by the latent itself, and Stable Diffusion's KL
+The same blocks serve Kandinsky's MOVQ, whose decoder is modulated by the latent itself, and Stable Diffusion's KL
 autoencoder, whose decoder is not. Keys and arithmetic are those of diffusers' `vae.Encoder` and `vae.Decoder`.
 """
 
@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from dallecli.nets.resnet import silu_
 
 EPS = 1e-6
-"""Of every norm here."""
+"""The epsilon of every norm in this file."""
 SPATIAL_GROUPS = 32
 """The groups of a spatial norm, whatever the config says for the others."""
 
 
 class SpatialNorm(nn.Module):
-    """A group norm whose scale and shift are read off the latent, cell by cell."""
+    """A group norm whose scale and shift are computed from the latent, cell by cell."""
 
     def __init__(self, channels: int, latent_channels: int) -> None:
         super().__init__()
@@ -31,8 +31,8 @@ class SpatialNorm(nn.Module):
     def forward(self, x: Tensor, latent: Tensor) -> Tensor:
         """Return [b c h w] from `x` [b c h w] and a `latent` [b z h' w'], whose sides divide those of `x`.
 
-        The published norm repeats each cell of the latent until it has the size of `x`, and reads that. Repeating
-        what is read of a cell is the same, and broadcasting repeats without a copy.
+        The published norm first enlarges the latent to the size of `x`, by repeating cells, and then convolves it. The
+        convolutions are 1 x 1, so convolving first gives the same, and broadcasting repeats without a copy.
         """
         scale, shift = (read(latent)[:, :, :, None, :, None] for read in (self.conv_y, self.conv_b))
         height, width = latent.shape[-2:]
@@ -41,7 +41,7 @@ class SpatialNorm(nn.Module):
 
 
 def _norm(channels: int, groups: int, latent_channels: int | None) -> nn.Module:
-    """The norm of the decoder, or of the encoder, which has no latent yet."""
+    """The norm of a block: spatial if the latent modulates it, else a plain group norm."""
     if latent_channels is None:
         return nn.GroupNorm(groups, channels, eps=EPS)
     return SpatialNorm(channels, latent_channels)
@@ -53,7 +53,7 @@ def _normed(norm: nn.Module, x: Tensor, latent: Tensor | None) -> Tensor:
 
 
 class Residual(nn.Module):
-    """Norm, SiLU, convolution, twice, and a shortcut around."""
+    """Twice norm, SiLU and convolution, with a shortcut around them."""
 
     def __init__(self, channels_in: int, channels_out: int, groups: int, latent_channels: int | None) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Residual(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention of one head over the cells of an image, added to it."""
+    """Self-attention with one head over the cells of an image; the result is added to the image."""
 
     def __init__(self, channels: int, groups: int, latent_channels: int | None) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Attention(nn.Module):
 
 
 class Downsampler(nn.Module):
-    """Half the side, by a convolution that lacks its padding on the left and on top."""
+    """Halves the side by a convolution that is padded on the right and at the bottom only."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class Downsampler(nn.Module):
 
 
 class Upsampler(nn.Module):
-    """Twice the side, by repeating cells, then a convolution."""
+    """Doubles the side by repeating cells, then convolves."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class Upsampler(nn.Module):
 
 
 class Level(nn.Module):
-    """Residual blocks, attention after each where the level attends, then a resampler."""
+    """Residual blocks, each followed by attention where the level has any, then a down- or upsampler."""
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class Middle(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Pixels to latents, or to their mean and log-variance. `attends` says for each level whether it attends."""
+    """Turns pixels into latents, or into their mean and log-variance. `attends` says which levels have attention."""
 
     def __init__(
         self, channels: Sequence[int], groups: int, layers: int, attends: Sequence[bool], latent_channels: int
@@ -198,9 +198,9 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents to pixels; one residual block a level more than the encoder has.
+    """Turns latents into pixels; each level has one residual block more than the encoder's.
 
-    `channels` and `attends` are in the order of the way up. With `spatial` every norm is modulated by the latent.
+    `channels` and `attends` are given from the smallest image up. With `spatial` every norm is modulated by the latent.
     """
 
     def __init__(

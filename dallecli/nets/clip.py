@@ -28,10 +28,10 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, 
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
-"""What OpenAI normalised the red, green and blue of its pictures with, in [0, 1]; everybody else does, too."""
+"""The mean and deviation of red, green and blue in [0, 1] with which OpenAI, and since then everybody, normalises."""
 
 LONGEST = 64
-"""Of a picture so many times as long as it is wide, only the middle is ever resized; the tower sees less than that."""
+"""Of a picture that is more than this many times as long as wide only the middle is resized; the tower sees less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,17 +84,20 @@ class ClipVisionConfig:
 class ClipPreprocessing:
     """`feature_extractor/preprocessor_config.json`: how a picture of any size becomes what the image tower reads.
 
-    `resize` is the length of the shortest side, or (height, width), and None leaves the size alone; `crop` is the
-    (height, width) that is cut from the middle. `resample` is Pillow's number for a filter, `scale` what levels are
-    multiplied with. Equals transformers' `CLIPImageProcessorPil`; the defaults are CLIP's own.
+    Equals transformers' `CLIPImageProcessorPil`; the defaults are CLIP's own.
     """
 
     resize: int | tuple[int, int] | None = 224
+    """The shortest side in pixels, or (height, width); None keeps the size."""
     resample: int = Image.Resampling.BICUBIC
+    """Pillow's number of the filter."""
     crop: tuple[int, int] | None = (224, 224)
+    """The (height, width) that is cut from the middle; None cuts nothing."""
     scale: float = 1 / 255
+    """Levels from 0 to 255 are multiplied by this."""
     mean: tuple[float, ...] = MEAN
     std: tuple[float, ...] = STD
+    """Then the mean is subtracted, and the result divided by the deviation: one number, or one for each channel."""
 
     @classmethod
     def for_size(cls, size: int) -> Self:
@@ -120,7 +123,7 @@ class ClipPreprocessing:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """The (height, width) of what comes out; None where that depends on the picture."""
+        """The (height, width) of the result; None where that depends on the picture."""
         return self.crop if self.crop is not None or isinstance(self.resize, int) else self.resize
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
@@ -180,10 +183,12 @@ def _check(config: ClipTextConfig | ClipVisionConfig) -> None:
 
 
 class TextStates(NamedTuple):
-    """What the text tower says about prompts: `embedding` [b d] in CLIP space and `hidden` [b n d] per token."""
+    """What the text tower makes of prompts."""
 
     embedding: Tensor
+    """[b d], in CLIP's space."""
     hidden: Tensor
+    """[b n d], the state of every token."""
 
 
 class ClipAttention(nn.Module):
@@ -198,7 +203,7 @@ class ClipAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, causal: bool) -> Tensor:
-        """Attend over `x` [b n d]; with `causal`, a token sees itself and those before it."""
+        """Return [b n d] from `x` [b n d]; with `causal`, a token attends to itself and to those before it."""
         projections = (self.q_proj, self.k_proj, self.v_proj)
         q, k, v = (rearrange(project(x), "b n (k d) -> b k n d", k=self.heads) for project in projections)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
@@ -321,7 +326,7 @@ class CLIPTextStates(nn.Module):
 
 
 class ClipVisionEmbeddings(nn.Module):
-    """Patch embeddings behind a class token, plus positions."""
+    """A class token followed by patch embeddings, plus position embeddings."""
 
     def __init__(self, config: ClipVisionConfig) -> None:
         super().__init__()

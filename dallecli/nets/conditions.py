@@ -1,7 +1,7 @@
-"""What a denoising network is told beside the noised sample, made ready for a whole run.
+"""What a denoising network is conditioned on besides the noised sample, prepared once for a whole run.
 
-A context is the same in every step, and the times of all steps are known before the first one. So what layers make of
-them is computed once, not once a step: the keys and values of the context, and each block's view of the time.
+A context is the same in every step, and the times of all steps are known before the first one. So two things are
+computed once and not once a step: the keys and values of the context, and each block's projection of the times.
 """
 
 from collections.abc import Callable
@@ -18,26 +18,26 @@ AHEAD: Final = 64
 """Steps whose times are projected at once. All of a long run, for a large batch, would be gigabytes."""
 
 Place = int | Tensor
-"""Which step of a run it is, from 0; where the device is to look it up itself, an integer tensor [1] on it."""
+"""The number of a step in its run, from 0; or an integer tensor [1] on the device, which then looks it up itself."""
 
 
 def row_at(rows: Tensor, place: Place) -> Tensor:
-    """The row of a step, of those [steps ...] of a run, without waiting for the device."""
+    """The row of one step from `rows` [steps ...], without waiting for the device."""
     return rows[place] if isinstance(place, int) else rows.index_select(0, place)[0]
 
 
 class KeysValues(NamedTuple):
-    """The keys and the values of some tokens, each [b heads n d]: all that attention ever asks of them."""
+    """The keys and the values of some tokens, each [b heads n d]: all that attention needs of them."""
 
     keys: Tensor
     values: Tensor
 
 
 class Context:
-    """The `tokens` [b n d] that attention looks at beside the image; each layer projects them once.
+    """The `tokens` [b n d] that an image attends to besides itself; each layer projects them once.
 
-    `mask`, bool [b n], is True where a token counts; None when all do. Layers are held weakly: a network that leaves
-    the memory takes its projections along.
+    `mask`, bool [b n], is True where a token counts; None if all do. Layers are referred to weakly, so the projections
+    go with a network that is released.
     """
 
     def __init__(self, tokens: Tensor, mask: Tensor | None = None) -> None:
@@ -47,13 +47,13 @@ class Context:
         self._known: WeakKeyDictionary[nn.Module, KeysValues] = WeakKeyDictionary()
 
     def once(self, layer: nn.Module, project: Callable[[Tensor], KeysValues]) -> KeysValues:
-        """What `project`, a part of `layer`, makes of the tokens."""
+        """The tokens as `project`, a method of `layer`, projects them."""
         if layer not in self._known:
             self._known[layer] = project(self.tokens)
         return self._known[layer]
 
     def bias(self, cells: int) -> Tensor | None:
-        """What is added [b 1 1 n+cells] to the logits of these tokens and of so many cells after them."""
+        """The bias [b 1 1 n+cells] for the logits of these tokens and the image cells after them; None if all count."""
         if self._hidden is None:
             return None
         if cells not in self._biases:
@@ -62,16 +62,16 @@ class Context:
 
 
 class Times:
-    """The time embeddings [steps b d] of a run, after their SiLU. All blocks share them; b may be 1 for all samples."""
+    """The time embeddings [steps b d] of a run, after their SiLU. All blocks share them; b is 1 if all samples do."""
 
     def __init__(self, embeddings: Tensor) -> None:
         self._embeddings = embeddings
         self._known: WeakKeyDictionary[nn.Module, tuple[int, Tensor]] = WeakKeyDictionary()
 
     def through(self, layer: nn.Module, place: Place) -> Tensor:
-        """What a layer makes of the embedding [b d] of a step, together with those of the steps around it.
+        """What a layer makes of the embedding [b d] of a step; `AHEAD` steps are computed at once.
 
-        The device looks up none but the first `AHEAD` steps.
+        Where the device looks the step up itself, only the first `AHEAD` steps can be asked for.
         """
         group, row = divmod(place, AHEAD) if isinstance(place, int) else (0, place)
         known = self._known.get(layer)

@@ -1,9 +1,9 @@
 """Reading a published `config.json` into the frozen config dataclass of a network.
 
-Published files miss fields that were added later and carry fields that no network needs
-(`_class_name`, `architectures`): what is missing takes the dataclass's default, which is the published
-library's default, and what is unknown is ignored. A known field of the wrong kind, or one that asks for
-a variant this project does not have, is refused by name.
+Published files lack fields that were added later, and hold fields that no network needs (`_class_name`,
+`architectures`). A missing field takes the dataclass's default, which is the published library's; an unknown
+field is ignored. A known field of the wrong type, or one that asks for a variant that is not implemented here,
+is refused by name.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ def read_config(cls: type[C], json: Mapping[str, Any]) -> C:
     """Return `cls` filled from `json`.
 
     Raises:
-        ValueError: a field has the wrong kind of value, or `cls` refuses the combination.
+        ValueError: a field has a value of the wrong type, or `cls` refuses the combination.
     """
     hints = get_type_hints(cls)
     values: dict[str, Any] = {}
@@ -35,7 +35,7 @@ def read_config(cls: type[C], json: Mapping[str, Any]) -> C:
 
 
 def require(name: str, value: object, *allowed: object) -> None:
-    """Refuse a config value that asks for a variant which the networks here do not have.
+    """Refuse a config value that asks for a variant that is not implemented here.
 
     Raises:
         ValueError: `value` is none of `allowed`.

@@ -3,11 +3,11 @@
 from torch import Tensor, nn
 
 TOKENS = 32
-"""The context tokens that one embedding becomes; no published config states them."""
+"""How many context tokens one embedding becomes; no published config states it."""
 
 
 class ImageProjection(nn.Module):
-    """From an image embedding to the context tokens that the decoder attends to (`encoder_hid_proj` on disk)."""
+    """Turns an image embedding into the context tokens that the decoder attends to (`encoder_hid_proj` on disk)."""
 
     def __init__(self, embedding_dim: int, context_dim: int) -> None:
         super().__init__()
@@ -21,7 +21,7 @@ class ImageProjection(nn.Module):
 
 
 class ImageTimeEmbedding(nn.Module):
-    """From an image embedding to what is added to the time embedding (`add_embedding` on disk)."""
+    """Turns an image embedding into what is added to the time embedding (`add_embedding` on disk)."""
 
     def __init__(self, embedding_dim: int, time_dim: int) -> None:
         super().__init__()

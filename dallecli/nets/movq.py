@@ -1,8 +1,8 @@
-"""MOVQ, Kandinsky's autoencoder: pictures to latents of an eighth of their side, and back.
+"""MOVQ, Kandinsky's autoencoder: it turns pictures into latents with an eighth of their side, and back.
 
 A VQGAN whose decoder is modulated by the latent itself (Zheng et al. 2022, "MoVQ", https://arxiv.org/abs/2209.09002,
-section 3.2). Keys and arithmetic are those of diffusers' `VQModel` with spatial norms. Kandinsky's diffusion lives in
-the continuous latents, before quantisation, so nothing here looks into the codebook, and they are not scaled either.
+section 3.2). Keys and arithmetic are those of diffusers' `VQModel` with spatial norms. Kandinsky's diffusion works on
+the continuous latents, before quantisation, so the codebook is not used here, and the latents are not scaled.
 """
 
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from dallecli.nets.autoencoder import SPATIAL_GROUPS, Decoder, Encoder
 from dallecli.nets.config import read_config, require
 
 DOWN_BLOCKS = {"DownEncoderBlock2D": False, "AttnDownEncoderBlock2D": True}
-"""Published names of the encoder's blocks, and whether they attend."""
+"""Published names of the encoder's blocks, and whether they have attention."""
 UP_BLOCKS = {"UpDecoderBlock2D": False, "AttnUpDecoderBlock2D": True}
-"""Published names of the decoder's blocks, and whether they attend."""
+"""Published names of the decoder's blocks, and whether they have attention."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MovqConfig:
-    """`movq/config.json`; the defaults are the published library's, but for the norm that makes it a MOVQ."""
+    """`movq/config.json`; the defaults are the published library's, except the norm, which makes it a MOVQ."""
 
     in_channels: int = 3
     out_channels: int = 3
@@ -62,7 +62,7 @@ class MovqConfig:
 
     @property
     def factor(self) -> int:
-        """How many pixels a cell of the latent has along a side."""
+        """How many pixels one cell of the latent covers along each side."""
         return int(2 ** (len(self.block_out_channels) - 1))
 
     @classmethod
@@ -72,7 +72,7 @@ class MovqConfig:
 
 
 class Codebook(nn.Module):
-    """The vectors of the quantiser. On disk, and in training; painting goes round it."""
+    """The vectors of the quantiser: on disk and used in training, but not in painting."""
 
     def __init__(self, size: int, width: int) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Codebook(nn.Module):
 
 
 class Movq(nn.Module):
-    """The autoencoder. A latent [b z h w] has a cell for `config.factor` x `config.factor` pixels."""
+    """The autoencoder. A cell of a latent [b z h w] stands for `config.factor` x `config.factor` pixels."""
 
     def __init__(self, config: MovqConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The statistics of CLIP's image embeddings, with which Stable unCLIP noises them."""
+"""The mean and deviation of CLIP's image embeddings, which Stable unCLIP needs to add noise to them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class NormalizerConfig:
 
 
 class ImageNormalizer(nn.Module):
-    """Embeddings to mean 0 and deviation 1, and back (diffusers' `StableUnCLIPImageNormalizer`)."""
+    """Normalises embeddings to mean 0 and deviation 1, and back (diffusers' `StableUnCLIPImageNormalizer`)."""
 
     def __init__(self, config: NormalizerConfig) -> None:
         super().__init__()

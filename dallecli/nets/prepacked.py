@@ -1,9 +1,9 @@
-"""Weights in the order in which the processor reads them: layers call oneDNN with weights that it has laid out itself.
+"""Layers that keep their weights in oneDNN's own order, so that it need not reorder them.
 
-torch's own layers hand oneDNN plain weights, which it reorders at every call. For the small images at the bottom of a
-UNet, and for everything in a small network, that is a good part of the call. The operations are those that torch's own
-compiler uses; they are not public, so `can_prepack` tries them, and where they are missing or have changed the layers
-stay as they are. What they compute is the same up to rounding.
+torch's own layers give oneDNN plain weights, which it reorders at every call. For the small images at the bottom of a
+UNet, and for everything in a small network, that is a large part of the call. The operations used here are those of
+torch's compiler. They are not public, so `can_prepack` tries them; where they are missing or have changed, the layers
+stay as they are. The results are the same up to rounding.
 """
 
 import logging
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from dallecli.nets.layers import replace_layers
 
 MACHINES: Final = ("x86_64", "AMD64")
-"""Where oneDNN computes with its own kernels, and not with another library's."""
+"""The machines on which oneDNN computes with its own kernels, not with another library's."""
 
 log = logging.getLogger(__name__)
 
 
 @cache
 def can_prepack() -> bool:
-    """Whether this torch has the operations for this processor, and they do what they did."""
+    """Whether this torch has the operations for this processor, and they compute what a plain layer does."""
     if platform.machine() not in MACHINES:
         return False
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
@@ -45,8 +45,8 @@ def can_prepack() -> bool:
 def prepack(net: nn.Module) -> None:
     """Give every linear and convolutional layer of a network on a CPU its weights in oneDNN's own order.
 
-    For inference only. A layer's plain weights go at its first call, when the size of its image is known; from then on
-    the network's state dict lacks them. Only where `can_prepack`.
+    For inference only, and only where `can_prepack`. A layer's plain weights are dropped at its first call, when the
+    size of its image is known; from then on the network's state dict lacks them.
     """
     replace_layers(net, _Linear, _Conv2d)
 

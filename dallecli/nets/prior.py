@@ -1,4 +1,4 @@
-"""The diffusion prior: from a text to a CLIP image embedding (Ramesh et al. 2022, section 2.2).
+"""The diffusion prior: it makes a CLIP image embedding of a text (Ramesh et al. 2022, section 2.2).
 
 Keys and arithmetic are those of diffusers' `PriorTransformer`.
 """
@@ -70,7 +70,7 @@ class GeluProjection(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The perceptron of a block; `net.1` is a dropout that has no weights and does nothing here."""
+    """The perceptron of a block; `net.1` stands for a dropout, which has no weights and does nothing here."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ class PriorBlock(nn.Module):
         self.ff = FeedForward(config.width)
 
     def forward(self, x: Tensor, bias: Tensor, before: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
-        """Return [b n d] from [b n d], which may follow m tokens `before` it, and the keys and values of all.
+        """Return [b n d] from [b n d], which may follow m tokens `before` it, and the keys and values of all m+n.
 
         `bias` [b 1 n m+n] is added to the attention's logits.
         """
@@ -103,17 +103,19 @@ class PriorBlock(nn.Module):
 
 
 class ReadText(NamedTuple):
-    """What the blocks keep of r texts, and the `bias` [r 1 1 n+1] that hides their padding from the tokens after it."""
+    """r texts that the prior has read."""
 
     blocks: list[KeysValues]
+    """The keys and values of the texts' tokens, in every block."""
     bias: Tensor
+    """[r 1 1 n+1], hides the padding of the texts from the tokens after them."""
 
 
 class PriorTransformer(nn.Module):
-    """A causal transformer over [text states, text embedding, time, noised image embedding, answer token].
+    """A causal transformer over a text's states, its embedding, the time, the noised image embedding and a last token.
 
-    The last token's state is projected to the prediction. `clip_mean` and `clip_std` [1 d] belong to it:
-    it works on normalised image embeddings, and the finished sample is `x * clip_std + clip_mean`.
+    The state of the last token is projected to the prediction. The network works on normalised image embeddings: the
+    finished sample is `x * clip_std + clip_mean`, both [1 d].
     """
 
     def __init__(self, config: PriorConfig) -> None:
@@ -142,7 +144,7 @@ class PriorTransformer(nn.Module):
             t: timesteps of the trained schedule, [b] or a scalar.
             text_embedding: CLIP text embeddings [b d].
             text_hidden: the text tower's states [b n d], n at most `num_embeddings`. Columns at the end that are
-                padding in the whole batch may be left out: no token looks at them.
+                padding in the whole batch may be left out: no token attends to them.
             text_mask: bool [b n], True where a token belongs to the prompt.
         """
         tokens = torch.cat([self._text(text_embedding, text_hidden), self._asked(x, t)], dim=1)
@@ -150,9 +152,9 @@ class PriorTransformer(nn.Module):
         return self._predict(tokens, bias, [None] * len(self.transformer_blocks))
 
     def read(self, text_embedding: Tensor, text_hidden: Tensor, text_mask: Tensor) -> ReadText:
-        """Read texts [r …] once for all steps and all samples of each; the arguments are those of `forward`.
+        """Read r texts once for all steps and all samples of each; the arguments are those of `forward`, with r for b.
 
-        No token looks at a later one, so what the text's tokens become depends neither on the time nor on the sample.
+        No token attends to a later one, so the states of the text's tokens do not depend on the time or the sample.
         """
         tokens, padding = self._text(text_embedding, text_hidden), _hidden(text_mask, text_hidden.dtype)
         bias, blocks = padding + _future(tokens), []
@@ -162,14 +164,14 @@ class PriorTransformer(nn.Module):
         return ReadText(blocks, padding)
 
     def answer(self, x: Tensor, t: Tensor, text: ReadText, rows: Tensor) -> Tensor:
-        """Return the prediction [b d] of `forward` for texts that were read: three tokens instead of n + 4.
+        """Return the prediction [b d] of `forward` for texts that were read, from three tokens instead of n + 4.
 
         `rows` [b] says which text each sample has.
         """
         tokens = self._asked(x, t)
         future = _future(tokens)
         bias = torch.cat([text.bias[rows].expand(-1, -1, len(future), -1), future.expand(len(x), 1, -1, -1)], dim=-1)
-        # One block's at a time: repeated for every sample, those of all blocks are gigabytes in a large batch.
+        # One block at a time: repeated for every sample, those of all blocks would be gigabytes in a large batch.
         return self._predict(tokens, bias, (KeysValues(*(of[rows] for of in known)) for known in text.blocks))
 
     def _text(self, embedding: Tensor, hidden: Tensor) -> Tensor:
@@ -180,7 +182,7 @@ class PriorTransformer(nn.Module):
         return torch.cat([states, self.embedding_proj(embedding)[:, None] + positions[:, place : place + 1]], dim=1)
 
     def _asked(self, x: Tensor, t: Tensor) -> Tensor:
-        """The tokens [b 3 w] after a text: the time, the noised embedding, and the one that becomes the answer."""
+        """The tokens [b 3 w] after a text: the time, the noised embedding, and the one that becomes the prediction."""
         features = sinusoid(t.expand(len(x)), self.config.width).to(x.dtype)
         parts = [
             self.time_embedding(features)[:, None],
@@ -190,7 +192,7 @@ class PriorTransformer(nn.Module):
         return torch.cat(parts, dim=1) + self.positional_embedding[:, self.config.num_embeddings + 1 :]
 
     def _predict(self, tokens: Tensor, bias: Tensor, before: Iterable[KeysValues | None]) -> Tensor:
-        """The prediction [b d] of the last token, after what each block knows of the tokens `before`."""
+        """The prediction [b d] from the last token, given the keys and values of tokens `before`, for each block."""
         for block, known in zip(self.transformer_blocks, before, strict=True):
             tokens, _ = block(tokens, bias, known)
         out: Tensor = self.proj_to_clip_embeddings(self.norm_out(tokens[:, -1]))
@@ -198,7 +200,7 @@ class PriorTransformer(nn.Module):
 
 
 def _hidden(text_mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """The bias [b 1 1 n+1] that hides the padding of a text, whose embedding comes after it and is always seen."""
+    """The bias [b 1 1 n+1] that hides the padding of a text, but not its embedding, which comes after it."""
     return F.pad((~text_mask).to(dtype) * MASKED, (0, 1))[:, None, None, :]
 
 

@@ -12,8 +12,8 @@ from dallecli.nets.conditions import Time
 def sinusoid(t: Tensor, width: int) -> Tensor:
     """Return [b width] of [cos | sin] features of timesteps `t` [b], in float32.
 
-    Cosines first (`flip_sin_to_cos`) and frequencies 10000^(-k / (width / 2)) (`freq_shift` 0), as every
-    published unCLIP network has it.
+    Cosines come first (`flip_sin_to_cos`), and frequencies are 10000^(-k / (width / 2)) (`freq_shift` 0), as in every
+    published unCLIP network.
     """
     half = width // 2
     # In the published library's order: angles go up to 999, where a frequency's last digit shows in the fifth.
@@ -23,7 +23,7 @@ def sinusoid(t: Tensor, width: int) -> Tensor:
 
 
 def silu_(x: Tensor) -> Tensor:
-    """SiLU of a tensor that nobody else holds: in its place, unless a gradient still needs it."""
+    """SiLU of a tensor that nothing else refers to: computed in place, unless a gradient needs the input."""
     return F.silu(x, inplace=not torch.is_grad_enabled())
 
 
@@ -42,12 +42,12 @@ class TimestepEmbedding(nn.Module):
 
 
 class ResnetBlock(nn.Module):
-    """Group norm, SiLU, convolution, twice, with the time embedding in between and a shortcut around.
+    """Twice group norm, SiLU and convolution, with the time embedding in between and a shortcut around them.
 
-    With `scale_shift` the time embedding scales and shifts the second norm (Karlo's decoder, Kandinsky);
-    otherwise it is added before it (Karlo's super-resolution). `resample` of "down" or "up" makes the
-    block a down- or upsampler: both branches are resampled after the first norm, without a convolution.
-    Matches diffusers' `ResnetBlock2D`.
+    With `scale_shift` the time embedding scales and shifts the second norm (Karlo's decoder, Kandinsky); else it is
+    added before that norm (Karlo's super-resolution). With `resample` "down" or "up" the block is a down- or
+    upsampler: both branches are resampled after the first norm, without a convolution. Equals diffusers'
+    `ResnetBlock2D`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The bridge from CLIP embeddings to what Karlo's decoder is conditioned on (diffusers' `UnCLIPTextProjModel`)."""
+"""From CLIP embeddings to what Karlo's decoder is conditioned on (diffusers' `UnCLIPTextProjModel`)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,14 +27,16 @@ class TextProjConfig:
 
 
 class Conditioning(NamedTuple):
-    """What the decoder sees: `context` [b 4+n c] for its attention, `time` [b d] added to its time embedding."""
+    """What a decoder is conditioned on."""
 
     context: Tensor
+    """[b n c], the tokens that it attends to."""
     time: Tensor
+    """[b d], added to its time embedding."""
 
 
 class UnCLIPTextProjModel(nn.Module):
-    """Projects image and text embeddings into the decoder's time embedding and context tokens.
+    """Projects image and text embeddings to the decoder's time embedding and context tokens.
 
     `learned_classifier_free_guidance_embeddings` [d] is the image embedding of "no image" in guidance.
     """
@@ -51,7 +53,7 @@ class UnCLIPTextProjModel(nn.Module):
         self.text_encoder_hidden_states_norm = nn.LayerNorm(context_dim)
 
     def forward(self, image_embedding: Tensor, text_embedding: Tensor, text_hidden: Tensor) -> Conditioning:
-        """Return the conditioning of image embeddings [b d], text embeddings [b d] and text states [b n d]."""
+        """Return the conditioning of image embeddings [b d], text embeddings [b d], text states [b n d]: 4+n tokens."""
         time = self.clip_image_embeddings_project_to_time_embeddings(image_embedding)
         time = time + self.embedding_proj(text_embedding)
         # The token index is the fastest axis of the projection in Karlo's checkpoints.

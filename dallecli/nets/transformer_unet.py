@@ -1,7 +1,7 @@
 """The UNet of Stable Diffusion 2.1, as Stable unCLIP conditions it: on text, and on a picture's noised CLIP embedding.
 
-Latent diffusion (Rombach et al. 2022, https://arxiv.org/abs/2112.10752): the attending levels hold transformers that
-look at the image and then at the text. Keys and arithmetic are those of diffusers' `UNet2DConditionModel` with
+Latent diffusion (Rombach et al. 2022, https://arxiv.org/abs/2112.10752): the levels with attention hold transformers
+that attend to the image and then to the text. Keys and arithmetic are those of diffusers' `UNet2DConditionModel` with
 "CrossAttn" blocks and a `class_embed_type` of "projection".
 """
 
@@ -20,20 +20,20 @@ from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, silu_, sinusoid
 from dallecli.nets.unet_blocks import MidBlock, walk, way_down, way_up
 
 DOWN_BLOCKS = {"DownBlock2D": False, "CrossAttnDownBlock2D": True}
-"""Published names of the down blocks, and whether they attend."""
+"""Published names of the down blocks, and whether they have attention."""
 UP_BLOCKS = {"UpBlock2D": False, "CrossAttnUpBlock2D": True}
-"""Published names of the up blocks, and whether they attend."""
+"""Published names of the up blocks, and whether they have attention."""
 
 TRANSFORMER_EPS = 1e-6
-"""Of the group norm in front of a transformer, whatever norm_eps says."""
+"""The epsilon of the group norm before a transformer, whatever norm_eps says."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerUNetConfig:
     """`unet/config.json`; the defaults are the published library's.
 
-    `attention_head_dim` is how many heads a level has, not how wide they are: a misnomer that the published files keep.
-    `upcast_attention` asks for products of queries and keys in float32, which is how torch's own attention sums them.
+    `attention_head_dim` is the number of heads of a level, not their width: a misnomer in the published files. The
+    published `upcast_attention` is ignored: torch's own attention sums products of queries and keys in float32.
     """
 
     sample_size: int
@@ -109,12 +109,12 @@ class TransformerUNetConfig:
 
     @property
     def class_dim(self) -> int:
-        """The width of what the picture's embedding and its noise level are together."""
+        """The width of the picture's embedding and the features of its noise level together."""
         assert self.projection_class_embeddings_input_dim is not None  # checked above
         return self.projection_class_embeddings_input_dim
 
     def heads(self, level: int) -> int:
-        """How many attention heads a level has, counted from the largest image."""
+        """How many attention heads a level has; level 0 has the largest image."""
         heads = self.num_attention_heads if self.num_attention_heads is not None else self.attention_head_dim
         if isinstance(heads, int):
             return heads
@@ -129,7 +129,7 @@ class TransformerUNetConfig:
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention of an image's cells to a context, or to themselves; only the way out has a bias."""
+    """Multi-head attention of an image's cells to a context or to themselves; only the output projection has a bias."""
 
     def __init__(self, width: int, heads: int, context_dim: int) -> None:
         super().__init__()
@@ -140,13 +140,13 @@ class CrossAttention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(width, width)])
 
     def forward(self, x: Tensor, seen: KeysValues) -> Tensor:
-        """Return [b n d] from `x` [b n d] and what of a context is `seen`."""
+        """Return [b n d] from `x` [b n d] and the keys and values of what is `seen`."""
         y = F.scaled_dot_product_attention(self._heads(self.to_q(x)), seen.keys, seen.values)
         out: Tensor = self.to_out[0](rearrange(y, "b k n d -> b n (k d)"))
         return out
 
     def project(self, context: Tensor) -> KeysValues:
-        """Return what is seen of a context [b m c]."""
+        """Return the keys and values of a context [b m c]."""
         return KeysValues(self._heads(self.to_k(context)), self._heads(self.to_v(context)))
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -154,7 +154,7 @@ class CrossAttention(nn.Module):
 
 
 class GatedProjection(nn.Module):
-    """GEGLU (Shazeer 2020, https://arxiv.org/abs/2002.05202): a linear layer, half of which gates the other."""
+    """GEGLU (Shazeer 2020, https://arxiv.org/abs/2002.05202): a linear layer, one half of which gates the other."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class GatedProjection(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The perceptron of a block; `net.1` is a dropout that has no weights and does nothing here."""
+    """The perceptron of a block; `net.1` stands for a dropout, which has no weights and does nothing here."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -181,7 +181,7 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """A pre-norm block: the image looks at itself, then at the text."""
+    """A pre-norm block: the image attends to itself, then to the text."""
 
     def __init__(self, width: int, heads: int, context_dim: int) -> None:
         super().__init__()
@@ -202,7 +202,7 @@ class TransformerBlock(nn.Module):
 
 
 class SpatialTransformer(nn.Module):
-    """Transformer blocks over the cells of an image, added to it (diffusers' `Transformer2DModel`)."""
+    """Transformer blocks over the cells of an image; the result is added to it (diffusers' `Transformer2DModel`)."""
 
     def __init__(self, channels: int, heads: int, context_dim: int, groups: int, layers: int) -> None:
         super().__init__()
@@ -212,7 +212,7 @@ class SpatialTransformer(nn.Module):
         self.proj_out = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor, context: Context) -> Tensor:
-        """Return [b c h w] from `x` [b c h w] and a context, all of which is looked at."""
+        """Return [b c h w] from `x` [b c h w] and a context; no mask is applied to it."""
         y = self.proj_in(rearrange(self.norm(x), "b c h w -> b (h w) c"))
         for block in self.transformer_blocks:
             y = block(y, context)
@@ -221,27 +221,27 @@ class SpatialTransformer(nn.Module):
 
 
 class Downsampler(nn.Module):
-    """Half the side, by a convolution."""
+    """Halves the side by a convolution."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor, time: Time) -> Tensor:
-        """Return [b c h/2 w/2] from `x` [b c h w]; the time plays no part."""
+        """Return [b c h/2 w/2] from `x` [b c h w]; the time is not used."""
         out: Tensor = self.conv(x)
         return out
 
 
 class Upsampler(nn.Module):
-    """Twice the side, by repeating cells, then a convolution."""
+    """Doubles the side by repeating cells, then convolves."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, time: Time) -> Tensor:
-        """Return [b c 2h 2w] from `x` [b c h w]; the time plays no part."""
+        """Return [b c 2h 2w] from `x` [b c h w]; the time is not used."""
         out: Tensor = self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
         return out
 
@@ -281,14 +281,14 @@ class TransformerUNet(nn.Module):
         return [SpatialTransformer(*shape, config.norm_num_groups, depth) for _ in range(count)]
 
     def times(self, ts: Sequence[int], picture: Tensor) -> Times:
-        """Return what `denoise` needs of a run's timesteps `ts`, a `Time` of them at each step.
+        """Return the embeddings of a run's timesteps `ts`, of which `denoise` takes a `Time` at each step.
 
         `picture` is that of `forward`.
         """
         return self._times(torch.tensor(ts, device=picture.device)[:, None], picture)
 
     def denoise(self, x: Tensor, time: Time, context: Context) -> Tensor:
-        """Return the prediction [b out h w] for noised latents `x` [b c h w]; `forward` tells what those are."""
+        """Return the prediction [b out h w] for noised latents `x` [b c h w], which `forward` describes."""
         x = walk(self.down_blocks, self.mid_block, self.up_blocks, self.conv_in(x), time, context)
         out: Tensor = self.conv_out(silu_(self.conv_norm_out(x)))
         return out
@@ -297,10 +297,10 @@ class TransformerUNet(nn.Module):
         """Return the prediction [b out h w] of a single step.
 
         Args:
-            x: noised latents [b c h w]; sides are multiples of 2 to the number of levels less one.
+            x: noised latents [b c h w]; h and w are multiples of 2^(levels - 1).
             t: timesteps of the trained schedule, [b] or a scalar.
             context: the states of the text [b n d].
-            picture: a CLIP embedding and the features of its noise level [b class_dim].
+            picture: [b class_dim], a CLIP embedding and the features of its noise level.
         """
         return self.denoise(x, Time(self._times(t.view(1, -1), picture), 0), Context(context))
 

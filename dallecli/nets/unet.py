@@ -1,8 +1,8 @@
-"""The UNet of unCLIP: Karlo's decoder (text and image conditioned), its super-resolution networks, and Kandinsky's
-decoders of latents (image conditioned).
+"""The UNet of unCLIP: Karlo's decoder (conditioned on text and image), its super-resolution networks, and Kandinsky's
+decoders of latents (conditioned on an image embedding).
 
 One class serves both published layouts, diffusers' `UNet2DConditionModel` with "SimpleCrossAttn" blocks and
-its `UNet2DModel` with "Resnet" blocks: the config lists the blocks, and the keys on disk follow from them.
+its `UNet2DModel` with "Resnet" blocks: the config lists the blocks, and the keys on disk follow from the list.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,11 +22,11 @@ from dallecli.nets.text_proj import Conditioning
 from dallecli.nets.unet_blocks import MidBlock, walk, way_down, way_up
 
 DOWN_BLOCKS = {"ResnetDownsampleBlock2D": False, "SimpleCrossAttnDownBlock2D": True}
-"""Published names of the down blocks, and whether they attend."""
+"""Published names of the down blocks, and whether they have attention."""
 UP_BLOCKS = {"ResnetUpsampleBlock2D": False, "SimpleCrossAttnUpBlock2D": True}
-"""Published names of the up blocks, and whether they attend."""
+"""Published names of the up blocks, and whether they have attention."""
 MID_BLOCKS = {"UNetMidBlock2D": False, "UNetMidBlock2DSimpleCrossAttn": True}
-"""Published names of the middle block, and whether it attends."""
+"""Published names of the middle block, and whether it has attention."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,13 +104,13 @@ class UNetConfig:
 
     @property
     def attends(self) -> bool:
-        """Whether any block attends to a context."""
+        """Whether any block has attention to a context."""
         kinds = [DOWN_BLOCKS[n] for n in self.down_block_types] + [UP_BLOCKS[n] for n in self.up_block_types]
         return any(kinds) or MID_BLOCKS[self.mid_block_type]
 
     @property
     def sees_embeddings(self) -> bool:
-        """Whether the network itself projects image embeddings to its context, as Kandinsky's does."""
+        """Whether the network itself turns image embeddings into its context, as Kandinsky's does."""
         return self.addition_embed_type == "image"
 
     @property
@@ -119,9 +119,9 @@ class UNetConfig:
         return 4 * self.block_out_channels[0] if self.time_embedding_dim is None else self.time_embedding_dim
 
     def head_dim(self, block: int) -> int:
-        """The width of an attention head in the down or up block that runs `block`-th (from 0) on its way.
+        """The width of an attention head in a down or up block, numbered from 0 in the order in which they run.
 
-        The published library reads a list of widths from its start on the way up as well, not reversed.
+        The published library does not reverse a list of widths for the up blocks.
         """
         if self.attention_head_dim is None:
             return 8
@@ -178,27 +178,27 @@ class UNet(nn.Module):
             config.cross_attention_dim,
             config.norm_num_groups,
         )
-        # The published attention keeps its norm's eps at 1e-5 whatever norm_eps says.
+        # The published attention keeps the eps of its norm at 1e-5, whatever norm_eps says.
         return [AddedKVAttention(channels, config.head_dim(block), context_dim, groups, 1e-5) for _ in range(count)]
 
     def condition(self, image_embedding: Tensor) -> Conditioning:
-        """Return what image embeddings [b d] tell the blocks; `times` and a `Context` take it, once a run.
+        """Return the conditioning of image embeddings [b d]: for `times` and a `Context`, once a run.
 
-        Raises ValueError for a network that is conditioned in another way.
+        Raises ValueError for a network that is not conditioned on embeddings.
         """
         if self.encoder_hid_proj is None or self.add_embedding is None:
             raise ValueError("this network does not project image embeddings")
         return Conditioning(self.encoder_hid_proj(image_embedding), self.add_embedding(image_embedding))
 
     def times(self, ts: Sequence[int], condition: Tensor | None = None) -> Times:
-        """Return what `denoise` needs of a run's timesteps `ts`, a `Time` of them at each step.
+        """Return the embeddings of a run's timesteps `ts`, of which `denoise` takes a `Time` at each step.
 
-        `condition` [b time_dim] is added to the time embedding (class_embed_type "identity", `condition`).
+        `condition` [b time_dim] is added to the time embedding (class_embed_type "identity", or from `condition`).
         """
         return self._times(torch.tensor(ts, device=self.conv_norm_out.weight.device)[:, None], condition)
 
     def denoise(self, x: Tensor, time: Time, context: Context | None = None) -> Tensor:
-        """Return the prediction [b out h w] for noised images `x` [b c h w]; `forward` tells what those are."""
+        """Return the prediction [b out h w] for noised images `x` [b c h w], which `forward` describes."""
         x = walk(self.down_blocks, self.mid_block, self.up_blocks, self.conv_in(x), time, context)
         out: Tensor = self.conv_out(silu_(self.conv_norm_out(x)))
         return out
@@ -214,11 +214,11 @@ class UNet(nn.Module):
         """Return the prediction [b out h w] of a single step.
 
         Args:
-            x: noised image [b c h w]; the super-resolution networks take it with the low-resolution
-                image behind it in the channels, Kandinsky's inpainting network what is known and where.
+            x: noised images [b c h w]. For the super-resolution networks the enlarged low-resolution images follow in
+                the channels; for Kandinsky's inpainting network the known part and its mask.
             t: timesteps of the trained schedule, [b] or a scalar.
-            context: [b n d], where the blocks attend.
-            time_condition: [b time_dim], added to the time embedding (class_embed_type "identity", `condition`).
+            context: [b n d], which the blocks attend to, if they have attention.
+            time_condition: [b time_dim], added to the time embedding, as in `times`.
             mask: bool [b n], True where a context token counts; None when all do.
         """
         time = Time(self._times(t.view(1, -1), time_condition), 0)

@@ -1,6 +1,6 @@
-"""The frame of a UNet: levels on the way down and up, and what is carried across. Attention and resampling are given.
+"""The levels of a UNet, down and up, and the skip connections between them; attention and resampling are passed in.
 
-Matches the blocks of diffusers' `UNet2DModel` and `UNet2DConditionModel`, whose keys they have.
+Equals the blocks of diffusers' `UNet2DModel` and `UNet2DConditionModel`, with their keys.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,17 +12,17 @@ from dallecli.nets.conditions import Context, Time
 from dallecli.nets.resnet import ResnetBlock
 
 Resnet = Callable[[int, int], ResnetBlock]
-"""Makes a residual block from so many channels to so many."""
+"""Makes a residual block, given the channels that go in and those that come out."""
 Attentions = Callable[[int, int, int], Sequence[nn.Module]]
-"""Makes attentions, given the level (0 has the largest image), the number of the block on its way, and how many."""
+"""Makes attentions, given the level (0 has the largest image), the number of the block down or up, and how many."""
 Resampler = Callable[[int], nn.Module]
-"""Makes a down- or upsampler of so many channels."""
+"""Makes a down- or upsampler, given its channels."""
 
 
 class Block(nn.Module):
-    """One level of the UNet: residual blocks, attention after each where the level attends, then a resampler.
+    """One level of the UNet: residual blocks, each followed by attention where the level has any, then a resampler.
 
-    Attention and resampler are of the network's own kind: the one takes (x, context), the other (x, time).
+    Every network has its own kinds of them: attention takes (x, context), a resampler (x, time).
     """
 
     def __init__(self, resnets: list[ResnetBlock], attentions: Sequence[nn.Module]) -> None:
@@ -40,7 +40,7 @@ class Block(nn.Module):
 
 
 class DownBlock(Block):
-    """A level on the way down; leaves every layer's output behind for the way up."""
+    """A level on the way down; it keeps the output of every layer as a skip for the way up."""
 
     def __init__(
         self, resnets: list[ResnetBlock], attentions: Sequence[nn.Module], downsampler: nn.Module | None
@@ -49,7 +49,7 @@ class DownBlock(Block):
         self.downsamplers = nn.ModuleList([downsampler]) if downsampler is not None else None
 
     def forward(self, x: Tensor, time: Time, context: Context | None) -> list[Tensor]:
-        """Return the outputs of all layers, the last of which is the block's."""
+        """Return the outputs [b c h w] of all layers; the last one is the block's."""
         outputs = []
         for index in range(len(self.resnets)):
             x = self.layer(index, x, time, context)
@@ -60,7 +60,7 @@ class DownBlock(Block):
 
 
 class MidBlock(nn.Module):
-    """Two residual blocks at the lowest level, with attention between them where the network attends."""
+    """Two residual blocks at the lowest level, with attention between them where the network has any."""
 
     def __init__(self, resnets: list[ResnetBlock], attentions: Sequence[nn.Module]) -> None:
         super().__init__()
@@ -145,7 +145,7 @@ def walk(
     time: Time,
     context: Context | None,
 ) -> Tensor:
-    """Return [b c h w] after the whole way from `x` [b c h w], down and up again."""
+    """Return [b c h w] from `x` [b c h w], after all levels down and up again."""
     skips = [x]
     for down in down_blocks:
         skips.extend(down(x, time, context))

@@ -1,4 +1,4 @@
-"""The autoencoder of Stable Diffusion: pictures to latents of an eighth of their side, and back.
+"""The autoencoder of Stable Diffusion: it turns pictures into latents with an eighth of their side, and back.
 
 A variational autoencoder with a small KL term (Rombach et al. 2022, https://arxiv.org/abs/2112.10752, section 3.1 and
 appendix G). Keys and arithmetic are those of diffusers' `AutoencoderKL`.
@@ -16,7 +16,7 @@ from dallecli.nets.config import read_config, require
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VaeConfig:
-    """`vae/config.json`; the defaults are the published library's. `scaling_factor` makes latents' deviation 1."""
+    """`vae/config.json`; the defaults are the published library's. `scaling_factor` gives latents a deviation of 1."""
 
     in_channels: int = 3
     out_channels: int = 3
@@ -58,7 +58,7 @@ class VaeConfig:
 
     @property
     def factor(self) -> int:
-        """How many pixels a cell of the latent has along a side."""
+        """How many pixels one cell of the latent covers along each side."""
         return int(2 ** (len(self.block_out_channels) - 1))
 
     @classmethod
@@ -68,7 +68,7 @@ class VaeConfig:
 
 
 class Vae(nn.Module):
-    """The autoencoder. A latent [b z h w] has a cell for `config.factor` x `config.factor` pixels."""
+    """The autoencoder. A cell of a latent [b z h w] stands for `config.factor` x `config.factor` pixels."""
 
     def __init__(self, config: VaeConfig) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Vae(nn.Module):
         self.decoder = Decoder(widths[::-1], *shape, channels, spatial=False)
 
     def encode(self, pixels: Tensor) -> Tensor:
-        """Return the likeliest latents [b z h/f w/f], scaled, of pixels [b 3 h w] in [-1, 1]; f divides h and w."""
+        """Return the scaled mean [b z h/f w/f] of the latents of pixels [b 3 h w] in [-1, 1]; f divides h and w."""
         mean, _ = self.quant_conv(self.encoder(pixels)).chunk(2, dim=1)
         out: Tensor = mean * self.config.scaling_factor
         return out
