@@ -1,4 +1,4 @@
-"""What README and docs say is so: every option exists, the README's examples run, links and names of files lead somewhere."""
+"""What README and docs say is so: options exist, the README's examples run, links and names of files lead somewhere."""
 
 import os
 import re
@@ -87,7 +87,9 @@ def test_every_link_leads_somewhere(page):
 def test_every_file_of_the_code_that_a_page_names_is_there(page):
     rooms = "|".join(sorted(path.name for path in (ROOT / "dallecli").iterdir() if path.is_dir()))
     own = rf"(?:{rooms})/[\w/.]*|[a-z_]+\.py"
-    for name in re.findall(rf"`((?:dallecli/)?(?:{own})|(?:tests|benchmarks)/[\w/.]+)`", page.read_text(encoding="utf-8")):
+    for name in re.findall(
+        rf"`((?:dallecli/)?(?:{own})|(?:tests|benchmarks)/[\w/.]+)`", page.read_text(encoding="utf-8")
+    ):
         places = [ROOT / name, ROOT / "dallecli" / name]
         found = any(place.exists() for place in places) or ("/" not in name and any((ROOT / "dallecli").rglob(name)))
         assert found, f"{_name(page)}: {name}"
