@@ -31,7 +31,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from dallecli.diffusion.noise import Noise
 from dallecli.pipelines.embedding import Embedding
-from dallecli.pipelines.kandinsky import KandinskyPipeline
+from dallecli.pipelines.kandinsky import open_kandinsky
 from dallecli.pipelines.parts import Parts
 from dallecli.weights.folder import Folder
 from dallecli.weights.registry import find, locate
@@ -137,13 +137,13 @@ def painter(case: Case) -> Go:
     if case.model != "kandinsky":
         return ours(case)
     folder = Folder(case.folder)
-    pipeline = KandinskyPipeline(Parts(folder, case.device, case.dtype, set(folder.networks)), SPACE)
+    model = open_kandinsky(Parts(folder, case.device, case.dtype, set(folder.networks)), SPACE).parts
     vector, away = torch.randn(2, case.batch, folder.width())
     embedding = Embedding(vector=vector, space=SPACE, away=away)
     words: Any = None  # its decoder reads none
     stages, size = {"decoder": case.settings("decoder")}, folder.sizes()[0]
     noise = range(case.batch)
-    return called(lambda: pipeline.decode(embedding, words, Noise(noise), stages, lambda *_: None, size=size))
+    return called(lambda: model.painter.decode(embedding, words, Noise(noise), stages, lambda *_: None, size=size))
 
 
 def networks(model: str) -> dict[str, Network]:

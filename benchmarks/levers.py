@@ -32,7 +32,7 @@ from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.nets.text_proj import TextProjConfig
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.placement import native_bf16
-from dallecli.studio import LocalEngine
+from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.weights.load import load_net
 from dallecli.weights.registry import find, locate

@@ -17,7 +17,7 @@ import measuring
 import torch
 from platformdirs import user_cache_path
 
-from dallecli.studio import LocalEngine
+from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import Dials
 from dallecli.training.machine import Machine

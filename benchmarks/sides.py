@@ -28,14 +28,15 @@ from torch import Tensor
 from dallecli.diffusion.guidance import OFF
 from dallecli.diffusion.noise import Noise
 from dallecli.nets.movq import Movq, MovqConfig
+from dallecli.pipelines.dials import diffusion_dials
 from dallecli.pipelines.embedding import Embedding
-from dallecli.pipelines.kandinsky import KandinskyPipeline
-from dallecli.pipelines.karlo import KarloPipeline
+from dallecli.pipelines.kandinsky import open_kandinsky
+from dallecli.pipelines.karlo import KarloPainter, open_karlo
 from dallecli.pipelines.latents import Autoencoder
-from dallecli.pipelines.model import Watch
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.stage import sample
-from dallecli.studio import LocalEngine
+from dallecli.pipelines.watch import Watch
+from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import DiffusionSettings
 from dallecli.weights.folder import Folder
@@ -73,7 +74,7 @@ class Case:
 
     def settings(self, stage: str) -> DiffusionSettings:
         """As the model is published."""
-        return replace(find(self.model).stages[stage], sampler="ancestral")
+        return replace(diffusion_dials(find(self.model).stages)[stage], sampler="ancestral")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,23 +146,23 @@ def ours(case: Case) -> Go:
 
 
 def _ours_of_karlo(case: Case, parts: Parts) -> Go:
-    pipeline = KarloPipeline(parts, SPACE)
+    model = open_karlo(parts, SPACE).parts
     if case.stage == "text":
-        return called(lambda: pipeline.read([PROMPT]))
-    words, settings = pipeline.read([PROMPT]), case.settings(case.stage)
+        return called(lambda: model.embedder.read([PROMPT]))
+    words, settings = model.embedder.read([PROMPT]), case.settings(case.stage)
     seeds = range(case.batch)
     if case.stage == "prior":
-        return watched(lambda watch: pipeline.imagine(words, Noise(seeds), settings, 1, watch))
+        return watched(lambda watch: model.embedder.imagine(words, Noise(seeds), settings, 1, watch))
     if case.stage == "decoder":
         width = parts.folder.width()
         embedding = Embedding(vector=torch.randn(case.batch, width), space=SPACE)
         size, stages = parts.folder.sizes()[0], {"decoder": settings}
-        return watched(lambda watch: pipeline.decode(embedding, words, Noise(seeds), stages, watch, size=size))
+        return watched(lambda watch: model.painter.decode(embedding, words, Noise(seeds), stages, watch, size=size))
     low = torch.rand(case.batch, 3, *parts.folder.sizes()[:1] * 2, device=case.device) * 2 - 1
 
     def upsample(watch: Watch) -> Tensor:
         # Not through `decode`, which would have to run the decoder first.
-        diffusion = pipeline._upsampler("upsampler", low, OFF)
+        diffusion = KarloPainter(parts, SPACE)._upsampler("upsampler", low, OFF)
         return sample(parts, diffusion, settings, Noise(seeds), watch)
 
     return watched(upsample)
@@ -178,13 +179,13 @@ def _ours_of_kandinsky(case: Case, parts: Parts) -> Go:
                 return autoencoder.decode(latents)
 
         return called(decode)
-    pipeline = KandinskyPipeline(parts, SPACE)
+    model = open_kandinsky(parts, SPACE).parts
     vector, away = torch.randn(2, case.batch, parts.folder.width())
     embedding = Embedding(vector=vector, space=SPACE, away=away)
     stages = {"decoder": case.settings("decoder")}
     words: Any = None  # its decoder reads none
     seeds = range(case.batch)
-    return watched(lambda watch: pipeline.decode(embedding, words, Noise(seeds), stages, watch, size=size))
+    return watched(lambda watch: model.painter.decode(embedding, words, Noise(seeds), stages, watch, size=size))
 
 
 # ----------------------------------------------------------------------------------------------------------------------

@@ -38,6 +38,7 @@ from platformdirs import user_cache_path
 from random_folders import find_or_write
 from sides import PROMPT, STAGES, WHOLE
 
+from dallecli.pipelines.dials import diffusion_dials
 from dallecli.placement import MEMORY
 from dallecli.weights.folder import Folder
 from dallecli.weights.registry import find
@@ -142,7 +143,7 @@ def print_row(name: str, stage: Mapping[str, Any]) -> None:
 
 def calls(model: str, stage: str) -> int:
     """How many steps a stage has in the model's own run."""
-    stages = find(model).stages
+    stages = diffusion_dials(find(model).stages)
     return stages[stage].steps if stage in stages else 1
 
 

@@ -24,7 +24,8 @@ import torch
 from figures import ratio
 from peer import open_unclip
 
-from dallecli.studio import LocalEngine
+from dallecli.pipelines.dials import diffusion_dials
+from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.weights.registry import find, locate
 
@@ -67,7 +68,7 @@ WARM = (
 
 def dials() -> dict[str, Any]:
     """The starter's own dials, as diffusers' pipeline calls them."""
-    stages = SPEC.stages
+    stages = diffusion_dials(SPEC.stages)
     return {
         "prior_num_inference_steps": stages["prior"].steps,
         "decoder_num_inference_steps": stages["decoder"].steps,

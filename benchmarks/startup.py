@@ -22,14 +22,14 @@ from stages import default_folder
 PROCESSES = {
     "python": "pass",
     "import torch": "import torch",
-    "ours: the engine": "import torch, dallecli.studio, dallecli.pipelines.karlo",
+    "ours: the engine": "import torch, dallecli.studio.engine, dallecli.pipelines.karlo",
     "ours: a model open": """
 import torch
-from dallecli.pipelines.karlo import KarloPipeline
+from dallecli.pipelines.karlo import open_karlo
 from dallecli.pipelines.parts import Parts
-from dallecli.studio import LocalEngine
+from dallecli.studio.engine import LocalEngine
 from dallecli.weights.registry import find, locate
-KarloPipeline(Parts(locate(find("starter")), torch.device("cpu"), torch.float32), "starter")
+open_karlo(Parts(locate(find("starter")), torch.device("cpu"), torch.float32), "starter")
 """,
     "diffusers: its pipeline": "from diffusers import UnCLIPPipeline",
     "diffusers: a model open": """

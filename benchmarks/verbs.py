@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from dallecli.source import Source, read_source, words
-from dallecli.studio import LocalEngine
+from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.embed import Embed
 from dallecli.tasks.interpolate import Interpolate, Noise
 from dallecli.tasks.stages import Dials

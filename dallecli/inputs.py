@@ -7,10 +7,10 @@ from dallecli.tasks.inpaint import Inpaint
 from dallecli.tasks.task import ModelRequest
 
 
-def check_inputs(request: ModelRequest, size: int, space: str) -> tuple[str, ...]:
+def check_inputs(request: ModelRequest, size: int, space: str | None = None) -> tuple[str, ...]:
     """Decode every picture, embedding and mask of a request; return what its author should be warned of.
 
-    `size` is the side in pixels that the model is going to paint, and `space` names its CLIP.
+    `size` is the side in pixels that the model is going to paint, and `space` names its CLIP; None: it has none.
 
     Raises: BadInput, BadPicture, BadMask, BadEmbedding, BadSetting.
     """
@@ -31,7 +31,9 @@ def check_inputs(request: ModelRequest, size: int, space: str) -> tuple[str, ...
     return tuple(warnings)
 
 
-def _check_embedding(source: Source, request: ModelRequest, space: str) -> None:
+def _check_embedding(source: Source, request: ModelRequest, space: str | None) -> None:
+    if space is None:
+        raise BadEmbedding("this model does not paint from embeddings", where=source.name)
     embedded = read_embedding(source)
     check_space(embedded, space, source.name)
     if embedded.kind == "text" and request.takes_embeddings:

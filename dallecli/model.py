@@ -11,12 +11,12 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
-from dallecli.cli.settings import choose_engine
 from dallecli.engine import Engine, Progress
 from dallecli.filling import random_seed
 from dallecli.pictures.picture import Picture
 from dallecli.recipe import Recipe
 from dallecli.source import Kind, Source, read_source_or_words
+from dallecli.studio.choice import choose_engine
 from dallecli.tasks.builder import build_request
 from dallecli.tasks.embed import Embed
 from dallecli.tasks.stages import Dials

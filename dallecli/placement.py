@@ -56,9 +56,9 @@ def decide(device: str | None, dtype: str | None) -> Placement:
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if dtype is not None and dtype not in dtypes:
         raise BadSetting(f"no number type is called {dtype!r}", hint=f"one of {', '.join(dtypes)}")
-    place, reason = _device(device)
-    kind, because = _kind(place, dtype)
-    return Placement(device=place, dtype=dtypes[kind], kind=kind, why=f"{reason}; {because}")
+    chosen, reason = _device(device)
+    kind, because = _kind(chosen, dtype)
+    return Placement(device=chosen, dtype=dtypes[kind], kind=kind, why=f"{reason}; {because}")
 
 
 def free_memory(device: "torch.device") -> int | None:

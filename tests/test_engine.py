@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 from dallecli.embedding_file import read_embedding
-from dallecli.engine import FakeEngine, Progress
+from dallecli.engine import Progress
 from dallecli.errors import BadEmbedding, BadRecipe, BadSteps, PromptTooLong, UnknownModel, UnknownSampler
+from dallecli.fake_engine import FakeEngine
 from dallecli.recipe import Recipe
 from dallecli.source import Source, words
 from dallecli.tasks.edit import Edit

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dallecli.studio import LocalEngine
+from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import Dials
 

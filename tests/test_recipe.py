@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dallecli.engine import FakeEngine
 from dallecli.errors import BadRecipe, BadSetting, BadSize, PromptTooLong, RequestError, TaskNotSupported
+from dallecli.fake_engine import FakeEngine
 from dallecli.filling import INVERTING, fill, random_seed, request_of
 from dallecli.recipe import FORMAT, Motion, Recipe
 from dallecli.source import Source, words

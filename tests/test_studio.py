@@ -15,7 +15,6 @@ import pytest
 import torch
 from PIL import Image
 
-from dallecli import studio
 from dallecli.engine import Engine, Progress
 from dallecli.errors import (
     BadFile,
@@ -33,7 +32,9 @@ from dallecli.errors import (
 )
 from dallecli.pictures.picture import Picture
 from dallecli.recipe import Recipe
-from dallecli.studio import LocalEngine, paint_in_batches
+from dallecli.studio.batches import paint_in_batches
+from dallecli.studio.engine import LocalEngine
+from dallecli.studio.memory import memory_errors
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import Dials
 
@@ -94,7 +95,7 @@ def test_without_a_seed_every_request_gets_its_own(cascade: Path) -> None:
 
 def test_resolving_needs_no_torch(cascade: Path) -> None:
     code = (
-        "import sys; from dallecli.studio import LocalEngine; from dallecli.tasks.generate import Generate;"
+        "import sys; from dallecli.studio.engine import LocalEngine; from dallecli.tasks.generate import Generate;"
         f"LocalEngine().resolve(Generate(prompt='a cat', model={str(cascade)!r})); print('torch' in sys.modules)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -158,11 +159,11 @@ def test_progress_goes_through_every_stage_of_every_picture(cascade: Path) -> No
 def test_the_opened_model_is_kept_for_the_next_request(cascade: Path) -> None:
     engine = LocalEngine()
     paint(engine, ask(cascade))
-    opened = engine._opened
+    opened = engine._last._opened
     paint(engine, ask(cascade, seed=8))
-    assert engine._opened is opened
+    assert engine._last._opened is opened
     paint(engine, ask(cascade, dtype="bf16"))
-    assert engine._opened is not opened
+    assert engine._last._opened is not opened
 
 
 def test_another_number_type_is_used_and_recorded(cascade: Path) -> None:
@@ -375,8 +376,8 @@ def test_a_schedule_with_an_impossible_value_is_an_error_of_the_weights(
 def test_a_model_that_cannot_fit_is_refused_before_it_is_loaded(cascade: Path) -> None:
     engine = LocalEngine()
     recipe = engine.resolve(ask(cascade))
-    model = engine._models["cascade"]
-    engine._models["cascade"] = replace(model, parameters={**model.parameters, "prior": 2**50})
+    model = engine._models.named("cascade")
+    model.parameters = {**model.parameters, "prior": 2**50}
     error = refusal(lambda: list(engine.paint(recipe, lambda step: None)), OutOfMemory)
     assert "4194304.0 GB in fp32" in error.what
     assert error.hint == "--dtype bf16 for half of it or a smaller model"
@@ -440,5 +441,5 @@ def test_an_error_that_is_not_about_memory_is_passed_on(cascade: Path) -> None:
 
 
 def test_torch_itself_out_of_memory_is_recognised() -> None:
-    with pytest.raises(OutOfMemory), studio.memory_errors("m"):
+    with pytest.raises(OutOfMemory), memory_errors("m"):
         torch.empty(2**60, dtype=torch.uint8)

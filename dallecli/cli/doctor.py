@@ -133,7 +133,8 @@ def _model(name: str, problems: list[DalleError]) -> dict[str, Any]:
 
 def _placement(wanted: options.ModelOptions, memory: str, problems: list[DalleError]) -> dict[str, Any]:
     from dallecli.placement import decide, in_words
-    from dallecli.studio import LocalEngine, check_memory
+    from dallecli.studio.engine import LocalEngine
+    from dallecli.studio.memory import check_memory
 
     try:
         placement = decide(wanted.device, wanted.dtype)

@@ -1,5 +1,6 @@
 """`dalle models`: what can be painted with, where it lies, and how it gets there."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -44,7 +45,7 @@ def list_models(json: options.Json = False, debug: options.Debug = False) -> Non
         return
     rows = []
     for spec in specs:
-        what = spec.description if spec.tasks else f"{spec.description} (foreseen: not painted with yet)"
+        what = spec.description if spec.tasks else f"{spec.description} (planned: cannot be run yet)"
         sizes = [str(size) for size in spec.sizes] + ([f"any to {spec.largest}"] if spec.largest is not None else [])
         rows.append((spec.name, _presence(spec), ", ".join(sizes), what))
     rows += [(name, "in part", "", f"dalle models pull {name}") for name in broken]
@@ -250,10 +251,7 @@ def _facts(spec: "ModelSpec") -> dict[str, Any]:
         "memory": memory if spec.parameters is not None else None,
         "clip": spec.clip,
         "prior_candidates": spec.prior_candidates,
-        "stages": {
-            name: {"sampler": stage.sampler, "steps": stage.steps, "guidance": stage.guidance}
-            for name, stage in spec.stages.items()
-        },
+        "stages": {name: asdict(stage) for name, stage in spec.stages.items()},
     }
 
 

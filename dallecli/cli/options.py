@@ -350,7 +350,7 @@ class MemoryOptions:
 
     def engine(self) -> "Engine":
         """The engine that works so. Raises as `choose_engine`."""
-        from dallecli.cli.settings import choose_engine
+        from dallecli.studio.choice import choose_engine
 
         return choose_engine(self.memory)
 
@@ -381,7 +381,7 @@ class EngineOptions(MemoryOptions):
     ] = False
 
     def engine(self) -> "Engine":
-        from dallecli.cli.settings import choose_engine
+        from dallecli.studio.choice import choose_engine
 
         return choose_engine(self.memory, self.batch, compiled=self.compile)
 

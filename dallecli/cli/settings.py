@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dallecli.engine import Engine, FakeEngine
 from dallecli.errors import BadConfig
 
 VARIABLES: Mapping[str, str] = {
@@ -90,25 +89,6 @@ def defaults_from_config(command: str) -> dict[str, Any]:
     number = values.pop("num", None)
     # All frames share one seed: there it is not how many pictures somebody usually wants.
     return values if number is None or command == "interpolate" else values | {"n": number}
-
-
-def choose_engine(memory: str = "auto", batch: int | None = None, *, compiled: bool = False) -> Engine:
-    """The engine that paints here, with a memory plan of this kind, `batch` pictures at a time, networks `compiled`.
-
-    Raises: BadConfig, for a DALLE_ENGINE or DALLE_FAKE_SECONDS that means nothing; BadSetting, as LocalEngine.
-    """
-    name = os.environ.get("DALLE_ENGINE", "local")
-    if name == "fake":
-        seconds = os.environ.get("DALLE_FAKE_SECONDS", "0")
-        try:
-            return FakeEngine(seconds_per_step=float(seconds))
-        except ValueError as error:
-            raise BadConfig(f"DALLE_FAKE_SECONDS is {seconds!r}, not a number") from error
-    if name != "local":
-        raise BadConfig(f"DALLE_ENGINE is {name!r}", hint="unset it; local and fake exist")
-    from dallecli.studio import LocalEngine
-
-    return LocalEngine(memory, batch, compiled=compiled)
 
 
 def _check(key: str, value: object, path: Path) -> None:

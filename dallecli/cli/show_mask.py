@@ -6,13 +6,13 @@ from dallecli.cli.destination import put
 from dallecli.cli.display import Display, emit, emit_json, emit_line
 from dallecli.cli.options import PaintingReporting
 from dallecli.cli.output import Output
-from dallecli.cli.settings import choose_engine
 from dallecli.pictures.canvas import lay_out
 from dallecli.pictures.formats import FORMATS
 from dallecli.pictures.masks import overlay, share
 from dallecli.pictures.names import slug
 from dallecli.pictures.picture import encode
 from dallecli.safe import safe
+from dallecli.studio.choice import choose_engine
 from dallecli.tasks.inpaint import Inpaint
 
 

@@ -14,27 +14,19 @@ import torch
 from torch import Tensor, nn
 
 from dallecli.nets.conditions import AHEAD, Time, Times
-from dallecli.nets.prior import PriorTransformer
-from dallecli.nets.transformer_unet import TransformerUNet
-from dallecli.nets.unet import UNet
-
-STEPS: Final[dict[type[nn.Module], str]] = {UNet: "denoise", TransformerUNet: "denoise", PriorTransformer: "answer"}
-"""The networks that run in every step, and what of them does."""
 
 BACKEND: Final = "inductor"
 
 log = logging.getLogger(__name__)
 
 
-def compile_step(net: nn.Module, part: str) -> None:
-    """Have the step of a network, called `part`, compiled when it is run for the second time; others have none.
+def compile_step(net: nn.Module, step: str, part: str) -> None:
+    """Have a network's method that is its step, called `step`, compiled when it is run for the second time.
 
-    Samples of another shape than the first are computed as before, and so are all where the network can't be compiled,
-    for want of Triton or of a compiler of C, which is said once.
+    `part` is what the network is called. Samples of another shape than the first are computed as before, and so are all
+    where the network can't be compiled, for want of Triton or of a compiler of C, which is said once.
     """
-    name = STEPS.get(type(net))
-    if name is not None:
-        setattr(net, name, _CompiledStep(net, name, part))
+    setattr(net, step, _CompiledStep(net, step, part))
 
 
 class _CompiledStep:

@@ -28,6 +28,23 @@ class Embedding:
     space: str
     away: Tensor | None = None
 
+    def on_cpu(self) -> "Embedding":
+        """The same where embeddings from files are, without `away`."""
+        return Embedding(vector=self.vector.cpu(), space=self.space)
+
+    def row(self, row: int) -> "Embedding":
+        """One embedding [1 d] of the batch, without `away`."""
+        return Embedding(vector=self.vector[row : row + 1], space=self.space)
+
+    def repeated(self, count: int) -> "Embedding":
+        """A single embedding for each of `count` pictures [count d], without `away`."""
+        return Embedding(vector=self.vector.expand(count, -1), space=self.space)
+
+
+def stacked(rows: Sequence[Embedding]) -> Embedding:
+    """Several batches, of one space, as one, without `away`."""
+    return Embedding(vector=torch.cat([row.vector for row in rows]), space=rows[0].space)
+
 
 def check_space(embedding: Embedding, space: str) -> None:
     """Raise ValueError if a model that works in `space` can't decode an embedding."""

@@ -9,92 +9,62 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
 from dallecli.diffusion.guidance import OFF, pair
 from dallecli.diffusion.noise import Noise
 from dallecli.errors import BadFolder
-from dallecli.nets.clip import ClipTextConfig, ClipVisionConfig
+from dallecli.nets.clip import ClipVisionConfig
 from dallecli.nets.conditions import Context, Place, Time
 from dallecli.nets.movq import Movq, MovqConfig
-from dallecli.nets.prior import PriorConfig
 from dallecli.nets.unet import UNet, UNetConfig
+from dallecli.pipelines.clip_embedder import ClipEmbedder
 from dallecli.pipelines.embedding import Embedding, check_space
 from dallecli.pipelines.frame import Frame
+from dallecli.pipelines.given import NOTHING, Given, Hole
 from dallecli.pipelines.latents import Autoencoder
-from dallecli.pipelines.model import Beginning, Hole, Watch
 from dallecli.pipelines.parts import Parts
-from dallecli.pipelines.prior import imagine
 from dallecli.pipelines.stage import Diffusion, Nets, sample, unsample
-from dallecli.pipelines.text import Words, check_tokens, read
-from dallecli.pipelines.vision import check_image_size, embed, see
+from dallecli.pipelines.text import EncodedPrompts
+from dallecli.pipelines.unclip import UnClip
+from dallecli.pipelines.unclip_parts import UnClipParts
+from dallecli.pipelines.vision import embed
+from dallecli.pipelines.watch import Watch
 from dallecli.tasks.stages import DiffusionSettings
-from dallecli.tokens import ClipTokenizer
 
 INPAINT = "inpaint_"
 """What the names of the parts begin with that inpaint."""
 
 
-class KandinskyPipeline:
-    """The parts of a folder with Kandinsky's repositories put together. Networks are loaded when they are needed.
+def open_kandinsky(parts: Parts, space: str) -> UnClip[EncodedPrompts]:
+    """The model in a folder with Kandinsky's repositories, opened. Networks are loaded when they are first needed.
 
-    `space` names the CLIP whose embeddings the model works on.
-
-    Raises BadFolder or BadFile if the configs of the parts contradict each other.
+    `space` names the CLIP whose embeddings it works on. Raises BadFolder or BadFile if parts contradict each other.
     """
+    embedder = ClipEmbedder(parts, space, also_negative=True)
+    _check(parts, embedder)
+    return UnClip(parts.folder, UnClipParts(embedder=embedder, painter=KandinskyPainter(parts, space)))
+
+
+class KandinskyPainter:
+    """Paints embeddings as latents, and those as pictures; a hole with a network of its own."""
 
     def __init__(self, parts: Parts, space: str) -> None:
         self.parts = parts
         self.space = space
-        self.tokenizer = ClipTokenizer.open(parts.folder.place("tokenizer"))
         self._no_picture: Tensor | None = None
-        self._check()
-
-    @torch.inference_mode()
-    def read(self, prompts: Sequence[str], negative: str = "") -> Words:
-        """Encode prompts, and what guidance leads away from."""
-        return read(self.parts, self.tokenizer, prompts, negative)
-
-    @torch.inference_mode()
-    def meaning(self, words: Words) -> Embedding:
-        """The text embeddings [p, d] of the real prompts."""
-        return Embedding(vector=words.embedding[1:], space=self.space)
-
-    @torch.inference_mode()
-    def see(self, images: Sequence[Image.Image]) -> Embedding:
-        """Let the image tower look at pictures, prepared as the folder's image_processor says."""
-        return Embedding(vector=see(self.parts, images), space=self.space)
-
-    @torch.inference_mode()
-    def imagine(
-        self,
-        words: Words,
-        noise: Noise,
-        settings: DiffusionSettings,
-        candidates: int,
-        watch: Watch,
-        *,
-        like: Embedding | None = None,
-    ) -> tuple[Embedding, Tensor]:
-        """Let the prior make embeddings; beside each, of a negative prompt, what the decoder is to lead away from."""
-        beside = words.negative
-        return imagine(self.parts, words, noise, settings, candidates, watch, self.space, like, also_negative=beside)
 
     @torch.inference_mode()
     def decode(
         self,
         embedding: Embedding,
-        words: Words,
+        words: EncodedPrompts,
         noise: Noise,
         stages: Mapping[str, DiffusionSettings],
         watch: Watch,
         *,
         size: int,
-        start: Mapping[str, Tensor] | None = None,
-        eta: float | None = None,
-        hole: Hole | None = None,
-        beginning: Beginning | None = None,
+        given: Given = NOTHING,
     ) -> Tensor:
         """Paint embeddings as latents, and those as pictures. The words have said all that they can to the prior.
 
@@ -104,24 +74,24 @@ class KandinskyPipeline:
         Raises ValueError if the embedding is another CLIP's.
         """
         check_space(embedding, self.space)
-        which = INPAINT if hole is not None else ""
+        which = INPAINT if given.hole is not None else ""
         settings, frame, autoencoder = stages["decoder"], self._frame(size), self._autoencoder(which)
-        known = autoencoder.hole(hole, frame, _with_neighbours) if hole is not None else None
-        begun = autoencoder.beginning(beginning, frame) if beginning is not None else None
-        decoder = self._decoder(which, embedding, len(noise), settings.guidance, frame, known)
-        x_T = start["decoder"] if start is not None else None
-        if known is not None and begun is None and x_T is None:
+        hole = autoencoder.hole(given.hole, frame, _with_neighbours) if given.hole is not None else None
+        beginning = autoencoder.beginning(given.beginning, frame) if given.beginning is not None else None
+        decoder = self._decoder(which, embedding, len(noise), settings.guidance, frame, hole)
+        x_T = given.noise("decoder")
+        if hole is not None and beginning is None and x_T is None:
             x_T = noise.draw(decoder.shape, self.parts.device)
-            known = replace(known, held=x_T)
-        latents = sample(self.parts, decoder, settings, noise, watch, x_T, eta, known, begun)
+            hole = replace(hole, held=x_T)
+        latents = sample(self.parts, decoder, settings, noise, watch, x_T, given.eta, hole, beginning)
         pixels = frame.middle(autoencoder.decode(latents)).clamp(-1, 1)
-        return pixels if hole is None else hole.filled(pixels)
+        return pixels if given.hole is None else given.hole.filled(pixels)
 
     @torch.inference_mode()
     def invert(
         self,
         embedding: Embedding,
-        words: Words,
+        words: EncodedPrompts,
         pixels: Tensor,
         noise: Noise,
         settings: DiffusionSettings,
@@ -184,41 +154,27 @@ class KandinskyPipeline:
     def _frame(self, size: int) -> Frame:
         return Frame(size, self.parts.folder.grid())
 
-    @property
-    def _painters(self) -> list[str]:
-        """The prefixes of the decoders that are here."""
-        return [which for which in ("", INPAINT) if f"{which}decoder" in self.parts.folder.parts]
-
     def _unet(self, which: str, dtype: torch.dtype) -> UNet:
         return self.parts.net(f"{which}decoder", lambda json: UNet(UNetConfig.from_config(json)), dtype)
 
     def _autoencoder(self, which: str) -> Autoencoder:
         return Autoencoder(parts=self.parts, part=f"{which}movq", build=lambda json: Movq(MovqConfig.from_config(json)))
 
-    def _check(self) -> None:
-        """Refuse parts that don't fit each other, before any of them is loaded."""
-        parts = self.parts
-        text = parts.config("text_encoder", ClipTextConfig.from_config)
-        vision = parts.config("image_encoder", ClipVisionConfig.from_config)
-        width = ("image_encoder", vision.projection_dim)
-        parts.check_same("width of embeddings", "text_encoder", text.projection_dim, *width)
-        if "prior" in parts.folder.parts:
-            prior = parts.config("prior", PriorConfig.from_config)
-            parts.check_same("width of embeddings", "prior", prior.embedding_dim, *width)
-            parts.check_same("width of text states", "text_encoder", text.hidden_size, "prior", prior.embedding_dim)
-            parts.check_same("number of tokens", "tokenizer", self.tokenizer.context, "prior", prior.num_embeddings)
-        check_tokens(parts, self.tokenizer)
-        check_image_size(parts)
-        for which in self._painters:
-            decoder = parts.config(f"{which}decoder", UNetConfig.from_config)
-            latent = parts.config(f"{which}movq", MovqConfig.from_config).latent_channels
-            parts.check_same("width of embeddings", *width, f"{which}decoder", decoder.encoder_hid_dim)
-            wanted = 2 * latent + 1 if which == INPAINT else latent
-            learned = parts.schedule(f"{which}decoder_scheduler").variance_type == "learned_range"
-            outputs = (2 * latent,) if learned else (latent, 2 * latent)
-            if decoder.in_channels != wanted or decoder.out_channels not in outputs:
-                what = f"the {which}decoder has {decoder.in_channels} channels in and {decoder.out_channels} out"
-                raise BadFolder(f"{what}, which don't fit the autoencoder and the schedule", str(parts.folder.path))
+
+def _check(parts: Parts, embedder: ClipEmbedder) -> None:
+    """Refuse parts that don't fit each other, before any of them is loaded."""
+    width = ("image_encoder", parts.config("image_encoder", ClipVisionConfig.from_config).projection_dim)
+    embedder.check(width)
+    for which in [which for which in ("", INPAINT) if f"{which}decoder" in parts.folder.parts]:
+        decoder = parts.config(f"{which}decoder", UNetConfig.from_config)
+        latent = parts.config(f"{which}movq", MovqConfig.from_config).latent_channels
+        parts.check_same("width of embeddings", *width, f"{which}decoder", decoder.encoder_hid_dim)
+        wanted = 2 * latent + 1 if which == INPAINT else latent
+        learned = parts.schedule(f"{which}decoder_scheduler").variance_type == "learned_range"
+        outputs = (2 * latent,) if learned else (latent, 2 * latent)
+        if decoder.in_channels != wanted or decoder.out_channels not in outputs:
+            what = f"the {which}decoder has {decoder.in_channels} channels in and {decoder.out_channels} out"
+            raise BadFolder(f"{what}, which don't fit the autoencoder and the schedule", str(parts.folder.path))
 
 
 def _with_neighbours(cells: Tensor) -> Tensor:

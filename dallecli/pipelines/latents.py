@@ -12,7 +12,7 @@ from dallecli.nets.movq import Movq
 from dallecli.nets.vae import Vae
 from dallecli.pipelines.allocator import return_freed
 from dallecli.pipelines.frame import Frame
-from dallecli.pipelines.model import Beginning, Hole
+from dallecli.pipelines.given import Beginning, Hole
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.stage import precise
 

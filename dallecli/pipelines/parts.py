@@ -73,8 +73,9 @@ class Parts:
             config = self.folder.config(part)
             net = load_net(lambda: build(config), self.folder.weights_file(part), dtype, self.device)
             _suit_device(net, self.device, dtype)
-            if self.compiled and self._stays(part, dtype):
-                compile_step(net, part)
+            step = self.folder.family.steps.get(part)
+            if self.compiled and step is not None and self._stays(part, dtype):
+                compile_step(net, step, part)
             self._nets[part, dtype] = net
         return cast(N, self._nets[part, dtype])
 
@@ -83,14 +84,14 @@ class Parts:
         try:
             return read(self.folder.config(part))
         except ValueError as problem:
-            raise BadFile(f"this network can't be built: {problem}", str(self.folder.place(part))) from problem
+            raise BadFile(f"this network can't be built: {problem}", str(self.folder.path_of(part))) from problem
 
     def schedule(self, part: str) -> Schedule:
         """The schedule of a part. Raises BadFile if it can't be run."""
         try:
             return Schedule.from_config(self.folder.config(part))
         except ValueError as problem:
-            raise BadFile(f"this schedule can't be run: {problem}", str(self.folder.place(part))) from problem
+            raise BadFile(f"this schedule can't be run: {problem}", str(self.folder.path_of(part))) from problem
 
     def check_same(self, what: str, part: str, size: int, other: str, other_size: int | None) -> None:
         """Raise BadFolder where two parts that must agree on a size don't."""

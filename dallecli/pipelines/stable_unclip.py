@@ -16,22 +16,24 @@ from torch import Tensor
 
 from dallecli.diffusion.guidance import OFF, pair
 from dallecli.diffusion.noise import Noise
-from dallecli.nets.clip import ClipTextConfig, CLIPTextStates, ClipVisionConfig
+from dallecli.nets.clip import ClipTextConfig, CLIPTextStates
 from dallecli.nets.conditions import Context, Time
 from dallecli.nets.normalizer import ImageNormalizer, NormalizerConfig
-from dallecli.nets.prior import PriorConfig
 from dallecli.nets.resnet import sinusoid
 from dallecli.nets.transformer_unet import TransformerUNet, TransformerUNetConfig
 from dallecli.nets.vae import Vae, VaeConfig
-from dallecli.pipelines import text
+from dallecli.pipelines.clip_embedder import ClipEmbedder
 from dallecli.pipelines.embedding import Embedding, check_space
 from dallecli.pipelines.frame import Frame
+from dallecli.pipelines.given import NOTHING, Given
 from dallecli.pipelines.latents import Autoencoder
-from dallecli.pipelines.model import Beginning, Hole, Watch
 from dallecli.pipelines.parts import Parts
-from dallecli.pipelines.prior import imagine
 from dallecli.pipelines.stage import Diffusion, Nets, precise, sample, unsample
-from dallecli.pipelines.vision import check_image_size, see
+from dallecli.pipelines.text import EncodedPrompts, check_tokens
+from dallecli.pipelines.unclip import UnClip
+from dallecli.pipelines.unclip_parts import UnClipParts
+from dallecli.pipelines.vision import check_image_tower, see
+from dallecli.pipelines.watch import Watch
 from dallecli.tasks.stages import DiffusionSettings
 from dallecli.tokens import ClipTokenizer
 
@@ -40,7 +42,7 @@ NOISE_LEVEL = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
+class TwiceEncoded:
     """Prompts as the two text towers see them.
 
     `hidden` [1 + p, n, d] are the states that the decoder reads, at least float32: row 0 is what guidance leads away
@@ -48,7 +50,7 @@ class Words:
     """
 
     hidden: Tensor
-    prior: text.Words | None
+    prior: EncodedPrompts | None
 
     def spread(self, count: int, guidance: float) -> Tensor:
         """The states for `count` pictures, the same number of each prompt: behind as many of row 0 when guided."""
@@ -56,24 +58,28 @@ class Words:
         return real if guidance == OFF else pair(self.hidden[:1].expand_as(real), real)
 
 
-class StableUnclipPipeline:
-    """The parts of a Stable unCLIP folder put together. Networks are loaded when they are needed.
+def open_stable_unclip(parts: Parts, space: str) -> UnClip[TwiceEncoded]:
+    """The model in a folder, opened. Networks are loaded when they are first needed.
 
-    `space` names the CLIP whose embeddings the model works on.
-
-    Raises BadFolder or BadFile if the configs of the parts contradict each other.
+    `space` names the CLIP whose embeddings it works on. Raises BadFolder or BadFile if parts contradict each other.
     """
+    embedder = StableEmbedder(parts, space)
+    _check(parts, embedder)
+    return UnClip(parts.folder, UnClipParts(embedder=embedder, painter=StablePainter(parts, space)))
+
+
+class StableEmbedder:
+    """Gets embeddings, of words by Karlo's prior where that is there, and reads words for the decoder beside them."""
 
     def __init__(self, parts: Parts, space: str) -> None:
         self.parts = parts
         self.space = space
-        self.tokenizer = ClipTokenizer.open(parts.folder.place("tokenizer"))
+        self.tokenizer = ClipTokenizer.open(parts.folder.path_of("tokenizer"))
         has_prior = "prior" in parts.folder.parts
-        self.prior_tokenizer = ClipTokenizer.open(parts.folder.place("prior_tokenizer")) if has_prior else None
-        self._check()
+        self.clip = ClipEmbedder(parts, space, prefix="prior_") if has_prior else None
 
     @torch.inference_mode()
-    def read(self, prompts: Sequence[str], negative: str = "") -> Words:
+    def read(self, prompts: Sequence[str], negative: str = "") -> TwiceEncoded:
         """Encode prompts, and what the decoder's guidance leads away from; the prior's leads away from nothing."""
         rows = [self.tokenizer.encode(prompt).ids for prompt in (negative, *prompts)]
         ids = torch.tensor(rows, device=self.parts.device)
@@ -84,28 +90,24 @@ class StableUnclipPipeline:
             return states, states.isfinite().flatten(1).all(dim=1)
 
         hidden = self.parts.finite("text", None, encode)
-        prior = None
-        if self.prior_tokenizer is not None:
-            prior = text.read(self.parts, self.prior_tokenizer, prompts, "", part="prior_text_encoder")
-        return Words(hidden=hidden, prior=prior)
+        return TwiceEncoded(hidden=hidden, prior=None if self.clip is None else self.clip.read(prompts))
 
-    @torch.inference_mode()
-    def meaning(self, words: Words) -> Embedding:
-        """The embeddings [p, d] of the real prompts, as the prior's text tower has them.
+    def meaning(self, words: TwiceEncoded) -> Embedding:
+        """The embeddings [p d] of the real prompts, as the prior's text tower has them.
 
         Raises ValueError without one: the decoder's own is of another CLIP, and has lost its projection.
         """
-        return Embedding(vector=self._for_prior(words).embedding[1:], space=self.space)
+        clip, read = self._for_prior(words)
+        return clip.meaning(read)
 
     @torch.inference_mode()
     def see(self, images: Sequence[Image.Image]) -> Embedding:
         """Let the image tower look at pictures, prepared as the folder's feature_extractor says."""
         return Embedding(vector=see(self.parts, images), space=self.space)
 
-    @torch.inference_mode()
     def imagine(
         self,
-        words: Words,
+        words: TwiceEncoded,
         noise: Noise,
         settings: DiffusionSettings,
         candidates: int,
@@ -114,22 +116,33 @@ class StableUnclipPipeline:
         like: Embedding | None = None,
     ) -> tuple[Embedding, Tensor]:
         """Let the prior make embeddings. Raises ValueError without one."""
-        return imagine(self.parts, self._for_prior(words), noise, settings, candidates, watch, self.space, like)
+        clip, read = self._for_prior(words)
+        return clip.imagine(read, noise, settings, candidates, watch, like=like)
+
+    def _for_prior(self, words: TwiceEncoded) -> tuple[ClipEmbedder, EncodedPrompts]:
+        if self.clip is None or words.prior is None:
+            raise ValueError("this model has no prior")
+        return self.clip, words.prior
+
+
+class StablePainter:
+    """Paints embeddings and words as latents, and those as pictures."""
+
+    def __init__(self, parts: Parts, space: str) -> None:
+        self.parts = parts
+        self.space = space
 
     @torch.inference_mode()
     def decode(
         self,
         embedding: Embedding,
-        words: Words,
+        words: TwiceEncoded,
         noise: Noise,
         stages: Mapping[str, DiffusionSettings],
         watch: Watch,
         *,
         size: int,
-        start: Mapping[str, Tensor] | None = None,
-        eta: float | None = None,
-        hole: Hole | None = None,
-        beginning: Beginning | None = None,
+        given: Given = NOTHING,
     ) -> Tensor:
         """Paint embeddings and words as latents, and those as pictures; what is known of a hole is known in latents.
 
@@ -137,20 +150,20 @@ class StableUnclipPipeline:
         """
         check_space(embedding, self.space)
         settings, frame, autoencoder = stages["decoder"], self._frame(size), self._autoencoder()
-        fresh = noise if start is None else None
+        x_T = given.noise("decoder")
+        fresh = noise if x_T is None else None
         decoder = self._decoder(embedding, words, len(noise), fresh, settings.guidance, frame)
-        known = autoencoder.hole(hole, frame, _with_neighbours) if hole is not None else None
-        begun = autoencoder.beginning(beginning, frame) if beginning is not None else None
-        x_T = start["decoder"] if start is not None else None
-        latents = sample(self.parts, decoder, settings, noise, watch, x_T, eta, known, begun)
+        hole = autoencoder.hole(given.hole, frame, _with_neighbours) if given.hole is not None else None
+        beginning = autoencoder.beginning(given.beginning, frame) if given.beginning is not None else None
+        latents = sample(self.parts, decoder, settings, noise, watch, x_T, given.eta, hole, beginning)
         pixels = frame.middle(autoencoder.decode(latents)).clamp(-1, 1)
-        return pixels if hole is None else hole.filled(pixels)
+        return pixels if given.hole is None else given.hole.filled(pixels)
 
     @torch.inference_mode()
     def invert(
         self,
         embedding: Embedding,
-        words: Words,
+        words: TwiceEncoded,
         pixels: Tensor,
         noise: Noise,
         settings: DiffusionSettings,
@@ -165,7 +178,7 @@ class StableUnclipPipeline:
         return {"decoder": unsample(self.parts, decoder, latents, settings, noise, watch)}
 
     def _decoder(
-        self, embedding: Embedding, words: Words, count: int, noise: Noise | None, guidance: float, frame: Frame
+        self, embedding: Embedding, words: TwiceEncoded, count: int, noise: Noise | None, guidance: float, frame: Frame
     ) -> Diffusion:
         """The decoder of embeddings and words for `count` pictures.
 
@@ -214,41 +227,24 @@ class StableUnclipPipeline:
     def _frame(self, size: int) -> Frame:
         return Frame(size, self.parts.folder.grid())
 
-    def _for_prior(self, words: Words) -> text.Words:
-        if words.prior is None:
-            raise ValueError("this model has no prior")
-        return words.prior
 
-    def _check(self) -> None:
-        """Refuse parts that don't fit each other, before any of them is loaded."""
-        parts = self.parts
-        reader = parts.config("text_encoder", ClipTextConfig.from_config)
-        decoder = parts.config("decoder", TransformerUNetConfig.from_config)
-        latent = parts.config("vae", VaeConfig.from_config).latent_channels
-        dim = parts.config("image_normalizer", NormalizerConfig.from_config).embedding_dim
-        parts.schedule("decoder_scheduler")
-        parts.schedule("image_noising_scheduler")
-        width = ("image_normalizer", dim)
-        parts.check_same(
-            "width of text states", "text_encoder", reader.hidden_size, "decoder", decoder.cross_attention_dim
-        )
-        parts.check_same("width of embeddings", *width, "decoder", decoder.class_dim // 2)
-        parts.check_same("number of channels", "decoder", decoder.in_channels, "vae", latent)
-        parts.check_same("number of channels", "decoder", decoder.out_channels, "vae", latent)
-        text.check_tokens(parts, self.tokenizer)
-        if "image_encoder" in parts.folder.parts:
-            vision = parts.config("image_encoder", ClipVisionConfig.from_config)
-            parts.check_same("width of embeddings", "image_encoder", vision.projection_dim, *width)
-            check_image_size(parts)
-        if self.prior_tokenizer is not None:
-            prior = parts.config("prior", PriorConfig.from_config)
-            tower = parts.config("prior_text_encoder", ClipTextConfig.from_config)
-            parts.check_same("width of embeddings", "prior", prior.embedding_dim, *width)
-            parts.check_same("width of embeddings", "prior_text_encoder", tower.projection_dim, *width)
-            parts.check_same("width of text states", "prior_text_encoder", tower.hidden_size, *width)
-            tokens = self.prior_tokenizer.context
-            parts.check_same("number of tokens", "prior_tokenizer", tokens, "prior", prior.num_embeddings)
-            text.check_tokens(parts, self.prior_tokenizer, "prior_text_encoder")
+def _check(parts: Parts, embedder: StableEmbedder) -> None:
+    """Refuse parts that don't fit each other, before any of them is loaded."""
+    reader = parts.config("text_encoder", ClipTextConfig.from_config)
+    decoder = parts.config("decoder", TransformerUNetConfig.from_config)
+    latent = parts.config("vae", VaeConfig.from_config).latent_channels
+    width = ("image_normalizer", parts.config("image_normalizer", NormalizerConfig.from_config).embedding_dim)
+    parts.schedule("decoder_scheduler")
+    parts.schedule("image_noising_scheduler")
+    parts.check_same("width of text states", "text_encoder", reader.hidden_size, "decoder", decoder.cross_attention_dim)
+    parts.check_same("width of embeddings", *width, "decoder", decoder.class_dim // 2)
+    parts.check_same("number of channels", "decoder", decoder.in_channels, "vae", latent)
+    parts.check_same("number of channels", "decoder", decoder.out_channels, "vae", latent)
+    check_tokens(parts, embedder.tokenizer)
+    if "image_encoder" in parts.folder.parts:
+        check_image_tower(parts, width)
+    if embedder.clip is not None:
+        embedder.clip.check(width)
 
 
 def _with_neighbours(cells: Tensor) -> Tensor:

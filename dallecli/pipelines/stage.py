@@ -16,9 +16,10 @@ from dallecli.diffusion.samplers import SAMPLERS, ddim
 from dallecli.diffusion.schedule import Schedule, Step
 from dallecli.errors import BadSteps
 from dallecli.pipelines.allocator import keep_freed
+from dallecli.pipelines.given import Beginning, Hole
 from dallecli.pipelines.graphs import Graphs, Net
-from dallecli.pipelines.model import Beginning, Hole, Watch
 from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.watch import Watch
 from dallecli.tasks.stages import INVERSION, DiffusionSettings
 
 Nets = tuple[Net, Net | None]

@@ -15,7 +15,7 @@ from dallecli.tokens import ClipTokenizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Words:
+class EncodedPrompts:
     """Prompts as the text tower sees them. Row 0 is what guidance leads away from, the others are the p real ones.
 
     `embedding` [1 + p, d] and `hidden` [1 + p, n, d] are at least float32; `mask` [1 + p, n] is True where a token is
@@ -35,12 +35,12 @@ class Words:
         real = torch.arange(1, 1 + prompts, device=self.embedding.device).repeat_interleave(count // prompts)
         return real if guidance == OFF else pair(torch.zeros_like(real), real)
 
-    def spread(self, count: int, guidance: float) -> "Words":
+    def spread(self, count: int, guidance: float) -> "EncodedPrompts":
         """The rows for `count` samples: see `rows`."""
         rows = self.rows(count, guidance)
         return self._mapped(lambda of: of[rows])
 
-    def with_negative(self) -> "Words":
+    def with_negative(self) -> "EncodedPrompts":
         """Row 0 as it is, and behind each real prompt row 0 once more, as one of the real ones."""
 
         def rows(of: Tensor) -> Tensor:
@@ -49,13 +49,13 @@ class Words:
 
         return self._mapped(rows)
 
-    def _mapped(self, rows: Callable[[Tensor], Tensor]) -> "Words":
+    def _mapped(self, rows: Callable[[Tensor], Tensor]) -> "EncodedPrompts":
         return replace(self, embedding=rows(self.embedding), hidden=rows(self.hidden), mask=rows(self.mask))
 
 
 def read(
     parts: Parts, tokenizer: ClipTokenizer, prompts: Sequence[str], negative: str, part: str = "text_encoder"
-) -> Words:
+) -> EncodedPrompts:
     """Encode prompts with the tower in `part`, behind the negative one, which may be "".
 
     Raises NonFinite if the tower overflows.
@@ -75,7 +75,9 @@ def read(
     padded = any((negative, *prompts))
     most = mask.shape[1] if padded else sum(tokens[0].mask)
     hidden = states[:, 1 : 1 + most]
-    return Words(embedding=states[:, 0], hidden=hidden, mask=mask[:, :most], negative=negative != "", padded=padded)
+    return EncodedPrompts(
+        embedding=states[:, 0], hidden=hidden, mask=mask[:, :most], negative=negative != "", padded=padded
+    )
 
 
 def check_tokens(parts: Parts, tokenizer: ClipTokenizer, part: str = "text_encoder") -> None:

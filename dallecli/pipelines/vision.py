@@ -43,14 +43,20 @@ def preprocessing(parts: Parts) -> ClipPreprocessing:
     try:
         return ClipPreprocessing.from_config(config)
     except ValueError as problem:
-        where = str(parts.folder.place("feature_extractor"))
+        where = str(parts.folder.path_of("feature_extractor"))
         raise BadFile(f"pictures can't be prepared so: {problem}", where) from problem
 
 
-def check_image_size(parts: Parts) -> None:
-    """Raise BadFolder if pictures are prepared in another size than the image tower reads, before it is loaded."""
-    side, prepared = parts.config("image_encoder", ClipVisionConfig.from_config).image_size, preprocessing(parts).size
+def check_image_tower(parts: Parts, width: tuple[str, int]) -> None:
+    """Refuse an image tower that does not fit, before it is loaded.
+
+    Its embeddings are to be as wide as in the part in `width`, and pictures prepared in the size that it reads. Raises
+    BadFolder, BadFile.
+    """
+    config = parts.config("image_encoder", ClipVisionConfig.from_config)
+    parts.check_same("width of embeddings", "image_encoder", config.projection_dim, *width)
+    side, prepared = config.image_size, preprocessing(parts).size
     if prepared != (side, side):
-        by = parts.folder.place("feature_extractor").name  # Kandinsky has it under another name
+        by = parts.folder.path_of("feature_extractor").name  # Kandinsky has it under another name
         what = f"the image_encoder reads {side} x {side} pixels, the {by} makes {prepared}"
         raise BadFolder(what, str(parts.folder.path), "these parts are of different models")

@@ -7,164 +7,19 @@ prior_scheduler/, …                   scheduler_config.json
 feature_extractor/                    preprocessor_config.json, for the image_encoder
 dalle.json                            optional: the dials that suit this model (see registry.py)
 
-Kandinsky is published in three repositories, which lie side by side in one folder under their own names. Everywhere
-else its parts have the names that they would have in one: see `KANDINSKY`.
+Where a family is laid out in another way, its parts have these names all the same: see layouts.py.
 """
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from dallecli.errors import BadFile, BadFolder
+from dallecli.tasks.stages import Stage
 from dallecli.weights.digest import combined_digest
 from dallecli.weights.header import read_header
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
-    """What a folder of one kind of model consists of.
-
-    pipeline: how `model_index.json` calls it. networks: the parts with weights that every such model has. schedulers:
-    the part that holds the schedule of each stage. optional: groups of parts that come whole or not at all.
-    planes: how much a network takes beside its weights at its fullest moment, for one picture, measured in planes as
-    large as the picture that it paints, with the channels of its first level. Of others it is next to nothing.
-    index: the folder in the model's folder that holds its `model_index.json`. places: the folders of the parts that are
-    not in one of their own name. needed: the part that each task needs beside what every model has. width: the part
-    and the field that say how many numbers an embedding has. autoencoder: the part that turns latents into pixels,
-    where the decoder paints latents. clip: the part that names the CLIP, in whose space embeddings are, by its weights.
-    meaning: the part that puts sentences into that space. reads: whether the decoder reads words beside the embedding.
-    """
-
-    pipeline: str
-    networks: tuple[str, ...]
-    schedulers: Mapping[str, str]
-    optional: tuple[tuple[str, ...], ...]
-    planes: Mapping[str, int] = field(default_factory=dict)
-    index: str = ""
-    places: Mapping[str, str] = field(default_factory=dict)
-    needed: Mapping[str, str] = field(default_factory=lambda: NEEDED)
-    width: tuple[str, str] = ("text_proj", "clip_embeddings_dim")
-    autoencoder: str | None = None
-    clip: str = "text_encoder"
-    meaning: str = "text_encoder"
-    reads: bool = True
-
-
-NEEDED: Final[Mapping[str, str]] = {
-    "generate": "prior",
-    "vary": "image_encoder",
-    "interpolate": "image_encoder",
-    "inpaint": "image_encoder",
-    "edit": "image_encoder",
-}
-"""What a model must have for each task beside what every model has, unless its layout says otherwise."""
-
-# The decoder runs twice as many pictures as it paints, one half of them unguided.
-KARLO_PLANES: Final = {
-    "decoder": 80,
-    **{f"super_res_{which}": 24 for which in ("first", "last", "2_first", "2_last")},
-}
-
-KANDINSKY: Final = Layout(
-    pipeline="KandinskyV22PriorPipeline",
-    networks=("text_encoder", "prior", "image_encoder"),
-    schedulers={"prior": "prior_scheduler", "decoder": "decoder_scheduler"},
-    optional=(
-        ("decoder", "movq", "decoder_scheduler"),
-        ("inpaint_decoder", "inpaint_movq", "inpaint_decoder_scheduler"),
-    ),
-    index="kandinsky-2-2-prior",
-    places={
-        **{part: f"kandinsky-2-2-prior/{part}" for part in ("text_encoder", "prior", "image_encoder", "tokenizer")},
-        "prior_scheduler": "kandinsky-2-2-prior/scheduler",
-        "feature_extractor": "kandinsky-2-2-prior/image_processor",
-        "decoder": "kandinsky-2-2-decoder/unet",
-        "movq": "kandinsky-2-2-decoder/movq",
-        "decoder_scheduler": "kandinsky-2-2-decoder/scheduler",
-        "inpaint_decoder": "kandinsky-2-2-decoder-inpaint/unet",
-        "inpaint_movq": "kandinsky-2-2-decoder-inpaint/movq",
-        "inpaint_decoder_scheduler": "kandinsky-2-2-decoder-inpaint/scheduler",
-    },
-    needed={
-        **dict.fromkeys(("generate", "vary", "interpolate"), "decoder"),
-        "inpaint": "inpaint_decoder",
-        "edit": "decoder",
-    },
-    width=("image_encoder", "projection_dim"),
-    planes={f"{which}{part}": planes for which in ("", "inpaint_") for part, planes in (("decoder", 80), ("movq", 12))},
-    autoencoder="movq",
-    reads=False,
-)
-
-STABLE_PLACES: Final = {"decoder": "unet", "decoder_scheduler": "scheduler"}
-# The decoder itself is Stable Diffusion's: text is read beside the embedding, but no sentence becomes one without a
-# prior, and its text tower.
-STABLE_NEEDED: Final = {
-    **dict.fromkeys(("vary", "interpolate", "inpaint"), "image_encoder"),
-    **dict.fromkeys(("generate", "edit"), "prior"),
-}
-STABLE_SCHEDULERS: Final = {"decoder": "decoder_scheduler", "embedding": "image_noising_scheduler"}
-
-LAYOUTS: Final[Mapping[str, Layout]] = {
-    "karlo": Layout(
-        pipeline="UnCLIPPipeline",
-        networks=("text_encoder", "prior", "text_proj", "decoder", "super_res_first", "super_res_last"),
-        schedulers={
-            "prior": "prior_scheduler",
-            "decoder": "decoder_scheduler",
-            "upsampler": "super_res_scheduler",
-            "upsampler_2": "super_res_2_scheduler",
-        },
-        optional=(("image_encoder",), ("super_res_2_first", "super_res_2_last", "super_res_2_scheduler")),
-        planes=KARLO_PLANES,
-    ),
-    # The same networks published for pictures instead of words: an image tower where the prior was.
-    "karlo-variations": Layout(
-        pipeline="UnCLIPImageVariationPipeline",
-        networks=("text_encoder", "image_encoder", "text_proj", "decoder", "super_res_first", "super_res_last"),
-        schedulers={
-            "decoder": "decoder_scheduler",
-            "upsampler": "super_res_scheduler",
-            "upsampler_2": "super_res_2_scheduler",
-        },
-        optional=(("super_res_2_first", "super_res_2_last", "super_res_2_scheduler"),),
-        planes=KARLO_PLANES,
-    ),
-    "kandinsky": KANDINSKY,
-    "stable-unclip": Layout(
-        pipeline="StableUnCLIPImg2ImgPipeline",
-        networks=("text_encoder", "image_encoder", "image_normalizer", "decoder", "vae"),
-        schedulers=STABLE_SCHEDULERS,
-        optional=(),
-        planes={"decoder": 60, "vae": 8},
-        places=STABLE_PLACES,
-        needed=STABLE_NEEDED,
-        width=("image_normalizer", "embedding_dim"),
-        autoencoder="vae",
-        clip="image_encoder",
-        meaning="prior_text_encoder",
-    ),
-    # The same for words: Karlo's prior and its text tower where the image tower was.
-    "stable-unclip-text": Layout(
-        pipeline="StableUnCLIPPipeline",
-        networks=("prior_text_encoder", "prior", "text_encoder", "image_normalizer", "decoder", "vae"),
-        schedulers={"prior": "prior_scheduler", **STABLE_SCHEDULERS},
-        optional=(("image_encoder",),),
-        planes={"decoder": 60, "vae": 8},
-        places=STABLE_PLACES,
-        needed=STABLE_NEEDED,
-        width=("image_normalizer", "embedding_dim"),
-        autoencoder="vae",
-        clip="prior_text_encoder",
-        meaning="prior_text_encoder",
-    ),
-}
-
-# The networks whose `sample_size` is the side of what they paint, in the order of the chain; one of each group paints.
-PAINTERS: Final = (("decoder", "inpaint_decoder"), ("super_res_first",), ("super_res_2_first",))
+from dallecli.weights.layouts import LAYOUTS, Layout
 
 PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".th")
 REPAIR: Final = "correct it, or pull or copy the model again"
@@ -181,9 +36,10 @@ DEPTHS: Final = frozenset({"num_layers", "num_hidden_layers", "layers_per_block"
 class Folder:
     """A folder that has all parts of a known layout. Their contents are checked when they are asked for.
 
-    path: the folder. layout: the key of its kind in `LAYOUTS`. parts: all parts that are here and that the layout
-    knows. networks: those of them that hold weights, in the order of the chain, optional ones last. tasks: what can
-    be done with these parts, by the names in `tasks.table.TASKS`.
+    path: the folder. layout: the key of its kind in `LAYOUTS`. family: the entry there. parts: all parts that are here
+    and that the layout knows. networks: those of them that hold weights, in the order of the chain, optional ones last.
+    stages: those that its networks run, in the order in which they do. tasks: what can be done with these parts, by the
+    names in `tasks.table.TASKS`.
 
     Raises:
         BadFolder: it is not a folder, it is empty, not a model, of a kind that is not known, or a part is missing.
@@ -193,44 +49,31 @@ class Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.layout = _layout_of(path)
-        layout = LAYOUTS[self.layout]
-        extra = [part for group in layout.optional for part in group]
-        schedulers = [part for part in layout.schedulers.values() if part not in extra]
-        groups = (group for group in layout.optional if any(self.place(part).is_dir() for part in group))
+        self.family: Layout = LAYOUTS[self.layout]
+        family = self.family
+        groups = (group for group in family.optional if any(self.path_of(part).is_dir() for part in group))
         optional = [part for group in groups for part in group]
-        self.parts = (*layout.networks, *schedulers, "tokenizer", *optional)
-        self.networks = (*layout.networks, *(part for part in optional if not part.endswith("_scheduler")))
-        self.tasks = tuple(task for task, part in layout.needed.items() if part in self.parts)
+        self.parts = (*family.networks, *family.schedules, *family.others, *optional)
+        self.networks = (*family.networks, *(part for part in optional if not part.endswith("_scheduler")))
+        self.tasks = tuple(task for task, part in family.tasks.items() if part in self.parts)
         for part in self.parts:
-            if not self.place(part).is_dir():
-                missing = self.place(part).relative_to(path)
+            if not self.path_of(part).is_dir():
+                missing = self.path_of(part).relative_to(path)
                 raise BadFolder(f"the part {missing} is missing from this model", str(path), REPAIR)
         if not self.tasks:
-            needed = " or ".join(layout.places.get(part, part) for part in dict.fromkeys(layout.needed.values()))
+            needed = " or ".join(family.folders.get(part, part) for part in dict.fromkeys(family.tasks.values()))
             raise BadFolder(f"this model paints nothing without {needed}", str(path), REPAIR)
+        self.stages: tuple[Stage, ...] = tuple(
+            runs.stage for runs in family.stages if self.instead(runs.network) in self.parts
+        )
 
-    def place(self, part: str) -> Path:
+    def path_of(self, part: str) -> Path:
         """The folder of a part."""
-        return self.path / LAYOUTS[self.layout].places.get(part, part)
+        return self.path / self.family.folders.get(part, part)
 
-    def needed(self, task: str) -> str:
-        """The part that a task needs beside what every model of this layout has."""
-        return LAYOUTS[self.layout].needed[task]
-
-    @property
-    def clip(self) -> str:
-        """The part whose weights name the CLIP, in whose space this model's embeddings are."""
-        return LAYOUTS[self.layout].clip
-
-    @property
-    def meaning(self) -> str:
-        """The part that puts sentences into that space, which not every model has."""
-        return LAYOUTS[self.layout].meaning
-
-    @property
-    def reads(self) -> bool:
-        """Whether the decoder reads words beside the embedding; otherwise all that they say is in the embedding."""
-        return LAYOUTS[self.layout].reads
+    def instead(self, part: str) -> str:
+        """The part itself, or the one that stands in for it where it is not here."""
+        return part if part in self.parts else self.family.fallbacks.get(part, part)
 
     def config(self, part: str) -> dict[str, Any]:
         """The JSON object that describes a network or a scheduler.
@@ -261,7 +104,7 @@ class Folder:
             BadFolder: there are no weights.
             BadFile: there are, but pickled or in shards.
         """
-        folder = self.place(part)
+        folder = self.path_of(part)
         for precision in ("", ".fp16"):
             for stem in ("diffusion_pytorch_model", "model"):
                 path = folder / f"{stem}{precision}.safetensors"
@@ -281,50 +124,49 @@ class Folder:
         raise BadFolder(f"the weights of {part} are missing", str(folder), REPAIR)
 
     def sizes(self) -> tuple[int, ...]:
-        """The sides in pixels of what the decoder and each upsampler after it paint, ascending.
+        """The sides in pixels of the pictures that are there after each stage that makes one, ascending.
 
         Raises:
             BadFile: a size is missing, not whole, or not larger than the one before.
         """
         sizes: list[int] = []
-        for group in PAINTERS:
-            for part in [part for part in group if part in self.parts][:1]:
-                size = self.config(part).get("sample_size")
-                smaller = sizes[-1] if sizes else 0
-                if type(size) is not int or not smaller < size * self.cell() <= LARGEST_SIDE:
-                    raise BadFile(f"the sample_size of {part} cannot be {size!r}", str(self._config_file(part)), REPAIR)
-                sizes.append(size * self.cell())
+        for part in self._sized():
+            size = self.config(part).get("sample_size")
+            smaller = sizes[-1] if sizes else 0
+            if type(size) is not int or not smaller < size * self.cell() <= LARGEST_SIDE:
+                raise BadFile(f"the sample_size of {part} cannot be {size!r}", str(self._config_file(part)), REPAIR)
+            sizes.append(size * self.cell())
         return tuple(sizes)
 
     def cell(self) -> int:
-        """The side in pixels of what one cell of the decoder's sample becomes: 1 unless it paints latents.
+        """The side in pixels of what one cell of a sample becomes: 1 unless latents are painted.
 
         Raises:
             BadFile: the autoencoder does not say how many levels it has.
         """
-        if LAYOUTS[self.layout].autoencoder is None:
-            return 1
         part = self._autoencoder()
+        if part is None:
+            return 1
         channels = self.config(part).get("block_out_channels")
         if not isinstance(channels, list) or not 1 <= len(channels) <= MOST_LEVELS:
             raise BadFile(f"block_out_channels of {part} cannot be {channels!r}", str(self._config_file(part)), REPAIR)
         return int(2 ** (len(channels) - 1))
 
     def grid(self) -> int:
-        """The pixels that a side of what the decoder paints is a multiple of, if it paints latents.
+        """The pixels that a side of what is painted is a multiple of, where latents are painted.
 
         Raises:
-            BadFile: as `cell`, and where the decoder does not say how many levels it has.
+            BadFile: as `cell`, and where the network does not say how many levels it has.
         """
-        part = next(part for part in PAINTERS[0] if part in self.parts)
+        part = self._sized()[0]
         channels = self.config(part).get("block_out_channels")
         if not isinstance(channels, list) or not 1 <= len(channels) <= MOST_LEVELS:
             raise BadFile(f"block_out_channels of {part} cannot be {channels!r}", str(self._config_file(part)), REPAIR)
         return self.cell() << (len(channels) - 1)
 
     def largest(self) -> int | None:
-        """The largest side in pixels, where the decoder paints any size; None where it has a size of its own."""
-        return None if LAYOUTS[self.layout].autoencoder is None else LARGEST_PAINTED
+        """The largest side in pixels, where any size is painted; None where there are only `sizes`."""
+        return None if self.family.autoencoder is None else LARGEST_PAINTED
 
     def noise_shape(self, size: int) -> tuple[int, int, int]:
         """The channels, height and width of the noise that a picture of `size` is painted from, by the stage for that.
@@ -332,22 +174,25 @@ class Folder:
         Raises:
             BadFile: as `grid`, and where the autoencoder does not say how many channels its latents have.
         """
-        if LAYOUTS[self.layout].autoencoder is None:
+        part = self._autoencoder()
+        if part is None:
             return 3, size, size
-        channels = self.config(self._autoencoder()).get("latent_channels")
+        channels = self.config(part).get("latent_channels")
         if type(channels) is not int:
-            where = str(self._config_file(self._autoencoder()))
-            raise BadFile(f"latent_channels cannot be {channels!r}", where, REPAIR)
+            raise BadFile(f"latent_channels cannot be {channels!r}", str(self._config_file(part)), REPAIR)
         side = -(-size // self.grid()) * self.grid() // self.cell()
         return channels, side, side
 
     def width(self) -> int:
-        """How many numbers an embedding of this model has.
+        """How many numbers an embedding has, of a model that paints from embeddings.
 
         Raises:
             BadFile: no number is stated.
+            TypeError: the family has no CLIP.
         """
-        part, name = LAYOUTS[self.layout].width
+        if self.family.clip is None:
+            raise TypeError(f"{self.layout} paints no embeddings")
+        part, name = self.family.clip.width
         width = self.config(part).get(name)
         if type(width) is not int:
             raise BadFile(f"{name} of {part} cannot be {width!r}", str(self._config_file(part)), REPAIR)
@@ -358,9 +203,12 @@ class Folder:
 
         Raises:
             BadFolder, BadFile: as `config`, and for a number that is none.
+            TypeError: it is a stage without a schedule.
         """
-        part = LAYOUTS[self.layout].schedulers[stage]
-        part = part if part in self.parts else f"inpaint_{part}"
+        schedule = next(runs.schedule for runs in self.family.stages if runs.stage.name == stage)
+        if schedule is None:
+            raise TypeError(f"the {stage} has no schedule")
+        part = self.instead(schedule)
         config = self.config(part)
         steps, offset = config.get("num_train_timesteps", 1000), config.get("steps_offset", 0)
         if type(steps) is not int or steps < 2:
@@ -389,13 +237,14 @@ class Folder:
         Raises:
             BadFolder, BadFile: as `config`, and for sizes that are none.
         """
-        planes = LAYOUTS[self.layout].planes.get(part, 0)
+        planes = self.family.planes.get(part, 0)
         if planes == 0:
             return 0
         config = self.config(part)
         channels, side = config.get("block_out_channels"), config.get("sample_size")
-        autoencoder = LAYOUTS[self.layout].autoencoder
-        if autoencoder is not None and part.endswith(autoencoder):  # its own sample_size is that of its training
+        autoencoder = self.family.autoencoder
+        if autoencoder is not None and part in (autoencoder, self.family.fallbacks.get(autoencoder)):
+            # its own sample_size is that of its training
             side = self.sizes()[-1]
         if not isinstance(channels, list) or not channels or type(channels[0]) is not int or type(side) is not int:
             what = f"block_out_channels and sample_size of {part} cannot be {channels!r} and {side!r}"
@@ -409,19 +258,24 @@ class Folder:
         """
         files = [file for part in self.networks for file in (self.weights_file(part), self._config_file(part))]
         files += [self._config_file(part) for part in self.parts if part.endswith("_scheduler")]
-        files += [file for file in _listing(self.place("tokenizer")) if file.is_file()]
+        texts = [part for part in self.family.others if not part.endswith("_scheduler")]
+        files += [file for part in texts for file in _listing(self.path_of(part)) if file.is_file()]
         files += [file for file in (self._preprocessing_file(),) if file.is_file()]
         return combined_digest(self.path, files)
 
-    def _autoencoder(self) -> str:
-        part = str(LAYOUTS[self.layout].autoencoder)
-        return part if part in self.parts else f"inpaint_{part}"
+    def _sized(self) -> list[str]:
+        """The parts with the sizes of pictures, in the order of the stages."""
+        parts = [self.instead(runs.sized) for runs in self.family.stages if runs.sized is not None]
+        return [part for part in parts if part in self.parts]
+
+    def _autoencoder(self) -> str | None:
+        return None if self.family.autoencoder is None else self.instead(self.family.autoencoder)
 
     def _preprocessing_file(self) -> Path:
-        return self.place("feature_extractor") / "preprocessor_config.json"
+        return self.path_of("feature_extractor") / "preprocessor_config.json"
 
     def _config_file(self, part: str) -> Path:
-        path = self.place(part) / ("scheduler_config.json" if part.endswith("_scheduler") else "config.json")
+        path = self.path_of(part) / ("scheduler_config.json" if part.endswith("_scheduler") else "config.json")
         if not path.is_file():
             raise BadFolder(f"{path.name} of {part} is missing", str(path.parent), REPAIR)
         return path
@@ -429,8 +283,8 @@ class Folder:
 
 def _layout_of(path: Path) -> str:
     names = [entry.name for entry in _listing(path)]
-    places = dict.fromkeys(layout.index for layout in LAYOUTS.values())
-    index = next((place for place in places if (path / place / "model_index.json").is_file()), None)
+    indexes = dict.fromkeys(layout.index for layout in LAYOUTS.values())
+    index = next((name for name in indexes if (path / name / "model_index.json").is_file()), None)
     if index is None:
         what = "model_index.json is missing: this is no model" if names else "the model folder is empty"
         raise BadFolder(what, str(path), "give the folder that holds model_index.json, prior/, decoder/ …")
@@ -441,9 +295,7 @@ def _layout_of(path: Path) -> str:
     what = f"this model is of the kind {stated!r}, which is not run here"
     known = " or ".join(layout.pipeline for layout in LAYOUTS.values())
     hint = f"it should be {known}"
-    halves = {
-        place.partition("/")[0] for layout in LAYOUTS.values() if layout.index for place in layout.places.values()
-    }
+    halves = {name.partition("/")[0] for layout in LAYOUTS.values() if layout.index for name in layout.folders.values()}
     if path.resolve().name in halves:
         what, hint = "this is one of several folders of a model", "give the folder that holds them all"
     raise BadFolder(what, str(path / index / "model_index.json"), hint)

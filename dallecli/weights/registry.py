@@ -11,7 +11,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
@@ -20,18 +20,16 @@ from typing import Final
 
 from dallecli.errors import BadFile, BadFolder, NotDownloaded, TaskNotSupported, UnknownModel
 from dallecli.fields import Fields, Wording
-from dallecli.tasks.stages import DECODER, PRIOR, UPSAMPLERS, DiffusionSettings, Stage
+from dallecli.tasks.stages import DiffusionSettings, Stage, StageSettings, TokenSettings
 from dallecli.tasks.table import TASKS
 from dallecli.tasks.task import RESAMPLE
-from dallecli.weights.folder import LAYOUTS, Folder, read_object
+from dallecli.weights.folder import Folder, read_object
 from dallecli.weights.hub import REPOSITORY
+from dallecli.weights.layouts import LAYOUTS, Layout
 from dallecli.weights.lock import folder_path, read_lock
 
 SAMPLERS: Final = ("ancestral", "ddim", "dpm++", "plms")
 """The names in diffusion's table of samplers, which cannot be asked without torch."""
-
-CHAIN: Final = (PRIOR, DECODER, *UPSAMPLERS)
-"""The stages of an unCLIP model, in the order in which they run."""
 
 HUB: Final = "hf:"
 """What the name of a model starts with that is a repository of the Hugging Face Hub."""
@@ -42,15 +40,6 @@ FILLED: Final = ".+"
 """The pattern of a text that is not empty."""
 
 WORDING: Final = Wording(unknown="not a setting of a model: {path}")
-
-PUBLISHED: Final[Mapping[str, str]] = {
-    "karlo": "karlo",
-    "karlo-variations": "karlo",
-    "kandinsky": "kandinsky",
-    "stable-unclip": "sd-unclip",
-    "stable-unclip-text": "sd-unclip",
-}
-"""For each layout the registered model whose dials an unregistered folder of it gets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +62,12 @@ class PublishedParts:
 class ModelSpec:
     """An entry of weights.toml, or what stands in for one.
 
-    source: "package:FOLDER", "hub:ORG/NAME" or "folder:PATH". tasks: what it can do, nothing for a model that is
-    foreseen. sizes: pixels, ascending, of the decoder and each upsampler. stages: the model's own dials, keyed by
-    their names. parameters: numbers in all networks, None where only the files know. clip: the public CLIP whose
-    space its embeddings are in, None where it is the model's own. parts: what a pull of it fetches. largest:
-    the largest side, where any is painted and `sizes` only has the best one; None where there are no others.
+    source: "package:FOLDER", "hub:ORG/NAME" or "folder:PATH". tasks: what it can do, nothing for a model that is only
+    planned. sizes: pixels, ascending, of the pictures that there are after its stages. declared: its stages, in the
+    order in which they run. stages: their own dials, by name. prior_candidates: embeddings that its prior draws for a
+    picture, None where it has no prior. parameters: numbers in all networks, None where only the files know. clip: the
+    public CLIP whose space its embeddings are in, None where it is the model's own. parts: what a pull of it fetches.
+    largest: the largest side, where any is painted and `sizes` only has the best one; None where there are no others.
     resample: how often each step of inpainting is taken.
     """
 
@@ -89,24 +79,23 @@ class ModelSpec:
     licence: str | None
     tasks: tuple[str, ...]
     sizes: tuple[int, ...]
-    stages: Mapping[str, DiffusionSettings]
-    prior_candidates: int
+    declared: tuple[Stage, ...]
+    stages: Mapping[str, StageSettings]
+    prior_candidates: int | None
     parameters: int | None
     clip: str | None = None
     parts: tuple[PublishedParts, ...] = ()
     largest: int | None = None
     resample: int = RESAMPLE
 
-    @property
-    def declared(self) -> tuple[Stage, ...]:
-        """The stages that it has, in the order in which they run."""
-        return tuple(stage for stage in CHAIN if stage.name in self.stages)
-
     def running(self, size: int) -> tuple[str, ...]:
-        """The names of the stages that paint a picture of `size`, in order."""
-        painters = [stage.name for stage in self.declared if not stage.imagines]
-        unused = 0 if self.largest is not None else len(self.sizes) - 1 - self.sizes.index(size)
-        return tuple(painters[: len(painters) - unused])
+        """The names of the stages that paint a picture of `size`, in the order in which they run."""
+        painting = [stage.name for stage in self.declared if not stage.imagines]
+        if self.largest is not None:
+            return tuple(painting)
+        sized = [runs.stage.name for runs in LAYOUTS[self.layout].stages if runs.sized is not None]
+        last = [name for name in painting if name in sized][self.sizes.index(size)]
+        return tuple(painting[: painting.index(last) + 1])
 
     def memory(self, bytes_each: int = 4) -> int | None:
         """Bytes that the weights take with `bytes_each` bytes a number; None where only the files know."""
@@ -171,29 +160,29 @@ def locate(spec: ModelSpec) -> Folder:
     """The folder that holds a model's files. Never uses the network.
 
     Raises:
-        TaskNotSupported: the model is foreseen, but cannot be painted with yet.
+        TaskNotSupported: the model is planned, but cannot be run yet.
         NotDownloaded: a Hub model was not pulled, or the package came without its own.
         BadFolder, BadFile: the folder is there, but not whole.
     """
     check_ready(spec)
-    kind, _, place = spec.source.partition(":")
+    kind, _, where = spec.source.partition(":")
     if kind == "package":
-        path = Path(str(resources.files("dallecli") / place))
+        path = Path(str(resources.files("dallecli") / where))
         if not (path / "model_index.json").is_file():
             raise NotDownloaded(
                 f"{spec.name} is not part of this installation", str(path), "install dalle again, from a full package"
             )
         return Folder(path)
     if kind == "folder":
-        return Folder(Path(place))
-    return _pulled(spec.name, place, parse_hub_name(spec.name)[1] if spec.name.startswith(HUB) else spec.commit)
+        return Folder(Path(where))
+    return _pulled(spec.name, where, parse_hub_name(spec.name)[1] if spec.name.startswith(HUB) else spec.commit)
 
 
 def check_ready(spec: ModelSpec) -> None:
-    """Raises: TaskNotSupported, for a model that is foreseen, but cannot be painted with yet."""
+    """Raises: TaskNotSupported, for a model that is planned, but cannot be run yet."""
     if not spec.tasks:
         ready = ", ".join(name for name, other in _registered().items() if other.tasks)
-        raise TaskNotSupported(f"{spec.name} is foreseen, but this version does not paint with it", hint=f"use {ready}")
+        raise TaskNotSupported(f"{spec.name} is planned; this version cannot run it yet", hint=f"use {ready}")
 
 
 def parse_hub_name(name: str) -> tuple[str, str]:
@@ -233,51 +222,73 @@ def _pulled(name: str, repository: str, revision: str | None) -> Folder:
     lock = read_lock(name)
     if lock is None:
         index = try_to_load_from_cache(repository, "model_index.json", revision=revision)
-        place = Path(index).parent if isinstance(index, str) else None
+        path = Path(index).parent if isinstance(index, str) else None
     else:
-        place = folder_path(name)
+        path = folder_path(name)
         missing = lock.missing()
         if missing:
             what = f"{name} is on this machine only in part: {missing[0].path} is missing"
     try:
-        if place is not None and place.is_dir() and (lock is None or not missing):
-            return Folder(place)
+        if path is not None and path.is_dir() and (lock is None or not missing):
+            return Folder(path)
     except BadFolder as problem:  # a download that stopped half-way
         what = f"{name} is on this machine only in part: {problem.what}"
     raise NotDownloaded(what, hint=f"dalle models pull {name}", model=name)
 
 
+def with_parts(spec: ModelSpec, folder: Folder) -> ModelSpec:
+    """A model as the parts in its folder make it: its sizes, its tasks, and its stages with their dials.
+
+    Raises: BadFolder, BadFile.
+    """
+    last = list(spec.stages.values())[-1]  # a second upsampler is set as the first
+    return replace(
+        spec,
+        layout=folder.layout,
+        tasks=folder.tasks,
+        sizes=folder.sizes(),
+        largest=folder.largest(),
+        declared=folder.stages,
+        stages={stage.name: spec.stages.get(stage.name, last) for stage in folder.stages},
+        prior_candidates=spec.prior_candidates if _imagine(folder.stages) else None,
+    )
+
+
 def _unregistered(folder: Folder) -> ModelSpec:
     """What stands in for a folder's missing entry in the registry."""
-    published = _registered()[PUBLISHED[folder.layout]]
-    sizes = folder.sizes()
-    last = list(published.stages)[-1]
-    stages = {name: published.stages.get(name, published.stages[last]) for name in _chain(sizes)}
-    spec = replace(
-        published,
+    dials = folder.family.dials
+    if isinstance(dials, str):
+        published = _registered()[dials]
+        stages, candidates, resample = published.stages, published.prior_candidates, published.resample
+    else:
+        stages, candidates, resample = dials, 1, RESAMPLE
+    spec = ModelSpec(
         name=folder.path.resolve().name,
         description="a folder on this machine",
+        layout=folder.layout,
         source=f"folder:{folder.path.resolve()}",
         commit=None,
         licence=None,
-        clip=None,
-        parts=(),
-        sizes=sizes,
-        largest=folder.largest(),
+        tasks=folder.tasks,
+        sizes=folder.sizes(),
+        declared=folder.stages,
         stages=stages,
+        prior_candidates=candidates,
         parameters=None,
+        resample=resample,
     )
+    spec = with_parts(spec, folder)
     file = folder.path / "dalle.json"
     return _with_own_dials(spec, file) if file.is_file() else spec
 
 
 def _with_own_dials(spec: ModelSpec, file: Path) -> ModelSpec:
-    table = {"prior_candidates": spec.prior_candidates, "stages": {}} | read_object(file)
-    fields = Fields(table, BadFile, where=str(file), wording=WORDING)
-    candidates = fields.whole("prior_candidates", least=1)
+    own = {} if spec.prior_candidates is None else {"prior_candidates": spec.prior_candidates}
+    fields = Fields({**own, "stages": {}} | read_object(file), BadFile, where=str(file), wording=WORDING)
+    candidates = None if spec.prior_candidates is None else fields.whole("prior_candidates", least=1)
     stated = fields.table("stages")
     stages = {
-        name: _stage(stated.table(name, defaults=asdict(default))) if name in stated else default
+        name: _stage(stated.table(name, defaults=asdict(default)), type(default)) if name in stated else default
         for name, default in spec.stages.items()
     }
     stated.finish()
@@ -285,23 +296,21 @@ def _with_own_dials(spec: ModelSpec, file: Path) -> ModelSpec:
     return replace(spec, stages=stages, prior_candidates=candidates)
 
 
-def _chain(sizes: tuple[int, ...]) -> tuple[str, ...]:
-    """The names of the stages of a model that paints these sizes, one painting stage a size."""
-    return tuple(stage.name for stage in CHAIN[: len(sizes) + 1])
-
-
 def _spec(name: str, fields: Fields) -> ModelSpec:
-    sizes = _sizes(fields)
-    stages = fields.table("stages")
     tasks = fields.choices("tasks", tuple(TASKS))
+    # A model that is only planned may have a layout that is not known yet.
+    layout = fields.choice("layout", LAYOUTS) if tasks else fields.match("layout", FILLED)
+    family = LAYOUTS.get(layout)
+    sizes = _sizes(fields, family)
+    declared = _declared(family, sizes) if family is not None else ()
+    stages = fields.table("stages")
     source = fields.match("source", rf"package:[a-z_]+|hub:{REPOSITORY}", "package:FOLDER or hub:ORG/NAME")
     parts = tuple(_parts(table) for table in fields.tables("parts", least=1)) if "parts" in fields else ()
     commits = {part.repository: part.commit for part in parts}
     spec = ModelSpec(
         name=name,
         description=fields.match("description", FILLED),
-        # What is foreseen only may have a layout that is not known yet.
-        layout=fields.choice("layout", LAYOUTS) if tasks else fields.match("layout", FILLED),
+        layout=layout,
         source=source,
         commit=commits.get(source.partition(":")[2]),
         licence=fields.match("licence", FILLED),
@@ -309,8 +318,13 @@ def _spec(name: str, fields: Fields) -> ModelSpec:
         sizes=sizes,
         largest=fields.whole("largest", least=1) if "largest" in fields else None,
         resample=fields.whole("resample", least=1) if "resample" in fields else RESAMPLE,
-        stages={stage: _stage(stages.table(stage)) for stage in _chain(sizes) if stage in stages or tasks},
-        prior_candidates=fields.whole("prior_candidates", least=1),
+        declared=declared,
+        stages={
+            stage.name: _stage(stages.table(stage.name), stage.settings)
+            for stage in declared
+            if stage.name in stages or tasks
+        },
+        prior_candidates=fields.whole("prior_candidates", least=1) if _imagine(declared) else None,
         parameters=fields.whole("parameters", least=1) if "parameters" in fields else None,
         clip=fields.match("clip", FILLED) if "clip" in fields else None,
         parts=parts,
@@ -320,11 +334,23 @@ def _spec(name: str, fields: Fields) -> ModelSpec:
     return spec
 
 
-def _sizes(fields: Fields) -> tuple[int, ...]:
+def _sizes(fields: Fields, family: Layout | None) -> tuple[int, ...]:
     sizes = fields.wholes("sizes", least=1)
-    if not 0 < len(sizes) < len(CHAIN) or list(sizes) != sorted(set(sizes)):
-        raise fields.wrong("sizes", list(sizes), "one to three sides in pixels, ascending")
+    most = len(sizes) if family is None else len([runs for runs in family.stages if runs.sized is not None])
+    if not 0 < len(sizes) <= most or list(sizes) != sorted(set(sizes)):
+        raise fields.wrong("sizes", list(sizes), "a side in pixels after each stage that makes a picture, ascending")
     return sizes
+
+
+def _declared(family: Layout, sizes: tuple[int, ...]) -> tuple[Stage, ...]:
+    """The stages of a model that paints these sizes: all of its family, but for those that make larger pictures."""
+    larger = [runs for runs in family.stages if runs.sized is not None][len(sizes) :]
+    return tuple(runs.stage for runs in family.stages if runs not in larger)
+
+
+def _imagine(stages: Collection[Stage]) -> bool:
+    """Whether one of these is a prior."""
+    return any(stage.imagines for stage in stages)
 
 
 def _parts(fields: Fields) -> PublishedParts:
@@ -341,11 +367,20 @@ def _parts(fields: Fields) -> PublishedParts:
     return parts
 
 
-def _stage(fields: Fields) -> DiffusionSettings:
-    settings = DiffusionSettings(
-        sampler=fields.choice("sampler", SAMPLERS),
-        steps=fields.whole("steps", least=2),
-        guidance=fields.number("guidance", least=0),
-    )
+def _stage(fields: Fields, kind: type[DiffusionSettings] | type[TokenSettings]) -> StageSettings:
+    settings: StageSettings
+    if kind is DiffusionSettings:
+        settings = DiffusionSettings(
+            sampler=fields.choice("sampler", SAMPLERS),
+            steps=fields.whole("steps", least=2),
+            guidance=fields.number("guidance", least=0),
+        )
+    else:
+        settings = TokenSettings(
+            temperature=fields.number("temperature", least=0),
+            top_k=fields.whole("top_k", least=0),
+            top_p=fields.number("top_p", least=0),
+            guidance=fields.number("guidance", least=0),
+        )
     fields.finish()
     return settings

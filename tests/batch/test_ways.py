@@ -16,10 +16,11 @@ from dallecli.batch.presence import Presence
 from dallecli.batch.prompt_file import PromptFile
 from dallecli.batch.runner import Batch, Runner, Tally, survey, write_failures
 from dallecli.batch.wildcards import Wildcards
-from dallecli.engine import FakeEngine, Progress
+from dallecli.engine import Progress
 from dallecli.errors import NonFinite, OutOfMemory
+from dallecli.fake_engine import FakeEngine
 from dallecli.pictures.picture import Picture
-from dallecli.studio import LocalEngine
+from dallecli.studio.engine import LocalEngine
 
 LINES = [
     '{"prompt": "a red car", "seed": 1, "n": 2}',

@@ -384,7 +384,7 @@ def test_a_mistake_in_dalle_is_named_as_such(dalle: Dalle, monkeypatch):
     def broken(*_: object) -> None:
         raise ZeroDivisionError("division \x1b by zero")
 
-    monkeypatch.setattr("dallecli.engine.FakeEngine.resolve", broken)
+    monkeypatch.setattr("dallecli.fake_engine.FakeEngine.resolve", broken)
     result = dalle("generate", "a fox")
     assert result.code == 70
     assert result.err.splitlines() == [
@@ -400,13 +400,13 @@ def test_memory_that_runs_out_is_the_machines_fault(dalle: Dalle, monkeypatch):
     def broken(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("dallecli.engine.FakeEngine.resolve", broken)
+    monkeypatch.setattr("dallecli.fake_engine.FakeEngine.resolve", broken)
     assert dalle("generate", "a fox").code == 5
 
 
 def test_pictures_that_were_finished_before_a_failure_are_kept(dalle: Dalle, monkeypatch):
-    from dallecli.engine import FakeEngine
     from dallecli.errors import NonFinite
+    from dallecli.fake_engine import FakeEngine
 
     paint = FakeEngine.paint
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dallecli.cli.settings import choose_engine
 from dallecli.pictures.metadata import read_recipe
+from dallecli.studio.choice import choose_engine
 
 from .conftest import Dalle, command, environment, process
 

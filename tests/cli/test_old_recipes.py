@@ -9,7 +9,7 @@ from dallecli.filling import request_of
 from dallecli.pictures.metadata import read_recipe
 from dallecli.recipe import Recipe
 from dallecli.source import locate
-from dallecli.studio import LocalEngine
+from dallecli.studio.engine import LocalEngine
 
 from .conftest import Dalle
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from dallecli.engine import FakeEngine
 from dallecli.errors import BadRecipe, BadSetting, MissingExtra
+from dallecli.fake_engine import FakeEngine
 from dallecli.pictures import animation
 from dallecli.pictures.animation import (
     FORMATS,

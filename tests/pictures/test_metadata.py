@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dallecli.engine import FakeEngine
 from dallecli.errors import BadPicture, BadRecipe, DalleError, PromptError
+from dallecli.fake_engine import FakeEngine
 from dallecli.pictures.formats import FORMATS
 from dallecli.pictures.metadata import RECIPE_BYTES, check_recipe_fits, read_recipe
 from dallecli.pictures.picture import Picture, encode

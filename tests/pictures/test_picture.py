@@ -6,8 +6,8 @@ import random
 import pytest
 from PIL import Image
 
-from dallecli.engine import FakeEngine
 from dallecli.errors import BadSetting
+from dallecli.fake_engine import FakeEngine
 from dallecli.pictures.picture import Picture, encode
 from dallecli.tasks.generate import Generate
 

@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import oracle
 import pytest
 import torch
 from diffusers import UnCLIPPipeline
 
-from dallecli.pipelines.karlo import KarloPipeline
+from dallecli.pipelines.karlo import open_karlo
 from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.unclip_parts import UnClipParts
 from dallecli.weights.folder import Folder
 
 
@@ -56,10 +58,10 @@ def oracle_of(model_folder: Callable[[str], Path]) -> Callable[..., UnCLIPPipeli
 
 
 @pytest.fixture(scope="session")
-def opened() -> Callable[..., KarloPipeline]:
+def opened() -> Callable[..., UnClipParts[Any]]:
     """Open a folder on the CPU."""
 
-    def open_folder(folder: Path, dtype: torch.dtype = torch.float32) -> KarloPipeline:
-        return KarloPipeline(Parts(Folder(folder), torch.device("cpu"), dtype), space="tiny")
+    def open_folder(folder: Path, dtype: torch.dtype = torch.float32) -> UnClipParts[Any]:
+        return open_karlo(Parts(Folder(folder), torch.device("cpu"), dtype), space="tiny").parts
 
     return open_folder

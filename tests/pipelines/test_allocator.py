@@ -52,14 +52,14 @@ from pathlib import Path
 import torch
 from dallecli.pipelines.allocator import keep_freed
 from dallecli.pipelines.parts import Parts
-from dallecli.pipelines.stable_unclip import StableUnclipPipeline
+from dallecli.pipelines.stable_unclip import open_stable_unclip
 from dallecli.weights.folder import Folder
 
 def held():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 parts = Parts(Folder(Path(sys.argv[1])), torch.device("cpu"), torch.float32)
-autoencoder = StableUnclipPipeline(parts, "tiny")._autoencoder()
+autoencoder = open_stable_unclip(parts, "tiny").parts.painter._autoencoder()
 with torch.inference_mode():
     cells = 1024 // autoencoder.parts.folder.grid()
     autoencoder.decode(torch.zeros(1, 4, 8, 8))

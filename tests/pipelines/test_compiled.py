@@ -19,16 +19,16 @@ from dallecli.diffusion.noise import Noise
 from dallecli.errors import BadSetting
 from dallecli.pipelines import compiled
 from dallecli.pipelines import parts as parts_module
-from dallecli.pipelines.karlo import KarloPipeline
+from dallecli.pipelines.karlo import KarloPainter, open_karlo
 from dallecli.pipelines.parts import Parts
-from dallecli.pipelines.stable_unclip import StableUnclipPipeline
-from dallecli.studio import LocalEngine
+from dallecli.pipelines.stable_unclip import open_stable_unclip
+from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import DiffusionSettings
 from dallecli.weights.folder import Folder
 
 CPU = torch.device("cpu")
-PIPELINES = {"karlo": KarloPipeline, "stable": StableUnclipPipeline}
+PIPELINES = {"karlo": open_karlo, "stable": open_stable_unclip}
 
 
 @pytest.fixture(autouse=True)
@@ -58,17 +58,19 @@ def ignore(*progress: Any) -> None:
 
 def open_model(family: str, folder: Path, *, is_compiled: bool, kept: Any = None) -> Any:
     parts = Parts(Folder(folder), CPU, torch.float32, kept, is_compiled)
-    return PIPELINES[family](parts, "tiny")
+    return PIPELINES[family](parts, "tiny").parts
 
 
 def paint(model: Any, prompt: str, pictures: int = 1) -> Tensor:
     """Pictures of a prompt, from words to pixels."""
-    words, noise = model.read([prompt] * pictures, "a bear"), Noise(range(pictures))
-    embedding, _ = model.imagine(words, noise, settings(4.0), 2, ignore)
+    words, noise = model.embedder.read([prompt] * pictures, "a bear"), Noise(range(pictures))
+    embedding, _ = model.embedder.imagine(words, noise, settings(4.0), 2, ignore)
     stages = {"decoder": settings(4.0)}
-    if isinstance(model, KarloPipeline):
+    if isinstance(model.painter, KarloPainter):
         stages["upsampler"] = settings(OFF)
-    pixels: Tensor = model.decode(embedding, words, noise, stages, ignore, size=model.parts.folder.sizes()[-1])
+    pixels: Tensor = model.painter.decode(
+        embedding, words, noise, stages, ignore, size=model.painter.parts.folder.sizes()[-1]
+    )
     return pixels
 
 
@@ -95,7 +97,7 @@ def test_only_networks_that_stay_are_compiled_and_they_go_when_the_model_goes(fo
     model = open_model("stable", folders["stable"], is_compiled=True, kept={"decoder"})
     paint(model, "a red cat")
     assert graphs_made() == 1
-    decoder = ref(model.parts._nets["decoder", torch.float32])
+    decoder = ref(model.painter.parts._nets["decoder", torch.float32])
     assert decoder() is not None
     del model
     assert decoder() is None

@@ -23,14 +23,14 @@ from dallecli.nets.conditions import AHEAD, Place
 from dallecli.pipelines import graphs
 from dallecli.pipelines import parts as parts_module
 from dallecli.pipelines.embedding import Embedding
+from dallecli.pipelines.given import Beginning, Hole
 from dallecli.pipelines.graphs import Graphs, Net
-from dallecli.pipelines.kandinsky import KandinskyPipeline
-from dallecli.pipelines.karlo import KarloPipeline
-from dallecli.pipelines.model import Beginning, Hole
+from dallecli.pipelines.kandinsky import open_kandinsky
+from dallecli.pipelines.karlo import open_karlo
 from dallecli.pipelines.parts import Parts
-from dallecli.pipelines.stable_unclip import StableUnclipPipeline
+from dallecli.pipelines.stable_unclip import open_stable_unclip
 from dallecli.pipelines.stage import Diffusion, sample
-from dallecli.studio import LocalEngine
+from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import DiffusionSettings
 from dallecli.weights.folder import Folder
@@ -79,21 +79,21 @@ def folders(tmp_path_factory, model_folder) -> dict[str, Path]:
     }
 
 
-PIPELINES = {"karlo": KarloPipeline, "kandinsky": KandinskyPipeline, "stable": StableUnclipPipeline}
+PIPELINES = {"karlo": open_karlo, "kandinsky": open_kandinsky, "stable": open_stable_unclip}
 
 
 def paint(family: str, folder: Path, sampler: str, maker: Graphs, kept: Any = None) -> Tensor:
     """A picture of each of two prompts, from words to pixels."""
     parts = Parts(Folder(folder), CPU, torch.float32, kept)
     parts.graphs = maker
-    model: Any = PIPELINES[family](parts, "tiny")
-    words, noise = model.read(["a red cat", "a dog"], "a bear"), Noise([1, 2])
-    embedding, _ = model.imagine(words, noise, settings(4.0), 2, ignore)
+    model: Any = PIPELINES[family](parts, "tiny").parts
+    words, noise = model.embedder.read(["a red cat", "a dog"], "a bear"), Noise([1, 2])
+    embedding, _ = model.embedder.imagine(words, noise, settings(4.0), 2, ignore)
     stages = {"decoder": settings(4.0, sampler)}
     if family == "karlo":
         stages |= {"upsampler": settings(OFF), "upsampler_2": settings(OFF)}
     size = parts.folder.sizes()[-1]
-    pixels: Tensor = model.decode(embedding, words, noise, stages, ignore, size=size)
+    pixels: Tensor = model.painter.decode(embedding, words, noise, stages, ignore, size=size)
     return pixels
 
 
@@ -203,30 +203,30 @@ def test_waiting_for_a_number_fails_on_such_a_device():
 @torch.inference_mode()
 def test_no_step_of_karlo_waits_for_the_device(sampler, inpainting, folders, nowhere):
     parts = nowhere(folders["karlo"])
-    model = KarloPipeline(parts, "tiny")
-    words, noise, wanted = model.read(["a red cat"], "a bear"), Noise([1, 2]), settings(4.0, sampler)
+    model = open_karlo(parts, "tiny").parts
+    words, noise, wanted = model.embedder.read(["a red cat"], "a bear"), Noise([1, 2]), settings(4.0, sampler)
     assert words.hidden.device == META
-    embedding, _ = model.imagine(words, noise, settings(4.0, sampler), 2, ignore)
-    decoder = model._decoder(embedding.vector, words, 4.0)
+    embedding, _ = model.embedder.imagine(words, noise, settings(4.0, sampler), 2, ignore)
+    decoder = model.painter._decoder(embedding.vector, words, 4.0)
     low = sample(parts, decoder, wanted, noise, ignore, hole=hole_of(decoder.shape[-1]) if inpainting else None)
     assert low.shape == (2, *decoder.shape)
     # What is enlarged comes from the processor, once a stage.
-    upsampler = model._upsampler("upsampler", torch.zeros(low.shape), OFF)
+    upsampler = model.painter._upsampler("upsampler", torch.zeros(low.shape), OFF)
     hole = hole_of(upsampler.shape[-1]) if inpainting else None
     pixels = sample(parts, upsampler, settings(OFF, sampler), noise, ignore, hole=hole)
     assert pixels.shape == (2, *upsampler.shape)
 
 
 def kandinskys_decoder(parts: Parts) -> Diffusion:
-    model, vector = KandinskyPipeline(parts, "tiny"), torch.empty(2, parts.folder.width(), device=META)
+    model, vector = open_kandinsky(parts, "tiny").parts, torch.empty(2, parts.folder.width(), device=META)
     embedding = Embedding(vector=vector, space="tiny", away=vector)
-    return model._decoder("", embedding, 2, 4.0, model._frame(parts.folder.sizes()[0]), None)
+    return model.painter._decoder("", embedding, 2, 4.0, model.painter._frame(parts.folder.sizes()[0]), None)
 
 
 def stables_decoder(parts: Parts) -> Diffusion:
-    model, vector = StableUnclipPipeline(parts, "tiny"), torch.empty(2, parts.folder.width(), device=META)
-    words, frame = model.read(["a red cat"], "a bear"), model._frame(parts.folder.sizes()[0])
-    return model._decoder(Embedding(vector=vector, space="tiny"), words, 2, Noise([1, 2]), 4.0, frame)
+    model, vector = open_stable_unclip(parts, "tiny").parts, torch.empty(2, parts.folder.width(), device=META)
+    words, frame = model.embedder.read(["a red cat"], "a bear"), model.painter._frame(parts.folder.sizes()[0])
+    return model.painter._decoder(Embedding(vector=vector, space="tiny"), words, 2, Noise([1, 2]), 4.0, frame)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

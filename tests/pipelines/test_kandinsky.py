@@ -12,9 +12,10 @@ import torch
 from dallecli.diffusion.noise import Noise
 from dallecli.errors import BadFile, BadFolder
 from dallecli.pipelines.embedding import Embedding
-from dallecli.pipelines.kandinsky import KandinskyPipeline
-from dallecli.pipelines.model import Hole
+from dallecli.pipelines.given import Given, Hole
+from dallecli.pipelines.kandinsky import open_kandinsky
 from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.unclip_parts import UnClipParts
 from dallecli.tasks.stages import DiffusionSettings
 from dallecli.weights.folder import Folder
 
@@ -27,26 +28,26 @@ def folder(tmp_path_factory):
     return oracle.write(tmp_path_factory.mktemp("models") / "kandinsky")
 
 
-def opened(folder: Path, dtype: torch.dtype = torch.float32, kept: Any = None) -> KandinskyPipeline:
-    return KandinskyPipeline(Parts(Folder(folder), torch.device("cpu"), dtype, kept), "tiny")
+def opened(folder: Path, dtype: torch.dtype = torch.float32, kept: Any = None) -> UnClipParts[Any]:
+    return open_kandinsky(Parts(Folder(folder), torch.device("cpu"), dtype, kept), "tiny").parts
 
 
 def ignore(*progress: Any) -> None:
     """No progress bar."""
 
 
-def paint(model: KandinskyPipeline, hole: Hole | None = None) -> torch.Tensor:
-    words, noise = model.read(["a red cat", "a blue dog"], "a teddy bear"), Noise([1, 2])
-    embedding, _ = model.imagine(words, noise, PRIOR, 2, ignore)
-    return model.decode(embedding, words, noise, STAGES, ignore, size=64, hole=hole)
+def paint(model: UnClipParts[Any], hole: Hole | None = None) -> torch.Tensor:
+    words, noise = model.embedder.read(["a red cat", "a blue dog"], "a teddy bear"), Noise([1, 2])
+    embedding, _ = model.embedder.imagine(words, noise, PRIOR, 2, ignore)
+    return model.painter.decode(embedding, words, noise, STAGES, ignore, size=64, given=Given(hole=hole))
 
 
 @torch.no_grad()
 def test_one_network_at_a_time_paints_the_same_picture(folder):
     everything, frugal = opened(folder), opened(folder, kept=())
     assert torch.equal(paint(frugal), paint(everything))
-    assert frugal.parts.loaded == ("movq",)
-    assert {"text_encoder", "prior", "decoder", "movq"} <= set(everything.parts.loaded)
+    assert frugal.painter.parts.loaded == ("movq",)
+    assert {"text_encoder", "prior", "decoder", "movq"} <= set(everything.painter.parts.loaded)
 
 
 @torch.no_grad()
@@ -61,7 +62,7 @@ def test_embeddings_of_another_clip_are_refused(folder):
     model = opened(folder)
     foreign = Embedding(vector=torch.zeros(1, oracle.SHAPE.width), space="other")
     with pytest.raises(ValueError, match="not of other"):
-        model.decode(foreign, model.read([""]), Noise([0]), STAGES, ignore, size=64)
+        model.painter.decode(foreign, model.embedder.read([""]), Noise([0]), STAGES, ignore, size=64)
 
 
 @torch.no_grad()
@@ -70,9 +71,11 @@ def test_a_resampled_step_is_taken_again(folder):
     unknown = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
     unknown[..., :32] = True
     hole = Hole(pixels=torch.zeros(1, 3, 64, 64), unknown=unknown, resample=3)
-    words = model.read([""])
+    words = model.embedder.read([""])
     embedding = Embedding(vector=torch.ones(1, oracle.SHAPE.width), space="tiny")
-    model.decode(embedding, words, Noise([1]), STAGES, lambda *step: taken.append(step), size=64, hole=hole)
+    model.painter.decode(
+        embedding, words, Noise([1]), STAGES, lambda *step: taken.append(step), size=64, given=Given(hole=hole)
+    )
     assert taken[-1] == ("decoder", 2 * 3 + 1, 2 * 3 + 1)
 
 

@@ -21,10 +21,11 @@ from torch import Tensor
 from dallecli.diffusion.noise import Noise
 from dallecli.pipelines.embedding import Embedding
 from dallecli.pipelines.frame import Frame
-from dallecli.pipelines.kandinsky import INPAINT, KandinskyPipeline, _with_neighbours
-from dallecli.pipelines.model import Beginning, Hole
+from dallecli.pipelines.given import Beginning, Given, Hole
+from dallecli.pipelines.kandinsky import INPAINT, _with_neighbours, open_kandinsky
 from dallecli.pipelines.parts import Parts
-from dallecli.pipelines.verbs import to_pixels
+from dallecli.pipelines.pixels import to_pixels
+from dallecli.pipelines.unclip_parts import UnClipParts
 from dallecli.tasks.stages import DiffusionSettings
 from dallecli.weights.folder import Folder
 
@@ -39,8 +40,8 @@ def folder(tmp_path_factory):
     return oracle.write(tmp_path_factory.mktemp("models") / "kandinsky")
 
 
-def opened(folder: Path, dtype: torch.dtype = torch.float32) -> KandinskyPipeline:
-    return KandinskyPipeline(Parts(Folder(folder), torch.device("cpu"), dtype), "tiny")
+def opened(folder: Path, dtype: torch.dtype = torch.float32) -> UnClipParts[Any]:
+    return open_kandinsky(Parts(Folder(folder), torch.device("cpu"), dtype), "tiny").parts
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +106,10 @@ def test_pictures_of_words_equal_the_oracles(model, theirs, prior_guidance, guid
         ).images
     ours, noise = Run(), Noise(seeds)
     with recording(ours) as watch:
-        words = model.read([prompt])
+        words = model.embedder.read([prompt])
         prior = settings({"prior": STEPS}, {"prior": prior_guidance})["prior"]
-        embedding, _ = model.imagine(words, noise, prior, 1, watch)
-        painted = model.decode(embedding, words, noise, stages(guidance), watch, size=SIZE)
+        embedding, _ = model.embedder.imagine(words, noise, prior, 1, watch)
+        painted = model.painter.decode(embedding, words, noise, stages(guidance), watch, size=SIZE)
     assert difference(embedding.vector, image) < SINGLE
     for stage in ("prior", "decoder"):
         assert_same(ours.stages[stage], truth.stages[stage])
@@ -127,8 +128,10 @@ def test_a_negative_prompt_has_an_embedding_of_its_own_from_the_same_noise(model
     truth, image, away = imagined(theirs("prior"), "a teddy bear", drawing, 4.0, negative_prompt="a blue dog")
     ours, noise = Run(), Noise([5])
     with recording(ours) as watch:
-        words = model.read(["a teddy bear"], "a blue dog")
-        embedding, _ = model.imagine(words, noise, settings({"prior": STEPS}, {"prior": 4.0})["prior"], 1, watch)
+        words = model.embedder.read(["a teddy bear"], "a blue dog")
+        embedding, _ = model.embedder.imagine(
+            words, noise, settings({"prior": STEPS}, {"prior": 4.0})["prior"], 1, watch
+        )
     assert_same(ours.stages["prior"], truth.stages["prior"])
     assert difference(embedding.vector, image) < SINGLE
     assert difference(embedding.away, away) < SINGLE
@@ -146,13 +149,13 @@ def test_pictures_are_seen_as_the_oracle_sees_them(model, theirs):
     prior = theirs("prior")
     for image in (photo(64, 48), photo(31, 90), photo(12, 10)):
         pixels = prior.image_processor(image, return_tensors="pt").pixel_values
-        assert difference(model.see([image]).vector, prior.image_encoder(pixels).image_embeds) < SINGLE
+        assert difference(model.embedder.see([image]).vector, prior.image_encoder(pixels).image_embeds) < SINGLE
 
 
 @torch.no_grad()
 def test_variations_equal_the_oracles(model, theirs):
     image, seeds = photo(40, 30), [3, 4]
-    seen, drawing = model.see([image]), generators(seeds)
+    seen, drawing = model.embedder.see([image]), generators(seeds)
     truth: list[Tensor] = []
     with recorded(theirs("decoder").scheduler, truth):
         pixels = theirs("decoder")(
@@ -166,7 +169,7 @@ def test_variations_equal_the_oracles(model, theirs):
         ).images
     ours, noise = Run(), Noise(seeds)
     with recording(ours) as watch:
-        painted = model.decode(seen, model.read([""]), noise, stages(4.0), watch, size=SIZE)
+        painted = model.painter.decode(seen, model.embedder.read([""]), noise, stages(4.0), watch, size=SIZE)
     assert_same(ours.stages["decoder"], truth)
     assert_pictures(painted, pixels)
 
@@ -174,7 +177,7 @@ def test_variations_equal_the_oracles(model, theirs):
 @torch.no_grad()
 @pytest.mark.parametrize("strength", [0.3, 0.5, 1.0])
 def test_pictures_painted_over_others_equal_the_oracles(model, theirs, strength):
-    image, seen = photo(SIZE, SIZE), model.see([photo(40, 30)])
+    image, seen = photo(SIZE, SIZE), model.embedder.see([photo(40, 30)])
     drawing = torch.Generator().manual_seed(9)
     truth: list[Tensor] = []
     with recorded(theirs("img2img").scheduler, truth):
@@ -192,7 +195,9 @@ def test_pictures_painted_over_others_equal_the_oracles(model, theirs, strength)
     ours, noise = Run(), Noise([9])
     with recording(ours) as watch:
         beginning = Beginning(pixels=to_pixels([image]), strength=strength)
-        painted = model.decode(seen, model.read([""]), noise, stages(4.0), watch, size=SIZE, beginning=beginning)
+        painted = model.painter.decode(
+            seen, model.embedder.read([""]), noise, stages(4.0), watch, size=SIZE, given=Given(beginning=beginning)
+        )
     assert_same(ours.stages["decoder"], truth)
     assert_pictures(painted, pixels)
     assert torch.equal(noise.state()[0], drawing.get_state())
@@ -209,9 +214,11 @@ def test_the_last_step_is_taken_however_weak_the_strength(model):
     """diffusers takes int(steps * strength) steps; of none, its picture has no first timestep and it crashes."""
     beginning = Beginning(pixels=to_pixels([photo(SIZE, SIZE)]), strength=0.01)
     assert beginning.first(STEPS) == STEPS - 1
-    run, seen = Run(), model.see([photo(40, 30)])
+    run, seen = Run(), model.embedder.see([photo(40, 30)])
     with recording(run) as watch:
-        model.decode(seen, model.read([""]), Noise([1]), stages(4.0), watch, size=SIZE, beginning=beginning)
+        model.painter.decode(
+            seen, model.embedder.read([""]), Noise([1]), stages(4.0), watch, size=SIZE, given=Given(beginning=beginning)
+        )
     assert len(run.stages["decoder"]) == 1
 
 
@@ -228,7 +235,7 @@ def hole_of(image: Image.Image, box: tuple[int, int, int, int]) -> tuple[Hole, n
 @pytest.mark.parametrize(("box", "guidance"), [((24, 16, 40, 48), 4.0), ((0, 0, 16, 64), 4.0), ((40, 40, 64, 64), 1.0)])
 def test_repainted_pictures_equal_the_oracles(folder, box, guidance, dtype):
     model, oracles = opened(folder, dtype), oracle.open_inpaint(folder, dtype)
-    image, seen = photo(SIZE, SIZE), model.see([photo(40, 30)])
+    image, seen = photo(SIZE, SIZE), model.embedder.see([photo(40, 30)])
     hole, mask = hole_of(image, box)
     drawing = torch.Generator().manual_seed(2)
     truth: list[Tensor] = []
@@ -247,7 +254,9 @@ def test_repainted_pictures_equal_the_oracles(folder, box, guidance, dtype):
         ).images
     ours, noise = Run(), Noise([2])
     with recording(ours) as watch:
-        painted = model.decode(seen, model.read([""]), noise, stages(guidance), watch, size=SIZE, hole=hole)
+        painted = model.painter.decode(
+            seen, model.embedder.read([""]), noise, stages(guidance), watch, size=SIZE, given=Given(hole=hole)
+        )
     assert_same(ours.stages["decoder"], truth, SINGLE if dtype == torch.float32 else DOUBLE)
     # diffusers gives back what its autoencoder makes of the known part; here that part is as it was.
     expected = np.where(mask[None, :, :, None] > 0, pixels, np.asarray(image)[None] / 255)
@@ -264,7 +273,7 @@ def test_what_is_narrower_than_a_cell_of_the_latents_is_repainted_where_diffuser
     hole, mask = hole_of(photo(SIZE, SIZE), (26, 0, 30, SIZE))  # between two columns of every eighth pixel
     cells = F.interpolate(torch.from_numpy(mask)[None, None], 8, mode="nearest")
     assert not cells.any()  # what diffusers makes of it: nothing is repainted
-    known = model._autoencoder(INPAINT).hole(hole, Frame(SIZE, 16), _with_neighbours)
+    known = model.painter._autoencoder(INPAINT).hole(hole, Frame(SIZE, 16), _with_neighbours)
     assert known.unknown[0, 0, :, 3].all()
 
 
@@ -278,9 +287,11 @@ def test_neighbours_of_open_cells_are_opened_as_in_the_oracle():
 
 @torch.no_grad()
 def test_a_size_between_is_painted_larger_and_its_middle_is_kept(model):
-    seen, words = model.see([photo(40, 30)]), model.read([""])
-    whole = model.decode(seen, words, Noise([1]), plain(), ignore, size=128)
-    assert torch.equal(model.decode(seen, words, Noise([1]), plain(), ignore, size=100), whole[..., 14:114, 14:114])
+    seen, words = model.embedder.see([photo(40, 30)]), model.embedder.read([""])
+    whole = model.painter.decode(seen, words, Noise([1]), plain(), ignore, size=128)
+    assert torch.equal(
+        model.painter.decode(seen, words, Noise([1]), plain(), ignore, size=100), whole[..., 14:114, 14:114]
+    )
 
 
 @torch.no_grad()
@@ -289,7 +300,15 @@ def test_of_a_size_between_the_known_part_is_kept_to_the_bit(model):
     unknown = torch.zeros(1, 1, 50, 50, dtype=torch.bool)
     unknown[..., 10:30, 40:] = True
     hole = Hole(pixels=to_pixels([image]), unknown=unknown, resample=2)
-    painted = model.decode(model.see([image]), model.read([""]), Noise([1]), plain(), ignore, size=50, hole=hole)
+    painted = model.painter.decode(
+        model.embedder.see([image]),
+        model.embedder.read([""]),
+        Noise([1]),
+        plain(),
+        ignore,
+        size=50,
+        given=Given(hole=hole),
+    )
     assert torch.equal(painted[~unknown.expand_as(painted)], hole.pixels[~unknown.expand_as(painted)])
     assert not torch.equal(painted, hole.pixels)
 
@@ -298,14 +317,14 @@ def test_of_a_size_between_the_known_part_is_kept_to_the_bit(model):
 def test_a_picture_comes_back_from_its_own_noise(folder):
     """More nearly than from other noise: as its latents, for these random nets are no autoencoder."""
     model = opened(folder, torch.float64)
-    seen, words, pixels = model.see([photo(40, 30)]), model.read([""]), to_pixels([photo(SIZE, SIZE)])
+    seen, words, pixels = model.embedder.see([photo(40, 30)]), model.embedder.read([""]), to_pixels([photo(SIZE, SIZE)])
     dials = {"decoder": DiffusionSettings(sampler="ddim", steps=10, guidance=1.0)}
-    x_T = model.invert(seen, words, pixels, Noise([1]), dials["decoder"], ["decoder"], ignore)
-    assert x_T["decoder"].shape == (1, *model.parts.folder.noise_shape(SIZE))
-    autoencoder = model._autoencoder("")
+    x_T = model.painter.invert(seen, words, pixels, Noise([1]), dials["decoder"], ["decoder"], ignore)
+    assert x_T["decoder"].shape == (1, *model.painter.parts.folder.noise_shape(SIZE))
+    autoencoder = model.painter._autoencoder("")
     original = autoencoder.decode(autoencoder.encode(pixels)).clamp(-1, 1)
-    again = model.decode(seen, words, Noise([1]), dials, ignore, size=SIZE, start=x_T)
-    fresh = model.decode(seen, words, Noise([1]), dials, ignore, size=SIZE)
+    again = model.painter.decode(seen, words, Noise([1]), dials, ignore, size=SIZE, given=Given(start=x_T))
+    fresh = model.painter.decode(seen, words, Noise([1]), dials, ignore, size=SIZE)
     assert (again - original).abs().mean() < 0.6 * (fresh - original).abs().mean()
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from dallecli.diffusion.noise import Noise
 from dallecli.errors import BadFile, BadFolder, BadSetting, BadSteps, NonFinite
 from dallecli.pipelines.embedding import Embedding
-from dallecli.pipelines.model import Beginning
+from dallecli.pipelines.given import Beginning, Given
 from dallecli.pipelines.verbs import generate
 from dallecli.recipe import Recipe
 from dallecli.tasks.stages import DiffusionSettings
@@ -102,13 +102,13 @@ def test_a_picture_is_the_same_alone_or_in_a_batch(model_folder, opened, name):
 
 
 def test_padding_goes_only_where_nothing_is_said(starter):
-    empty = starter.read(["", ""])
+    empty = starter.embedder.read(["", ""])
     assert empty.mask.shape == (3, 2)
     assert empty.mask.all()
     assert empty.hidden.shape[1] == 2
     # Of one length alone, but perhaps not beside others: a picture does not depend on those.
-    read = starter.read(["a cat"], "a dog")
-    assert read.mask.shape[1] == read.hidden.shape[1] == starter.tokenizer.context
+    read = starter.embedder.read(["a cat"], "a dog")
+    assert read.mask.shape[1] == read.hidden.shape[1] == starter.embedder.tokenizer.context
 
 
 @pytest.mark.parametrize("sampler", ["ancestral", "ddim", "dpm++"])
@@ -147,7 +147,9 @@ def test_global_randomness_and_grad_mode_are_left_alone(starter):
 
 def imagine(model: Any, candidates: int, seeds: tuple[int, ...] = (3, 4, 5)) -> tuple[Embedding, torch.Tensor, Noise]:
     noise = Noise(seeds)
-    embedding, fit = model.imagine(model.read(["a red cat"]), noise, STAGES["prior"], candidates, ignore)
+    embedding, fit = model.embedder.imagine(
+        model.embedder.read(["a red cat"]), noise, STAGES["prior"], candidates, ignore
+    )
     return embedding, fit, noise
 
 
@@ -159,13 +161,13 @@ def test_more_candidates_fit_the_text_better(starter):
 
 
 def test_a_picture_to_be_like_counts_as_much_as_the_text(starter):
-    words = starter.read(["a red cat"])
-    rivals = [starter.imagine(words, Noise([3]), STAGES["prior"], n, ignore)[0].vector for n in (1, 2, 3, 4)]
+    words = starter.embedder.read(["a red cat"])
+    rivals = [starter.embedder.imagine(words, Noise([3]), STAGES["prior"], n, ignore)[0].vector for n in (1, 2, 3, 4)]
     drawn = torch.unique(torch.cat(rivals), dim=0)
     assert len(drawn) > 1
     for wanted in drawn:
-        like = Embedding(vector=wanted[None], space=starter.space)
-        kept, fit = starter.imagine(words, Noise([3]), STAGES["prior"], 4, ignore, like=like)
+        like = Embedding(vector=wanted[None], space=starter.painter.space)
+        kept, fit = starter.embedder.imagine(words, Noise([3]), STAGES["prior"], 4, ignore, like=like)
         merit = torch.cosine_similarity(drawn, words.embedding[1:]) + torch.cosine_similarity(drawn, wanted[None])
         assert fit + torch.cosine_similarity(kept.vector, like.vector) >= merit.max() - 1e-6
         torch.testing.assert_close(fit, torch.cosine_similarity(kept.vector, words.embedding[1:]))
@@ -173,7 +175,7 @@ def test_a_picture_to_be_like_counts_as_much_as_the_text(starter):
 
 def test_the_fit_is_the_cosine_with_the_text(starter):
     embedding, fit, _ = imagine(starter, 4)
-    text = starter.read(["a red cat"]).embedding[1:]
+    text = starter.embedder.read(["a red cat"]).embedding[1:]
     torch.testing.assert_close(fit, torch.cosine_similarity(embedding.vector, text))
 
 
@@ -187,30 +189,32 @@ def test_the_decoder_draws_the_same_however_many_candidates(starter):
 
 
 def paint_together(model: Any, prompts: list[str], seeds: tuple[int, ...]) -> torch.Tensor:
-    words, noise = model.read(prompts), Noise(seeds)
-    embedding, _ = model.imagine(words, noise, STAGES["prior"], 2, ignore)
-    return model.decode(embedding, words, noise, STAGES, ignore, size=RECIPE.size)
+    words, noise = model.embedder.read(prompts), Noise(seeds)
+    embedding, _ = model.embedder.imagine(words, noise, STAGES["prior"], 2, ignore)
+    return model.painter.decode(embedding, words, noise, STAGES, ignore, size=RECIPE.size)
 
 
 def test_a_picture_that_is_painted_over_is_all_but_left_alone_in_the_last_step(model_folder, opened):
     """At t = 0 there is 0.6 % of noise, whatever a net says to it; at t = 999 nothing of the picture is left."""
     karlo = opened(model_folder("karlo"))
     pixels = F.interpolate(torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0)), size=32)
-    embedding, words = imagine(karlo, 1, seeds=(3,))[0], karlo.read(["a red cat"])
+    embedding, words = imagine(karlo, 1, seeds=(3,))[0], karlo.embedder.read(["a red cat"])
     far = {}
     for strength in (0.25, 1.0):
         beginning = Beginning(pixels=pixels, strength=strength)
         stages = {"decoder": STAGES["decoder"]}
-        painted = karlo.decode(embedding, words, Noise([3]), stages, ignore, size=16, beginning=beginning)
+        painted = karlo.painter.decode(
+            embedding, words, Noise([3]), stages, ignore, size=16, given=Given(beginning=beginning)
+        )
         far[strength] = (painted - F.adaptive_avg_pool2d(pixels, 16)).abs().mean().item()
     assert far[0.25] < 0.05
     assert far[1.0] > 0.2
 
 
 def test_what_is_to_be_avoided_stands_where_the_empty_prompt_was(starter):
-    plain, away = starter.read(["a red cat"]), starter.read(["a red cat"], "a blue dog")
+    plain, away = starter.embedder.read(["a red cat"]), starter.embedder.read(["a red cat"], "a blue dog")
     torch.testing.assert_close(plain.embedding[1], away.embedding[1])
-    torch.testing.assert_close(away.embedding[0], starter.read(["a blue dog"]).embedding[1])
+    torch.testing.assert_close(away.embedding[0], starter.embedder.read(["a blue dog"]).embedding[1])
     assert (plain.negative, away.negative) == (False, True)
 
 
@@ -228,9 +232,9 @@ def test_in_a_group_of_one_size_neither_place_nor_neighbours_matter_to_the_last_
 
 
 def test_each_prompt_has_its_meaning(starter):
-    both = starter.meaning(starter.read(["a red cat", "a blue dog"])).vector
+    both = starter.embedder.meaning(starter.embedder.read(["a red cat", "a blue dog"])).vector
     for row, prompt in enumerate(["a red cat", "a blue dog"]):
-        torch.testing.assert_close(both[row], starter.meaning(starter.read([prompt])).vector[0])
+        torch.testing.assert_close(both[row], starter.embedder.meaning(starter.embedder.read([prompt])).vector[0])
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -336,10 +340,10 @@ def test_half_precision_paints_nearly_the_same_picture(model_folder, opened):
 
 
 def test_embeddings_of_another_clip_are_refused(starter):
-    words = starter.read(["a red cat"])
+    words = starter.embedder.read(["a red cat"])
     foreign = Embedding(vector=torch.zeros(1, 16), space="another clip")
     with pytest.raises(ValueError, match="another clip"):
-        starter.decode(foreign, words, Noise([0]), STAGES, ignore, size=RECIPE.size)
+        starter.painter.decode(foreign, words, Noise([0]), STAGES, ignore, size=RECIPE.size)
 
 
 @pytest.mark.parametrize("steps", [1, 1001])

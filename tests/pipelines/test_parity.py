@@ -25,7 +25,7 @@ from torch import Tensor
 
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import SAMPLERS, Constrain, ancestral, free
-from dallecli.pipelines.verbs import to_images
+from dallecli.pipelines.pixels import to_images
 from dallecli.tasks.stages import DiffusionSettings
 
 SINGLE = 1e-4
@@ -148,12 +148,12 @@ def our_run(
     model: Any, prompt: str, seeds: list[int], prior_guidance: float, guidance: float, steps: dict[str, int]
 ) -> Run:
     run = Run()
-    words, noise = model.read([prompt]), Noise(seeds)
+    words, noise = model.embedder.read([prompt]), Noise(seeds)
     stages = settings(steps, {"prior": prior_guidance, "decoder": guidance})
     with recording(run) as watch:
-        embedding, _ = model.imagine(words, noise, stages["prior"], 1, watch)
+        embedding, _ = model.embedder.imagine(words, noise, stages["prior"], 1, watch)
         painters = {k: v for k, v in stages.items() if k != "prior"}
-        pixels = model.decode(embedding, words, noise, painters, watch, size=SIZE)
+        pixels = model.painter.decode(embedding, words, noise, painters, watch, size=SIZE)
     return finished(run, pixels, noise)
 
 
@@ -161,9 +161,9 @@ def our_variation(model: Any, image: Image.Image, seeds: list[int], guidance: fl
     run = Run()
     noise = Noise(seeds)
     with recording(run) as watch:
-        embedding = model.see([image] * len(seeds))
+        embedding = model.embedder.see([image] * len(seeds))
         painters = settings(steps, {"decoder": guidance})
-        pixels = model.decode(embedding, model.read([""]), noise, painters, watch, size=SIZE)
+        pixels = model.painter.decode(embedding, model.embedder.read([""]), noise, painters, watch, size=SIZE)
     return finished(run, pixels, noise)
 
 
@@ -226,7 +226,7 @@ def test_every_step_and_draw_equals_the_oracles_without_rounding(both, name):
 def test_text_states_equal_the_oracles(model_folder, opened, oracle_of, name):
     with torch.no_grad():
         embedding, hidden, mask = oracle_of(name)._encode_prompt("a blue dog", "cpu", 1, True)
-    words = opened(model_folder(name)).read(["a blue dog"])
+    words = opened(model_folder(name)).embedder.read(["a blue dog"])
     assert torch.equal(words.mask, mask)
     assert oracle.difference(words.hidden, hidden) < SINGLE
     assert oracle.difference(words.embedding, embedding) < SINGLE
@@ -293,7 +293,7 @@ def test_pictures_are_seen_as_the_oracle_sees_them(variations_folder, opened, na
     for image in (photo(64, 48), photo(31, 90), photo(12, 10)):
         with torch.no_grad():
             expected = theirs._encode_image(image, "cpu", 1)
-        assert oracle.difference(model.see([image]).vector, expected) < SINGLE
+        assert oracle.difference(model.embedder.see([image]).vector, expected) < SINGLE
 
 
 @pytest.mark.parametrize(("name", "seed"), [("karlo", 1), ("starter", 1), ("odd", 4)])

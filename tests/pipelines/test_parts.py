@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dallecli.nets.prior import PriorConfig, PriorTransformer
-from dallecli.pipelines.karlo import KarloPipeline
+from dallecli.pipelines.karlo import open_karlo
 from dallecli.pipelines.parts import Parts
 from dallecli.weights.folder import Folder
 
@@ -35,7 +35,7 @@ def prior(parts: Parts, dtype: torch.dtype = torch.float32) -> PriorTransformer:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_pictures_are_equal_to_the_byte_whatever_is_kept(folder, dtype):
     pictures = [
-        np.stack(paint(KarloPipeline(open_parts(folder, kept, dtype), "tiny")))
+        np.stack(paint(open_karlo(open_parts(folder, kept, dtype), "tiny").parts))
         for kept in (None, ("prior", "super_res_last"), ())
     ]
     assert all(np.array_equal(picture, pictures[0]) for picture in pictures[1:])
@@ -51,7 +51,7 @@ def test_with_nothing_kept_there_is_one_network_at_a_time(folder, monkeypatch):
         return net
 
     monkeypatch.setattr(Parts, "net", watched)
-    paint(KarloPipeline(open_parts(folder, ()), "tiny"))
+    paint(open_karlo(open_parts(folder, ()), "tiny").parts)
     order = list(dict.fromkeys(seen))
     assert order == [
         *(("text_encoder",), ("prior",), ("text_proj",), ("decoder",)),
@@ -72,7 +72,7 @@ def test_what_is_kept_stays_and_what_is_not_is_gone_without_being_looked_for(fol
     parts = open_parts(folder, ("prior",), torch.bfloat16)
     gc.disable()  # a network that only the collector finds would hold its memory for a long time
     try:
-        paint(KarloPipeline(parts, "tiny"))
+        paint(open_karlo(parts, "tiny").parts)
     finally:
         gc.enable()
     alive = {part for part, net in born.items() if net() is not None}
@@ -90,6 +90,6 @@ def test_a_wider_network_is_there_for_the_moment_only(folder):
     own = prior(parts, torch.bfloat16)
     assert prior(parts, torch.float32).clip_mean.dtype == torch.float32
     assert parts.loaded == ("prior", "prior")
-    KarloPipeline(parts, "tiny").read(["a cat"])
+    open_karlo(parts, "tiny").parts.embedder.read(["a cat"])
     assert parts.loaded == ("prior", "text_encoder")
     assert prior(parts, torch.bfloat16) is own

@@ -11,7 +11,8 @@ import torch
 
 from dallecli.errors import BadFile, BadFolder
 from dallecli.pipelines.parts import Parts
-from dallecli.pipelines.stable_unclip import StableUnclipPipeline
+from dallecli.pipelines.stable_unclip import open_stable_unclip
+from dallecli.pipelines.unclip_parts import UnClipParts
 from dallecli.weights.folder import Folder
 
 
@@ -32,8 +33,8 @@ def changed(original: Path, place: Path, part: str, **fields: Any) -> Path:
     return folder
 
 
-def opened(folder: Path) -> StableUnclipPipeline:
-    return StableUnclipPipeline(Parts(Folder(folder), torch.device("cpu"), torch.float32), "tiny")
+def opened(folder: Path) -> UnClipParts[Any]:
+    return open_stable_unclip(Parts(Folder(folder), torch.device("cpu"), torch.float32), "tiny").parts
 
 
 @pytest.mark.parametrize(
@@ -104,8 +105,8 @@ def test_the_sides_that_can_be_painted_come_from_the_networks(originals):
 def test_text_written_by_new_versions_of_transformers_is_read_as_well(originals, tmp_path):
     folder = shutil.copytree(originals["pictures"], tmp_path / "model")
     place = folder / "text_encoder"
-    states = opened(originals["pictures"]).read(["a cat"]).hidden
+    states = opened(originals["pictures"]).embedder.read(["a cat"]).hidden
     (place / "model.safetensors").unlink()
     vocabulary = json.loads((folder / "tokenizer" / "vocab.json").read_text())
     oracle.text_states(len(vocabulary)).save_pretrained(place)
-    assert torch.equal(opened(folder).read(["a cat"]).hidden, states)
+    assert torch.equal(opened(folder).embedder.read(["a cat"]).hidden, states)

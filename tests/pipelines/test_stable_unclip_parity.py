@@ -20,10 +20,11 @@ from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import SAMPLERS
 from dallecli.pipelines.embedding import Embedding
 from dallecli.pipelines.frame import Frame
-from dallecli.pipelines.model import Beginning, Hole
+from dallecli.pipelines.given import Beginning, Given, Hole
 from dallecli.pipelines.parts import Parts
-from dallecli.pipelines.stable_unclip import StableUnclipPipeline, _with_neighbours
-from dallecli.pipelines.verbs import to_pixels
+from dallecli.pipelines.pixels import to_pixels
+from dallecli.pipelines.stable_unclip import _with_neighbours, open_stable_unclip
+from dallecli.pipelines.unclip_parts import UnClipParts
 from dallecli.tasks.stages import DiffusionSettings
 from dallecli.weights.folder import Folder
 
@@ -43,8 +44,8 @@ def folders(tmp_path_factory) -> dict[str, Path]:
     }
 
 
-def opened(folder: Path, dtype: torch.dtype = torch.float32) -> StableUnclipPipeline:
-    return StableUnclipPipeline(Parts(Folder(folder), torch.device("cpu"), dtype), "tiny")
+def opened(folder: Path, dtype: torch.dtype = torch.float32) -> UnClipParts[Any]:
+    return open_stable_unclip(Parts(Folder(folder), torch.device("cpu"), dtype), "tiny").parts
 
 
 def silent(stage: str, step: int, steps: int) -> None:
@@ -104,8 +105,8 @@ def test_pictures_of_pictures_equal_the_oracles(folders, name, guidance, prompt,
     ours: list[Tensor] = []
     model, noise = opened(folders[name]), Noise([7])
     with recorded_here(NATIVE[name], ours) as settings:
-        words, embedding = model.read([prompt], negative), model.see([image])
-        painted = model.decode(embedding, words, noise, guided(settings, guidance), silent, size=SIZE)
+        words, embedding = model.embedder.read([prompt], negative), model.embedder.see([image])
+        painted = model.painter.decode(embedding, words, noise, guided(settings, guidance), silent, size=SIZE)
     assert_same(ours, truth, name, SINGLE)
     assert_pictures(painted, pixels)
     assert torch.equal(noise.state()[0], drawing.get_state())
@@ -129,7 +130,9 @@ def test_pictures_of_pictures_equal_the_oracles_without_rounding(folders, name):
     ours: list[Tensor] = []
     model = opened(folders[name], torch.float64)
     with recorded_here(NATIVE[name], ours) as settings:
-        model.decode(model.see([image]), model.read(["a dog"]), Noise([3]), settings, silent, size=SIZE)
+        model.painter.decode(
+            model.embedder.see([image]), model.embedder.read(["a dog"]), Noise([3]), settings, silent, size=SIZE
+        )
     assert_same(ours, truth, name, DOUBLE)
 
 
@@ -151,12 +154,12 @@ def test_pictures_of_words_equal_the_oracles(folders):
         ).images
     ours: list[Tensor] = []
     model, noise = opened(folders["words"]), Noise([11])
-    words = model.read(["a red cat on a blue dog"])
+    words = model.embedder.read(["a red cat on a blue dog"])
     ask = DiffusionSettings(sampler="ancestral", steps=STEPS, guidance=4.0)
-    embedding, _ = model.imagine(words, noise, ask, 1, silent)
+    embedding, _ = model.embedder.imagine(words, noise, ask, 1, silent)
     assert difference(embedding.vector, theirs.prior.post_process_latents(prior[-1])) < SINGLE
     with recorded_here("plms", ours) as settings:
-        painted = model.decode(embedding, words, noise, settings, silent, size=SIZE)
+        painted = model.painter.decode(embedding, words, noise, settings, silent, size=SIZE)
     assert_same(ours, truth, "pndm", SINGLE)
     assert_pictures(painted, pixels)
     assert torch.equal(noise.state()[0], drawing.get_state())
@@ -165,14 +168,14 @@ def test_pictures_of_words_equal_the_oracles(folders):
 @pytest.mark.parametrize("name", ["pndm", "words"])
 def test_several_pictures_are_each_what_they_are_alone(folders, name):
     model = opened(folders[name], torch.float64)
-    words = model.read(["a red cat", "a blue dog"])
+    words = model.embedder.read(["a red cat", "a blue dog"])
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(2, oracle.SHAPE.width, generator=generator, dtype=torch.float64)
     ask = {"decoder": DiffusionSettings(sampler="plms", steps=3, guidance=4.0)}
-    both = model.decode(Embedding(vector=vectors, space="tiny"), words, Noise([1, 2]), ask, silent, size=SIZE)
+    both = model.painter.decode(Embedding(vector=vectors, space="tiny"), words, Noise([1, 2]), ask, silent, size=SIZE)
     for k, prompt in enumerate(["a red cat", "a blue dog"]):
         one = Embedding(vector=vectors[k : k + 1], space="tiny")
-        alone = model.decode(one, model.read([prompt]), Noise([1 + k]), ask, silent, size=SIZE)
+        alone = model.painter.decode(one, model.embedder.read([prompt]), Noise([1 + k]), ask, silent, size=SIZE)
         assert difference(both[k], alone[0]) < 1e-9
 
 
@@ -185,7 +188,15 @@ def test_what_is_known_of_a_picture_stays_to_the_last_bit(folders, sampler, size
     unknown[..., 10:30, 21:40] = True
     hole = Hole(pixels=known, unknown=unknown, resample=2)
     ask = {"decoder": DiffusionSettings(sampler=sampler, steps=3, guidance=4.0)}
-    painted = model.decode(model.see([image]), model.read([""]), Noise([1]), ask, silent, size=size, hole=hole)
+    painted = model.painter.decode(
+        model.embedder.see([image]),
+        model.embedder.read([""]),
+        Noise([1]),
+        ask,
+        silent,
+        size=size,
+        given=Given(hole=hole),
+    )
     assert painted.shape == (1, 3, size, size)
     outside = ~unknown.expand_as(known)
     assert torch.equal(painted[outside], known[outside])
@@ -197,7 +208,7 @@ def test_the_hole_is_also_a_hole_where_the_encoder_has_seen_into_it(folders):
     unknown = torch.zeros(1, 1, SIZE, SIZE, dtype=torch.bool)
     unknown[..., 26, 26] = True
     hole = Hole(pixels=torch.zeros(1, 3, SIZE, SIZE), unknown=unknown, resample=1)
-    opened_cells = model._autoencoder().hole(hole, Frame(SIZE, 16), _with_neighbours).unknown
+    opened_cells = model.painter._autoencoder().hole(hole, Frame(SIZE, 16), _with_neighbours).unknown
     cells = torch.zeros(8, 8, dtype=torch.bool)
     cells[2:5, 2:5] = True
     assert torch.equal(opened_cells[0, 0], cells)
@@ -205,31 +216,31 @@ def test_the_hole_is_also_a_hole_where_the_encoder_has_seen_into_it(folders):
 
 def test_a_pictures_own_noise_leads_back_to_its_latents(folders):
     model, image = opened(folders["ddim"], torch.float64), photo(SIZE, SIZE)
-    seen, nothing, pixels = model.see([image]), model.read([""]), to_pixels([image])
+    seen, nothing, pixels = model.embedder.see([image]), model.embedder.read([""]), to_pixels([image])
     ask = DiffusionSettings(sampler="ddim", steps=40, guidance=1.0)
-    start = model.invert(seen, nothing, pixels, Noise([0]), ask, ["decoder"], silent)
+    start = model.painter.invert(seen, nothing, pixels, Noise([0]), ask, ["decoder"], silent)
     assert start["decoder"].shape == (1, 4, 8, 8)
     found: list[Tensor] = []
     with recorded_here("ddim", found):
         again = {"decoder": DiffusionSettings(sampler="recorded", steps=40, guidance=1.0)}
         for own in (start, None):
-            model.decode(seen, nothing, Noise([5]), again, silent, size=SIZE, start=own)
-    latents = model._autoencoder().encode(pixels)
+            model.painter.decode(seen, nothing, Noise([5]), again, silent, size=SIZE, given=Given(start=own))
+    latents = model.painter._autoencoder().encode(pixels)
     own, other = ((found[k] - latents).abs().mean() for k in (39, 79))
     assert own < other / 3
 
 
 def test_little_strength_leaves_the_latents_of_a_picture_nearly_as_they_are(folders):
     model, image = opened(folders["pndm"], torch.float64), photo(SIZE, SIZE)
-    pixels, nothing, seen = to_pixels([image]), model.read([""]), model.see([image])
+    pixels, nothing, seen = to_pixels([image]), model.embedder.read([""]), model.embedder.see([image])
     found: dict[float, list[Tensor]] = {0.04: [], 1.0: []}
     for strength, into in found.items():
         with recorded_here("plms", into):
             ask = {"decoder": DiffusionSettings(sampler="recorded", steps=50, guidance=4.0)}
             beginning = Beginning(pixels=pixels, strength=strength)
-            model.decode(seen, nothing, Noise([1]), ask, silent, size=SIZE, beginning=beginning)
+            model.painter.decode(seen, nothing, Noise([1]), ask, silent, size=SIZE, given=Given(beginning=beginning))
     assert [len(into) for into in found.values()] == [2, 50]
-    latents = model._autoencoder().encode(pixels)
+    latents = model.painter._autoencoder().encode(pixels)
     near, far = ((into[-1] - latents).abs().mean() for into in found.values())
     assert near < far / 4
 
@@ -237,7 +248,7 @@ def test_little_strength_leaves_the_latents_of_a_picture_nearly_as_they_are(fold
 def test_words_without_a_prior_have_no_place_beside_pictures(folders):
     model = opened(folders["pndm"])
     with pytest.raises(ValueError, match="no prior"):
-        model.meaning(model.read(["a cat"]))
+        model.embedder.meaning(model.embedder.read(["a cat"]))
 
 
 def test_an_embedding_of_another_clip_is_refused(folders):
@@ -245,11 +256,11 @@ def test_an_embedding_of_another_clip_is_refused(folders):
     embedding = Embedding(vector=torch.zeros(1, oracle.SHAPE.width), space="other")
     ask = {"decoder": DiffusionSettings(sampler="plms", steps=3, guidance=4.0)}
     with pytest.raises(ValueError, match="other"):
-        model.decode(embedding, model.read([""]), Noise([1]), ask, silent, size=SIZE)
+        model.painter.decode(embedding, model.embedder.read([""]), Noise([1]), ask, silent, size=SIZE)
 
 
 def test_a_picture_of_any_shape_is_seen(folders):
     theirs, model = oracle.open_variations(folders["pndm"]), opened(folders["pndm"])
     for image in (photo(64, 48), photo(31, 90)):
         truth = theirs.image_encoder(theirs.feature_extractor(images=image, return_tensors="pt").pixel_values)
-        assert difference(model.see([image]).vector, truth.image_embeds) < SINGLE
+        assert difference(model.embedder.see([image]).vector, truth.image_embeds) < SINGLE

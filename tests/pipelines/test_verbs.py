@@ -9,7 +9,9 @@ import torch
 from dallecli.engine import Progress
 from dallecli.pictures.picture import Picture
 from dallecli.pipelines.embedding import Embedding
-from dallecli.pipelines.verbs import VERBS, generate, to_images
+from dallecli.pipelines.pixels import to_images
+from dallecli.pipelines.unclip_parts import UnClipParts
+from dallecli.pipelines.verbs import VERBS, generate
 from dallecli.recipe import Recipe
 from dallecli.tasks.stages import DiffusionSettings
 
@@ -44,18 +46,22 @@ class NoisyModel:
         self.prompts += prompts
         return tuple(prompt.upper() for prompt in prompts)
 
-    def imagine(self, words, noise, settings, candidates, watch):
+    def imagine(self, words, noise, settings, candidates, watch, *, like=None):
         self.batches.append((words, len(noise), settings, candidates))
         for step in range(settings.steps):
             watch("prior", step + 1, settings.steps)
         vector = noise.draw((4,))
         return Embedding(vector=vector, space="noisy"), vector[:, 0]
 
-    def decode(self, embedding, words, noise, stages, watch, *, size, beginning=None):
+    def decode(self, embedding, words, noise, stages, watch, *, size, given):
         steps = stages["decoder"].steps
         for step in range(steps):
             watch("decoder", step + 1, steps)
         return noise.draw((3, 4, 4)) + embedding.vector.mean(dim=1)[:, None, None, None]
+
+
+def parts_of(model: NoisyModel) -> UnClipParts:
+    return UnClipParts(embedder=model, painter=model)
 
 
 def ignore(progress: Progress) -> None:
@@ -63,7 +69,7 @@ def ignore(progress: Progress) -> None:
 
 
 def paint(recipe: Recipe, batch: int) -> list[Picture]:
-    return list(generate(NoisyModel(), recipe, ignore, batch))
+    return list(generate(parts_of(NoisyModel()), recipe, ignore, batch))
 
 
 def pixels(pictures: list[Picture]) -> list[bytes]:
@@ -84,14 +90,14 @@ def test_picture_k_of_a_seed_is_the_picture_of_seed_plus_k():
 
 def test_the_prompt_is_read_once_and_all_dials_arrive():
     model = NoisyModel()
-    list(generate(model, RECIPE, ignore, 2))
+    list(generate(parts_of(model), RECIPE, ignore, 2))
     assert model.prompts == ["a red fox"]
     assert model.batches == [(("A RED FOX",), count, RECIPE.stages["prior"], 2) for count in (2, 2, 1)]
 
 
 def test_pictures_come_as_they_are_done():
     model = NoisyModel()
-    pictures: Iterator[Picture] = generate(model, RECIPE, ignore, 2)
+    pictures: Iterator[Picture] = generate(parts_of(model), RECIPE, ignore, 2)
     assert model.batches == []
     next(pictures)
     next(pictures)
@@ -102,7 +108,7 @@ def test_pictures_come_as_they_are_done():
 
 def test_progress_says_which_picture_a_step_is_for():
     seen: list[Progress] = []
-    list(generate(NoisyModel(), replace(RECIPE, count=3), seen.append, 2))
+    list(generate(parts_of(NoisyModel()), replace(RECIPE, count=3), seen.append, 2))
     assert [(p.stage, p.step, p.steps, p.picture, p.pictures) for p in seen] == [
         *[("prior", step, 2, 0, 3) for step in (1, 2)],
         *[("decoder", step, 3, 0, 3) for step in (1, 2, 3)],

@@ -77,7 +77,7 @@ def test_diffusers_paints_with_what_comes_out(model: Path) -> None:
 
 
 def test_we_paint_with_what_comes_out(model: Path) -> None:
-    from dallecli.studio import LocalEngine
+    from dallecli.studio.engine import LocalEngine
     from dallecli.tasks.generate import Generate
     from dallecli.tasks.stages import Dials
 
@@ -178,7 +178,7 @@ def test_the_starter_can_be_gone_on_with(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned"
     project = open_project(out, data, preset=None, origin="starter")
     assert train(project, "prior", 1) is None
-    from dallecli.studio import LocalEngine
+    from dallecli.studio.engine import LocalEngine
     from dallecli.tasks.generate import Generate
     from dallecli.tasks.stages import Dials
 

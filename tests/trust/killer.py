@@ -26,7 +26,7 @@ from PIL import Image
 
 from dallecli.batch.journal import NAME
 from dallecli.cli.app import run
-from dallecli.engine import FakeEngine
+from dallecli.fake_engine import FakeEngine
 
 CALLS = ("open", "write", "fsync", "link", "replace", "rename", "unlink", "mkdir", "ftruncate", "close")
 ITEMS = 9

@@ -11,7 +11,7 @@ from batch.test_ways import LINES, WAYS, hashes, paint
 from cli.conftest import environment
 from cli.test_batch import start
 
-from dallecli.studio import LocalEngine
+from dallecli.studio.engine import LocalEngine
 
 pytestmark = [pytest.mark.trust, pytest.mark.slow]
 

@@ -54,8 +54,8 @@ def test_commits_are_stated_where_they_are_known() -> None:
     assert {part.commit for name in ("karlo", "sd-unclip") for part in registry()[name].parts} == {None}
 
 
-def test_what_is_foreseen_is_not_offered_for_painting() -> None:
-    with pytest.raises(TaskNotSupported, match="does not paint with it"):
+def test_what_is_only_planned_is_not_offered_for_painting() -> None:
+    with pytest.raises(TaskNotSupported, match="cannot run it yet"):
         locate(replace(find("sd-unclip"), tasks=()))
 
 

@@ -22,7 +22,7 @@ from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, ClipVisionConfig, 
 from dallecli.pictures.picture import encode
 from dallecli.pictures.sheets import grid
 from dallecli.publish import publish
-from dallecli.studio import LocalEngine
+from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.tokens import ClipTokenizer
 from dallecli.training.stages.clip import recall, same_caption

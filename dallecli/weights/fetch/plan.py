@@ -10,8 +10,9 @@ from dallecli.errors import BadFolder, DiskFull, RequestError, TaskNotSupported
 from dallecli.weights.fetch.cache import part_of
 from dallecli.weights.fetch.download import Download
 from dallecli.weights.fetch.progress import Progress
-from dallecli.weights.folder import LAYOUTS, read_object
+from dallecli.weights.folder import read_object
 from dallecli.weights.hub import Listing, Patience, list_files
+from dallecli.weights.layouts import LAYOUTS
 from dallecli.weights.lock import Lock, LockedFile, cached, home
 from dallecli.weights.registry import HUB, ModelSpec, PublishedParts, parse_hub_name, registry
 from dallecli.weights.selection import select
@@ -139,8 +140,7 @@ def _layout_parts(listing: Listing, patience: Patience) -> tuple[str, ...]:
     present = {path.partition("/")[0] for path in listing.files if "/" in path}
     extra = [part for group in layout.optional for part in group if part in present]
     extra += [part for part in ("feature_extractor",) if part in present]
-    schedulers = [part for part in layout.schedulers.values() if part not in {p for g in layout.optional for p in g}]
-    return tuple(dict.fromkeys((*layout.networks, *schedulers, "tokenizer", *extra)))
+    return tuple(dict.fromkeys((*layout.networks, *layout.schedules, *layout.others, *extra)))
 
 
 def arrived(file: LockedFile) -> int:

@@ -98,7 +98,7 @@ def test_diffusers_paints_with_the_folder_up_to_the_first_upsampler(folder: Path
 
 
 def test_our_pipeline_paints_with_the_folder_through_both_upsamplers(folder: Path) -> None:
-    from dallecli.studio import LocalEngine
+    from dallecli.studio.engine import LocalEngine
     from dallecli.tasks.generate import Generate
     from dallecli.tasks.stages import Dials
 

@@ -1,0 +1,84 @@
+"""The CLIP of a model folder and the prior in its space: from words and pictures to embeddings, for every family."""
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from dallecli.diffusion.noise import Noise
+from dallecli.nets.clip import ClipTextConfig
+from dallecli.nets.prior import PriorConfig
+from dallecli.pipelines.embedding import Embedding
+from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.prior import Prior
+from dallecli.pipelines.text import EncodedPrompts, check_tokens, read
+from dallecli.pipelines.vision import check_image_tower, see
+from dallecli.pipelines.watch import Watch
+from dallecli.tasks.stages import DiffusionSettings
+from dallecli.tokens import ClipTokenizer
+
+
+class ClipEmbedder:
+    """An `Embedder` of a folder's text tower, image tower and prior, as far as they are there.
+
+    space: the name of the CLIP. prefix: what the names of its tokenizer and text tower begin with. also_negative:
+    whether the prior makes an embedding of a negative prompt, too, for the decoder to lead away from.
+    """
+
+    def __init__(self, parts: Parts, space: str, *, prefix: str = "", also_negative: bool = False) -> None:
+        self.parts = parts
+        self.space = space
+        self.tokenizer = ClipTokenizer.open(parts.folder.path_of(f"{prefix}tokenizer"))
+        self._text_encoder = f"{prefix}text_encoder"
+        self._prefix = prefix
+        self._also_negative = also_negative
+        self._prior = Prior(parts=parts, space=space)
+
+    @torch.inference_mode()
+    def read(self, prompts: Sequence[str], negative: str = "") -> EncodedPrompts:
+        """Encode prompts, and what guidance leads away from."""
+        return read(self.parts, self.tokenizer, prompts, negative, self._text_encoder)
+
+    @torch.inference_mode()
+    def meaning(self, words: EncodedPrompts) -> Embedding:
+        """The text embeddings [p d] of the real prompts."""
+        return Embedding(vector=words.embedding[1:], space=self.space)
+
+    @torch.inference_mode()
+    def see(self, images: Sequence[Image.Image]) -> Embedding:
+        """Let the image tower look at pictures, prepared as the folder says."""
+        return Embedding(vector=see(self.parts, images), space=self.space)
+
+    @torch.inference_mode()
+    def imagine(
+        self,
+        words: EncodedPrompts,
+        noise: Noise,
+        settings: DiffusionSettings,
+        candidates: int,
+        watch: Watch,
+        *,
+        like: Embedding | None = None,
+    ) -> tuple[Embedding, Tensor]:
+        """Let the prior make embeddings, and keep the one that points most like the text."""
+        also_negative = self._also_negative and words.negative
+        return self._prior.imagine(words, noise, settings, candidates, watch, like=like, also_negative=also_negative)
+
+    def check(self, width: tuple[str, int]) -> None:
+        """Refuse towers and a prior that don't fit each other, or embeddings as wide as in a part of the decoder.
+
+        `width` is that part and its width. Raises BadFolder, BadFile.
+        """
+        parts = self.parts
+        text = parts.config(self._text_encoder, ClipTextConfig.from_config)
+        parts.check_same("width of embeddings", self._text_encoder, text.projection_dim, *width)
+        parts.check_same("width of text states", self._text_encoder, text.hidden_size, *width)
+        if "prior" in parts.folder.parts:
+            prior = parts.config("prior", PriorConfig.from_config)
+            parts.check_same("width of embeddings", "prior", prior.embedding_dim, *width)
+            tokens = (f"{self._prefix}tokenizer", self.tokenizer.context)
+            parts.check_same("number of tokens", *tokens, "prior", prior.num_embeddings)
+        if "image_encoder" in parts.folder.parts:
+            check_image_tower(parts, width)
+        check_tokens(parts, self.tokenizer, self._text_encoder)

@@ -1,0 +1,93 @@
+"""What can be said of a model before its weights are read: the base of what each kind of model says. No torch here.
+
+A studio asks these questions of every model and knows no kind: whether a request is possible, what of its sentences is
+read, and whether its dials and files fit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from dallecli.errors import BadSetting, BadSteps, TaskNotSupported, UnknownSampler
+from dallecli.inputs import check_inputs
+from dallecli.tasks.embed import Embed
+from dallecli.tasks.stages import INVERSION, Dials, DiffusionSettings, StageSettings
+from dallecli.tasks.task import ModelRequest, Request, check_dials
+from dallecli.weights.folder import Folder
+from dallecli.weights.layouts import imported
+from dallecli.weights.registry import SAMPLERS, ModelSpec
+
+if TYPE_CHECKING:
+    from dallecli.pipelines.parts import Parts
+    from dallecli.pipelines.pipeline import Pipeline
+
+
+class Description:
+    """A model that was found and looked over: its files are whole, and so is what its kind reads besides.
+
+    spec: what the model is, with the parts that are here. parameters: how many numbers each network has.
+
+    Raises: BadFolder, BadFile.
+    """
+
+    def __init__(self, spec: ModelSpec, folder: Folder) -> None:
+        self.spec = spec
+        self.folder = folder
+        self.parameters: Mapping[str, int] = {part: folder.parameters_of(part) for part in folder.networks}
+        self._trained_steps: dict[str, int] = {}
+
+    def open(self, parts: "Parts") -> "Pipeline":
+        """The model, opened with its parts. Raises BadFolder, BadFile where they contradict each other."""
+        pipeline: Pipeline = imported(self.folder.family.opener)(parts)
+        return pipeline
+
+    def check_request(self, request: ModelRequest) -> None:
+        """Refuse what the model has no parts for. Raises TaskNotSupported."""
+        if isinstance(request, Request) and request.task not in self.spec.tasks:
+            raise TaskNotSupported(f"{self.spec.name} cannot {request.task}", hint=self.abilities)
+        if isinstance(request, Embed) or (isinstance(request, Request) and request.judges):
+            what = "--best-of" if isinstance(request, Request) else "an embedding"
+            raise TaskNotSupported(f"{self.spec.name} has no CLIP, which {what} needs", hint=self.abilities)
+
+    def dropped(self, text: str) -> str:
+        """The end of a sentence that the model will not read; "" where it reads all."""
+        return ""
+
+    def check_stages(self, stages: Mapping[str, StageSettings]) -> None:
+        """Refuse dials that a stage cannot have. Raises UnknownSampler, BadSteps, BadSetting."""
+        painting = [stage.name for stage in self.spec.declared if not stage.imagines]
+        unguided = [stage.name for stage in self.spec.declared if not stage.guided]
+        for name, settings in stages.items():
+            if not isinstance(settings, DiffusionSettings):
+                check_dials(name, Dials(**asdict(settings)))
+                continue
+            if settings.sampler not in SAMPLERS:
+                hint = f"one of {', '.join(SAMPLERS)}"
+                raise UnknownSampler(f"no sampler is called {settings.sampler!r}", hint=hint)
+            if INVERSION in stages and name in (INVERSION, *painting) and settings.sampler != "ddim":
+                what = f"the {name} cannot go from inverted noise with {settings.sampler}"
+                raise BadSetting(what, hint="--sampler ddim, or none")
+            most = self.trained_steps(name if name != INVERSION else painting[0])
+            if not 2 <= settings.steps <= most:
+                raise BadSteps(f"{settings.steps} {name} steps are not possible", hint=f"from 2 to {most} are")
+            if name in unguided and settings.guidance != 1.0:
+                hint = "upsamplers see no prompt: leave it at 1"
+                raise BadSetting(f"the {name} guidance is {settings.guidance}", hint=hint)
+
+    def check_inputs(self, request: ModelRequest, size: int, stages: Mapping[str, StageSettings]) -> tuple[str, ...]:
+        """Decode all files of a request, and return what its author should be warned of.
+
+        Raises: BadInput, BadPicture, BadMask, BadEmbedding, BadSetting.
+        """
+        return check_inputs(request, size)
+
+    def trained_steps(self, stage: str) -> int:
+        """As of the folder, but read once: prompt files ask for it ten thousand times."""
+        if stage not in self._trained_steps:
+            self._trained_steps[stage] = self.folder.trained_steps(stage)
+        return self._trained_steps[stage]
+
+    @property
+    def abilities(self) -> str:
+        """What the model can do, as a hint."""
+        return f"it can {', '.join(self.spec.tasks)}"

@@ -1,0 +1,78 @@
+"""What an opened model is, whatever its kind: `Pipeline`. No torch here.
+
+A kind of model that paints from CLIP's embeddings is `UnClip`; others go from text straight to pixels, or by way of
+tokens.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from dallecli.engine import Progress
+from dallecli.recipe import Recipe
+from dallecli.tasks.embed import Embed
+from dallecli.tasks.stages import Stage, StageSettings
+from dallecli.weights.folder import Folder
+
+if TYPE_CHECKING:
+    from dallecli.embedding_file import Embedded
+    from dallecli.pictures.picture import Picture
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbedSettings:
+    """What an `Embed` request leaves open, settled: as in a recipe. `model` is its name in files."""
+
+    model: str
+    size: int
+    stages: Mapping[str, StageSettings]
+    prior_candidates: int | None
+    seed: int
+
+
+class Clip(Protocol):
+    """What the CLIP of an opened model does by itself."""
+
+    def embed(self, request: Embed, settings: EmbedSettings, progress: Callable[[Progress], None]) -> "list[Embedded]":
+        """The embeddings of all sources of a request. Only inputs are inverted.
+
+        Words that the prior imagines all get the noise of the seed.
+        """
+        ...
+
+    def judge(self, pictures: "Iterable[Picture]", prompt: str) -> "list[Picture]":
+        """Pictures with the score "clip", of how well they fit a sentence: the cosine of their embeddings."""
+        ...
+
+
+class Pipeline(ABC):
+    """A model, opened: its networks are there, or come when they are needed.
+
+    tasks: what it can be asked, by the names in `tasks.table.TASKS`. stages: those that it has, in the order in which
+    they run, with the dials of each. clip: what its CLIP does by itself; None where it has none.
+    """
+
+    clip: Clip | None = None
+
+    def __init__(self, folder: Folder) -> None:
+        self.tasks: tuple[str, ...] = folder.tasks
+        self.stages: tuple[Stage, ...] = folder.stages
+
+    @abstractmethod
+    def paint(self, recipe: Recipe, progress: Callable[[Progress], None], batch: int) -> "Iterator[Picture]":
+        """Yield the pictures of a recipe as they are done, each with its own recipe; `batch` are painted at a time.
+
+        Picture k is the same, whatever it is painted with: its noise comes from its own seed.
+        """
+
+    def paint_together(self, recipes: Sequence[Recipe], progress: Callable[[Progress], None]) -> "list[Picture]":
+        """The one picture of each recipe; they have the same `alike`, and can be painted at once."""
+        pictures: list[Picture] = []
+        for recipe in recipes:
+
+            def watch(step: Progress, done: int = len(pictures)) -> None:
+                progress(replace(step, picture=done, pictures=len(recipes)))
+
+            pictures += self.paint(recipe, watch, 1)
+        return pictures

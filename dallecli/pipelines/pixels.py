@@ -1,0 +1,22 @@
+"""Pictures as tensors, and back."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+def to_pixels(images: Sequence[Image.Image]) -> Tensor:
+    """Turn RGB or grey images of one size into pixels [b 3 h w] or [b 1 h w] in [-1, 1], float32."""
+    levels = torch.from_numpy(np.stack([np.asarray(image) for image in images])).float()
+    if levels.ndim == 3:
+        levels = levels[..., None]
+    return levels.permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def to_images(pixels: Tensor) -> list[Image.Image]:
+    """Turn pixels [b 3 h w] in [-1, 1] into RGB images; what lies outside is clipped."""
+    levels = ((pixels.float() * 0.5 + 0.5).clamp(0, 1) * 255).round().byte()
+    return [Image.fromarray(array) for array in levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()]

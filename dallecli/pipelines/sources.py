@@ -1,0 +1,56 @@
+"""What a verb starts from: the embedding of a picture, and the noise from which it is painted again."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from dallecli.diffusion.noise import Noise
+from dallecli.embedding_file import read_embedding
+from dallecli.pictures.reading import read_picture
+from dallecli.pipelines.embedding import Embedding
+from dallecli.pipelines.pixels import to_pixels
+from dallecli.pipelines.unclip_parts import Embedder, Encoded, Painter
+from dallecli.pipelines.watch import Watch
+from dallecli.source import Source
+from dallecli.tasks.stages import INVERSION, DiffusionSettings
+
+INVERSION_SEED: Final = 2**63 - 1
+"""Of the little noise that inversion adds. The noise of a picture is the picture's own, whatever seed is asked for,
+and nobody else's draws are the same."""
+
+
+def look(embedder: Embedder[Any], source: Source) -> Embedding:
+    """The embedding [1 d] of a picture, or the one in a file."""
+    if source.kind == "picture":
+        return embedder.see([read_picture(source).image]).on_cpu()
+    embedded = read_embedding(source)
+    return Embedding(vector=torch.from_numpy(embedded.vector)[None], space=embedded.space)
+
+
+def find_noise(
+    painter: Painter[Encoded],
+    source: Source,
+    embedding: Embedding,
+    words: Encoded,
+    stages: Mapping[str, DiffusionSettings],
+    size: int,
+    watch: Watch,
+) -> dict[str, Tensor]:
+    """The x_T [1 c h w] of every stage from which a picture is painted again at `size`, or those in a file.
+
+    Of a picture that is no square it is the middle, as with CLIP's image tower.
+    """
+    if source.kind == "embedding":
+        return {stage: torch.from_numpy(x_T)[None] for stage, x_T in read_embedding(source).noise.items()}
+    painting = [stage for stage in stages if stage not in ("prior", INVERSION)]
+    pixels, noise = to_pixels([middle_square(source, size)]), Noise([INVERSION_SEED])
+    found = painter.invert(embedding, words, pixels, noise, stages[INVERSION], painting, watch)
+    return {stage: x_T.cpu() for stage, x_T in found.items()}
+
+
+def middle_square(source: Source, size: int) -> Image.Image:
+    """The largest square in the middle of a picture, scaled to `size` pixels a side."""
+    return ImageOps.fit(read_picture(source).image, (size, size), Image.Resampling.LANCZOS)

@@ -1,0 +1,111 @@
+"""What can be said of an unCLIP model before its weights are read. No torch here."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from dallecli.errors import BadEmbedding, TaskNotSupported
+from dallecli.inputs import check_inputs
+from dallecli.pipelines.description import Description
+from dallecli.source import Source
+from dallecli.tasks.embed import Embed
+from dallecli.tasks.stages import StageSettings
+from dallecli.tasks.task import ModelRequest, Request
+from dallecli.tokens import ClipTokenizer
+from dallecli.weights.digest import file_digest
+from dallecli.weights.folder import Folder
+from dallecli.weights.layouts import ClipFacts, imported
+from dallecli.weights.registry import ModelSpec
+
+if TYPE_CHECKING:
+    from dallecli.pipelines.parts import Parts
+    from dallecli.pipelines.pipeline import Pipeline
+
+LOOKING: Final = "image_encoder"
+IMAGINING: Final = "prior"
+"""The parts that look at pictures, and that make image embeddings of words."""
+
+
+class UnClipDescription(Description):
+    """An unCLIP model that was found and looked over. Its layout has `clip`."""
+
+    def __init__(self, spec: ModelSpec, folder: Folder) -> None:
+        self.tokenizer = ClipTokenizer.open(folder.path_of("tokenizer"))
+        super().__init__(spec, folder)
+
+    @property
+    def facts(self) -> ClipFacts:
+        """What the layout says of its CLIP."""
+        facts = self.folder.family.clip
+        assert facts is not None  # or it would be of another kind
+        return facts
+
+    def space(self) -> str:
+        """The name of the CLIP whose embeddings it works on: of a public one, or from its tower's own weights."""
+        if self.spec.clip is not None:
+            return self.spec.clip
+        return f"clip-{file_digest(self.folder.weights_file(self.facts.space))[:12]}"
+
+    def open(self, parts: "Parts") -> "Pipeline":
+        """The model, opened with its parts. Raises BadFolder, BadFile where they contradict each other."""
+        pipeline: Pipeline = imported(self.folder.family.opener)(parts, self.space())
+        return pipeline
+
+    def check_request(self, request: ModelRequest) -> None:
+        """Refuse what the model has no networks for, and words that nobody would read. Raises TaskNotSupported."""
+        for part, what in self._needed(request).items():
+            if part not in self.folder.parts:
+                missing = f"{self.spec.name} has no {part}, which {what} needs"
+                raise TaskNotSupported(missing, str(self.folder.path), self.abilities)
+        if isinstance(request, Request) and request.reads_beside and not self.facts.reads:
+            what = f"the decoder of {self.spec.name} reads no words beside a picture"
+            raise TaskNotSupported(what, hint="mix both: dalle interpolate PICTURE WORDS --weights 2,1")
+
+    def dropped(self, text: str) -> str:
+        """The end of a sentence that the text tower will not read."""
+        return self.tokenizer.encode(text).dropped
+
+    def check_inputs(self, request: ModelRequest, size: int, stages: Mapping[str, StageSettings]) -> tuple[str, ...]:
+        """Decode all files of a request, and compare what embeddings bring with what the model takes."""
+        if not request.sources:
+            return ()
+        warnings = check_inputs(request, size, self.space())
+        for source in request.sources:
+            if source.kind == "embedding":
+                self._check_embedding(source, request, size, stages)
+        return warnings
+
+    def _check_embedding(
+        self, source: Source, request: ModelRequest, size: int, stages: Mapping[str, StageSettings]
+    ) -> None:
+        """Raises BadEmbedding for one of another width, and for noise of other sizes than are painted."""
+        from dallecli.embedding_file import read_embedding
+
+        embedded, width = read_embedding(source), self.folder.width()
+        if embedded.vector.shape != (width,):
+            what = f"this embedding has {len(embedded.vector)} numbers, and {self.spec.name} takes {width}"
+            raise BadEmbedding(what, where=source.name)
+        there = {name: noise.shape for name, noise in embedded.noise.items()}
+        if request.inversion is None or isinstance(request, Embed):
+            return
+        painting = [stage.name for stage in self.spec.declared if not stage.imagines and stage.name in stages]
+        sides = [*(side for side in self.spec.sizes if side < size), size][-len(painting) :]
+        wanted = {name: self.folder.noise_shape(side) for name, side in zip(painting, sides, strict=True)}
+        if not wanted.items() <= there.items():
+            found = ", ".join(str(shape[-1] * self.folder.cell()) for shape in there.values())
+            hint = f"--size with the largest of them, or: dalle embed --invert --size {size}"
+            raise BadEmbedding(f"this embedding brings noise for {found} pixels only", where=source.name, hint=hint)
+
+    def _needed(self, request: ModelRequest) -> dict[str, str]:
+        """The parts that a request needs, and what for."""
+        needed: dict[str, str] = {}
+        if isinstance(request, Request) and request.task in self.folder.family.tasks:
+            needed[self.folder.family.tasks[request.task]] = request.task
+        if request.looks:
+            needed[LOOKING] = "looking at pictures"
+        if isinstance(request, Request) and request.judges:
+            needed[LOOKING] = "--best-of"
+        if isinstance(request, Embed) and request.texts:
+            needed[self.facts.meaning] = "placing words beside pictures"
+        if request.imagines:
+            needed[IMAGINING] = "making a picture of words"
+        return needed

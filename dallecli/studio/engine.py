@@ -1,0 +1,171 @@
+"""The engine that paints on this machine: from a model's name to an opened model that is kept for the next request.
+
+`resolve` settles everything that needs no network, without torch: unknown names, cut-short files and impossible dials
+are found in a fraction of a second. `paint` opens the model, once, and paints.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dallecli.engine import Progress, arithmetic, best, check_same_stages
+from dallecli.errors import BadSetting, PromptTooLong, TaskNotSupported
+from dallecli.filling import fill, fill_stages, random_seed, request_of, settle_candidates, settle_size
+from dallecli.pipelines.description import Description
+from dallecli.pipelines.pipeline import Clip, EmbedSettings
+from dallecli.recipe import Recipe
+from dallecli.safe import safe
+from dallecli.studio.batches import BATCH, paint_groups, paint_in_batches
+from dallecli.studio.memory import check_memory, memory_errors, plan_model
+from dallecli.studio.models import Models
+from dallecli.studio.opened import LastOpened, Opened
+from dallecli.tasks.embed import Embed
+from dallecli.tasks.task import ModelRequest, Request
+
+if TYPE_CHECKING:
+    from dallecli.embedding_file import Embedded
+    from dallecli.pictures.picture import Picture
+    from dallecli.placement import MemoryPlan, Placement
+
+log = logging.getLogger(__name__)
+
+
+class LocalEngine:
+    """Paints with the models of this machine. It keeps the last model open, and one only: they are large.
+
+    `memory`, one of `placement.MEMORY`, says how much of it stays in memory. It is the engine's and not a request's,
+    because pictures do not depend on it. `batch` is how many pictures are painted at once, None for `BATCH`. With
+    `compiled` those networks that stay in the memory of a GPU are compiled by torch, each in a minute or so of the
+    first run; on a CPU that gains next to nothing, so none is.
+
+    Raises BadSetting for networks that are to be compiled and do not stay.
+    """
+
+    def __init__(self, memory: str = "auto", batch: int | None = None, *, compiled: bool = False) -> None:
+        if compiled and memory == "low":
+            what = "networks that leave the memory are not compiled"
+            raise BadSetting(what, hint="--memory auto or high, or no --compile")
+        self._memory = memory
+        self._models = Models()
+        self._last = LastOpened(memory, compiled=compiled)
+        self._batch = dict(BATCH) if batch is None else dict.fromkeys(BATCH, batch)
+
+    def resolve(self, request: Request) -> Recipe:
+        """Close what the request left open. Reads descriptions, headers and the tokenizer, but no weights.
+
+        Raises:
+            RequestError: the model is unknown, or cannot do this: task, size, steps, sampler, guidance, prompt length.
+            WeightsError: the model is not on this machine, or its files are not whole.
+        """
+        model = self._models.find(request.model)
+        model.check_request(request)
+        seed = request.seed if request.seed is not None else random_seed()
+        recipe = fill(request, model.spec, _dropped(request, model), seed)
+        model.check_stages(recipe.stages)
+        return replace(recipe, warnings=model.check_inputs(request, recipe.size, recipe.stages))
+
+    def revive(self, recipe: Recipe) -> Recipe:
+        """Check a recipe that was read from a file as `resolve` checks a request.
+
+        Raises: BadRecipe for what no request asks for, and what `resolve` raises.
+        """
+        fresh = self.resolve(request_of(recipe))
+        check_same_stages(recipe, fresh)
+        self._models.find(recipe.model).check_stages(recipe.stages)
+        return replace(recipe, scores={}, warnings=fresh.warnings)
+
+    def embed(self, request: Embed, progress: Callable[[Progress], None]) -> "list[Embedded]":
+        """An embedding of every input, in order, after `arithmetic`.
+
+        Raises: as `resolve` and `paint`.
+        """
+        model = self._models.find(request.model)
+        model.check_request(request)
+        dropped = _dropped(request, model)
+        if dropped:
+            what = f"{model.spec.name} would not read the end of this: {dropped}"
+            if request.strict:
+                raise PromptTooLong(what, hint="shorten it, or leave out --strict")
+            log.warning("%s", safe(what, 300))
+        size = settle_size(request, model.spec)
+        settings = EmbedSettings(
+            model=model.spec.name,
+            size=size,
+            stages=fill_stages(request, model.spec, size),
+            prior_candidates=settle_candidates(request, model.spec),
+            seed=request.seed if request.seed is not None else random_seed(),
+        )
+        model.check_stages(settings.stages)
+        model.check_inputs(request, size, settings.stages)
+        clip = _clip(self._last.open(model, request.device, request.dtype), model.spec.name)
+        with memory_errors(model.spec.name):
+            found = clip.embed(request, settings, progress)
+        return arithmetic(request, found)
+
+    def paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
+        """Yield the pictures of a recipe as they are done, each with its own completed recipe.
+
+        Raises:
+            BadFile: the recipe was made with other weights, or a file is damaged.
+            LayoutMismatch: the weights are not those of the networks that the model describes.
+            MachineError: the device is not here, memory does not suffice, or a stage gave no finite numbers.
+        """
+        opened = self._open(recipe)
+        complete, kind = opened.complete(recipe.candidates()), opened.placement.device.type
+        pictures = paint_in_batches(opened.pipeline.paint, complete, progress, self._batch, kind)
+        if recipe.settings.best_of is not None:
+            scored = _clip(opened, recipe.model).judge(pictures, recipe.prompt)
+            pictures = iter(best(scored, recipe.count))
+        yield from pictures
+
+    def group(self, recipe: Recipe) -> int:
+        """How many pictures are painted at once on the recipe's device. Raises NoSuchDevice, BadSetting."""
+        from dallecli.placement import decide
+
+        return self._batch[decide(recipe.device, recipe.dtype).device.type]
+
+    def paint_together(self, recipes: Sequence[Recipe], progress: Callable[[Progress], None]) -> Iterator["Picture"]:
+        """Yield the picture of each recipe; where memory does not suffice, go on with half as many at once.
+
+        Raises: as `paint`.
+        """
+        opened = self._open(recipes[0])
+        complete = [opened.complete(recipe) for recipe in recipes]
+        kind = opened.placement.device.type
+        yield from paint_groups(opened.pipeline.paint_together, complete, progress, self._batch, kind)
+
+    def digest(self, recipe: Recipe) -> str:
+        """The sha256 of the model's weights, remembered from one process to the next. Raises BadFile."""
+        return self._models.named(recipe.model).folder.digest()
+
+    def plan_memory(self, name: str, placement: "Placement") -> "MemoryPlan":
+        """What of a model stays in memory on a device. Raises as `resolve` does for the model."""
+        return plan_model(self._models.find(name), placement, self._memory)
+
+    def memory(self, recipe: Recipe) -> str:
+        """The memory plan for a recipe, in words.
+
+        Raises:
+            MachineError: the device is not here, or its memory does not suffice.
+        """
+        from dallecli.placement import decide
+
+        model, placement = self._models.find(recipe.model), decide(recipe.device, recipe.dtype)
+        plan = self.plan_memory(recipe.model, placement)
+        check_memory(model.spec.name, placement, plan)
+        return plan.why
+
+    def _open(self, recipe: Recipe) -> Opened:
+        return self._last.open(self._models.named(recipe.model), recipe.device, recipe.dtype, recipe.digest)
+
+
+def _dropped(request: ModelRequest, model: Description) -> str:
+    """The ends of a request's sentences that the model will not read."""
+    return " ".join(model.dropped(text) for text in request.texts).strip()
+
+
+def _clip(opened: Opened, name: str) -> Clip:
+    if opened.pipeline.clip is None:
+        raise TaskNotSupported(f"{name} has no CLIP")
+    return opened.pipeline.clip

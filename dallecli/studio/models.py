@@ -1,0 +1,37 @@
+"""The models of this machine that were asked for: found by name or folder, looked over once, and kept."""
+
+from dallecli.errors import UnknownModel
+from dallecli.pipelines.description import Description
+from dallecli.weights.layouts import imported
+from dallecli.weights.registry import find, locate, with_parts
+
+
+class Models:
+    """What has been found so far, under the names that recipes have for it. Never uses the network, and reads no
+    weights."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Description] = {}
+
+    def find(self, name: str) -> Description:
+        """The model under the name in a request, which may be a folder.
+
+        Raises:
+            UnknownModel: there is none, or another folder of this name was asked for before.
+            WeightsError: it is not on this machine, or its files are not whole.
+        """
+        spec = find(name)
+        known = self._found.get(spec.name)
+        if known is not None:
+            if known.spec.source != spec.source:
+                what = f"two folders of one run are both called {spec.name}"
+                raise UnknownModel(what, spec.source, "rename one: recipes go by name")
+            return known
+        folder = locate(spec)
+        description: Description = imported(folder.family.description)(with_parts(spec, folder), folder)
+        self._found[spec.name] = description
+        return description
+
+    def named(self, name: str) -> Description:
+        """The model under the name in a recipe: one that was found, or else as `find`."""
+        return self._found[name] if name in self._found else self.find(name)

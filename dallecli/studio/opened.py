@@ -1,0 +1,88 @@
+"""A model with its networks, on a device, ready to paint. One at a time is kept: they are large."""
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from dallecli.errors import BadFile
+from dallecli.pipelines.description import Description
+from dallecli.pipelines.pipeline import Pipeline
+from dallecli.recipe import Recipe
+from dallecli.studio.memory import check_memory, memory_errors, plan_model
+from dallecli.weights.lock import check_bytes
+
+if TYPE_CHECKING:
+    from dallecli.placement import Placement
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """An opened model, and the recipe's words for what it is."""
+
+    source: str
+    placement: "Placement"
+    digest: str
+    pipeline: Pipeline
+
+    def complete(self, recipe: Recipe) -> Recipe:
+        """The recipe with what it is really painted with."""
+        import torch
+
+        return replace(
+            recipe,
+            digest=self.digest,
+            device=str(self.placement.device),
+            dtype=self.placement.kind,
+            versions={**recipe.versions, "torch": str(torch.__version__)},
+        )
+
+
+class LastOpened:
+    """Opens models, and keeps the last. Its memory is free before the next one takes its own.
+
+    memory: the kind of the memory plan. compiled: whether networks that stay in the memory of a GPU are compiled.
+    """
+
+    def __init__(self, memory: str, *, compiled: bool) -> None:
+        self._memory = memory
+        self._compiled = compiled
+        self._opened: Opened | None = None
+
+    def open(self, model: Description, device: str | None, dtype: str | None, digest: str | None = None) -> Opened:
+        """The model on a device, which is opened if it is not the last.
+
+        Raises:
+            BadFile: these are not the weights of `digest`, or a file is damaged.
+            MachineError: the device is not here, or memory does not suffice.
+        """
+        from dallecli.placement import decide
+
+        placement = decide(device, dtype)
+        opened = self._opened
+        if opened is None or (opened.source, opened.placement) != (model.spec.source, placement):
+            self._opened = opened = None
+            self._opened = opened = self._open(model, placement)
+        if digest is not None and digest != opened.digest:
+            raise BadFile(
+                f"these are not the weights that the recipe was painted with: {digest[:12]}",
+                str(model.folder.path),
+                f"here is {opened.digest[:12]}",
+            )
+        return opened
+
+    def _open(self, model: Description, placement: "Placement") -> Opened:
+        from dallecli.pipelines.parts import Parts
+
+        plan = plan_model(model, placement, self._memory)
+        check_memory(model.spec.name, placement, plan)
+        check_bytes(model.spec.name)
+        compiled = self._compiled and placement.device.type == "cuda"
+        if self._compiled and not compiled:
+            log.warning("networks are compiled for CUDA devices only, and this is %s", placement.device)
+        parts = Parts(model.folder, placement.device, placement.dtype, plan.kept, compiled)
+        with memory_errors(model.spec.name):
+            pipeline = model.open(parts)
+        digest = model.folder.digest()
+        return Opened(source=model.spec.source, placement=placement, digest=digest, pipeline=pipeline)
