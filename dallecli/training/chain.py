@@ -39,6 +39,7 @@ class Commands(NamedTuple):
     more: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Chain:
     """The stages of one model and their runs.
 
@@ -53,25 +54,14 @@ class Chain:
         events: a folder for TensorBoard's logs, or None.
     """
 
-    def __init__(
-        self,
-        stages: Mapping[str, TrainingStage[Any]],
-        runs: Mapping[str, RunSettings],
-        folder: Path,
-        dataset: Dataset,
-        machine: Machine,
-        commands: Commands,
-        origin: Origin | None = None,
-        events: Path | None = None,
-    ) -> None:
-        self.stages = stages
-        self.runs = runs
-        self.folder = folder
-        self.dataset = dataset
-        self.machine = machine
-        self.commands = commands
-        self.origin = origin
-        self.events = events
+    stages: Mapping[str, TrainingStage[Any]]
+    runs: Mapping[str, RunSettings]
+    folder: Path
+    dataset: Dataset
+    machine: Machine
+    commands: Commands
+    origin: Origin | None = None
+    events: Path | None = None
 
     def state_file(self, name: str) -> Path:
         """Where a stage's run keeps its state."""
