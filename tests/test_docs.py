@@ -1,5 +1,6 @@
 """What README and docs say is so: options exist, the README's examples run, links and names of files lead somewhere."""
 
+import ast
 import os
 import re
 import shlex
@@ -103,3 +104,23 @@ def test_the_index_names_every_page():
         named = decisions if name.parts[0] == "decisions" and name.stem != "index" else index
         link = name.name if named is decisions else name.as_posix()
         assert name.as_posix() == "index.md" or f"]({link}" in named, f"{name} is in no index"
+
+
+def test_every_word_of_the_glossary_is_defined_where_it_says():
+    glossary = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8").partition("## Glossary")[2]
+    entries = re.findall(r"\| `(\w+)` in `([\w/.]+)` \|$", glossary, flags=re.MULTILINE)
+    assert len(entries) > 30
+    for name, path in entries:
+        tree = ast.parse((ROOT / "dallecli" / path).read_text(encoding="utf-8"))
+        defined = {node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+        defined |= {
+            node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+        }
+        assert name in defined, f"{path} defines no {name}"
+
+
+def test_the_glossary_has_every_word_once():
+    glossary = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8").partition("## Glossary")[2]
+    rows = re.findall(r"^\| ([^|`]+) \|", glossary, flags=re.MULTILINE)
+    words = [word for row in rows for word in row.split(", ") if word not in ("word", "---")]
+    assert len(words) == len(set(words))

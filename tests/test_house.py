@@ -78,6 +78,14 @@ def test_every_room_has_a_floor():
     assert {_room(path) for path in _modules()} <= set().union(*FLOORS)
 
 
+def test_the_drawing_of_the_house_has_every_room_on_its_floor():
+    page = (HOUSE.parent / "docs" / "contributing.md").read_text(encoding="utf-8")
+    drawing = page.partition("```text")[2].partition("```")[0]
+    for floor, rooms in enumerate(FLOORS):
+        drawn = drawing.partition(f"floor {floor} ")[2].partition("\nfloor ")[0]
+        assert rooms <= set(drawn.replace(",", " ").split()), f"the drawing lacks a room of floor {floor}"
+
+
 @pytest.mark.parametrize("path", _modules(), ids=lambda path: str(path.relative_to(HOUSE)))
 def test_imports_point_down(path):
     here = _room(path)
