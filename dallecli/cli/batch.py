@@ -13,7 +13,7 @@ from dallecli.batch.runner import FAILED, Batch, Runner, Survey, file_names, sur
 from dallecli.batch.wildcards import Wildcards
 from dallecli.cli.batch_progress import Progressing, clock
 from dallecli.cli.display import emit_json, emit_line
-from dallecli.cli.options import BatchOptions, PaintingReporting, PictureFileOptions
+from dallecli.cli.options import BatchOptions, OutputOptions, PaintingOptions
 from dallecli.engine import Engine
 from dallecli.errors import BadOutput, BadPromptFile, SomeFailed
 from dallecli.pictures.formats import FORMATS
@@ -27,18 +27,12 @@ _SHOWN = 10
 _SAMPLE = 200
 
 
-def paint_file(
-    task: str,
-    values: Mapping[str, object],
-    options: BatchOptions,
-    output: PictureFileOptions,
-    engine: Engine,
-    reporting: PaintingReporting,
-) -> None:
+def paint_file(task: str, values: Mapping[str, object], painting: PaintingOptions, engine: Engine) -> None:
     """Paint every line of a prompt file; `values` are for what a line does not say."""
+    options, reporting = painting.batch, painting.reporting
     path = options.file if options.file is not None else STDIN
     with closing(PromptFile(path, PLAIN.get(task, "prompt"))) as file:
-        batch = _batch(task, values, file, options, output)
+        batch = _batch(task, values, file, options, painting.output)
         with closing(Progressing(batch, reporting)) as watcher:
             found = survey(batch, engine, watcher, _SHOWN)
             watcher.display.clear()
@@ -55,7 +49,7 @@ def paint_file(
 
 
 def _batch(
-    task: str, values: Mapping[str, object], file: PromptFile, options: BatchOptions, output: PictureFileOptions
+    task: str, values: Mapping[str, object], file: PromptFile, options: BatchOptions, output: OutputOptions
 ) -> Batch:
     beside = Path() if file.name == "stdin" else Path(file.name).parent
     reader = Reader(

@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from dallecli.cli.options import (
     AnimationOptions,
     AxesOptions,
-    BatchOptions,
-    EngineOptions,
-    OutputOptions,
-    PaintingReporting,
+    PaintingOptions,
     values_of,
 )
 from dallecli.errors import BadInput, BadOutput, BadSetting, RequestError
@@ -24,15 +21,13 @@ if TYPE_CHECKING:
 class PaintingCommand:
     """What a painting command was told, besides its arguments.
 
-    task: its name. asked: the options that are part of a request. engine, output, reporting: how it is painted, where
-    it goes and what is said of it. animation: how frames move, if the task can paint any.
+    task: its name. asked: the options that are part of a request. painting: all others. animation: how frames move, if
+    the task can paint any.
     """
 
     task: str
     asked: object
-    engine: EngineOptions
-    output: OutputOptions
-    reporting: PaintingReporting
+    painting: PaintingOptions
     animation: AnimationOptions | None = None
 
     def paint(
@@ -53,8 +48,9 @@ class PaintingCommand:
 
         requests = [self.request(one) for one in given]
         output = self.plan(pictures=pictures, results=len(given), noun=noun)
-        if axes is None or (axes.x is None and axes.y is None):
-            paint_all(requests, output, self.engine.engine(), self.reporting)
+        engine, reporting = self.painting.engine, self.painting.reporting
+        if axes is None or not axes.given:
+            paint_all(requests, output, engine.engine(), reporting)
             return
         from dallecli.cli.axes import Axes, paint_axes, read_axis
 
@@ -62,7 +58,7 @@ class PaintingCommand:
         if len(given) > 1:
             what = f"the pictures of a sheet with axes are of one {noun.removesuffix('s')}"
             raise BadSetting(what, hint="--y 'prompt=a fox|a dog'" if noun == "prompts" else None)
-        paint_axes(self.task, {**self.values, **given[0]}, chosen, output, self.engine.engine(), self.reporting)
+        paint_axes(self.task, {**self.values, **given[0]}, chosen, output, engine.engine(), reporting)
 
     def request(self, given: Mapping[str, object]) -> "Request":
         """The request of what arguments gave and options say. Raises RequestError."""
@@ -75,15 +71,15 @@ class PaintingCommand:
         from dallecli.cli.output import plan
 
         return plan(
-            self.output,
+            self.painting.output,
             pictures=pictures,
             results=results,
             noun=noun,
             animation=self.animation,
-            as_json=self.reporting.json,
+            as_json=self.painting.reporting.json,
         )
 
-    def paint_file(self, batch: BatchOptions, arguments: Sequence[str] | None, axes: AxesOptions | None = None) -> None:
+    def paint_file(self, arguments: Sequence[str] | None, axes: AxesOptions | None = None) -> None:
         """Paint every line of a prompt file, which says all that is painted, into files with names of their own.
 
         Raises: BadInput, BadOutput, BadSetting for arguments and options that have no place beside it; and what an
@@ -93,15 +89,15 @@ class PaintingCommand:
 
         if arguments:
             raise BadInput(f"--prompts and {arguments[0]!r} both say what to paint", hint="leave one of them out")
-        if self.output.output is not None:
+        if self.painting.output.output is not None:
             raise BadOutput("-o names one file, but a prompt file makes many", hint="use --out for a folder")
         if self.animation is not None and self.animation.animate is not None:
             what = "--animate makes one file of all frames, but a prompt file makes one of each"
             raise BadOutput(what, hint="leave one of them out")
-        if axes is not None and (axes.x is not None or axes.y is not None):
+        if axes is not None and axes.given:
             what = "a sheet with axes is of one prompt, and a prompt file holds many"
             raise BadSetting(what, hint="leave out --prompts, or --x and --y")
-        paint_file(self.task, self.values, batch, self.output, self.engine.engine(), self.reporting)
+        paint_file(self.task, self.values, self.painting, self.painting.engine.engine())
 
     @property
     def values(self) -> dict[str, object]:
@@ -114,6 +110,6 @@ T = TypeVar("T")
 
 def required(value: T | None, what: str, task: str) -> T:
     """What may be left out only beside --prompts. Raises RequestError, with Typer's words."""
-    if not value:
+    if value is None or value == []:
         raise RequestError(f"Missing {what}.", hint=f"dalle {task} --help")
     return value

@@ -44,12 +44,9 @@ def edit(
     *,
     image: options.Image = None,
     asked: EditOptions,
-    engine: options.EngineOptions,
     animation: options.AnimationOptions,
-    batch: options.BatchOptions,
+    painting: options.PaintingOptions,
     axes: options.AxesOptions,
-    output: options.OutputOptions,
-    reporting: options.PaintingReporting,
 ) -> None:
     """Change a picture by the difference of two sentences.
 
@@ -65,11 +62,9 @@ def edit(
     from dallecli.arguments import read_files
     from dallecli.cli.command import PaintingCommand, required
 
-    command = PaintingCommand(
-        task="edit", asked=asked, engine=engine, output=output, reporting=reporting, animation=animation
-    )
-    if batch.file is not None:
-        command.paint_file(batch, [image] if image is not None else None, axes)
+    command = PaintingCommand(task="edit", asked=asked, painting=painting, animation=animation)
+    if painting.batch.file is not None:
+        command.paint_file([image] if image is not None else None, axes)
         return
     path = required(image, "argument 'IMAGE'", "edit")
     required(asked.from_, "option '--from'", "edit")

@@ -45,11 +45,8 @@ def generate(
     *,
     prompts: options.Prompts = None,
     asked: GenerateOptions,
-    engine: options.EngineOptions,
-    batch: options.BatchOptions,
+    painting: options.PaintingOptions,
     axes: options.AxesOptions,
-    output: options.OutputOptions,
-    reporting: options.PaintingReporting,
 ) -> None:
     """Paint pictures of a sentence.
 
@@ -70,9 +67,9 @@ def generate(
     from dallecli.cli.command import PaintingCommand
     from dallecli.cli.prompts import STDIN, read_prompts
 
-    command = PaintingCommand(task="generate", asked=asked, engine=engine, output=output, reporting=reporting)
-    if batch.file is not None:
-        command.paint_file(batch, prompts, axes)
+    command = PaintingCommand(task="generate", asked=asked, painting=painting)
+    if painting.batch.file is not None:
+        command.paint_file(prompts, axes)
         return
     arguments = prompts if prompts is not None else []
     inits = [asked.init] if asked.init is not None else []

@@ -81,11 +81,8 @@ def inpaint(
     *,
     image: options.Picture = None,
     asked: InpaintOptions,
-    engine: options.EngineOptions,
-    batch: options.BatchOptions,
+    painting: options.PaintingOptions,
     axes: options.AxesOptions,
-    output: options.OutputOptions,
-    reporting: options.PaintingReporting,
     show_mask: ShowMask = False,
 ) -> None:
     """Repaint part of a picture.
@@ -103,11 +100,11 @@ def inpaint(
     from dallecli.arguments import check_one_stdin, read_files, read_masks
     from dallecli.cli.command import PaintingCommand, required
 
-    command = PaintingCommand(task="inpaint", asked=asked, engine=engine, output=output, reporting=reporting)
-    if batch.file is not None:
+    command = PaintingCommand(task="inpaint", asked=asked, painting=painting)
+    if painting.batch.file is not None:
         if show_mask:
             raise BadSetting("--show-mask is about one picture", hint="leave out --prompts")
-        command.paint_file(batch, [image] if image is not None else None, axes)
+        command.paint_file([image] if image is not None else None, axes)
         return
     path, masks = required(image, "argument 'IMAGE'", "inpaint"), asked.region.mask or []
     check_one_stdin([path], masks)
@@ -115,6 +112,6 @@ def inpaint(
     if show_mask:
         from dallecli.cli.show_mask import write_overlay
 
-        write_overlay(cast("Inpaint", command.request(given)), command.plan(), reporting)
+        write_overlay(cast("Inpaint", command.request(given)), command.plan(), painting.reporting)
     else:
         command.paint([given], pictures=asked.n, axes=axes)

@@ -67,11 +67,8 @@ def interpolate(
     *,
     ends: options.Ends = None,
     asked: InterpolateOptions,
-    engine: options.EngineOptions,
     animation: options.AnimationOptions,
-    batch: options.BatchOptions,
-    output: options.OutputOptions,
-    reporting: options.PaintingReporting,
+    painting: options.PaintingOptions,
 ) -> None:
     """Paint what lies between pictures or sentences.
 
@@ -89,11 +86,9 @@ def interpolate(
     from dallecli.arguments import read_ends, read_weights
     from dallecli.cli.command import PaintingCommand, required
 
-    command = PaintingCommand(
-        task="interpolate", asked=asked, engine=engine, output=output, reporting=reporting, animation=animation
-    )
-    if batch.file is not None:
-        command.paint_file(batch, ends)
+    command = PaintingCommand(task="interpolate", asked=asked, painting=painting, animation=animation)
+    if painting.batch.file is not None:
+        command.paint_file(ends)
     else:
         arguments = required(ends, "argument 'A B'", "interpolate")
         given = {"weights": read_weights(asked.weights), "ends": read_ends(arguments)}

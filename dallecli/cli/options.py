@@ -477,6 +477,11 @@ class AxesOptions:
         ),
     ] = None
 
+    @property
+    def given(self) -> bool:
+        """Whether a sheet with axes is asked for."""
+        return self.x is not None or self.y is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOptions:
@@ -599,3 +604,13 @@ class PaintingReporting(PictureReporting):
             rich_help_panel=OUTPUT,
         ),
     ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaintingOptions:
+    """What every painting command takes besides what is asked: how it is painted, where it goes, and what is said."""
+
+    engine: EngineOptions
+    batch: BatchOptions
+    output: OutputOptions
+    reporting: PaintingReporting

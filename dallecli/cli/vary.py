@@ -37,11 +37,8 @@ def vary(
     *,
     images: options.Images = None,
     asked: VaryOptions,
-    engine: options.EngineOptions,
-    batch: options.BatchOptions,
+    painting: options.PaintingOptions,
     axes: options.AxesOptions,
-    output: options.OutputOptions,
-    reporting: options.PaintingReporting,
 ) -> None:
     """Paint variations of a picture.
 
@@ -58,9 +55,9 @@ def vary(
     from dallecli.arguments import needed, read_files
     from dallecli.cli.command import PaintingCommand
 
-    command = PaintingCommand(task="vary", asked=asked, engine=engine, output=output, reporting=reporting)
-    if batch.file is not None:
-        command.paint_file(batch, images, axes)
+    command = PaintingCommand(task="vary", asked=asked, painting=painting)
+    if painting.batch.file is not None:
+        command.paint_file(images, axes)
     else:
         given = [{"image": image} for image in read_files(needed(images, "IMAGE"))]
         command.paint(given, pictures=asked.n, noun="pictures", axes=axes)
