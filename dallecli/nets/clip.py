@@ -16,7 +16,7 @@ from einops import rearrange
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from dallecli.nets.config import read_config, require
+from dallecli.nets.config import PublishedConfig, require
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ LONGEST = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClipTextConfig:
+class ClipTextConfig(PublishedConfig):
     """`text_encoder/config.json`; the defaults are transformers' own."""
 
     vocab_size: int = 49408
@@ -51,14 +51,9 @@ class ClipTextConfig:
     def __post_init__(self) -> None:
         _check(self)
 
-    @classmethod
-    def from_config(cls, json: Mapping[str, Any]) -> Self:
-        """Read the published JSON (see `read_config`)."""
-        return read_config(cls, json)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClipVisionConfig:
+class ClipVisionConfig(PublishedConfig):
     """`image_encoder/config.json`; the defaults are transformers' own."""
 
     hidden_size: int = 768
@@ -73,11 +68,6 @@ class ClipVisionConfig:
 
     def __post_init__(self) -> None:
         _check(self)
-
-    @classmethod
-    def from_config(cls, json: Mapping[str, Any]) -> Self:
-        """Read the published JSON (see `read_config`)."""
-        return read_config(cls, json)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

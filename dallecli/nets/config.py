@@ -9,7 +9,7 @@ is refused by name.
 from collections.abc import Mapping
 from dataclasses import fields
 from types import NoneType, UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
 
 C = TypeVar("C")
 
@@ -32,6 +32,17 @@ def read_config(cls: type[C], json: Mapping[str, Any]) -> C:
     except TypeError as error:
         missing = str(error).rsplit(":", 1)[-1].strip()
         raise ValueError(f"missing {missing}") from None
+
+
+class PublishedConfig:
+    """The base of the configs of networks: frozen dataclasses with the fields of a published `config.json`."""
+
+    __slots__ = ()
+
+    @classmethod
+    def from_config(cls, json: Mapping[str, Any]) -> Self:
+        """Read the published JSON (see `read_config`). Raises ValueError."""
+        return read_config(cls, json)
 
 
 def require(name: str, value: object, *allowed: object) -> None:

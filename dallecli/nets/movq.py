@@ -5,14 +5,12 @@ section 3.2). Keys and arithmetic are those of diffusers' `VQModel` with spatial
 the continuous latents, before quantisation, so the codebook is not used here, and the latents are not scaled.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
 
 from torch import Tensor, nn
 
 from dallecli.nets.autoencoder import SPATIAL_GROUPS, Decoder, Encoder
-from dallecli.nets.config import read_config, require
+from dallecli.nets.config import PublishedConfig, require
 
 DOWN_BLOCKS = {"DownEncoderBlock2D": False, "AttnDownEncoderBlock2D": True}
 """Published names of the encoder's blocks, and whether they have attention."""
@@ -21,7 +19,7 @@ UP_BLOCKS = {"UpDecoderBlock2D": False, "AttnUpDecoderBlock2D": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MovqConfig:
+class MovqConfig(PublishedConfig):
     """`movq/config.json`; the defaults are the published library's, except the norm, which makes it a MOVQ."""
 
     in_channels: int = 3
@@ -64,11 +62,6 @@ class MovqConfig:
     def factor(self) -> int:
         """How many pixels one cell of the latent covers along each side."""
         return int(2 ** (len(self.block_out_channels) - 1))
-
-    @classmethod
-    def from_config(cls, json: Mapping[str, Any]) -> Self:
-        """Read the published JSON (see `read_config`)."""
-        return read_config(cls, json)
 
 
 class Codebook(nn.Module):

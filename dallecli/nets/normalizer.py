@@ -1,25 +1,18 @@
 """The mean and deviation of CLIP's image embeddings, which Stable unCLIP needs to add noise to them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
-from dallecli.nets.config import read_config
+from dallecli.nets.config import PublishedConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NormalizerConfig:
+class NormalizerConfig(PublishedConfig):
     """`image_normalizer/config.json`; the default is the published library's."""
 
     embedding_dim: int = 768
-
-    @classmethod
-    def from_config(cls, json: Mapping[str, Any]) -> Self:
-        """Read the published JSON (see `read_config`)."""
-        return read_config(cls, json)
 
 
 class ImageNormalizer(nn.Module):

@@ -3,9 +3,9 @@
 Keys and arithmetic are those of diffusers' `PriorTransformer`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from dallecli.nets.attention import SelfAttention
 from dallecli.nets.conditions import MASKED, KeysValues
-from dallecli.nets.config import read_config, require
+from dallecli.nets.config import PublishedConfig, require
 from dallecli.nets.resnet import TimestepEmbedding, sinusoid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PriorConfig:
+class PriorConfig(PublishedConfig):
     """`prior/config.json`; the defaults are the published library's, which are Karlo's."""
 
     num_attention_heads: int = 32
@@ -50,11 +50,6 @@ class PriorConfig:
     def width(self) -> int:
         """The width of a token inside the transformer."""
         return self.num_attention_heads * self.attention_head_dim
-
-    @classmethod
-    def from_config(cls, json: Mapping[str, Any]) -> Self:
-        """Read the published JSON (see `read_config`)."""
-        return read_config(cls, json)
 
 
 class GeluProjection(nn.Module):

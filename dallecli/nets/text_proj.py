@@ -1,29 +1,23 @@
 """From CLIP embeddings to what Karlo's decoder is conditioned on (diffusers' `UnCLIPTextProjModel`)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from dallecli.nets.config import read_config
+from dallecli.nets.config import PublishedConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextProjConfig:
+class TextProjConfig(PublishedConfig):
     """`text_proj/config.json`; the defaults are the published library's."""
 
     clip_extra_context_tokens: int = 4
     clip_embeddings_dim: int = 768
     time_embed_dim: int
     cross_attention_dim: int
-
-    @classmethod
-    def from_config(cls, json: Mapping[str, Any]) -> Self:
-        """Read the published JSON (see `read_config`)."""
-        return read_config(cls, json)
 
 
 class Conditioning(NamedTuple):

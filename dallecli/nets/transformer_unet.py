@@ -5,9 +5,8 @@ that attend to the image and then to the text. Keys and arithmetic are those of 
 "CrossAttn" blocks and a `class_embed_type` of "projection".
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from dallecli.nets.conditions import Context, KeysValues, Time, Times
-from dallecli.nets.config import read_config, require
+from dallecli.nets.config import PublishedConfig, require
 from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, silu_, sinusoid
 from dallecli.nets.unet_blocks import MidBlock, walk, way_down, way_up
 
@@ -29,7 +28,7 @@ TRANSFORMER_EPS = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TransformerUNetConfig:
+class TransformerUNetConfig(PublishedConfig):
     """`unet/config.json`; the defaults are the published library's.
 
     `attention_head_dim` is the number of heads of a level, not their width: a misnomer in the published files. The
@@ -121,11 +120,6 @@ class TransformerUNetConfig:
         if level >= len(heads):
             raise ValueError(f"attention_head_dim {heads} is shorter than block_out_channels")
         return heads[level]
-
-    @classmethod
-    def from_config(cls, json: Mapping[str, Any]) -> Self:
-        """Read the published JSON (see `read_config`)."""
-        return read_config(cls, json)
 
 
 class CrossAttention(nn.Module):

@@ -5,9 +5,8 @@ One class serves both published layouts, diffusers' `UNet2DConditionModel` with 
 its `UNet2DModel` with "Resnet" blocks: the config lists the blocks, and the keys on disk follow from the list.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from dallecli.nets.attention import AddedKVAttention
 from dallecli.nets.conditions import Context, Time, Times
-from dallecli.nets.config import read_config, require
+from dallecli.nets.config import PublishedConfig, require
 from dallecli.nets.image_condition import ImageProjection, ImageTimeEmbedding
 from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, silu_, sinusoid
 from dallecli.nets.text_proj import Conditioning
@@ -30,7 +29,7 @@ MID_BLOCKS = {"UNetMidBlock2D": False, "UNetMidBlock2DSimpleCrossAttn": True}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UNetConfig:
+class UNetConfig(PublishedConfig):
     """`decoder/config.json` or `super_res_first/config.json`; the defaults are the published library's."""
 
     sample_size: int
@@ -126,11 +125,6 @@ class UNetConfig:
         if self.attention_head_dim is None:
             return 8
         return self.attention_head_dim if isinstance(self.attention_head_dim, int) else self.attention_head_dim[block]
-
-    @classmethod
-    def from_config(cls, json: Mapping[str, Any]) -> Self:
-        """Read the published JSON (see `read_config`)."""
-        return read_config(cls, json)
 
 
 class UNet(nn.Module):

@@ -4,18 +4,16 @@ A variational autoencoder with a small KL term (Rombach et al. 2022, https://arx
 appendix G). Keys and arithmetic are those of diffusers' `AutoencoderKL`.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
 
 from torch import Tensor, nn
 
 from dallecli.nets.autoencoder import Decoder, Encoder
-from dallecli.nets.config import read_config, require
+from dallecli.nets.config import PublishedConfig, require
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VaeConfig:
+class VaeConfig(PublishedConfig):
     """`vae/config.json`; the defaults are the published library's. `scaling_factor` gives latents a deviation of 1."""
 
     in_channels: int = 3
@@ -60,11 +58,6 @@ class VaeConfig:
     def factor(self) -> int:
         """How many pixels one cell of the latent covers along each side."""
         return int(2 ** (len(self.block_out_channels) - 1))
-
-    @classmethod
-    def from_config(cls, json: Mapping[str, Any]) -> Self:
-        """Read the published JSON (see `read_config`)."""
-        return read_config(cls, json)
 
 
 class Vae(nn.Module):
