@@ -51,8 +51,8 @@ class Interpolate(Request):
     weights: tuple[float, ...] | None = None
     """The share of each end in a blend of all."""
     noise: Noise = "fixed"
-    """With "fixed" every frame starts from the same new noise. "inverted" goes from the noise of each end to that of the
-    next, and so reproduces the ends; every end must then be a picture, or an embedding that has its noise."""
+    """With "fixed" every frame starts from the same new noise. "inverted" goes from the noise of each end to that of
+    the next, and so reproduces the ends; every end must then be a picture, or an embedding that has its noise."""
     inverting: Dials = field(default_factory=Dials)
     """The dials of that inversion."""
 
