@@ -1,6 +1,6 @@
 """The seam between asking and painting: a request goes in, pictures come out as they are done.
 
-Fronts (command line, batches, server) know `Engine` and nothing behind it.
+Fronts (the command line, batches, Python, a server) use an `Engine` and know nothing behind it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Progress:
     """One step of one stage is done.
 
-    `step` counts from 1 to `steps`. `picture` is the first picture, from 0, that the step worked on, of `pictures`: an
-    engine may take them one by one or several `together`. What is painted in several `squares` was at number `square`.
+    `step` is from 1 to `steps`. `picture`, from 0, is the first of the `pictures` that the step worked on; an engine
+    may paint one or several `together`. A picture that is painted in several `squares` was at number `square`, from 0.
     """
 
     stage: str
@@ -41,26 +41,26 @@ class Engine(Protocol):
     def resolve(self, request: Request) -> Recipe:
         """Close what the request left open, and refuse what the model cannot do: quickly, before weights are read.
 
-        The recipe's sources have the bytes that the request's have.
+        The recipe's sources have the bytes of the request's.
         """
         ...
 
     def revive(self, recipe: Recipe) -> Recipe:
-        """Check a recipe that was read from a file as `resolve` checks a request. Its sources have their bytes again.
+        """Check a recipe that was read from a file as `resolve` checks a request. Its sources must have their bytes.
 
-        Raises: BadRecipe for what no request asks for, and what `resolve` raises.
+        Raises: BadRecipe for what no request can ask for, and what `resolve` raises.
         """
         ...
 
     def paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
         """Yield the pictures of a recipe in order, each with `recipe.single(k)` completed by what was really used.
 
-        Of a best-of the kept pictures come when all are painted, the best first.
+        For a best-of the kept pictures come when all are painted, the best first.
         """
         ...
 
     def group(self, recipe: Recipe) -> int:
-        """How many pictures of such a recipe are painted at once where it runs."""
+        """How many pictures of such a recipe are painted at once."""
         ...
 
     def paint_together(self, recipes: Sequence[Recipe], progress: Callable[[Progress], None]) -> Iterator["Picture"]:
@@ -72,17 +72,17 @@ class Engine(Protocol):
         ...
 
     def digest(self, recipe: Recipe) -> str:
-        """The sha256 of the weights that a recipe is painted with. The first time this reads all of them."""
+        """The sha256 of the weights that a recipe is painted with. The first time, all of them are read."""
         ...
 
     def memory(self, recipe: Recipe) -> str:
-        """How much memory the painting of a recipe takes, in words."""
+        """How much memory painting a recipe takes, in words."""
         ...
 
     def embed(self, request: Embed, progress: Callable[[Progress], None]) -> list["Embedded"]:
         """An embedding of every input, in order, after `arithmetic`.
 
-        Before weights are read, what cannot be embedded is refused.
+        What cannot be embedded is refused before weights are read.
         """
         ...
 
@@ -93,9 +93,9 @@ def best(pictures: "Sequence[Picture]", count: int, score: str = "clip") -> "lis
 
 
 def arithmetic(request: Embed, found: "Sequence[Embedded]") -> "list[Embedded]":
-    """From the embeddings of all sources of a request those of its inputs, with `minus` and `plus` applied.
+    """From the embeddings of all sources of a request, those of its inputs with `minus` and `plus` applied.
 
-    Raises: BadEmbedding where nothing is left of an input.
+    Raises: BadEmbedding if nothing is left of an input.
     """
     from dallecli.embedding_file import combine
 

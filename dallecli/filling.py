@@ -1,4 +1,4 @@
-"""Closes what a request leaves open, with a model's own dials; and turns a recipe back into its request."""
+"""Fills in what a request leaves open, with a model's own dials; and turns a recipe back into its request."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ from dallecli.tasks.stages import (
 from dallecli.tasks.task import ModelRequest, Request
 
 INVERTING: Final = DiffusionSettings(sampler="ddim", steps=25, guidance=1.0)
-"""How pictures are inverted if nothing is asked. What paints from inverted noise takes the same steps backwards."""
+"""How pictures are inverted by default. Painting from inverted noise takes the same steps."""
 
 FAST_SAMPLER: Final = "dpm++"
-"""The decoder's sampler for the effort "fast", as the best of few steps. docs/starter.md has what it costs."""
+"""The decoder's sampler for the effort "fast", the best one for few steps. docs/starter.md measures it."""
 FAST_STEPS: Final = 10
-"""The most steps that a stage takes then."""
+"""The most steps that a stage takes with it."""
 BEST: Final = 2
-"""How many times a model's own steps, and its own prior candidates, are taken for the effort "best"."""
+"""A model's own steps and prior candidates are multiplied by this for the effort "best"."""
 
 
 class Defaults(Protocol):
@@ -61,12 +61,12 @@ class Defaults(Protocol):
 
 
 def random_seed() -> int:
-    """A seed for somebody who gave none: below 2^32, short enough to be typed again."""
+    """A seed for a request without one: below 2^32, short enough to be typed again."""
     return secrets.randbelow(2**32)
 
 
 def fill(request: Request, model: Defaults, dropped: str, seed: int) -> Recipe:
-    """Close every dial that the request left open.
+    """Fill in everything that the request left open.
 
     `dropped` is the end of its sentences that the model will not read, or "".
 
@@ -100,9 +100,9 @@ def fill(request: Request, model: Defaults, dropped: str, seed: int) -> Recipe:
 
 
 def settle_candidates(request: ModelRequest, model: Defaults, rivals: int = 1) -> int | None:
-    """How many embeddings the prior draws for each picture: of its own number, `rivals` times as many.
+    """How many embeddings the prior draws for each picture: the model's own times `rivals`, if none is asked for.
 
-    Raises: BadSetting where the model has no prior, and is asked for some.
+    Raises: BadSetting if the model has no prior, and candidates were asked for.
     """
     if model.prior_candidates is None:
         if request.prior_candidates is not None:

@@ -43,41 +43,50 @@ class Motion:
 class Recipe:
     """One task with every dial set.
 
-    task: its name. prompt: "" where it was given none. dropped: the words at the end of a sentence that the model did
-    not read. inputs: the pictures, embeddings or words that it starts from; the files of a mask are in `settings`.
-    settings: what is particular to the task. model: its name. digest: the sha256 of its weights, in hex. seed, count,
-    size: as in `ModelRequest`. stages: the dials of the stages that run, in the order in which they do, and of
-    `INVERSION` where pictures are inverted. prior_candidates: embeddings that the prior draws for a picture; None for a
-    model without one. versions: of what it was made with. scores: of a finished picture. motion: of an animation.
-    warnings: for whoever asked, and for nobody afterwards: they are in no file.
-
     `digest`, `device` and `dtype` are None, or as asked, until an engine has opened the model; the recipe of a finished
     picture states what was used.
     """
 
     task: str
+    """Its name."""
     prompt: str
+    """The prompt; "" if there was none."""
     dropped: tuple[str, ...]
+    """The words at the end of a sentence that the model did not read."""
     inputs: tuple[Source, ...] = ()
+    """The pictures, embeddings or words that it starts from; the files of a mask are in `settings`."""
     settings: Settings = field(default_factory=Generating)
+    """What only this task has."""
     model: str
+    """Its name."""
     digest: str | None
+    """The sha256 of its weights, in hex."""
     seed: int
+    """Of the first picture; picture k has the seed `seed + k`."""
     count: int
+    """How many pictures."""
     size: int
+    """The side in pixels of the square that the model paints."""
     stages: Mapping[str, StageSettings]
+    """The dials of the stages in the order in which they run, and of `INVERSION` if pictures are inverted."""
     prior_candidates: int | None
+    """How many embeddings the prior draws for a picture; None for a model without a prior."""
     device: str | None
     dtype: str | None
+    """The number type."""
     versions: Mapping[str, str]
+    """Of the programs that made it, by name."""
     scores: Mapping[str, float] = field(default_factory=dict)
+    """Of a finished picture."""
     motion: Motion | None = None
+    """Of an animation."""
     warnings: tuple[str, ...] = field(default=(), compare=False)
+    """For the author of the request; no file has them."""
 
     def single(self, k: int) -> "Recipe":
         """The recipe of picture k alone, from 0: it paints exactly that picture.
 
-        Raises: IndexError outside of the count; ValueError for a best-of that has not been painted, where nobody knows
+        Raises: IndexError outside the count; ValueError for a best-of that has not been painted, where it is not known
         yet which picture that is.
         """
         if not 0 <= k < self.count:
@@ -94,7 +103,7 @@ class Recipe:
         return replace(self, seed=self.seed + k, count=1)
 
     def rest(self, first: int) -> "Recipe":
-        """The recipe of picture `first` and all after it: what is left to do when the ones before are done."""
+        """The recipe of picture `first` and all after it: what is left when the ones before are done."""
         settings = self.settings
         left = self.count - first
         if settings.has_frames and settings.places is not None:
@@ -102,19 +111,19 @@ class Recipe:
         return replace(self, seed=self.seed + first, count=left)
 
     def candidates(self) -> "Recipe":
-        """Of a best-of the recipe of all pictures that are painted; any other recipe is that already."""
+        """For a best-of the recipe of all pictures that are painted; any other recipe as it is."""
         best_of = self.settings.best_of
         return self if best_of is None else replace(self, count=best_of, settings=self.settings.unranked())
 
     def keeping(self, seeds: tuple[int, ...]) -> "Recipe":
-        """A best-of that knows its outcome, best first; any other recipe as it is."""
+        """A best-of with its outcome, best first; any other recipe as it is."""
         return replace(self, settings=self.settings.keeping(seeds))
 
     @property
     def alike(self) -> "Recipe | None":
-        """What recipes have in common that can be painted at once: all but the prompt and the seed.
+        """What recipes that can be painted together have in common: all but the prompt and the seed.
 
-        None for tasks and numbers of pictures where that cannot be.
+        None for tasks and numbers of pictures that cannot be painted together.
         """
         if self.count != 1 or self.inputs or not self.settings.alike:
             return None
@@ -122,7 +131,7 @@ class Recipe:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """Everything that has to be there to paint this: the inputs, and the files of the mask."""
+        """Every file that is needed to paint this: the inputs, and the files of the mask."""
         return (*self.inputs, *self.settings.mask_files)
 
     def with_sources(self, change: Callable[[Source], Source]) -> "Recipe":
@@ -132,7 +141,7 @@ class Recipe:
 
     @property
     def position(self) -> float | None:
-        """Where a single picture stands: between the ends, or towards the other sentence. None for other tasks."""
+        """The place of a single picture: between the ends, or towards the other sentence. None for other tasks."""
         places = self.settings.places
         return None if places is None else places[0]
 

@@ -1,9 +1,9 @@
-"""When memory that is freed goes back to the system, and when it is kept for the next operation.
+"""When freed memory goes back to the system, and when it is kept for the next operation.
 
-The GNU C library hands every large tensor back as soon as it is freed, and the system clears the pages of the next one,
-which takes a tenth of the time of an upsampler's largest layers (`benchmarks/levers.py`). Kept from the start, though,
-memory has holes where weights were that have been packed or released. So it is kept once the weights are in place.
-Other C libraries are left alone.
+The GNU C library returns every large tensor as soon as it is freed, and the system clears the pages of the next one,
+which takes a tenth of the time of an upsampler's largest layers (`benchmarks/levers.py`). If freed memory were kept
+from the start, it would have holes where weights were that have been packed or released. So it is kept once the weights
+are in place. Other C libraries are left alone.
 """
 
 import ctypes
@@ -16,25 +16,25 @@ import torch
 
 M_TRIM_THRESHOLD: Final = -1
 M_MMAP_MAX: Final = -4
-"""Of <malloc.h>: the free bytes at the end of the heap, and the number of blocks outside of it, that are allowed."""
+"""From <malloc.h>: how many free bytes the end of the heap may have, and how many blocks may be outside of it."""
 
 USUAL: Final = {M_TRIM_THRESHOLD: 64 * 2**20, M_MMAP_MAX: 2**16}
-"""As the library has them, when it has adapted to large blocks."""
+"""The library's own values, once it has adapted to large blocks."""
 KEEPING: Final = {M_TRIM_THRESHOLD: 2**31 - 1, M_MMAP_MAX: 0}
 
 
 def keep_freed() -> None:
-    """Keep from now on what is freed, for what comes next."""
+    """From now on, keep freed memory for the next operation."""
     _set(KEEPING)
 
 
 def return_freed() -> None:
-    """Return at once from now on what is freed in large blocks."""
+    """From now on, return large blocks to the system as soon as they are freed."""
     _set(USUAL)
 
 
 def trim(device: torch.device) -> None:
-    """Return what is free now, to the device or to the system, which otherwise sees it as taken."""
+    """Return free memory to the device or the system, which would otherwise count it as used."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "cpu":

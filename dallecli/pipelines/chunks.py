@@ -1,4 +1,4 @@
-"""The pictures of a recipe, so many at a time as are painted at once."""
+"""The pictures of a recipe in chunks: those of a chunk are painted at once."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,22 +17,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Pictures that are painted at once: their numbers in the recipe, and their seeds."""
+    """Pictures that are painted at once."""
 
     recipe: Recipe
     numbers: range
+    """Their numbers in the recipe, from 0."""
     seeds: tuple[int, ...]
     watch: Watch
     began: float
+    """When painting them began, by `time.perf_counter`."""
 
     def own(self, values: Sequence[T]) -> list[T]:
-        """A value for each picture: its own of all in the recipe, or the one that is for all."""
+        """A value for each picture: its own, or the only one, which is for all pictures of the recipe."""
         return [values[k] if len(values) > 1 else values[0] for k in self.numbers]
 
     def pictures(
         self, images: Sequence[Image.Image], scores: Sequence[Mapping[str, float]] | None = None
     ) -> Iterator[Picture]:
-        """What was painted, with the recipe and the share of the time of each, and its `scores`."""
+        """The painted pictures, each with its own recipe, its share of the time, and its `scores`."""
         seconds = (time.perf_counter() - self.began) / len(self.numbers)
         for row, (k, image) in enumerate(zip(self.numbers, images, strict=True)):
             own = scores[row] if scores is not None else {}
@@ -42,7 +44,7 @@ class Chunk:
 def chunks_of(recipe: Recipe, progress: Callable[[Progress], None], batch: int) -> Iterator[Chunk]:
     """The pictures of a recipe, `batch` at a time.
 
-    The clock of the first runs from now on, so it pays for what is done once for all.
+    The time of the first begins now, so it includes what is done once for all.
     """
     return _chunks(recipe, progress, batch, time.perf_counter())
 

@@ -1,4 +1,4 @@
-"""The CLIP of a model folder and the prior in its space: from words and pictures to embeddings, for every family."""
+"""From words and pictures to embeddings, by the CLIP of a model folder and the prior in its space, for every family."""
 
 from collections.abc import Sequence
 
@@ -20,10 +20,10 @@ from dallecli.tokens import ClipTokenizer
 
 
 class ClipEmbedder:
-    """An `Embedder` of a folder's text tower, image tower and prior, as far as they are there.
+    """An `Embedder` of a folder's text tower, image tower and prior, as far as the folder has them.
 
-    space: the name of the CLIP. prefix: what the names of its tokenizer and text tower begin with. also_negative:
-    whether the prior makes an embedding of a negative prompt, too, for the decoder to lead away from.
+    space: the name of the CLIP. prefix: the beginning of the names of its tokenizer and text tower. also_negative:
+    whether the prior also makes an embedding of a negative prompt, for the decoder's guidance to lead away from.
     """
 
     def __init__(self, parts: Parts, space: str, *, prefix: str = "", also_negative: bool = False) -> None:
@@ -37,12 +37,12 @@ class ClipEmbedder:
 
     @torch.inference_mode()
     def read(self, prompts: Sequence[str], negative: str = "") -> EncodedPrompts:
-        """Encode prompts, and what guidance leads away from."""
+        """Encode prompts, and the negative prompt that guidance leads away from."""
         return read(self.parts, self.tokenizer, prompts, negative, self._text_encoder)
 
     @torch.inference_mode()
     def meaning(self, words: EncodedPrompts) -> Embedding:
-        """The text embeddings [p d] of the real prompts."""
+        """The text embeddings [p d] of the prompts, without the negative one."""
         return Embedding(vector=words.embedding[1:], space=self.space)
 
     @torch.inference_mode()
@@ -66,9 +66,9 @@ class ClipEmbedder:
         return self._prior.imagine(words, noise, settings, candidates, watch, like=like, also_negative=also_negative)
 
     def check(self, width: tuple[str, int]) -> None:
-        """Refuse towers and a prior that don't fit each other, or embeddings as wide as in a part of the decoder.
+        """Refuse towers and a prior that do not fit each other, or do not fit a part of the decoder.
 
-        `width` is that part and its width. Raises BadFolder, BadFile.
+        `width` is that part and the width of the embeddings that it takes. Raises BadFolder, BadFile.
         """
         parts = self.parts
         text = parts.config(self._text_encoder, ClipTextConfig.from_config)

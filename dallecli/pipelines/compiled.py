@@ -1,8 +1,8 @@
 """Steps of networks compiled by torch, for whoever paints hundreds of pictures on a GPU.
 
 torch's compiler fuses the small operations between convolutions and matrix products. It takes a minute or so for each
-network, so nothing is compiled unasked. What has been compiled serves every later run, whatever is painted: a step is
-one function of the sample, the time and what the run is told (`nets/conditions.py`).
+network, so nothing is compiled without --compile. A compiled step serves every later run, whatever is painted: it is
+one function of the sample, the time and the run's conditions (`nets/conditions.py`).
 """
 
 import logging
@@ -21,16 +21,16 @@ log = logging.getLogger(__name__)
 
 
 def compile_step(net: nn.Module, step: str, part: str) -> None:
-    """Have a network's method that is its step, called `step`, compiled when it is run for the second time.
+    """Compile the method `step` of a network when it is called for the second time.
 
-    `part` is what the network is called. Samples of another shape than the first are computed as before, and so are all
-    where the network can't be compiled, for want of Triton or of a compiler of C, which is said once.
+    `part` is the network's name. Samples of another shape than the first are computed without compiling, and so are all
+    samples where the network cannot be compiled, for lack of Triton or a C compiler; a warning says so once.
     """
     setattr(net, step, _CompiledStep(net, step, part))
 
 
 class _CompiledStep:
-    """Takes the place of a network's own method. It holds on to the network weakly, or none could be released."""
+    """Replaces a network's own method. It refers to the network weakly, or the network could not be released."""
 
     def __init__(self, net: nn.Module, name: str, part: str) -> None:
         self._net = ref(net)
@@ -53,10 +53,10 @@ class _CompiledStep:
             return self._compiled(net, x, *told)
 
     def _without_numbers(self, x: Tensor, given: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """The arguments with the step's place as a tensor, or each place would be compiled for itself.
+        """The arguments with the step's place as a tensor; otherwise every place would be compiled separately.
 
-        None for the first step of a run, in which layers make ready what the others need, and for those behind the
-        steps that a place is looked up for.
+        None for the first step of a run, in which layers compute what the others need, and for steps whose place the
+        device cannot look up.
         """
         if not isinstance(given[0], Time):
             return given

@@ -1,7 +1,7 @@
-"""What can be said of a model before its weights are read: the base of what each kind of model says. No torch here.
+"""What is known of a model before its weights are read; each kind of model has a description of its own. No torch here.
 
-A studio asks these questions of every model and knows no kind: whether a request is possible, what of its sentences is
-read, and whether its dials and files fit.
+A studio asks it whether a request is possible, how much of its sentences is read, and whether its dials and files fit;
+it does not know the kind.
 """
 
 from collections.abc import Mapping
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class Description:
-    """A model that was found and looked over: its files are whole, and so is what its kind reads besides.
+    """A model that was found and checked: all of its files are there and complete.
 
-    spec: what the model is, with the parts that are here. parameters: how many numbers each network has.
+    spec: the model, with the parts that are on this machine. parameters: how many numbers each network has.
 
     Raises: BadFolder, BadFile.
     """
@@ -50,7 +50,7 @@ class Description:
             raise TaskNotSupported(f"{self.spec.name} has no CLIP, which {what} needs", hint=self.abilities)
 
     def dropped(self, text: str) -> str:
-        """The end of a sentence that the model will not read; "" where it reads all."""
+        """The end of a sentence that the model will not read; "" if it reads all."""
         return ""
 
     def check_stages(self, stages: Mapping[str, StageSettings]) -> None:
@@ -82,7 +82,7 @@ class Description:
         return check_inputs(request, size)
 
     def trained_steps(self, stage: str) -> int:
-        """As of the folder, but read once: prompt files ask for it ten thousand times."""
+        """The trained steps of a stage, read from the folder once: prompt files ask for them ten thousand times."""
         if stage not in self._trained_steps:
             self._trained_steps[stage] = self.folder.trained_steps(stage)
         return self._trained_steps[stage]

@@ -1,4 +1,4 @@
-"""The dials of a recipe, for models whose stages all take noise away."""
+"""The dials of a recipe, for models that have diffusion stages only."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from dallecli.tasks.stages import DiffusionSettings, StageSettings
 
 
 def diffusion_dials(stages: Mapping[str, StageSettings]) -> dict[str, DiffusionSettings]:
-    """The dials by the names of the stages. Raises TypeError for those of a stage of tokens."""
+    """The dials by the names of the stages. Raises TypeError for a stage that is not diffusion."""
     found = {}
     for name, settings in stages.items():
         if not isinstance(settings, DiffusionSettings):

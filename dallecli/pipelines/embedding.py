@@ -1,4 +1,4 @@
-"""CLIP embeddings that know which CLIP they come from, and moves between them."""
+"""CLIP embeddings that know which CLIP they come from, and interpolation between them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,26 +10,27 @@ from torch import Tensor
 from dallecli.errors import BadEmbedding
 
 ITERATIONS: Final = 16
-"""Of `blend`. Ends that lie within a right angle of each other need five to come to the last digit."""
+"""Of `blend`. Ends within a right angle of each other need five until the last digit is right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embedding:
-    """What CLIP says about a batch of pictures or texts: `vector` [b, d], not normalised, in the space of one CLIP.
+    """CLIP's embeddings of a batch of pictures or texts.
 
-    Numbers from two CLIPs mean different things even where there are equally many, so every function here that takes
-    two embeddings raises ValueError when their spaces differ.
-
-    `away` [b, d] is what guidance leads away from while the embedding is painted, where somebody said so in words;
-    None is whatever the model has for "no picture". What is mixed of several embeddings has none.
+    Numbers from two CLIPs mean different things even if there are equally many. So every function here that takes two
+    embeddings raises ValueError if their spaces differ.
     """
 
     vector: Tensor
+    """[b d], not normalised."""
     space: str
+    """The name of the CLIP."""
     away: Tensor | None = None
+    """[b d], what guidance leads away from when the embedding is painted, if there was a negative prompt; None is what
+    the model uses for "no picture". A mixture of several embeddings has none."""
 
     def on_cpu(self) -> "Embedding":
-        """The same where embeddings from files are, without `away`."""
+        """The same in main memory, where embeddings from files are; without `away`."""
         return Embedding(vector=self.vector.cpu(), space=self.space)
 
     def row(self, row: int) -> "Embedding":
@@ -42,34 +43,34 @@ class Embedding:
 
 
 def stacked(rows: Sequence[Embedding]) -> Embedding:
-    """Several batches, of one space, as one, without `away`."""
+    """Several batches of one space as one batch, without `away`."""
     return Embedding(vector=torch.cat([row.vector for row in rows]), space=rows[0].space)
 
 
 def check_space(embedding: Embedding, space: str) -> None:
-    """Raise ValueError if a model that works in `space` can't decode an embedding."""
+    """Raise ValueError if the embedding is not in `space`, in which a model works."""
     if embedding.space != space:
         raise ValueError(f"this model decodes embeddings of {space}, not of {embedding.space}")
 
 
 def cosine(a: Embedding, b: Embedding) -> Tensor:
-    """The cosine [b] of the angle between each pair of embeddings; a batch of one goes with all of the other."""
+    """The cosine [b] of the angle between each pair of embeddings; a batch of one is paired with all of the other."""
     _same_space(a, b)
     return torch.cosine_similarity(a.vector.float(), b.vector.float(), dim=-1)
 
 
 def slerp(a: Embedding, b: Embedding, t: float) -> Embedding:
-    """Move from `a` (t = 0) to `b` (t = 1) along the sphere, the length going evenly from one's to the other's.
+    """Move from `a` (t = 0) to `b` (t = 1) along the sphere; lengths are interpolated linearly.
 
-    Raises BadEmbedding where a pair points in opposite directions: every way round would be as good. Source: Shoemake
-    1985, as Ramesh et al. 2022, section 3.2 use it.
+    Raises BadEmbedding where a pair points in opposite directions, since there is no shortest arc. Source: Shoemake
+    1985, as used by Ramesh et al. 2022, section 3.2.
     """
     _same_space(a, b)
     return Embedding(vector=slerp_rows(a.vector, b.vector, t), space=a.space)
 
 
 def slerp_rows(a: Tensor, b: Tensor, t: float) -> Tensor:
-    """`slerp` for the rows of two tensors [b, ...]: of embeddings, or of the noise x_T."""
+    """`slerp` for the rows of two tensors [b ...]: of embeddings, or of the noise x_T."""
     shape, a, b = a.shape, a.flatten(1), b.flatten(1)
     length_a, length_b = (rows.norm(dim=-1, keepdim=True) for rows in (a, b))
     unit_a, unit_b = a / length_a, b / length_b
@@ -84,10 +85,10 @@ def slerp_rows(a: Tensor, b: Tensor, t: float) -> Tensor:
 
 
 def blend(ends: Sequence[Embedding], weights: Sequence[float]) -> Embedding:
-    """The mean of any number of embeddings on the sphere, weighted; of two it is their `slerp`.
+    """The weighted mean of any number of embeddings on the sphere; of two it is their `slerp`.
 
-    It is the direction from which the weighted ways to all ends cancel out (Buss & Fillmore 2001, algorithm A1), with
-    the weighted mean of their lengths. `weights` are 0 or more, their sum is 1. Raises BadEmbedding where the ends
+    It is the direction from which the weighted arcs to all ends cancel out (Buss & Fillmore 2001, algorithm A1), with
+    the weighted mean of their lengths. `weights` are 0 or more, and their sum is 1. Raises BadEmbedding where the ends
     cancel each other out.
     """
     for end in ends[1:]:
@@ -108,7 +109,7 @@ def blend(ends: Sequence[Embedding], weights: Sequence[float]) -> Embedding:
 
 
 def turned(embedding: Embedding, before: Embedding, after: Embedding, strength: float) -> Embedding:
-    """Turn an image embedding towards what distinguishes two texts, by a share of the angle (0 is not at all).
+    """Rotate an image embedding towards the difference of two texts, by a share of the angle; 0 does nothing.
 
     A text diff (Ramesh et al. 2022, section 3.3): `slerp` towards the normalised difference of the texts' embeddings.
     The length stays. Raises BadEmbedding if the texts mean the same.
@@ -126,7 +127,7 @@ def turned(embedding: Embedding, before: Embedding, after: Embedding, strength: 
 
 
 def _ways(start: Tensor, ends: Tensor) -> Tensor:
-    """The shortest ways from a unit vector to others, as tangents at `start` that are as long as the angle."""
+    """The arcs from a unit vector to others, as tangents at `start` with the length of the angle."""
     across = ends - (start * ends).sum(dim=-1, keepdim=True) * start
     return across / _sinc(_angle(start, ends))
 

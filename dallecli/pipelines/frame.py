@@ -1,4 +1,4 @@
-"""Pictures of any size, from networks of latents that only know multiples of a grid."""
+"""Pictures of any size, from networks of latents whose sizes are multiples of a grid."""
 
 from dataclasses import dataclass
 
@@ -8,23 +8,23 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A picture of `size` pixels a side in the middle of what is painted: the next multiple of `grid`."""
+    """A picture of `size` pixels a side, in the middle of a larger one whose side is the next multiple of `grid`."""
 
     size: int
     grid: int
 
     @property
     def painted(self) -> int:
-        """The side of what is painted."""
+        """The side of the larger picture, in pixels."""
         return -(-self.size // self.grid) * self.grid
 
     def widened(self, x: Tensor) -> Tensor:
-        """Pictures [b c size size] as large as they are painted: their edges go on as they end."""
+        """Pictures [b c size size] enlarged to [b c painted painted] by repeating their edges."""
         before, after = self._margins()
         return F.pad(x, (before, after, before, after), mode="replicate") if before + after > 0 else x
 
     def middle(self, x: Tensor) -> Tensor:
-        """The pictures [b c size size] in what was painted."""
+        """The middle [b c size size] of what was painted."""
         before, _ = self._margins()
         return x[..., before : before + self.size, before : before + self.size]
 

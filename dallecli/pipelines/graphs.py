@@ -1,8 +1,8 @@
 """Steps of networks as CUDA graphs: all their kernels launched at once, where launching them takes longer than running.
 
 A step of a decoder is several hundred kernels, and the processor needs longer to launch them one by one than a large
-GPU needs to run them (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/). A graph is worth that only
-where it is so, which is measured, and it is used only where it repeats what was computed without it.
+GPU needs to run them (https://pytorch.org/blog/accelerating-pytorch-with-cuda-graphs/). Whether that is so is measured,
+and a graph is used only if it reproduces what was computed without it.
 """
 
 import logging
@@ -17,15 +17,15 @@ from torch import Tensor
 from dallecli.nets.conditions import AHEAD, Place
 
 Net = Callable[[Tensor, Place], Tensor]
-"""A net with its conditions bound: a noisy sample [b, c, ...] and the step's place in the run to its raw output.
+"""A network with its conditions bound: a noisy sample [b c ...] and the place of the step in its run give raw output.
 
 Whatever does not depend on these two stays where it is in memory for the whole run, and no call waits for the device.
 """
 
 WORTH: Final = 1.2
-"""A step that takes more than so many times as long as its launch is not waiting for launches."""
+"""A step that takes longer than its launch by this factor is not waiting for launches."""
 APART: Final = 0.01
-"""How far the graph's output may be from the net's, of its norm: sums may be split in another way."""
+"""How far the graph's output may be from the network's, as a share of its norm: sums may be split in another way."""
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 class Graphs:
     """Makes graphs of the steps of a run, on one device, if that is a CUDA device.
 
-    From the `timed_call` of a net on all its calls are alike, so that one tells of the others.
+    From the `timed_call` of a network on, all its calls are alike, so timing one is enough.
     """
 
     def __init__(self, device: torch.device, timed_call: int = 2) -> None:
@@ -42,7 +42,7 @@ class Graphs:
         self._made: WeakSet[_Graphed] = WeakSet()
 
     def of(self, net: Net, steps: int) -> Net:
-        """A net for a run of so many different steps, which uses a graph as soon as it has one that pays."""
+        """A network for a run of so many different steps, which uses a graph as soon as it has one that pays."""
         if not self.possible or steps > AHEAD:  # beyond it what layers know of the times moves in memory
             return net
         graphed = _Graphed(net, self)
@@ -50,7 +50,7 @@ class Graphs:
         return graphed
 
     def forget(self) -> None:
-        """Use none of the graphs that were made: a network that they know has left the memory."""
+        """Stop using all graphs that were made: a network in them was released."""
         for graphed in self._made:
             graphed.replay = None
 
@@ -85,7 +85,7 @@ class Graphs:
 
 
 class _Graphed:
-    """The first call is as always, with all that a run needs once; the timed one decides, and the others repeat it."""
+    """The first call does what a run needs once; the timed call decides about a graph; the later calls use it."""
 
     def __init__(self, net: Net, graphs: Graphs) -> None:
         self.replay: Net | None = None

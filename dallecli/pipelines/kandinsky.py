@@ -33,7 +33,7 @@ from dallecli.pipelines.watch import Watch
 from dallecli.tasks.stages import DiffusionSettings
 
 INPAINT = "inpaint_"
-"""What the names of the parts begin with that inpaint."""
+"""The beginning of the names of the parts that inpaint."""
 
 
 def open_kandinsky(parts: Parts, space: str) -> UnClip[EncodedPrompts]:
@@ -47,7 +47,7 @@ def open_kandinsky(parts: Parts, space: str) -> UnClip[EncodedPrompts]:
 
 
 class KandinskyPainter:
-    """Paints embeddings as latents, and those as pictures; a hole with a network of its own."""
+    """Paints embeddings as latents and decodes these to pixels; for a hole it has a network of its own."""
 
     def __init__(self, parts: Parts, space: str) -> None:
         self.parts = parts
@@ -66,12 +66,12 @@ class KandinskyPainter:
         size: int,
         given: Given = NOTHING,
     ) -> Tensor:
-        """Paint embeddings as latents, and those as pictures. The words have said all that they can to the prior.
+        """Paint embeddings as latents, and decode these to pixels. The words are not used: only the prior reads them.
 
-        What is painted is as large as the networks need it, and its middle is returned. A hole is painted by the
-        network that was trained for it, which also sees what is known: once a step is enough.
+        The painted picture is as large as the networks need, and its middle is returned. A hole is painted by the
+        network that was trained for it. That network also sees the known part, so each step is taken once.
 
-        Raises ValueError if the embedding is another CLIP's.
+        Raises ValueError if the embedding is of another CLIP.
         """
         check_space(embedding, self.space)
         which = INPAINT if given.hole is not None else ""

@@ -1,4 +1,4 @@
-"""Pictures as latents: through a model folder's autoencoder, with the holes in them, or to be painted over."""
+"""Pictures, holes and beginnings as latents, by the autoencoder of a model folder."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -37,9 +37,9 @@ class Autoencoder:
         return self._run(lambda net, x: net.decode(x), latents)
 
     def hole(self, hole: Hole, frame: Frame, with_neighbours: Callable[[Tensor], Tensor]) -> Hole:
-        """A hole in pictures as one in their latents.
+        """A hole in pictures as a hole in their latents.
 
-        It opens every cell that it touches, and of those around them what `with_neighbours` opens: boolean [b 1 h w].
+        It opens every cell [b 1 h w] that it touches, and those around them that `with_neighbours` adds.
         """
         latents = self.encode(frame.widened(hole.pixels))
         unknown = frame.widened(hole.unknown.float()).to(latents.device)
@@ -48,7 +48,7 @@ class Autoencoder:
         return Hole(pixels=latents, unknown=with_neighbours(cells), resample=hole.resample)
 
     def beginning(self, beginning: Beginning, frame: Frame) -> Beginning:
-        """Pictures that are painted over, as latents that are."""
+        """Pictures that are painted over, as latents."""
         return replace(beginning, pixels=self.encode(frame.widened(beginning.pixels)))
 
     def _run(self, way: Callable[[Movq | Vae, Tensor], Tensor], x: Tensor) -> Tensor:

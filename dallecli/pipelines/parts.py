@@ -1,7 +1,7 @@
-"""The parts of an opened model folder, whatever its family: configs and schedules, and networks that come and go.
+"""The parts of an opened model folder, whatever its family: configs, schedules, and networks that come and go.
 
-A network is read when it is first needed. The memory plan says which stay then; of the others only the one that is at
-work is here. Under every plan the networks, and so the pictures, are the same to the last bit.
+A network is read when it is first needed. The memory plan says which ones stay; of the others only the one at work is
+in memory. Under every plan the networks, and so the pictures, are the same to the last bit.
 """
 
 import logging
@@ -36,8 +36,8 @@ WIDER: Final = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 class Parts:
     """A model folder, opened on a device in a floating-point type. `kept` names the networks that stay; None is all.
 
-    With `compiled` the steps of those that stay are compiled. Whoever runs a network asks for it anew each time, and
-    holds on to none: or it could not be released.
+    With `compiled` the steps of those that stay are compiled. Code that runs a network asks for it each time and keeps
+    no reference; otherwise it could not be released.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Parts:
         return tuple(part for part, _ in self._nets)
 
     def net(self, part: str, build: Callable[[dict[str, Any]], N], dtype: torch.dtype) -> N:
-        """The network of a part in `dtype`, which is wider than the model's own only in emergencies.
+        """The network of a part in `dtype`, which is wider than the model's own only after an overflow.
 
         Raises what `load_net` raises.
         """
@@ -94,7 +94,7 @@ class Parts:
             raise BadFile(f"this schedule can't be run: {problem}", str(self.folder.path_of(part))) from problem
 
     def check_same(self, what: str, part: str, size: int, other: str, other_size: int | None) -> None:
-        """Raise BadFolder where two parts that must agree on a size don't."""
+        """Raise BadFolder if two parts that must agree on a size do not."""
         if size != other_size:
             raise BadFolder(
                 f"the {what} is {size} in the {part} and {other_size} in the {other}",
@@ -103,10 +103,10 @@ class Parts:
             )
 
     def finite(self, stage: str, noise: Noise | None, run: Callable[[torch.dtype], tuple[Tensor, Tensor]]) -> Tensor:
-        """Return the result of `run`, which also says whether each picture [b] stayed finite on the way.
+        """Return the result of `run`, which also returns whether each picture [b] stayed finite.
 
-        Pictures that did not are replaced by those of a second run in a wider type with the same noise; the others
-        stay as they are, so that a picture does not depend on its neighbours. Raises NonFinite if that doesn't help.
+        Pictures that did not are replaced by those of a second run in a wider type with the same noise. The others stay
+        as they are, so a picture does not depend on its neighbours. Raises NonFinite if that does not help.
         """
         state = noise.state() if noise is not None else []
         result, healthy = run(self.dtype)
@@ -140,7 +140,7 @@ class Parts:
 
 
 def _suit_device(net: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    """Have the layers of a network lie in memory, and compute, in the way that suits where they are."""
+    """Give the layers of a network the memory layout and the arithmetic that suit their device."""
     emulated = device.type == "cpu" and dtype == torch.bfloat16 and native_bf16() is None
     if device.type == "cpu" and dtype in (torch.float32, torch.bfloat16) and not emulated and can_prepack():
         prepack(net)

@@ -1,6 +1,6 @@
-"""What an opened model is, whatever its kind: `Pipeline`. No torch here.
+"""`Pipeline`: an opened model, whatever its kind. No torch here.
 
-A kind of model that paints from CLIP's embeddings is `UnClip`; others go from text straight to pixels, or by way of
+Models that paint CLIP's embeddings are of the kind `UnClip`. Others may go from text straight to pixels, or through
 tokens.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedSettings:
-    """What an `Embed` request leaves open, settled: as in a recipe. `model` is its name in files."""
+    """What an `Embed` request leaves open, settled as in a recipe. `model` is the name that files state."""
 
     model: str
     size: int
@@ -37,20 +37,20 @@ class Clip(Protocol):
     def embed(self, request: Embed, settings: EmbedSettings, progress: Callable[[Progress], None]) -> "list[Embedded]":
         """The embeddings of all sources of a request. Only inputs are inverted.
 
-        Words that the prior imagines all get the noise of the seed.
+        All words that the prior imagines get the noise of the same seed.
         """
         ...
 
     def judge(self, pictures: "Iterable[Picture]", prompt: str) -> "list[Picture]":
-        """Pictures with the score "clip", of how well they fit a sentence: the cosine of their embeddings."""
+        """The pictures with the score "clip": the cosine of their embedding and the prompt's."""
         ...
 
 
 class Pipeline(ABC):
-    """A model, opened: its networks are there, or come when they are needed.
+    """An opened model. Its networks are in memory, or are read when they are needed.
 
-    tasks: what it can be asked, by the names in `tasks.table.TASKS`. stages: those that it has, in the order in which
-    they run, with the dials of each. clip: what its CLIP does by itself; None where it has none.
+    tasks: what it can be asked, by the names in `tasks.table.TASKS`. stages: its stages in the order in which they run,
+    with the dials of each. clip: what its CLIP does by itself; None if it has none.
     """
 
     clip: Clip | None = None
@@ -63,7 +63,7 @@ class Pipeline(ABC):
     def paint(self, recipe: Recipe, progress: Callable[[Progress], None], batch: int) -> "Iterator[Picture]":
         """Yield the pictures of a recipe as they are done, each with its own recipe; `batch` are painted at a time.
 
-        Picture k is the same, whatever it is painted with: its noise comes from its own seed.
+        Picture k does not depend on the others: its noise comes from its own seed.
         """
 
     def paint_together(self, recipes: Sequence[Recipe], progress: Callable[[Progress], None]) -> "list[Picture]":

@@ -1,4 +1,4 @@
-"""From words to image embeddings, by a diffusion prior (Ramesh et al. 2022, section 2.2), for every family with one."""
+"""Image embeddings of words, from a diffusion prior (Ramesh et al. 2022, section 2.2), for every family with one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,12 +35,12 @@ class Prior:
         like: Embedding | None = None,
         also_negative: bool = False,
     ) -> tuple[Embedding, Tensor]:
-        """Draw `candidates` image embeddings a picture; keep the one [b d] that points most like its text.
+        """Draw `candidates` image embeddings a picture, and keep the one [b d] with the highest cosine to its text.
 
-        Also returned is that cosine [b]. The paper's rule is the dot product of unit vectors; CLIP's own differ in
-        length. Where the picture is to be `like` another one [b d], its cosine to that one counts as much as that to
-        its text. With `also_negative` the prior makes an embedding of the negative prompt beside each, from noise of
-        the same draws, and that of the kept one is in `away`, as in diffusers' KandinskyV22PriorPipeline.
+        That cosine [b] is returned as well. The paper compares dot products of unit vectors; CLIP's own vectors differ
+        in length. If the picture is to be `like` another one [b d], the cosine to that one counts as much as the cosine
+        to the text. With `also_negative` the prior makes an embedding of the negative prompt beside each candidate,
+        from the same draws, and that of the kept one is in `away`, as in diffusers' KandinskyV22PriorPipeline.
         """
         rivals = noise.rivals(candidates)
         drawn = self._draw(words, rivals, settings, watch, also_negative=also_negative)
@@ -56,7 +56,7 @@ class Prior:
     def _draw(
         self, words: EncodedPrompts, noise: Noise, settings: DiffusionSettings, watch: Watch, *, also_negative: bool
     ) -> Tensor:
-        """Embeddings [b 1 d], or [b 2 d] with those of the negative prompt behind them."""
+        """Embeddings [b 1 d], or [b 2 d], in which those of the negative prompt come second."""
         each = 2 if also_negative else 1
         read = words.with_negative() if also_negative else words
         rows = read.rows(each * len(noise), settings.guidance)
@@ -90,6 +90,6 @@ class Prior:
 
 
 def _fit(drawn: Embedding, wanted: Embedding, candidates: int) -> Tensor:
-    """The cosines [b candidates] of what was drawn for each picture to what was wanted there, or for all of them."""
+    """The cosines [b candidates] of the drawn embeddings to those wanted for each picture, or to the one for all."""
     vector = wanted.vector.repeat_interleave(len(drawn.vector) // len(wanted.vector), dim=0)
     return cosine(drawn, Embedding(vector=vector, space=wanted.space)).view(-1, candidates)

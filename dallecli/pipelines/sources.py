@@ -18,8 +18,8 @@ from dallecli.source import Source
 from dallecli.tasks.stages import INVERSION, DiffusionSettings
 
 INVERSION_SEED: Final = 2**63 - 1
-"""Of the little noise that inversion adds. The noise of a picture is the picture's own, whatever seed is asked for,
-and nobody else's draws are the same."""
+"""The seed of the small noise that inversion adds. A picture's inverted noise does not depend on the requested seed,
+and no other draws use this one."""
 
 
 def look(embedder: Embedder[Any], source: Source) -> Embedding:
@@ -41,7 +41,7 @@ def find_noise(
 ) -> dict[str, Tensor]:
     """The x_T [1 c h w] of every stage from which a picture is painted again at `size`, or those in a file.
 
-    Of a picture that is no square it is the middle, as with CLIP's image tower.
+    Only the middle square of a picture counts, as with CLIP's image tower.
     """
     if source.kind == "embedding":
         return {stage: torch.from_numpy(x_T)[None] for stage, x_T in read_embedding(source).noise.items()}

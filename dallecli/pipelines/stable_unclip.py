@@ -1,6 +1,6 @@
-"""Stable unCLIP 2.1: Stable Diffusion 2.1 that also reads a CLIP image embedding, under a little noise.
+"""Stable unCLIP 2.1: Stable Diffusion 2.1 that also reads a CLIP image embedding with a little noise.
 
-The chain is that of Stability-AI/stablediffusion as its diffusers folders have it: for pictures, or with Karlo's prior
+The chain is that of Stability-AI/stablediffusion, as its diffusers folders have it: for pictures, or with Karlo's prior
 for words. With the sampler of its scheduler and float32 it equals diffusers' StableUnCLIPImg2ImgPipeline and
 StableUnCLIPPipeline, their random draws included.
 """
@@ -38,22 +38,21 @@ from dallecli.tasks.stages import DiffusionSettings
 from dallecli.tokens import ClipTokenizer
 
 NOISE_LEVEL = 0
-"""The timestep at which the embedding is noised: the least there is, a little more than none. What was published."""
+"""The timestep up to which the embedding is noised: the lowest one, as published."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TwiceEncoded:
-    """Prompts as the two text towers see them.
-
-    `hidden` [1 + p, n, d] are the states that the decoder reads, at least float32: row 0 is what guidance leads away
-    from, the others are the p real prompts. `prior` is what the prior reads, None where there is no prior.
-    """
+    """Prompts as the two text towers encode them."""
 
     hidden: Tensor
+    """[1+p n d], the states that the decoder reads, at least float32. Row 0 is what guidance leads away from, the
+    others are the p prompts."""
     prior: EncodedPrompts | None
+    """What the prior reads; None if there is no prior."""
 
     def spread(self, count: int, guidance: float) -> Tensor:
-        """The states for `count` pictures, the same number of each prompt: behind as many of row 0 when guided."""
+        """The states for `count` pictures, equally many of each prompt; with guidance, as many of row 0 come first."""
         real = self.hidden[1:].repeat_interleave(count // (len(self.hidden) - 1), dim=0)
         return real if guidance == OFF else pair(self.hidden[:1].expand_as(real), real)
 
@@ -69,7 +68,7 @@ def open_stable_unclip(parts: Parts, space: str) -> UnClip[TwiceEncoded]:
 
 
 class StableEmbedder:
-    """Gets embeddings, of words by Karlo's prior where that is there, and reads words for the decoder beside them."""
+    """Gets embeddings, of words by Karlo's prior if there is one, and encodes words for the decoder."""
 
     def __init__(self, parts: Parts, space: str) -> None:
         self.parts = parts
@@ -80,7 +79,7 @@ class StableEmbedder:
 
     @torch.inference_mode()
     def read(self, prompts: Sequence[str], negative: str = "") -> TwiceEncoded:
-        """Encode prompts, and what the decoder's guidance leads away from; the prior's leads away from nothing."""
+        """Encode prompts, and the negative prompt of the decoder's guidance; the prior's guidance has none."""
         rows = [self.tokenizer.encode(prompt).ids for prompt in (negative, *prompts)]
         ids = torch.tensor(rows, device=self.parts.device)
 
@@ -93,9 +92,9 @@ class StableEmbedder:
         return TwiceEncoded(hidden=hidden, prior=None if self.clip is None else self.clip.read(prompts))
 
     def meaning(self, words: TwiceEncoded) -> Embedding:
-        """The embeddings [p d] of the real prompts, as the prior's text tower has them.
+        """The embeddings [p d] of the prompts by the prior's text tower.
 
-        Raises ValueError without one: the decoder's own is of another CLIP, and has lost its projection.
+        Raises ValueError without a prior: the decoder's own tower is of another CLIP, and has no projection.
         """
         clip, read = self._for_prior(words)
         return clip.meaning(read)
@@ -115,7 +114,7 @@ class StableEmbedder:
         *,
         like: Embedding | None = None,
     ) -> tuple[Embedding, Tensor]:
-        """Let the prior make embeddings. Raises ValueError without one."""
+        """Let the prior make embeddings. Raises ValueError without a prior."""
         clip, read = self._for_prior(words)
         return clip.imagine(read, noise, settings, candidates, watch, like=like)
 
@@ -126,7 +125,7 @@ class StableEmbedder:
 
 
 class StablePainter:
-    """Paints embeddings and words as latents, and those as pictures."""
+    """Paints embeddings and words as latents, and decodes these to pixels."""
 
     def __init__(self, parts: Parts, space: str) -> None:
         self.parts = parts
@@ -144,9 +143,9 @@ class StablePainter:
         size: int,
         given: Given = NOTHING,
     ) -> Tensor:
-        """Paint embeddings and words as latents, and those as pictures; what is known of a hole is known in latents.
+        """Paint embeddings and words as latents, and decode these to pixels. A hole is a hole in the latents.
 
-        Raises ValueError if the embedding is another CLIP's.
+        Raises ValueError if the embedding is of another CLIP.
         """
         check_space(embedding, self.space)
         settings, frame, autoencoder = stages["decoder"], self._frame(size), self._autoencoder()
@@ -182,8 +181,8 @@ class StablePainter:
     ) -> Diffusion:
         """The decoder of embeddings and words for `count` pictures.
 
-        The noise of the embeddings is drawn here, before that of the latents. From a picture's own noise it is painted
-        without any: what inversion drew would not be drawn again.
+        The noise of the embeddings is drawn here, before that of the latents. Without `noise` there is none, as when a
+        picture is painted from its own noise: what inversion drew would not be drawn again.
         """
         picture = self._noised(embedding.vector.to(self.parts.device).expand(count, -1), noise)
         if guidance != OFF:
@@ -209,7 +208,7 @@ class StablePainter:
         )
 
     def _noised(self, vector: Tensor, noise: Noise | None) -> Tensor:
-        """Embeddings [b d] under noise, and beside them the features of how much that is: [b 2d]."""
+        """Embeddings [b d] with noise, followed by the features of its level: [b 2d]."""
         net = self.parts.net(
             "image_normalizer", lambda json: ImageNormalizer(NormalizerConfig.from_config(json)), self.parts.dtype
         )
@@ -248,5 +247,5 @@ def _check(parts: Parts, embedder: StableEmbedder) -> None:
 
 
 def _with_neighbours(cells: Tensor) -> Tensor:
-    """Open cells [b 1 h w], boolean, and the eight around each: what an encoder says of them has seen into the hole."""
+    """Add to open cells [b 1 h w], boolean, the eight around each: their latents depend on pixels in the hole."""
     return F.max_pool2d(cells.float(), 3, stride=1, padding=1) > 0

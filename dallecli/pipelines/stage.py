@@ -1,4 +1,4 @@
-"""One diffusion stage of a pipeline, with its conditions bound: run forwards or backwards, and watched for overflow."""
+"""One diffusion stage of a pipeline, with its conditions bound: run forwards or backwards, and checked for overflow."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,33 +23,31 @@ from dallecli.pipelines.watch import Watch
 from dallecli.tasks.stages import INVERSION, DiffusionSettings
 
 Nets = tuple[Net, Net | None]
-"""The net of a stage, and another for the last step where there is one."""
+"""The network of a stage, and the one of its last step if that is another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diffusion:
-    """A stage: `nets` binds its nets, in a floating-point type, for the different timesteps of a run, in their order.
-
-    Conditions are paired unless guidance is 1.
-
-    `shape` is that of one sample, without the batch.
-    """
+    """A diffusion stage with its conditions, which are paired unless guidance is 1."""
 
     stage: str
+    """Its name."""
     shape: tuple[int, ...]
+    """Of one sample, without the batch."""
     schedule: Schedule
     guidance: float
     nets: Callable[[torch.dtype, Sequence[int]], Nets]
+    """Binds its networks in a floating-point type, for the different timesteps of a run in their order."""
 
     def steps(self, count: int) -> list[Step]:
-        """The visits of a run. Raises BadSteps if the schedule can't be walked in so many."""
+        """The steps of a run. Raises BadSteps if the schedule cannot be run in so many."""
         try:
             return self.schedule.steps(count)
         except ValueError as problem:
             raise BadSteps(str(problem), where=self.stage) from problem
 
     def denoiser(self, dtype: torch.dtype, steps: Sequence[Step], healthy: Tensor, graphs: Graphs) -> Denoiser:
-        """A denoiser for `steps`, which clears the flag in `healthy` [b] of each picture for which a net overflows."""
+        """A denoiser for `steps`; it clears the flag in `healthy` [b] of each picture for which a network overflows."""
         ts = list(dict.fromkeys(step.t for step in steps))
         places = {t: place for place, t in enumerate(ts)}
 
@@ -58,8 +56,8 @@ class Diffusion:
 
             def run(x: Tensor, step: Step) -> Tensor:
                 output = net(x, places[step.t])
-                # A sum is finite only if all its terms are. Looked at here, because clipping would hide an infinity,
-                # and kept on the device: the only wait is at the end of the stage.
+                # A sum is finite only if all its terms are. Checked here, because clipping would hide an infinity, and
+                # kept on the device: the only wait is at the end of the stage.
                 total = output.flatten(1).sum(dim=1, dtype=torch.float32)
                 healthy.logical_and_(total.isfinite().view(-1, len(healthy)).all(dim=0))
                 return output
@@ -74,7 +72,7 @@ class Diffusion:
 
 
 def precise(dtype: torch.dtype) -> torch.dtype:
-    """The type of what samplers compute, while the nets compute in `dtype`: 1 / sqrt(alpha_bar) goes up to 20000."""
+    """The type in which samplers compute while networks compute in `dtype`: 1 / sqrt(alpha_bar) goes up to 20000."""
     return torch.promote_types(dtype, torch.float32)
 
 
@@ -89,10 +87,10 @@ def sample(
     hole: Hole | None = None,
     beginning: Beginning | None = None,
 ) -> Tensor:
-    """Run a stage from noise to a sample [b, *shape].
+    """Run a stage from noise to a sample [b *shape].
 
-    `start` is its x_T, drawn if not given; `eta` is DDIM's, and for no other sampler. `hole` and `beginning` have the
-    stage's own shape. With a `beginning` there is no x_T, and only the last steps are taken.
+    `start` [b *shape] is its x_T, drawn if not given; `eta` is DDIM's, and for no other sampler. `hole` and `beginning`
+    are of the stage's own shape. With a `beginning` there is no x_T, and only the last steps are taken.
     """
     steps = diffusion.steps(settings.steps)
     if beginning is not None:
@@ -125,7 +123,7 @@ def sample(
 def unsample(
     parts: Parts, diffusion: Diffusion, x0: Tensor, settings: DiffusionSettings, noise: Noise, watch: Watch
 ) -> Tensor:
-    """Run a stage backwards, from a sample `x0` [b, *shape] to the noise that `sample` makes it of with "ddim"."""
+    """Run a stage backwards, from a sample `x0` [b *shape] to the noise from which "ddim" makes it."""
     steps = diffusion.steps(settings.steps)
 
     def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:

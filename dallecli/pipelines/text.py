@@ -1,4 +1,4 @@
-"""How a model folder's text tower reads prompts, the same for every family that has a prior."""
+"""How a model folder's text tower encodes prompts, for every family that has a prior."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,21 +16,21 @@ from dallecli.tokens import ClipTokenizer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncodedPrompts:
-    """Prompts as the text tower sees them. Row 0 is what guidance leads away from, the others are the p real ones.
-
-    `embedding` [1 + p, d] and `hidden` [1 + p, n, d] are at least float32; `mask` [1 + p, n] is True where a token is
-    the prompt's. It is all True where they are not `padded`, because all of them are empty. `negative` says whether row
-    0 is a sentence; otherwise it is the empty prompt.
-    """
+    """Prompts as the text tower encodes them. Row 0 is what guidance leads away from, the others are the p prompts."""
 
     embedding: Tensor
+    """[1+p d], at least float32."""
     hidden: Tensor
+    """[1+p n d], the states of the tokens, at least float32."""
     mask: Tensor
+    """[1+p n], True where a token belongs to the prompt."""
     padded: bool
+    """Whether there is padding. There is none if all prompts are empty; the mask is then all True."""
     negative: bool
+    """Whether row 0 is a negative prompt; otherwise it is the empty prompt."""
 
     def rows(self, count: int, guidance: float) -> Tensor:
-        """Which row each of `count` samples reads, the same number each prompt: behind as many of row 0 when guided."""
+        """The row that each of `count` samples reads, equally many a prompt; with guidance, as many of row 0 first."""
         prompts = len(self.embedding) - 1
         real = torch.arange(1, 1 + prompts, device=self.embedding.device).repeat_interleave(count // prompts)
         return real if guidance == OFF else pair(torch.zeros_like(real), real)
@@ -41,7 +41,7 @@ class EncodedPrompts:
         return self._mapped(lambda of: of[rows])
 
     def with_negative(self) -> "EncodedPrompts":
-        """Row 0 as it is, and behind each real prompt row 0 once more, as one of the real ones."""
+        """The same with row 0 inserted after each prompt, as a prompt of its own."""
 
         def rows(of: Tensor) -> Tensor:
             both = torch.stack([of[1:], of[:1].expand_as(of[1:])], dim=1)
@@ -56,7 +56,7 @@ class EncodedPrompts:
 def read(
     parts: Parts, tokenizer: ClipTokenizer, prompts: Sequence[str], negative: str, part: str = "text_encoder"
 ) -> EncodedPrompts:
-    """Encode prompts with the tower in `part`, behind the negative one, which may be "".
+    """Encode prompts with the tower in `part`, after the negative one, which may be "".
 
     Raises NonFinite if the tower overflows.
     """
@@ -71,7 +71,7 @@ def read(
         return states, states.isfinite().flatten(1).all(dim=1)
 
     states = parts.finite("text", None, encode)
-    # Not to the longest of several: then a picture would be rounded by what is painted beside it.
+    # Not cut to the longest of several: then the rounding of a picture would depend on its neighbours.
     padded = any((negative, *prompts))
     most = mask.shape[1] if padded else sum(tokens[0].mask)
     hidden = states[:, 1 : 1 + most]
@@ -81,7 +81,7 @@ def read(
 
 
 def check_tokens(parts: Parts, tokenizer: ClipTokenizer, part: str = "text_encoder") -> None:
-    """Raise BadFolder if a tokenizer gives tokens that the text tower in `part` doesn't know, before it is loaded."""
+    """Raise BadFolder if a tokenizer gives tokens that the text tower in `part` does not know, before it is loaded."""
     tower = parts.config(part, ClipTextConfig.from_config)
     if tokenizer.end >= tower.vocab_size or tokenizer.context > tower.max_position_embeddings:
         what = f"the tokenizer's vocabulary or context is larger than the {part}'s"

@@ -24,7 +24,7 @@ from dallecli.weights.folder import Folder
 
 
 class UnClip(Pipeline, Generic[Encoded]):
-    """A model that gets an image embedding, by its prior or from a picture, and paints that (Ramesh et al. 2022)."""
+    """A model that gets an image embedding, by its prior or from a picture, and paints it (Ramesh et al. 2022)."""
 
     def __init__(self, folder: Folder, parts: UnClipParts[Encoded]) -> None:
         super().__init__(folder)
@@ -74,7 +74,7 @@ class ClipOf(Generic[Encoded]):
         return found
 
     def judge(self, pictures: Iterable[Picture], prompt: str) -> list[Picture]:
-        """Pictures with the score "clip", of how well they fit a sentence: the cosine of their embeddings."""
+        """The pictures with the score "clip": the cosine of their embedding and the prompt's."""
         embedder = self.parts.embedder
         words = embedder.read([prompt])
         scored = []

@@ -1,4 +1,4 @@
-"""What can be said of an unCLIP model before its weights are read. No torch here."""
+"""What is known of an unCLIP model before its weights are read. No torch here."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
@@ -26,7 +26,7 @@ IMAGINING: Final = "prior"
 
 
 class UnClipDescription(Description):
-    """An unCLIP model that was found and looked over. Its layout has `clip`."""
+    """An unCLIP model that was found and checked. Its layout has `clip`."""
 
     def __init__(self, spec: ModelSpec, folder: Folder) -> None:
         self.tokenizer = ClipTokenizer.open(folder.path_of("tokenizer"))
@@ -40,7 +40,7 @@ class UnClipDescription(Description):
         return facts
 
     def space(self) -> str:
-        """The name of the CLIP whose embeddings it works on: of a public one, or from its tower's own weights."""
+        """The name of the CLIP whose embeddings it uses: a public one's, or one made of its weights' digest."""
         if self.spec.clip is not None:
             return self.spec.clip
         return f"clip-{file_digest(self.folder.weights_file(self.facts.space))[:12]}"

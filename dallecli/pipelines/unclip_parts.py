@@ -1,4 +1,4 @@
-"""What a family of unCLIP models supplies, and the verbs are written on. A family knows nothing of verbs."""
+"""What a family of unCLIP models supplies, and what the verbs use. A family knows nothing of verbs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ from dallecli.pipelines.watch import Watch
 from dallecli.tasks.stages import DiffusionSettings
 
 Encoded = TypeVar("Encoded")
-"""Whatever a family keeps of prompts that it has read: of one for each picture, or of one for all of them."""
+"""What a family keeps of prompts that it has read: one for each picture, or one for all of them."""
 
 EncodedThere = TypeVar("EncodedThere", contravariant=True)
-"""The same, for what only takes it."""
+"""The same, for classes that only take it."""
 
 
 class Embedder(Protocol[Encoded]):
     """Gets image embeddings: CLIP's towers, and the prior in their space. The batch is as long as `noise`."""
 
     def read(self, prompts: Sequence[str], negative: str = "") -> Encoded:
-        """Encode prompts, one or more; "" is one, too, and means nothing. Guidance leads away from `negative`."""
+        """Encode one or more prompts; "" is the empty prompt. Guidance leads away from `negative`."""
         ...
 
     def meaning(self, words: Encoded) -> Embedding:
-        """The embeddings [prompts d] of prompts, as CLIP's text tower has them."""
+        """The embeddings [p d] of p prompts, from CLIP's text tower."""
         ...
 
     def see(self, images: Sequence[Image.Image]) -> Embedding:
-        """The embeddings [b d] of RGB pictures of any size, as CLIP's image tower has them."""
+        """The embeddings [b d] of RGB pictures of any size, from CLIP's image tower."""
         ...
 
     def imagine(
@@ -45,10 +45,10 @@ class Embedder(Protocol[Encoded]):
         *,
         like: Embedding | None = None,
     ) -> tuple[Embedding, Tensor]:
-        """Let the prior make an image embedding [b d] of each picture: the best of `candidates`.
+        """Let the prior make an image embedding [b d] for each picture: the best of `candidates`.
 
-        The best fits the words and, where there is one, the picture [b d] that it is to be `like`, both alike. Also
-        returned is how well each fits the words, as the cosine [b] of the angle between both.
+        The best one has the highest cosine to the words, or the highest sum of that and the cosine to the embedding
+        [b d] that it is to be `like`. Its cosine to the words [b] is returned as well.
         """
         ...
 
@@ -82,14 +82,15 @@ class Painter(Protocol[EncodedThere]):
     ) -> dict[str, Tensor]:
         """The x_T [b c h w] of the painting `stages`, from which `decode` paints `pixels` [b 3 s s] again.
 
-        That is with the sampler "ddim", `settings`' steps in every stage, its guidance in the decoder, and eta 0.
+        It does so with the sampler "ddim", the steps of `settings` in every stage, their guidance in the decoder, and
+        eta 0.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnClipParts(Generic[Encoded]):
-    """An unCLIP model: what gets an image embedding, and what paints it."""
+    """An unCLIP model: the part that gets image embeddings, and the one that paints them."""
 
     embedder: Embedder[Encoded]
     painter: Painter[Encoded]

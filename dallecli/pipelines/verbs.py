@@ -1,6 +1,6 @@
-"""What can be asked of an unCLIP model, written once for every family.
+"""How an unCLIP model paints each task, written once for every family.
 
-Each verb is a way to get an image embedding, and then the same decoding of it (Ramesh et al. 2022, figure 2 and
+Each verb is a way to get an image embedding, followed by the same decoding of it (Ramesh et al. 2022, figure 2 and
 section 3). A family supplies the parts (`unclip_parts.py`) and knows nothing of verbs.
 """
 
@@ -38,7 +38,7 @@ Verb = Callable[[UnClipParts[Any], Recipe, Callable[[Progress], None], int], Ite
 def generate(
     model: UnClipParts[Encoded], recipe: Recipe, progress: Callable[[Progress], None], batch: int
 ) -> Iterator[Picture]:
-    """Paint the sentence of a recipe, `batch` pictures at a time; with a strength, over a picture."""
+    """Paint the prompt of a recipe, `batch` pictures at a time; with a strength, over a picture."""
     settings = _settings(recipe, Generating)
     chunks = chunks_of(recipe, progress, batch)
     words = model.embedder.read([recipe.prompt], settings.negative)
@@ -91,10 +91,10 @@ def vary(
 def interpolate(
     model: UnClipParts[Encoded], recipe: Recipe, progress: Callable[[Progress], None], batch: int
 ) -> Iterator[Picture]:
-    """Paint what lies between embeddings: frames of one seed, or one position with several seeds.
+    """Paint points between embeddings: frames of one seed, or one position with several seeds.
 
-    As in `generate`, the prior draws its noise first, the same for every end of words, and the decoder goes on from
-    there.
+    As in `generate`, the prior draws its noise first, the same for every end that is words, and the decoder continues
+    with the same generators.
     """
     settings = _settings(recipe, Interpolating)
     chunks = chunks_of(recipe, progress, batch)
@@ -142,7 +142,7 @@ def inpaint(
 def edit(
     model: UnClipParts[Encoded], recipe: Recipe, progress: Callable[[Progress], None], batch: int
 ) -> Iterator[Picture]:
-    """Turn a picture's embedding towards the difference of two sentences, and paint it from the picture's own noise."""
+    """Rotate a picture's embedding towards the difference of two sentences; paint it from the picture's own noise."""
     settings = _settings(recipe, Editing)
     chunks = chunks_of(recipe, progress, batch)
     nothing = model.embedder.read([""])
@@ -165,7 +165,7 @@ VERBS: Final[Mapping[str, Verb]] = {
     "inpaint": inpaint,
     "edit": edit,
 }
-"""What paints a recipe, by its task."""
+"""The verb of each task."""
 
 
 def _imagine(
@@ -214,7 +214,7 @@ def _noises_between(
     nothing: Encoded,
     progress: Callable[[Progress], None],
 ) -> list[dict[str, Tensor]]:
-    """The noise of all ends, which all are pictures or their embeddings."""
+    """The noise of all ends, which are all pictures or their embeddings."""
     seen = [end for end in ends if isinstance(end, Embedding)]
     return [
         _noise_of(model, recipe, source, embedding, nothing, progress)
@@ -229,7 +229,7 @@ def _imagine_ends(
     seeds: Sequence[int],
     watch: Watch,
 ) -> tuple[list[Embedding], list[Tensor]]:
-    """The embeddings [seeds d] of all ends, and the state in which that leaves the noise."""
+    """The embeddings [seeds d] of all ends, and the state of the noise afterwards."""
     noise = Noise(seeds)
     beginning = noise.state()
     found = []
@@ -246,7 +246,7 @@ def _imagine_ends(
 def _between(
     settings: Interpolating, ends: list[Embedding], starts: Sequence[Mapping[str, Tensor]], chunk: Chunk
 ) -> tuple[Embedding, Given]:
-    """What lies between ends for the pictures of a chunk, and the noise between theirs, if that is known."""
+    """The embeddings between the ends for the pictures of a chunk, and the noise between theirs, if that is known."""
     if settings.weights is not None:
         return blend(ends, settings.weights), NOTHING
     assert settings.positions is not None  # it is either weights or positions
@@ -264,7 +264,7 @@ def _between(
 
 
 def _step_at(position: float, ends: int) -> tuple[int, float]:
-    """The end behind a position from 0 to 1 between the first and the last, and how far it is towards the next one."""
+    """The end before a position, from 0 to 1 between first and last, and the share of the arc to the next end."""
     along = position * (ends - 1)
     last = min(int(along), ends - 2)
     return last, along - last

@@ -1,4 +1,4 @@
-"""How a model folder's image tower looks at pictures, the same for every family."""
+"""How a model folder's image tower embeds pictures, for every family."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,15 @@ from dallecli.pipelines.stage import precise
 
 
 def see(parts: Parts, images: Sequence[Image.Image]) -> Tensor:
-    """The embeddings [b, d] of RGB pictures of any size, prepared as the folder says.
+    """The embeddings [b d] of RGB pictures of any size, prepared as the folder says.
 
-    Raises NonFinite if the tower overflows, and BadFile for a preparation that is not known here.
+    Raises NonFinite if the tower overflows, and BadFile for a preparation that is not implemented.
     """
     return embed(parts, preprocessing(parts)(images))
 
 
 def embed(parts: Parts, pixels: Tensor) -> Tensor:
-    """The embeddings [b, d], at least float32, of prepared pictures [b 3 s s]: 0 in them is CLIP's mean colour.
+    """The embeddings [b d], at least float32, of prepared pictures [b 3 s s], in which 0 is CLIP's mean colour.
 
     Raises NonFinite if the tower overflows.
     """
@@ -36,7 +36,7 @@ def embed(parts: Parts, pixels: Tensor) -> Tensor:
 
 
 def preprocessing(parts: Parts) -> ClipPreprocessing:
-    """As the folder says, else CLIP's own: older folders come without a feature_extractor."""
+    """The preparation that the folder states, else CLIP's own: older folders have no feature_extractor."""
     config = parts.folder.preprocessing()
     if config is None:
         return ClipPreprocessing.for_size(parts.config("image_encoder", ClipVisionConfig.from_config).image_size)
@@ -50,8 +50,8 @@ def preprocessing(parts: Parts) -> ClipPreprocessing:
 def check_image_tower(parts: Parts, width: tuple[str, int]) -> None:
     """Refuse an image tower that does not fit, before it is loaded.
 
-    Its embeddings are to be as wide as in the part in `width`, and pictures prepared in the size that it reads. Raises
-    BadFolder, BadFile.
+    Its embeddings must be as wide as those of the part in `width`, and pictures prepared in the size that it reads.
+    Raises BadFolder, BadFile.
     """
     config = parts.config("image_encoder", ClipVisionConfig.from_config)
     parts.check_same("width of embeddings", "image_encoder", config.projection_dim, *width)

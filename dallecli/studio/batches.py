@@ -1,4 +1,4 @@
-"""Pictures so many at a time, and half as many where memory does not suffice: the pictures stay the same."""
+"""Painting several pictures at a time, and half as many when memory runs out; the pictures stay the same."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -26,12 +26,12 @@ PaintTogether = Callable[[Sequence[Recipe], Callable[[Progress], None]], list["P
 def paint_in_batches(
     paint: Paint, recipe: Recipe, progress: Callable[[Progress], None], batches: dict[str, int], kind: str
 ) -> Iterator["Picture"]:
-    """Paint a recipe `batches[kind]` pictures at a time; where memory does not suffice, go on with half as many.
+    """Paint a recipe, `batches[kind]` pictures at a time; when memory runs out, continue with half as many.
 
-    What is finished stays finished. The number that worked is kept in `batches`.
+    Finished pictures are not painted again. The number that worked is kept in `batches`.
 
     Raises:
-        OutOfMemory: one picture at a time is too much.
+        OutOfMemory: there is not enough memory for one picture at a time.
     """
     done = 0
     while done < recipe.count:
@@ -63,16 +63,16 @@ def paint_groups(
     batches: dict[str, int],
     kind: str,
 ) -> Iterator["Picture"]:
-    """Paint the picture of each recipe, `batches[kind]` at once; where memory does not suffice, half as many.
+    """Paint the picture of each recipe, `batches[kind]` at once; when memory runs out, half as many.
 
     Raises:
-        OutOfMemory: one picture at a time is too much.
+        OutOfMemory: there is not enough memory for one picture at a time.
     """
     left = list(recipes)
     while left:
         size = batches[kind]
         some, pictures = left[:size], None
-        # Filled up, and what is too much thrown away: sums of another size may be rounded in another order.
+        # Filled up, and the copies thrown away: sums of another size may be rounded in another order.
         full = [*some, *[some[-1]] * (size - len(some))]
 
         def watch(step: Progress, count: int = len(some)) -> None:

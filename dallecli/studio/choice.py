@@ -1,4 +1,4 @@
-"""Which engine paints: this machine's own, unless the environment says another."""
+"""Which engine paints: the one of this machine, unless the environment names another."""
 
 import os
 
@@ -7,9 +7,9 @@ from dallecli.errors import BadConfig
 
 
 def choose_engine(memory: str = "auto", batch: int | None = None, *, compiled: bool = False) -> Engine:
-    """The engine that paints here, with a memory plan of this kind, `batch` pictures at a time, networks `compiled`.
+    """The engine with this kind of memory plan, `batch` pictures at a time, and networks `compiled` or not.
 
-    Raises: BadConfig, for a DALLE_ENGINE or DALLE_FAKE_SECONDS that means nothing; BadSetting, as LocalEngine.
+    Raises: BadConfig for an invalid DALLE_ENGINE or DALLE_FAKE_SECONDS; BadSetting as LocalEngine.
     """
     name = os.environ.get("DALLE_ENGINE", "local")
     if name == "fake":

@@ -1,7 +1,7 @@
-"""The engine that paints on this machine: from a model's name to an opened model that is kept for the next request.
+"""The engine that paints on this machine. It keeps the opened model for the next request.
 
-`resolve` settles everything that needs no network, without torch: unknown names, cut-short files and impossible dials
-are found in a fraction of a second. `paint` opens the model, once, and paints.
+`resolve` does everything that needs no weights, without torch: unknown names, incomplete files and impossible dials are
+found in a fraction of a second. `paint` opens the model once, and paints.
 """
 
 import logging
@@ -32,14 +32,14 @@ log = logging.getLogger(__name__)
 
 
 class LocalEngine:
-    """Paints with the models of this machine. It keeps the last model open, and one only: they are large.
+    """Paints with the models of this machine. It keeps only the last model open: they are large.
 
-    `memory`, one of `placement.MEMORY`, says how much of it stays in memory. It is the engine's and not a request's,
-    because pictures do not depend on it. `batch` is how many pictures are painted at once, None for `BATCH`. With
-    `compiled` those networks that stay in the memory of a GPU are compiled by torch, each in a minute or so of the
-    first run; on a CPU that gains next to nothing, so none is.
+    `memory`, one of `placement.MEMORY`, says how much of it stays in memory. It belongs to the engine and not to a
+    request, because pictures do not depend on it. `batch` is how many pictures are painted at once, None for `BATCH`.
+    With `compiled`, torch compiles the networks that stay in the memory of a GPU, each in a minute or so of the first
+    run. On a CPU that gains next to nothing, so none is compiled.
 
-    Raises BadSetting for networks that are to be compiled and do not stay.
+    Raises BadSetting for networks that are to be compiled but do not stay.
     """
 
     def __init__(self, memory: str = "auto", batch: int | None = None, *, compiled: bool = False) -> None:
@@ -56,7 +56,7 @@ class LocalEngine:
 
         Raises:
             RequestError: the model is unknown, or cannot do this: task, size, steps, sampler, guidance, prompt length.
-            WeightsError: the model is not on this machine, or its files are not whole.
+            WeightsError: the model is not on this machine, or its files are incomplete.
         """
         model = self._models.find(request.model)
         model.check_request(request)
@@ -109,7 +109,7 @@ class LocalEngine:
         Raises:
             BadFile: the recipe was made with other weights, or a file is damaged.
             LayoutMismatch: the weights are not those of the networks that the model describes.
-            MachineError: the device is not here, memory does not suffice, or a stage gave no finite numbers.
+            MachineError: there is no such device, not enough memory, or a stage gave no finite numbers.
         """
         opened = self._open(recipe)
         complete, kind = opened.complete(recipe.candidates()), opened.placement.device.type
@@ -126,7 +126,7 @@ class LocalEngine:
         return self._batch[decide(recipe.device, recipe.dtype).device.type]
 
     def paint_together(self, recipes: Sequence[Recipe], progress: Callable[[Progress], None]) -> Iterator["Picture"]:
-        """Yield the picture of each recipe; where memory does not suffice, go on with half as many at once.
+        """Yield the picture of each recipe; when memory runs out, continue with half as many at once.
 
         Raises: as `paint`.
         """
@@ -140,14 +140,14 @@ class LocalEngine:
         return self._models.named(recipe.model).folder.digest()
 
     def plan_memory(self, name: str, placement: "Placement") -> "MemoryPlan":
-        """What of a model stays in memory on a device. Raises as `resolve` does for the model."""
+        """The memory plan of a model on a device. Raises as `resolve` does for the model."""
         return plan_model(self._models.find(name), placement, self._memory)
 
     def memory(self, recipe: Recipe) -> str:
         """The memory plan for a recipe, in words.
 
         Raises:
-            MachineError: the device is not here, or its memory does not suffice.
+            MachineError: there is no such device, or not enough memory on it.
         """
         from dallecli.placement import decide
 

@@ -1,4 +1,4 @@
-"""Memory: what of a model stays there, whether it suffices, and what is said when it does not."""
+"""Memory: what of a model stays in it, whether there is enough, and the error if there is not."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 def plan_model(model: Description, placement: "Placement", kind: str) -> "MemoryPlan":
-    """What of a model stays in memory, by a plan of this kind (`placement.MEMORY`). Raises BadSetting, BadFile."""
+    """The memory plan of a model, of this kind (`placement.MEMORY`). Raises BadSetting, BadFile."""
     from dallecli.placement import Need, free_memory, plan_memory
 
     needs = {
         part: Need(
             weights=count * placement.dtype.itemsize,
-            # Whatever the weights are, some layers compute in float32.
+            # Whatever the type of the weights, some layers compute in float32.
             working=model.folder.working_numbers(part) * 4,
         )
         for part, count in model.parameters.items()
@@ -27,9 +27,9 @@ def plan_model(model: Description, placement: "Placement", kind: str) -> "Memory
 
 
 def check_memory(model: str, placement: "Placement", plan: "MemoryPlan") -> None:
-    """Refuse what cannot fit: on a CPU the system would otherwise end this process, or another, without a word.
+    """Refuse a model that cannot fit: the system would otherwise kill this process or another one without a word.
 
-    Raises: OutOfMemory, with what would fit.
+    Raises: OutOfMemory, whose hint says what would fit.
     """
     if plan.free is None or plan.fits:
         return
@@ -49,7 +49,7 @@ def check_memory(model: str, placement: "Placement", plan: "MemoryPlan") -> None
 
 @contextmanager
 def memory_errors(model: str) -> Iterator[None]:
-    """Turn every way in which Python and torch say that memory is used up into OutOfMemory."""
+    """Turn every error of Python and torch for exhausted memory into OutOfMemory."""
     import torch
 
     hint = "close other programs, paint fewer or smaller pictures, or use a smaller model"
@@ -64,7 +64,7 @@ def memory_errors(model: str) -> Iterator[None]:
 
 
 def release(kind: str) -> None:
-    """Give back to a kind of device what is free of the memory that was taken of it."""
+    """Return free memory to a kind of device."""
     if kind == "cuda":
         import torch
 

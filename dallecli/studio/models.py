@@ -1,4 +1,4 @@
-"""The models of this machine that were asked for: found by name or folder, looked over once, and kept."""
+"""The models of this machine that were asked for: found by name or folder, checked once, and kept."""
 
 from dallecli.errors import UnknownModel
 from dallecli.pipelines.description import Description
@@ -7,18 +7,17 @@ from dallecli.weights.registry import find, locate, with_parts
 
 
 class Models:
-    """What has been found so far, under the names that recipes have for it. Never uses the network, and reads no
-    weights."""
+    """The models found so far, by their names in recipes. Finding one never uses the network, and reads no weights."""
 
     def __init__(self) -> None:
         self._found: dict[str, Description] = {}
 
     def find(self, name: str) -> Description:
-        """The model under the name in a request, which may be a folder.
+        """The model with the name in a request, which may be a folder.
 
         Raises:
             UnknownModel: there is none, or another folder of this name was asked for before.
-            WeightsError: it is not on this machine, or its files are not whole.
+            WeightsError: it is not on this machine, or its files are incomplete.
         """
         spec = find(name)
         known = self._found.get(spec.name)
@@ -33,5 +32,5 @@ class Models:
         return description
 
     def named(self, name: str) -> Description:
-        """The model under the name in a recipe: one that was found, or else as `find`."""
+        """The model with the name in a recipe: one that was found before, else as `find`."""
         return self._found[name] if name in self._found else self.find(name)

@@ -1,4 +1,4 @@
-"""A model with its networks, on a device, ready to paint. One at a time is kept: they are large."""
+"""A model on a device, with its networks, ready to paint. One at a time is kept: they are large."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """An opened model, and the recipe's words for what it is."""
+    """An opened model, and what a recipe states of it."""
 
     source: str
     placement: "Placement"
@@ -27,7 +27,7 @@ class Opened:
     pipeline: Pipeline
 
     def complete(self, recipe: Recipe) -> Recipe:
-        """The recipe with what it is really painted with."""
+        """The recipe with the weights, device, number type and torch that are used."""
         import torch
 
         return replace(
@@ -40,7 +40,7 @@ class Opened:
 
 
 class LastOpened:
-    """Opens models, and keeps the last. Its memory is free before the next one takes its own.
+    """Opens models and keeps the last one, whose memory is freed before the next is opened.
 
     memory: the kind of the memory plan. compiled: whether networks that stay in the memory of a GPU are compiled.
     """
@@ -51,11 +51,11 @@ class LastOpened:
         self._opened: Opened | None = None
 
     def open(self, model: Description, device: str | None, dtype: str | None, digest: str | None = None) -> Opened:
-        """The model on a device, which is opened if it is not the last.
+        """The model on a device; it is opened unless it is the last one.
 
         Raises:
-            BadFile: these are not the weights of `digest`, or a file is damaged.
-            MachineError: the device is not here, or memory does not suffice.
+            BadFile: the weights do not have this `digest`, or a file is damaged.
+            MachineError: there is no such device, or not enough memory.
         """
         from dallecli.placement import decide
 

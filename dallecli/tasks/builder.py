@@ -1,4 +1,4 @@
-"""The one builder of requests: prompt lines, the command line, axes of a sheet and HTTP bodies all use it."""
+"""The one builder of requests, for prompt lines, the command line, the axes of a sheet, Python, and HTTP bodies."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -16,10 +16,10 @@ def build_request(
     *,
     pipes: bool = False,
 ) -> Request:
-    """The request that a task makes of values by name, with the names and types of a prompt line's.
+    """The request of a task from values by name, with the names and types of a prompt line's.
 
-    `own` must all be known to the task, `defaults` stand in for what is not there; a file may be read already. `pipes`
-    says whether a file may be standard input or a pipe.
+    The task must know all of `own`; `defaults` are used where `own` lacks a value. A file may have been read already.
+    `pipes` says whether a file may be standard input or a pipe.
 
     Raises: RequestError.
     """

@@ -1,4 +1,4 @@
-"""`edit`: a picture moved along the difference of two sentences."""
+"""`edit`: a picture changed by the difference of two sentences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,16 +22,12 @@ from dallecli.tasks.task import (
 from dallecli.tasks.values import Values
 
 STRENGTH: Final = 0.4
-"""How far a picture is moved if nothing is asked."""
+"""The default strength."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edit(InvertibleRequest):
-    """Move a picture along the difference of two sentences.
-
-    image: the picture, or its embedding. before, after: the sentences; it moves from the first towards the second.
-    strength: how far along the sphere, from 0 (the picture) to 1 (nothing of it is left); the paper goes up to 0.25 to
-    0.5. sweep: so many pictures from 0 to `strength`, evenly. inverting: the dials of the inversion.
+    """Change a picture by the difference of two sentences: rotate its embedding from the first towards the second.
 
     Raises: BadInput, BadSetting, PromptError, and as `ModelRequest`.
     """
@@ -39,9 +35,13 @@ class Edit(InvertibleRequest):
     task: ClassVar[str] = "edit"
 
     before: str
+    """What the picture shows."""
     after: str
+    """What it should show."""
     strength: float | None = None
+    """How far on the sphere, from 0 (the picture) to 1 (nothing of it is left); the paper uses 0.25 to 0.5."""
     sweep: int | None = None
+    """Paint so many pictures, with strengths evenly from 0 to `strength`."""
 
     def __post_init__(self) -> None:
         InvertibleRequest.__post_init__(self)
@@ -85,7 +85,7 @@ class Edit(InvertibleRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Editing(Settings):
-    """The settings of `edit`: the two sentences, and how far each picture goes."""
+    """The settings of `edit`: the two sentences, and the strength of each picture."""
 
     before: str
     after: str

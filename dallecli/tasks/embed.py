@@ -1,4 +1,4 @@
-"""`embed`: what CLIP sees in pictures and reads in sentences, and arithmetic with it."""
+"""`embed`: CLIP's embeddings of pictures and sentences, and arithmetic with them."""
 
 from dataclasses import dataclass, field
 from typing import Self
@@ -12,23 +12,23 @@ from dallecli.tasks.values import Values
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Embed(ModelRequest):
-    """Let CLIP look at pictures and read sentences.
-
-    inputs: pictures, sentences, or embeddings, which come back as they are if they are of the model's CLIP. minus,
-    plus: from each input the meanings in the first are taken away, and those in the second added: see
-    `embedding_file.combine`. imagine: have the prior turn sentences into image embeddings, with `seed`; else they stay
-    text embeddings. invert: add to each picture's embedding the noise from which it would be painted. inverting: the
-    dials of that inversion.
+    """Let CLIP embed pictures and sentences.
 
     Raises: BadInput, BadSetting, PromptError, and as `ModelRequest`.
     """
 
     inputs: tuple[Source, ...]
+    """Pictures, sentences, or embeddings; an embedding of the model's CLIP is returned as it is."""
     minus: tuple[Source, ...] = ()
+    """Subtracted from each input: see `embedding_file.combine`."""
     plus: tuple[Source, ...] = ()
+    """Added to each input."""
     imagine: bool = False
+    """Let the prior turn sentences into image embeddings, with `seed`; otherwise they stay text embeddings."""
     invert: bool = False
+    """Add to each picture's embedding the noise from which the picture would be painted."""
     inverting: Dials = field(default_factory=Dials)
+    """The dials of that inversion."""
 
     def __post_init__(self) -> None:
         ModelRequest.__post_init__(self)

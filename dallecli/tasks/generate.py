@@ -1,4 +1,4 @@
-"""`generate`: pictures of a sentence, also painted over a picture, also the best of many."""
+"""`generate`: pictures of a prompt; also painted over a picture, also the best of many."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -11,16 +11,12 @@ from dallecli.tasks.task import COUNT_LIMIT, SEED_LIMIT, Request, Settings, chec
 from dallecli.tasks.values import Values
 
 INIT_STRENGTH: Final = 0.3
-"""How much of a picture is painted over if nothing is asked, as in diffusers' KandinskyV22Img2ImgPipeline."""
+"""The default strength, as in diffusers' KandinskyV22Img2ImgPipeline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generate(Request):
-    """Paint pictures of a sentence.
-
-    prompt: the sentence. best_of: paint so many, and keep the `count` that fit it best. negative: what the pictures are
-    led away from. init: a picture that is painted over instead of noise. strength: above 0 and up to 1, how much of it
-    is painted over (SDEdit, Meng et al. 2022).
+    """Paint pictures of a prompt.
 
     Raises: BadInput, BadSetting, PromptError, and as `ModelRequest`.
     """
@@ -29,9 +25,13 @@ class Generate(Request):
 
     prompt: str
     best_of: int | None = None
+    """Paint so many, and keep the `count` that fit the prompt best."""
     negative: str | None = None
+    """What guidance leads the pictures away from."""
     init: Source | None = None
+    """A picture that is painted over, instead of noise."""
     strength: float | None = None
+    """Above 0 and up to 1: how much of it is painted over (SDEdit, Meng et al. 2022)."""
 
     def __post_init__(self) -> None:
         Request.__post_init__(self)
@@ -95,17 +95,16 @@ class Generate(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generating(Settings):
-    """The settings of `generate`.
-
-    best_of: how many pictures are painted, where not all are kept. kept: the seeds of those that are, best first, once
-    that is known. negative: "" where nothing is to be avoided. strength: how much of the one input is painted over;
-    None where there is no input.
-    """
+    """The settings of `generate`."""
 
     best_of: int | None = None
+    """How many pictures are painted, if not all are kept."""
     kept: tuple[int, ...] | None = None
+    """The seeds of those that are kept, best first, once that is known."""
     negative: str = ""
+    """The negative prompt; "" if there is none."""
     strength: float | None = None
+    """How much of the one input is painted over; None if there is no input."""
 
     @property
     def alike(self) -> bool:

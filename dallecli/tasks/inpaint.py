@@ -1,4 +1,4 @@
-"""`inpaint`: a part of a picture painted anew, or painted beyond its edges, and the rest kept."""
+"""`inpaint`: part of a picture repainted, or painted beyond its edges, and the rest kept."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,30 +12,31 @@ from dallecli.tasks.task import Request, Settings, check_prompt, check_range, sh
 from dallecli.tasks.values import Values
 
 RESAMPLE_LIMIT = 100
-"""The most often that one step is taken: each time costs as much as the first."""
+"""The most times that one step can be taken; each costs as much as the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inpaint(Request):
-    """Repaint a part of a picture and keep every pixel of the rest; with `expand`, also paint beyond its edges.
-
-    image: the picture. mask: what is repainted; None is what `expand` adds, and only that. prompt: what to paint there.
-    negative: what the new part is led away from; it needs a prompt beside it. resample: how often each step is taken,
-    with noise added again in between, so that the new part gets to know the old one (RePaint, Lugmayr et al. 2022; 1 is
-    off). expand: pixels that are added around.
+    """Repaint part of a picture and keep every pixel of the rest; with `expand`, also paint beyond its edges.
 
     Raises: BadInput, BadMask, BadSetting, PromptError, and as `ModelRequest`.
     """
 
     task: ClassVar[str] = "inpaint"
-    rivals: ClassVar[int] = 4  # the best of them is to fit the words and the picture around the hole
+    rivals: ClassVar[int] = 4  # the best one has to fit the words and the picture around the hole
 
     image: Source
     mask: Mask | None
+    """What is repainted; None is only what `expand` adds."""
     prompt: str | None = None
+    """What to paint there."""
     resample: int | None = None
+    """How often each step is taken, with noise added in between, so that the new part fits the old one (RePaint,
+    Lugmayr et al. 2022); 1 is off."""
     negative: str | None = None
+    """What guidance leads the new part away from; it needs a prompt."""
     expand: Edges = field(default_factory=Edges)
+    """The pixels that are added at each edge."""
 
     def __post_init__(self) -> None:
         Request.__post_init__(self)
@@ -99,7 +100,7 @@ class Inpaint(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inpainting(Settings):
-    """The settings of `inpaint`: see `Inpaint`. `negative` is "" where nothing is to be avoided."""
+    """The settings of `inpaint`: see `Inpaint`. `negative` is "" if there is no negative prompt."""
 
     mask: Mask | None
     resample: int
@@ -165,9 +166,9 @@ class Inpainting(Settings):
 
 
 def _build_mask(values: Values, expand: Edges) -> Mask | None:
-    """What `--mask` and its friends mean: boxes and files, else the picture's own transparency.
+    """The mask of `--mask`, `--mask-mode` and `--invert-mask`: boxes and files, else the picture's own transparency.
 
-    None if nothing was said and the picture is only made larger.
+    None if no mask was given and the picture is only extended.
     """
     parts = values.files("mask")
     mode, invert = cast(MaskMode, values.one_of("mask_mode", MASK_MODES)), values.flag("invert_mask")

@@ -1,4 +1,4 @@
-"""`interpolate`: what lies between pictures, embeddings or words."""
+"""`interpolate`: points between pictures, embeddings or words."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -27,20 +27,15 @@ Noise = Literal["fixed", "inverted"]
 NOISES: Final[tuple[str, ...]] = get_args(Noise)
 
 FRAMES: Final = 7
-"""How many frames there are if nothing is asked."""
+"""The default number of frames."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interpolate(Request):
-    """Paint what lies between two or more ends: pictures, embeddings or words, in any mixture.
+    """Paint points between two or more ends: pictures, embeddings or words, in any mixture.
 
-    Exactly one of these says where: `frames` pictures evenly from the first end to the last; `positions` between them,
-    from 0 to 1; or `weights`, one for each end, for a blend of all. All frames share one seed; of a single position, or
-    of a blend, `count` pictures with seeds of their own can be painted.
-
-    `noise` "fixed" starts every frame from the same fresh noise. "inverted" goes from the noise of each end to that of
-    the next, so that the ends are reproduced; every end must be a picture then, or an embedding that brings its noise.
-    `inverting` are the dials of that inversion.
+    Exactly one of `frames`, `positions` and `weights` is given. All frames share one seed; of a single position, or of
+    a blend, `count` pictures with seeds of their own can be painted.
 
     Raises: BadInput, BadSetting, PromptError, and as `ModelRequest`.
     """
@@ -50,10 +45,16 @@ class Interpolate(Request):
 
     ends: tuple[Source, ...]
     frames: int | None = None
+    """How many pictures, evenly from the first end to the last."""
     positions: tuple[float, ...] | None = None
+    """Where between the first end and the last, from 0 to 1."""
     weights: tuple[float, ...] | None = None
+    """The share of each end in a blend of all."""
     noise: Noise = "fixed"
+    """With "fixed" every frame starts from the same new noise. "inverted" goes from the noise of each end to that of
+    the next, and so reproduces the ends; every end must then be a picture, or an embedding that has its noise."""
     inverting: Dials = field(default_factory=Dials)
+    """The dials of that inversion."""
 
     def __post_init__(self) -> None:
         Request.__post_init__(self)
@@ -123,15 +124,14 @@ class Interpolate(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interpolating(Settings):
-    """The settings of `interpolate`.
-
-    positions: where each frame stands, from 0 to 1. weights: the share of each end, 1 together; one of both is None.
-    noise: see `Interpolate`.
-    """
+    """The settings of `interpolate`. Either `positions` or `weights` is None."""
 
     positions: tuple[float, ...] | None
+    """The place of each frame, from 0 to 1."""
     weights: tuple[float, ...] | None
+    """The share of each end; their sum is 1."""
     noise: Noise
+    """See `Interpolate`."""
 
     @property
     def places(self) -> tuple[float, ...] | None:

@@ -1,7 +1,7 @@
-"""The stages that a model runs one after another, and the dials that each of them has.
+"""The stages that a model runs one after another, and the dials of each.
 
-A family declares its stages (`Stage`), a request asks for dials by the options that set them (`Dials`), a registry and
-a recipe hold them with nothing left open (`StageSettings`).
+A family declares its stages (`Stage`), a request states some dials (`Dials`), and a registry and a recipe hold all of
+them (`StageSettings`).
 """
 
 from dataclasses import dataclass, fields
@@ -13,24 +13,25 @@ Group = Literal["prior", "decoder", "upsampler"]
 GROUPS: Final[tuple[Group, ...]] = ("prior", "decoder", "upsampler")
 
 INVERSION: Final = "inversion"
-"""The name of the dials with which a given picture is taken back to the noise of every stage that paints."""
+"""The name of the dials with which a picture is inverted to the noise of every painting stage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dials:
-    """The dials of a stage as asked for; None is the model's default.
-
-    sampler: its name. steps: how often the network is asked. guidance: how hard the words pull; 1.0 is off.
-    temperature: how evenly tokens are drawn; 0 always takes the likeliest. top_k: only so many of the likeliest tokens
-    are drawn from. top_p: only the likeliest that have this share together.
-    """
+    """The dials of a stage as asked for; None is the model's default."""
 
     sampler: str | None = None
+    """Its name."""
     steps: int | None = None
+    """How many steps a run has."""
     guidance: float | None = None
+    """How closely the stage follows its words; 1.0 is off."""
     temperature: float | None = None
+    """How evenly tokens are drawn; 0 always takes the likeliest."""
     top_k: int | None = None
+    """Draw only from so many of the likeliest tokens."""
     top_p: float | None = None
+    """Draw only from the likeliest tokens that have this share together."""
 
     @property
     def stated(self) -> dict[str, str | int | float]:
@@ -41,7 +42,7 @@ class Dials:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionSettings:
-    """The dials of a stage that takes noise away, with nothing left open. Guidance 1.0 is off."""
+    """The dials of a diffusion stage, with nothing left open. Guidance 1.0 is off."""
 
     sampler: str
     steps: int
@@ -50,9 +51,9 @@ class DiffusionSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenSettings:
-    """The dials of a stage that writes tokens, with nothing left open: see `Dials`. Guidance 1.0 is off.
+    """The dials of a stage that draws tokens, with nothing left open: see `Dials`. Guidance 1.0 is off.
 
-    `top_k` 0 and `top_p` 1.0 leave all tokens in.
+    `top_k` 0 and `top_p` 1.0 allow all tokens.
     """
 
     temperature: float
@@ -62,25 +63,25 @@ class TokenSettings:
 
 
 StageSettings = DiffusionSettings | TokenSettings
-"""What a registry and a recipe hold of a stage."""
+"""The dials of a stage in a registry and a recipe."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A stage as a family declares it.
-
-    name: its key in registries, recipes and progress. group: the options that set its dials. settings: which dials it
-    has. imagines: whether it turns words into an image embedding, and so runs only where words have to become one; the
-    other stages paint. guided: whether words reach it; if not, its guidance stays 1. hurried: whether `--fast` and
-    `--best` change its steps.
-    """
+    """A stage as a family declares it."""
 
     name: str
+    """Its key in registries, recipes and progress."""
     group: Group
+    """The options that set its dials."""
     settings: type[DiffusionSettings] | type[TokenSettings] = DiffusionSettings
+    """Which dials it has."""
     imagines: bool = False
+    """Whether it turns words into an image embedding, and so runs only if there are such words; other stages paint."""
     guided: bool = True
+    """Whether it reads words; if not, its guidance stays 1."""
     hurried: bool = True
+    """Whether `--fast` and `--best` change its steps."""
 
     @property
     def dials(self) -> tuple[str, ...]:

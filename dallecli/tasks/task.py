@@ -1,7 +1,7 @@
-"""What all requests have in common, and what all settings of a recipe have.
+"""What all requests have in common, and what all settings of a recipe have in common.
 
-A request that exists is well-formed; whether a model can do it is decided later, by an engine. `None` always means "the
-model's own default", and nothing else does: seed 0 is a seed, guidance 0.0 is a guidance.
+A request that exists is well-formed; whether a model can do it is decided later, by an engine. `None`, and nothing
+else, means the model's own default: seed 0 is a seed, guidance 0.0 is a guidance.
 """
 
 import math
@@ -34,33 +34,35 @@ _DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,3})?")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelRequest:
-    """What every request to a model leaves to choose.
-
-    model: its name, or a folder. seed: of the first picture; picture k has the seed `seed + k`. count: how many
-    pictures. size: the side in pixels of the square that the model paints. prior, decoder, upsampler: the dials of the
-    stages; the last are for every upsampler. prior_candidates: embeddings that the prior draws for a picture. effort:
-    one of `EFFORTS`; it changes the model's own dials, but none that is stated here. strict: refuse words that the
-    model would not read to their end. device, dtype: where and in which type of numbers it computes.
-
-    takes_embeddings, of the class: whether a picture's embedding stands in the place of one, and is painted.
+    """What every request to a model has.
 
     Raises: BadSetting, BadSteps, BadSize, NoSuchDevice.
     """
 
     takes_embeddings: ClassVar[bool] = False
+    """Whether an embedding can take the place of a picture, and is painted."""
 
     model: str
+    """Its name, or a folder."""
     seed: int | None = None
+    """Of the first picture; picture k has the seed `seed + k`."""
     count: int = 1
+    """How many pictures."""
     size: int | None = None
+    """The side in pixels of the square that the model paints."""
     prior: Dials = field(default_factory=Dials)
     decoder: Dials = field(default_factory=Dials)
     upsampler: Dials = field(default_factory=Dials)
+    """Of every upsampler."""
     prior_candidates: int | None = None
+    """How many embeddings the prior draws for a picture."""
     effort: str | None = None
+    """One of `EFFORTS`. It changes the model's own dials, but none that is stated here."""
     strict: bool = False
+    """Refuse a prompt that the model would not read to its end."""
     device: str | None = None
     dtype: str | None = None
+    """The number type: one of `DTYPES`."""
 
     def __post_init__(self) -> None:
         check_range("the number of pictures", self.count, 1, COUNT_LIMIT)
@@ -81,7 +83,7 @@ class ModelRequest:
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """The files that this is made from, and words that stand in the place of one."""
+        """The files that this starts from, and words in place of one."""
         return ()
 
     @property
@@ -91,17 +93,17 @@ class ModelRequest:
 
     @property
     def imagines(self) -> bool:
-        """Whether words have to become an image embedding, which is what a prior does."""
+        """Whether words have to become an image embedding, by a prior."""
         return False
 
     @property
     def looks(self) -> bool:
-        """Whether CLIP has to look at a picture that is given."""
+        """Whether CLIP has to see a given picture."""
         return any(source.kind == "picture" for source in self.sources)
 
     @property
     def inversion(self) -> Dials | None:
-        """The dials of the inversion, None where no picture is inverted."""
+        """The dials of the inversion; None if no picture is inverted."""
         return None
 
 
@@ -110,13 +112,12 @@ class ModelRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request(ModelRequest, ABC):
-    """What an engine paints: the base of the tasks.
-
-    task: its name in registries and recipes. rivals: so many times a model's own number of prior candidates are drawn.
-    """
+    """What an engine paints: the base of the tasks."""
 
     task: ClassVar[str]
+    """Its name in registries and recipes."""
     rivals: ClassVar[int] = 1
+    """The model's own number of prior candidates is multiplied by this."""
 
     @property
     def inputs(self) -> tuple[Source, ...]:
@@ -125,22 +126,22 @@ class Request(ModelRequest, ABC):
 
     @property
     def words(self) -> str:
-        """The prompt, "" where there is none."""
+        """The prompt; "" if there is none."""
         return ""
 
     @property
     def judges(self) -> bool:
-        """Whether CLIP has to score what was painted."""
+        """Whether CLIP has to score the pictures."""
         return False
 
     @property
     def reads_beside(self) -> bool:
-        """Whether the decoder itself has to read words, beside the embedding of a picture."""
+        """Whether the decoder itself has to read words, besides the embedding of a picture."""
         return False
 
     @abstractmethod
     def settle(self, resample: int) -> "Settings":
-        """What is particular to this task, with nothing left open.
+        """The settings of this task, with nothing left open.
 
         `resample` is how often the model takes each step of an inpainting by default.
         """
@@ -148,9 +149,7 @@ class Request(ModelRequest, ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InvertibleRequest(Request, ABC):
-    """A task on one picture that can be taken back to its noise.
-
-    image: the picture, or its embedding. inverting: the dials of the inversion.
+    """A task on one picture that can be inverted to its noise.
 
     Raises: BadInput, and as `ModelRequest`.
     """
@@ -158,7 +157,9 @@ class InvertibleRequest(Request, ABC):
     takes_embeddings: ClassVar[bool] = True
 
     image: Source
+    """The picture, or its embedding."""
     inverting: Dials = field(default_factory=Dials)
+    """The dials of the inversion."""
 
     def __post_init__(self) -> None:
         Request.__post_init__(self)
@@ -173,19 +174,19 @@ class InvertibleRequest(Request, ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(ABC):
-    """What is particular to a task in a recipe: the base of the tasks' settings, and of tasks without any of these.
+    """What a recipe holds of its task alone: the base of the tasks' settings, with defaults for what one lacks.
 
-    Frames stand at `places`, and share one seed if there are several; other pictures have seeds of their own.
+    Frames have `places`, and share one seed if there are several; other pictures have seeds of their own.
     """
 
     @property
     def negative(self) -> str:
-        """What pictures are led away from, "" for nothing."""
+        """The negative prompt; "" if there is none."""
         return ""
 
     @property
     def best_of(self) -> int | None:
-        """How many pictures are painted to keep the best of them; None where all are kept."""
+        """How many pictures are painted to keep the best of them; None if all are kept."""
         return None
 
     @property
@@ -195,7 +196,7 @@ class Settings(ABC):
 
     @property
     def places(self) -> tuple[float, ...] | None:
-        """Where each frame stands, from 0 to 1; None for pictures that are no frames."""
+        """The place of each frame, from 0 to 1; None for pictures that are not frames."""
         return None
 
     @property
@@ -210,11 +211,11 @@ class Settings(ABC):
 
     @property
     def alike(self) -> bool:
-        """Whether single pictures of such settings, of other words and seeds, can be painted together."""
+        """Whether single pictures with these settings, but other words and seeds, can be painted together."""
         return False
 
     def at(self, places: Sequence[float]) -> Self:
-        """The same with these frames only."""
+        """The same with frames at these places only."""
         return self
 
     def with_mask_files(self, change: Callable[[Source], Source]) -> Self:
@@ -222,7 +223,7 @@ class Settings(ABC):
         return self
 
     def unranked(self) -> Self:
-        """The same for pictures that are all kept."""
+        """The same without a best-of: all pictures are kept."""
         return self
 
     def keeping(self, seeds: tuple[int, ...]) -> Self:
@@ -230,11 +231,11 @@ class Settings(ABC):
         return self
 
     def title(self, prompt: str, inputs: Sequence[Source]) -> str:
-        """A few words for a file's name and a progress bar: the prompt, or what was done to which input."""
+        """A few words for file names and progress bars: the prompt, or the task and its input."""
         return prompt
 
     def rows(self) -> list[tuple[str, str]]:
-        """What a person is told of them, as names and values."""
+        """What `dalle show` prints of them, as names and values."""
         return []
 
     @abstractmethod
@@ -244,11 +245,11 @@ class Settings(ABC):
     @classmethod
     @abstractmethod
     def read(cls, fields: Fields) -> Self:
-        """What `to_dict` gave, or an older version did. Raises BadRecipe."""
+        """Read what `to_dict` of this version or an older one wrote. Raises BadRecipe."""
 
     @abstractmethod
     def request(self, prompt: str, inputs: tuple[Source, ...], dials: Mapping[str, Any]) -> Request:
-        """The request that a recipe with these settings answers.
+        """The request of a recipe with these settings.
 
         `dials` are those of `ModelRequest`, and `inverting` the dials of the inversion. Raises BadRecipe, and what the
         request raises.
@@ -312,19 +313,19 @@ def check_dials(name: str, dials: Dials) -> None:
 
 
 def short_name(source: Source) -> str:
-    """A source in a title: its words, or its file's name without the suffix."""
+    """A source in a title: its words, or the name of its file without the suffix."""
     if source.kind == "text":
         return source.name
     return "stdin" if source.name == STDIN else PurePath(source.name).stem
 
 
 def evenly(count: int) -> tuple[float, ...]:
-    """`count` numbers from 0 to 1, both of them among these."""
+    """`count` evenly spaced numbers from 0 to 1, both included."""
     return tuple(k / (count - 1) for k in range(count))
 
 
 def numbers(values: Sequence[float]) -> str:
-    """Numbers as a person reads them."""
+    """Numbers as people read them."""
     return ", ".join(f"{value:.3g}" for value in values)
 
 

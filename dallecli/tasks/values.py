@@ -1,6 +1,6 @@
-"""Values by name, those of a prompt line, a command line or an HTTP body, taken by their types.
+"""Values by name, from a prompt line, a command line or an HTTP body, read by their types.
 
-A value is what JSON has, or the text of a table's cell, or a file that was read already.
+A value is of a JSON type, or the text of a table's cell, or a file that was read already.
 """
 
 import re
@@ -19,20 +19,20 @@ from dallecli.tasks.stages import Dials
 
 @dataclass(slots=True, kw_only=True)
 class Values:
-    """Takes values by name and type, and says what is wrong with them. Text may be a number in a table.
-
-    own: the values, all of which must be known to who takes them. defaults: stand in for what is not there; they may
-    hold more than anybody asks for. pipes: whether a file may be standard input or a pipe. A line is read to be
-    checked, and again to be painted, which no pipe can be.
-    """
+    """Reads values by name and type, and raises an error for those that are wrong. A number may be text."""
 
     own: Mapping[str, object]
+    """The values; all of them must be read."""
     defaults: Mapping[str, object]
+    """Used where `own` lacks a value; they need not all be read."""
     pipes: bool = False
+    """Whether a file may be standard input or a pipe. A prompt line is read twice, to be checked and to be painted, and
+    a pipe only once."""
     known: set[str] = field(default_factory=set)
+    """The names that were read."""
 
     def raw(self, name: str) -> object:
-        """The value, None if there is none."""
+        """The value; None if there is none."""
         self.known.add(name)
         found = self.own.get(name)
         return found if found is not None else self.defaults.get(name)
@@ -62,7 +62,7 @@ class Values:
         return None if value is None else _number(name, value)
 
     def numbers(self, name: str) -> tuple[float, ...] | None:
-        """A list, or text with commas, or one number alone."""
+        """A list, or text with commas, or a single number."""
         value = self.raw(name)
         if value is None:
             return None
@@ -78,7 +78,7 @@ class Values:
         raise _wrong(name, value, "true or false")
 
     def one_of(self, name: str, known: Sequence[str]) -> str:
-        """One of some words, the first if nothing is said."""
+        """One of the known words; the first by default."""
         value = self.text(name)
         if value is None or value in known:
             return value if value is not None else known[0]
@@ -87,7 +87,7 @@ class Values:
     # Files
 
     def file(self, name: str) -> Source | None:
-        """What is in the file of this name; or a file that was read already, as standard input can be only once."""
+        """The content of the file of this name; or a file that was read already: standard input is read only once."""
         value = self.raw(name)
         if isinstance(value, Source):
             return value
@@ -101,7 +101,7 @@ class Values:
         return value
 
     def files(self, name: str) -> tuple[Source | str, ...]:
-        """A list of texts, or of files that were read already; or one alone."""
+        """A list of texts, or of files that were read already; or a single one."""
         value = self.raw(name)
         if value is None:
             return ()
@@ -111,11 +111,11 @@ class Values:
         return tuple(parts)
 
     def read(self, parts: Iterable[Source | str]) -> tuple[Source, ...]:
-        """What is in files by their names."""
+        """The content of files by their names."""
         return tuple(part if isinstance(part, Source) else self._file(part) for part in parts)
 
     def files_or_words(self, name: str) -> tuple[Source, ...]:
-        """Each is a file where there is one of this name, else words."""
+        """Each is a file if a file of that name exists, else words."""
         found = []
         for part in self.files(name):
             if isinstance(part, str):
@@ -127,7 +127,7 @@ class Values:
     # Dials
 
     def common(self, *, sampler: bool = True) -> dict[str, Any]:
-        """What every request has. Without `sampler` the decoder's is not to choose."""
+        """What every request has; without `sampler`, the decoder's sampler cannot be chosen."""
         for name in ("command", "name"):
             self.raw(name)
         model, seed, count = self.needed("model"), self.whole("seed"), self.whole("n")
@@ -152,7 +152,7 @@ class Values:
         }
 
     def prior(self) -> dict[str, Any]:
-        """What a request has in which words may have to become an image embedding."""
+        """What requests have in which words may become an image embedding."""
         return {
             "prior": Dials(steps=self.whole("prior_steps"), guidance=self.number("prior_guidance")),
             "prior_candidates": self.whole("prior_candidates"),
@@ -163,7 +163,7 @@ class Values:
         return Dials(steps=self.whole("inversion_steps"))
 
     def finish(self, command: str) -> None:
-        """Raises BadSetting for what nobody has taken."""
+        """Raises BadSetting for values that were not read."""
         for name in self.own:
             if name not in self.known:
                 close = get_close_matches(name.replace("-", "_"), self.known, n=1)
@@ -179,7 +179,7 @@ class Values:
         return read_source(path)
 
     def _check_regular(self, path: str) -> None:
-        """Raises BadInput for what can be read only once, where it would have to be read twice."""
+        """Raises BadInput for what can be read only once, if it has to be read twice."""
         if self.pipes:
             return
         with suppress(OSError, ValueError):

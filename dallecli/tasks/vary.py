@@ -1,4 +1,4 @@
-"""`vary`: pictures like one that is given."""
+"""`vary`: variations of a picture."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,7 @@ from dallecli.tasks.values import Values
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vary(InvertibleRequest):
-    """Paint pictures like one that is given.
-
-    image: the picture, or its embedding. prompt: words that the decoder reads as well. fidelity: from 0 (the same
-    subject) to 1 (the same picture), by way of the picture's own noise; None starts from fresh noise and inverts
-    nothing. inverting: the dials of that inversion.
+    """Paint variations of a picture.
 
     Raises: BadInput, BadSetting, PromptError, and as `ModelRequest`.
     """
@@ -25,7 +21,10 @@ class Vary(InvertibleRequest):
     task: ClassVar[str] = "vary"
 
     prompt: str | None = None
+    """Words that the decoder reads as well."""
     fidelity: float | None = None
+    """From 0 (the same subject) to 1 (the same picture), with the picture's own noise; None starts from new noise and
+    inverts nothing."""
 
     def __post_init__(self) -> None:
         InvertibleRequest.__post_init__(self)

@@ -13,83 +13,82 @@ from dallecli.tasks.stages import DECODER, PRIOR, UPSAMPLERS, Stage, StageSettin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageParts:
-    """A stage of a family, and the parts of a folder that run it.
-
-    stage: what the family declares. network: the part without which a model does not have the stage. schedule: the part
-    with its schedule; None for a stage that has none. sized: the part whose `sample_size` is the side of the picture
-    that is there after the stage; None where no picture is there yet.
-    """
+    """A stage of a family, and the parts of a folder that run it."""
 
     stage: Stage
     network: str
+    """The part without which a model does not have the stage."""
     schedule: str | None = None
+    """The part with its schedule; None for a stage without one."""
     sized: str | None = None
+    """The part whose `sample_size` is the side of the picture after the stage; None if there is no picture yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClipFacts:
-    """What only those families have that paint CLIP's image embeddings.
-
-    width: the part and the field that say how many numbers an embedding has. space: the part whose weights name the
-    CLIP in whose space embeddings are. meaning: the part that puts sentences into that space. reads: whether the
-    decoder reads words beside the embedding; otherwise all that they say is in the embedding.
-    """
+    """What only families that paint CLIP's image embeddings have."""
 
     width: tuple[str, str]
+    """The part and the field that state how many numbers an embedding has."""
     space: str = "text_encoder"
+    """The part whose weights name the CLIP in whose space embeddings are."""
     meaning: str = "text_encoder"
+    """The part that embeds sentences in that space."""
     reads: bool = True
+    """Whether the decoder reads words besides the embedding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """A family of models: what a folder of it consists of, and how it is run. Parts are named as everywhere here.
+    """A family of models: what a folder of it consists of, and how it is run.
 
-    index: the folder in a model's folder that holds its `model_index.json`. pipeline: how that calls the kind of model.
-    folders: of the parts that are not in one of their own name. networks: the parts with weights that every such model
-    has. others: the parts without weights that every such model has, beside the schedules of its stages. optional:
-    groups of parts that come whole or not at all. fallbacks: the part that stands in for one that is not there.
-
-    stages: in the order in which they run; a model has those whose network it has. tasks: what can be asked, and the
-    part that each task needs beside what every model has. dials: those that an unregistered folder gets, by stage, or
-    the registered model whose dials these are. autoencoder: the part that turns latents into pixels, where latents are
-    painted.
-
-    steps: the networks that run in every step, and which method of them that is: those can be compiled. planes: how
-    much a network takes beside its weights at its fullest moment, for one picture, measured in planes as large as the
-    picture that it paints, with the channels of its first level. Of others it is next to nothing.
-
-    description: the class that answers, without torch, what can be said of a folder before its weights are read (see
-    pipelines/description.py). opener: what it opens such a folder with. Both are written "module:name", and imported
-    when they are needed. clip: facts of families that paint CLIP's embeddings.
+    Parts have the same names in every family, wherever they are on disk. A class or function is stated as "module:name"
+    and imported when it is needed.
     """
 
     pipeline: str
+    """The kind of model that `model_index.json` states."""
     index: str = ""
+    """The folder in a model's folder that holds its `model_index.json`."""
     folders: Mapping[str, str] = field(default_factory=dict)
+    """The folders of parts that are not in one of their own name."""
     networks: tuple[str, ...]
+    """The parts with weights that every such model has."""
     others: tuple[str, ...] = ("tokenizer",)
+    """The parts without weights that every such model has, besides the schedules of its stages."""
     optional: tuple[tuple[str, ...], ...] = ()
+    """Groups of parts that a model has completely or not at all."""
     fallbacks: Mapping[str, str] = field(default_factory=dict)
+    """The part that is used instead of a missing one."""
     stages: tuple[StageParts, ...]
+    """In the order in which they run; a model has those whose network it has."""
     tasks: Mapping[str, str]
+    """What can be asked, and the part that each task needs besides what every model has."""
     dials: str | Mapping[str, StageSettings]
+    """The dials of an unregistered folder, by stage, or the registered model that has the same."""
     autoencoder: str | None = None
+    """The part that turns latents into pixels, if latents are painted."""
     steps: Mapping[str, str] = field(default_factory=dict)
+    """The networks that run in every step, and the method that does: these can be compiled."""
     planes: Mapping[str, int] = field(default_factory=dict)
+    """The most memory that a network takes besides its weights, for one picture, in planes: a plane is as large as the
+    picture that it paints, with the channels of its first level. Other networks take next to nothing."""
     description: str
+    """The class of pipelines/description.py that answers, without torch, before weights are read."""
     opener: str
+    """The function that opens such a folder as a pipeline."""
     clip: ClipFacts | None = None
+    """For families that paint CLIP's embeddings."""
 
     @property
     def schedules(self) -> tuple[str, ...]:
-        """The schedules that every such model has."""
+        """The parts with the schedules that every such model has."""
         always = [stage.schedule for stage in self.stages if stage.network in self.networks]
         return tuple(part for part in always if part is not None)
 
 
 def imported(name: str) -> Any:
-    """What a table calls "module:name"."""
+    """The object that a table calls "module:name"."""
     module, _, attribute = name.partition(":")
     return getattr(import_module(module), attribute)
 
