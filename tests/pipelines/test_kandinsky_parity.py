@@ -141,7 +141,7 @@ def test_a_negative_prompt_has_an_embedding_of_its_own_from_the_same_noise(model
 @torch.no_grad()
 def test_guidance_leads_away_from_a_picture_that_is_zero_after_normalisation(model, theirs):
     embedding = Embedding(vector=torch.zeros(1, oracle.SHAPE.width), space="tiny")
-    assert difference(model._away(embedding), theirs("prior").get_zero_embed()) < SINGLE
+    assert difference(model.painter._away(embedding), theirs("prior").get_zero_embed()) < SINGLE
 
 
 @torch.no_grad()
@@ -244,7 +244,7 @@ def test_repainted_pictures_equal_the_oracles(folder, box, guidance, dtype):
             seen.vector,
             image,
             mask,
-            model._away(seen),
+            model.painter._away(seen),
             height=SIZE,
             width=SIZE,
             num_inference_steps=STEPS,
