@@ -1,6 +1,6 @@
 """What a family of unCLIP models supplies, and the verbs are written on. A family knows nothing of verbs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -9,9 +9,8 @@ from torch import Tensor
 
 from dallecli.diffusion.noise import Noise
 from dallecli.pipelines.embedding import Embedding
-from dallecli.pipelines.given import NOTHING, Given
+from dallecli.pipelines.settings import PaintSettings, PriorSettings, StageDials
 from dallecli.pipelines.watch import Watch
-from dallecli.tasks.stages import DiffusionSettings
 
 Encoded = TypeVar("Encoded")
 """Whatever a family keeps of prompts that it has read: of one for each picture, or of one for all of them."""
@@ -35,20 +34,10 @@ class Embedder(Protocol[Encoded]):
         """The embeddings [b d] of RGB pictures of any size, as CLIP's image tower has them."""
         ...
 
-    def imagine(
-        self,
-        words: Encoded,
-        noise: Noise,
-        settings: DiffusionSettings,
-        candidates: int,
-        watch: Watch,
-        *,
-        like: Embedding | None = None,
-    ) -> tuple[Embedding, Tensor]:
-        """Let the prior make an image embedding [b d] of each picture: the best of `candidates`.
+    def imagine(self, words: Encoded, noise: Noise, settings: PriorSettings, watch: Watch) -> tuple[Embedding, Tensor]:
+        """Let the prior make an image embedding [b d] of each picture.
 
-        The best fits the words and, where there is one, the picture [b d] that it is to be `like`, both alike. Also
-        returned is how well each fits the words, as the cosine [b] of the angle between both.
+        Also returned is how well each fits the words, as the cosine [b] of the angle between both.
         """
         ...
 
@@ -57,32 +46,17 @@ class Painter(Protocol[EncodedThere]):
     """Paints image embeddings: the decoder, and the upsamplers after it. The batch is as long as `noise`."""
 
     def decode(
-        self,
-        embedding: Embedding,
-        words: EncodedThere,
-        noise: Noise,
-        stages: Mapping[str, DiffusionSettings],
-        watch: Watch,
-        *,
-        size: int,
-        given: Given = NOTHING,
+        self, embedding: Embedding, words: EncodedThere, noise: Noise, settings: PaintSettings, watch: Watch
     ) -> Tensor:
-        """Paint embeddings to pixels [b 3 size size] in [-1, 1], running the painting stages that `stages` names."""
+        """Paint embeddings to pixels [b 3 s s] in [-1, 1], running the painting stages that the settings have."""
         ...
 
     def invert(
-        self,
-        embedding: Embedding,
-        words: EncodedThere,
-        pixels: Tensor,
-        noise: Noise,
-        settings: DiffusionSettings,
-        stages: Sequence[str],
-        watch: Watch,
+        self, embedding: Embedding, words: EncodedThere, pixels: Tensor, noise: Noise, dials: StageDials, watch: Watch
     ) -> dict[str, Tensor]:
-        """The x_T [b c h w] of the painting `stages`, from which `decode` paints `pixels` [b 3 s s] again.
+        """The x_T [b c h w] of every painting stage in `dials`, from which `decode` paints `pixels` [b 3 s s] again.
 
-        That is with the sampler "ddim", `settings`' steps in every stage, its guidance in the decoder, and eta 0.
+        That is with the sampler "ddim", with `INVERSION`'s steps in every stage and its guidance in the decoder, eta 0.
         """
         ...
 
