@@ -33,6 +33,7 @@ from dallecli.diffusion.noise import Noise
 from dallecli.pipelines.embedding import Embedding
 from dallecli.pipelines.kandinsky import open_kandinsky
 from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.settings import PaintSettings
 from dallecli.weights.folder import Folder
 from dallecli.weights.registry import find, locate
 
@@ -143,7 +144,11 @@ def painter(case: Case) -> Go:
     words: Any = None  # its decoder reads none
     stages, size = {"decoder": case.settings("decoder")}, folder.sizes()[0]
     noise = range(case.batch)
-    return called(lambda: model.painter.decode(embedding, words, Noise(noise), stages, lambda *_: None, size=size))
+    return called(
+        lambda: model.painter.decode(
+            embedding, words, Noise(noise), PaintSettings(dials=stages, size=size), lambda *_: None
+        )
+    )
 
 
 def networks(model: str) -> dict[str, Network]:

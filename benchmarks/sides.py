@@ -28,12 +28,12 @@ from torch import Tensor
 from dallecli.diffusion.guidance import OFF
 from dallecli.diffusion.noise import Noise
 from dallecli.nets.movq import Movq, MovqConfig
-from dallecli.pipelines.dials import diffusion_dials
 from dallecli.pipelines.embedding import Embedding
 from dallecli.pipelines.kandinsky import open_kandinsky
 from dallecli.pipelines.karlo import KarloPainter, open_karlo
 from dallecli.pipelines.latents import Autoencoder
 from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.settings import PaintSettings, PriorSettings, diffusion_dials
 from dallecli.pipelines.stage import sample
 from dallecli.pipelines.watch import Watch
 from dallecli.studio.engine import LocalEngine
@@ -152,12 +152,20 @@ def _ours_of_karlo(case: Case, parts: Parts) -> Go:
     words, settings = model.embedder.read([PROMPT]), case.settings(case.stage)
     seeds = range(case.batch)
     if case.stage == "prior":
-        return watched(lambda watch: model.embedder.imagine(words, Noise(seeds), settings, 1, watch))
+        return watched(
+            lambda watch: model.embedder.imagine(
+                words, Noise(seeds), PriorSettings(dials=settings, candidates=1), watch
+            )
+        )
     if case.stage == "decoder":
         width = parts.folder.width()
         embedding = Embedding(vector=torch.randn(case.batch, width), space=SPACE)
         size, stages = parts.folder.sizes()[0], {"decoder": settings}
-        return watched(lambda watch: model.painter.decode(embedding, words, Noise(seeds), stages, watch, size=size))
+        return watched(
+            lambda watch: model.painter.decode(
+                embedding, words, Noise(seeds), PaintSettings(dials=stages, size=size), watch
+            )
+        )
     low = torch.rand(case.batch, 3, *parts.folder.sizes()[:1] * 2, device=case.device) * 2 - 1
 
     def upsample(watch: Watch) -> Tensor:
@@ -185,7 +193,11 @@ def _ours_of_kandinsky(case: Case, parts: Parts) -> Go:
     stages = {"decoder": case.settings("decoder")}
     words: Any = None  # its decoder reads none
     seeds = range(case.batch)
-    return watched(lambda watch: model.painter.decode(embedding, words, Noise(seeds), stages, watch, size=size))
+    return watched(
+        lambda watch: model.painter.decode(
+            embedding, words, Noise(seeds), PaintSettings(dials=stages, size=size), watch
+        )
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------------------

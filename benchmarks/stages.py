@@ -38,7 +38,7 @@ from platformdirs import user_cache_path
 from random_folders import find_or_write
 from sides import PROMPT, STAGES, WHOLE
 
-from dallecli.pipelines.dials import diffusion_dials
+from dallecli.pipelines.settings import diffusion_dials
 from dallecli.placement import MEMORY
 from dallecli.weights.folder import Folder
 from dallecli.weights.registry import find

@@ -24,7 +24,7 @@ import torch
 from figures import ratio
 from peer import open_unclip
 
-from dallecli.pipelines.dials import diffusion_dials
+from dallecli.pipelines.settings import diffusion_dials
 from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.weights.registry import find, locate

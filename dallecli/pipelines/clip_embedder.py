@@ -12,10 +12,10 @@ from dallecli.nets.prior import PriorConfig
 from dallecli.pipelines.embedding import Embedding
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.prior import Prior
+from dallecli.pipelines.settings import PriorSettings
 from dallecli.pipelines.text import EncodedPrompts, check_tokens, read
 from dallecli.pipelines.vision import check_image_tower, see
 from dallecli.pipelines.watch import Watch
-from dallecli.tasks.stages import DiffusionSettings
 from dallecli.tokens import ClipTokenizer
 
 
@@ -52,18 +52,11 @@ class ClipEmbedder:
 
     @torch.inference_mode()
     def imagine(
-        self,
-        words: EncodedPrompts,
-        noise: Noise,
-        settings: DiffusionSettings,
-        candidates: int,
-        watch: Watch,
-        *,
-        like: Embedding | None = None,
+        self, words: EncodedPrompts, noise: Noise, settings: PriorSettings, watch: Watch
     ) -> tuple[Embedding, Tensor]:
         """Let the prior make embeddings, and keep the one that points most like the text."""
         also_negative = self._also_negative and words.negative
-        return self._prior.imagine(words, noise, settings, candidates, watch, like=like, also_negative=also_negative)
+        return self._prior.imagine(words, noise, settings, watch, also_negative=also_negative)
 
     def check(self, width: tuple[str, int]) -> None:
         """Refuse towers and a prior that do not fit each other, or do not fit a part of the decoder.

@@ -4,7 +4,7 @@ The chain is that of ai-forever/Kandinsky-2 as kandinsky-community publishes it,
 ancestral sampler, one candidate and float32 it equals diffusers' KandinskyV22 pipelines, their random draws included.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -21,16 +21,17 @@ from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.pipelines.clip_embedder import ClipEmbedder
 from dallecli.pipelines.embedding import Embedding, check_space
 from dallecli.pipelines.frame import Frame
-from dallecli.pipelines.given import NOTHING, Given, Hole
+from dallecli.pipelines.given import Hole
 from dallecli.pipelines.latents import Autoencoder
 from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.settings import PaintSettings, StageDials
 from dallecli.pipelines.stage import Diffusion, Nets, sample, unsample
 from dallecli.pipelines.text import EncodedPrompts
 from dallecli.pipelines.unclip import UnClip
 from dallecli.pipelines.unclip_parts import UnClipParts
 from dallecli.pipelines.vision import embed
 from dallecli.pipelines.watch import Watch
-from dallecli.tasks.stages import DiffusionSettings
+from dallecli.tasks.stages import INVERSION
 
 INPAINT = "inpaint_"
 """The beginning of the names of the parts that inpaint."""
@@ -56,15 +57,7 @@ class KandinskyPainter:
 
     @torch.inference_mode()
     def decode(
-        self,
-        embedding: Embedding,
-        words: EncodedPrompts,
-        noise: Noise,
-        stages: Mapping[str, DiffusionSettings],
-        watch: Watch,
-        *,
-        size: int,
-        given: Given = NOTHING,
+        self, embedding: Embedding, words: EncodedPrompts, noise: Noise, settings: PaintSettings, watch: Watch
     ) -> Tensor:
         """Paint embeddings as latents, and decode these to pixels. The words are not used: only the prior reads them.
 
@@ -74,33 +67,24 @@ class KandinskyPainter:
         Raises ValueError if the embedding is of another CLIP.
         """
         check_space(embedding, self.space)
-        which = INPAINT if given.hole is not None else ""
-        settings, frame, autoencoder = stages["decoder"], self._frame(size), self._autoencoder(which)
-        hole = autoencoder.hole(given.hole, frame, _with_neighbours) if given.hole is not None else None
-        beginning = autoencoder.beginning(given.beginning, frame) if given.beginning is not None else None
-        decoder = self._decoder(which, embedding, len(noise), settings.guidance, frame, hole)
-        x_T = given.noise("decoder")
-        if hole is not None and beginning is None and x_T is None:
+        which = INPAINT if settings.given.hole is not None else ""
+        dials, frame, autoencoder = settings.dials["decoder"], self._frame(settings.size), self._autoencoder(which)
+        given = autoencoder.given(settings.given, frame, _with_neighbours)
+        decoder = self._decoder(which, embedding, len(noise), dials.guidance, frame, given.hole)
+        hole, x_T = given.hole, given.noise("decoder")
+        if hole is not None and given.beginning is None and x_T is None:
             x_T = noise.draw(decoder.shape, self.parts.device)
             hole = replace(hole, held=x_T)
-        latents = sample(self.parts, decoder, settings, noise, watch, x_T, given.eta, hole, beginning)
-        pixels = frame.middle(autoencoder.decode(latents)).clamp(-1, 1)
-        return pixels if given.hole is None else given.hole.filled(pixels)
+        latents = sample(self.parts, decoder, dials, noise, watch, x_T, given.eta, hole, given.beginning)
+        return autoencoder.pictures(latents, frame, settings.given.hole)
 
     @torch.inference_mode()
     def invert(
-        self,
-        embedding: Embedding,
-        words: EncodedPrompts,
-        pixels: Tensor,
-        noise: Noise,
-        settings: DiffusionSettings,
-        stages: Sequence[str],
-        watch: Watch,
+        self, embedding: Embedding, words: EncodedPrompts, pixels: Tensor, noise: Noise, dials: StageDials, watch: Watch
     ) -> dict[str, Tensor]:
         """Find the noise of the decoder, for the latents of pictures."""
         check_space(embedding, self.space)
-        frame = self._frame(pixels.shape[-1])
+        settings, frame = dials[INVERSION], self._frame(pixels.shape[-1])
         decoder = self._decoder("", embedding, len(noise), settings.guidance, frame, None)
         latents = self._autoencoder("").encode(frame.widened(pixels))
         return {"decoder": unsample(self.parts, decoder, latents, settings, noise, watch)}

@@ -4,7 +4,7 @@ The chain is that of Ramesh et al. 2022 as kakaobrain/karlo-v1-alpha publishes i
 candidate and float32 it equals diffusers' UnCLIPPipeline, its random draws included.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -19,14 +19,15 @@ from dallecli.nets.text_proj import Conditioning, TextProjConfig, UnCLIPTextProj
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.pipelines.clip_embedder import ClipEmbedder
 from dallecli.pipelines.embedding import Embedding, check_space
-from dallecli.pipelines.given import NOTHING, Given, at_size
+from dallecli.pipelines.given import at_size
 from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.settings import PaintSettings, StageDials
 from dallecli.pipelines.stage import Diffusion, Nets, sample, unsample
 from dallecli.pipelines.text import EncodedPrompts
 from dallecli.pipelines.unclip import UnClip
 from dallecli.pipelines.unclip_parts import UnClipParts
 from dallecli.pipelines.watch import Watch
-from dallecli.tasks.stages import INVERSION, DiffusionSettings
+from dallecli.tasks.stages import INVERSION
 
 UPSAMPLING = {"upsampler": "super_res", "upsampler_2": "super_res_2"}
 """The stages after the decoder, and how their parts are called on disk."""
@@ -54,43 +55,28 @@ class KarloPainter:
 
     @torch.inference_mode()
     def decode(
-        self,
-        embedding: Embedding,
-        words: EncodedPrompts,
-        noise: Noise,
-        stages: Mapping[str, DiffusionSettings],
-        watch: Watch,
-        *,
-        size: int,
-        given: Given = NOTHING,
+        self, embedding: Embedding, words: EncodedPrompts, noise: Noise, settings: PaintSettings, watch: Watch
     ) -> Tensor:
-        """Paint embeddings with the decoder and then with each upsampler that `stages` names; they decide on the size.
+        """Paint embeddings with the decoder and then with each upsampler that has dials; they decide on the size.
 
         Raises ValueError if the embedding is another CLIP's.
         """
         check_space(embedding, self.space)
-        pixels: Tensor | None = None
-        for stage in [stage for stage in PAINTING if stage in stages]:
-            settings = stages[stage]
-            painter = self._painter(stage, embedding.vector.to(self.parts.device), words, settings.guidance, pixels)
+        given, pixels = settings.given, None
+        for stage in [stage for stage in PAINTING if stage in settings.dials]:
+            dials = settings.dials[stage]
+            painter = self._painter(stage, embedding.vector.to(self.parts.device), words, dials.guidance, pixels)
             here = (painter.shape[-1], self.parts.device)
             hole = given.hole.at(*here) if given.hole is not None else None
             beginning = given.beginning.at(*here) if given.beginning is not None and pixels is None else None
             x_T = given.noise(stage)
-            pixels = sample(self.parts, painter, settings, noise, watch, x_T, given.eta, hole, beginning).clamp(-1, 1)
+            pixels = sample(self.parts, painter, dials, noise, watch, x_T, given.eta, hole, beginning).clamp(-1, 1)
         assert pixels is not None  # every recipe has a decoder
         return pixels
 
     @torch.inference_mode()
     def invert(
-        self,
-        embedding: Embedding,
-        words: EncodedPrompts,
-        pixels: Tensor,
-        noise: Noise,
-        settings: DiffusionSettings,
-        stages: Sequence[str],
-        watch: Watch,
+        self, embedding: Embedding, words: EncodedPrompts, pixels: Tensor, noise: Noise, dials: StageDials, watch: Watch
     ) -> dict[str, Tensor]:
         """Find the noise of the decoder and of each upsampler.
 
@@ -98,7 +84,7 @@ class KarloPainter:
         what the stages before it have missed is then made good.
         """
         check_space(embedding, self.space)
-        names = [stage for stage in PAINTING if stage in stages]
+        settings, names = dials[INVERSION], [stage for stage in PAINTING if stage in dials]
         total = (2 * len(names) - 1) * settings.steps
         found: dict[str, Tensor] = {}
         low: Tensor | None = None

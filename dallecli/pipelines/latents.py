@@ -12,7 +12,7 @@ from dallecli.nets.movq import Movq
 from dallecli.nets.vae import Vae
 from dallecli.pipelines.allocator import return_freed
 from dallecli.pipelines.frame import Frame
-from dallecli.pipelines.given import Beginning, Hole
+from dallecli.pipelines.given import Beginning, Given, Hole
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.stage import precise
 
@@ -35,6 +35,19 @@ class Autoencoder:
     def decode(self, latents: Tensor) -> Tensor:
         """Return pixels [b 3 h*f w*f], at least float32 and about in [-1, 1], of latents [b z h w]."""
         return self._run(lambda net, x: net.decode(x), latents)
+
+    def given(self, given: Given, frame: Frame, with_neighbours: Callable[[Tensor], Tensor]) -> Given:
+        """What there is of pictures, as what there is of their latents: see `hole` and `beginning`."""
+        return replace(
+            given,
+            hole=None if given.hole is None else self.hole(given.hole, frame, with_neighbours),
+            beginning=None if given.beginning is None else self.beginning(given.beginning, frame),
+        )
+
+    def pictures(self, latents: Tensor, frame: Frame, hole: Hole | None) -> Tensor:
+        """The pixels [b 3 s s] of what was painted, with all that was known around a hole."""
+        pixels = frame.middle(self.decode(latents)).clamp(-1, 1)
+        return pixels if hole is None else hole.filled(pixels)
 
     def hole(self, hole: Hole, frame: Frame, with_neighbours: Callable[[Tensor], Tensor]) -> Hole:
         """A hole in pictures as a hole in their latents.

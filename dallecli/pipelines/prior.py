@@ -11,6 +11,7 @@ from dallecli.nets.conditions import Place, row_at
 from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.pipelines.embedding import Embedding, cosine
 from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.settings import PriorSettings
 from dallecli.pipelines.stage import Diffusion, Nets, sample
 from dallecli.pipelines.text import EncodedPrompts
 from dallecli.pipelines.watch import Watch
@@ -25,25 +26,18 @@ class Prior:
     space: str
 
     def imagine(
-        self,
-        words: EncodedPrompts,
-        noise: Noise,
-        settings: DiffusionSettings,
-        candidates: int,
-        watch: Watch,
-        *,
-        like: Embedding | None = None,
-        also_negative: bool = False,
+        self, words: EncodedPrompts, noise: Noise, settings: PriorSettings, watch: Watch, *, also_negative: bool = False
     ) -> tuple[Embedding, Tensor]:
-        """Draw `candidates` image embeddings a picture, and keep the one [b d] with the highest cosine to its text.
+        """Draw `settings.candidates` image embeddings a picture; keep the one [b d] with the highest cosine to its text.
 
         That cosine [b] is returned as well. The paper compares dot products of unit vectors; CLIP's own vectors differ
-        in length. If the picture is to be `like` another one [b d], the cosine to that one counts as much as the cosine
-        to the text. With `also_negative` the prior makes an embedding of the negative prompt beside each candidate,
-        from the same draws, and that of the kept one is in `away`, as in diffusers' KandinskyV22PriorPipeline.
+        in length. If the picture is to be like another one, the cosine to that one counts as much as the cosine to the
+        text. With `also_negative` the prior makes an embedding of the negative prompt beside each candidate, from the
+        same draws, and that of the kept one is in `away`, as in diffusers' KandinskyV22PriorPipeline.
         """
+        candidates, like = settings.candidates, settings.like
         rivals = noise.rivals(candidates)
-        drawn = self._draw(words, rivals, settings, watch, also_negative=also_negative)
+        drawn = self._draw(words, rivals, settings.dials, watch, also_negative=also_negative)
         own = Embedding(vector=drawn[:, 0], space=self.space)
         fit = _fit(own, Embedding(vector=words.embedding[1:], space=self.space), candidates)
         merit = fit if like is None else fit + _fit(own, like, candidates)
@@ -54,12 +48,12 @@ class Prior:
         return Embedding(vector=kept[:, 0], space=self.space, away=away), fit[pictures, best]
 
     def _draw(
-        self, words: EncodedPrompts, noise: Noise, settings: DiffusionSettings, watch: Watch, *, also_negative: bool
+        self, words: EncodedPrompts, noise: Noise, dials: DiffusionSettings, watch: Watch, *, also_negative: bool
     ) -> Tensor:
         """Embeddings [b 1 d], or [b 2 d], in which those of the negative prompt come second."""
         each = 2 if also_negative else 1
         read = words.with_negative() if also_negative else words
-        rows = read.rows(each * len(noise), settings.guidance)
+        rows = read.rows(each * len(noise), dials.guidance)
         config = self.parts.config("prior", PriorConfig.from_config)
 
         def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
@@ -77,10 +71,10 @@ class Prior:
             stage="prior",
             shape=(config.embedding_dim,) if each == 1 else (each, config.embedding_dim),
             schedule=self.parts.schedule("prior_scheduler"),
-            guidance=settings.guidance,
+            guidance=dials.guidance,
             nets=nets,
         )
-        standard = sample(self.parts, diffusion, settings, noise, watch)
+        standard = sample(self.parts, diffusion, dials, noise, watch)
         # The prior works on embeddings of mean 0 and deviation 1.
         prior = self._net(self.parts.dtype)
         return (standard * prior.clip_std + prior.clip_mean).view(len(noise), each, -1)

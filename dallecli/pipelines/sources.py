@@ -1,6 +1,5 @@
 """What a verb starts from: the embedding of a picture, and the noise from which it is painted again."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import torch
@@ -12,10 +11,10 @@ from dallecli.embedding_file import read_embedding
 from dallecli.pictures.reading import read_picture
 from dallecli.pipelines.embedding import Embedding
 from dallecli.pipelines.pixels import to_pixels
+from dallecli.pipelines.settings import PaintSettings
 from dallecli.pipelines.unclip_parts import Embedder, Encoded, Painter
 from dallecli.pipelines.watch import Watch
 from dallecli.source import Source
-from dallecli.tasks.stages import INVERSION, DiffusionSettings
 
 INVERSION_SEED: Final = 2**63 - 1
 """The seed of the small noise that inversion adds. A picture's inverted noise does not depend on the requested seed,
@@ -35,19 +34,18 @@ def find_noise(
     source: Source,
     embedding: Embedding,
     words: Encoded,
-    stages: Mapping[str, DiffusionSettings],
-    size: int,
+    settings: PaintSettings,
     watch: Watch,
 ) -> dict[str, Tensor]:
-    """The x_T [1 c h w] of every stage from which a picture is painted again at `size`, or those in a file.
+    """The x_T [1 c h w] of every stage from which a picture is painted again, or those in a file.
 
-    Only the middle square of a picture counts, as with CLIP's image tower.
+    The settings have the dials of the inversion, too. Only the middle square of a picture counts, as with CLIP's image
+    tower.
     """
     if source.kind == "embedding":
         return {stage: torch.from_numpy(x_T)[None] for stage, x_T in read_embedding(source).noise.items()}
-    painting = [stage for stage in stages if stage not in ("prior", INVERSION)]
-    pixels, noise = to_pixels([middle_square(source, size)]), Noise([INVERSION_SEED])
-    found = painter.invert(embedding, words, pixels, noise, stages[INVERSION], painting, watch)
+    pixels, noise = to_pixels([middle_square(source, settings.size)]), Noise([INVERSION_SEED])
+    found = painter.invert(embedding, words, pixels, noise, settings.dials, watch)
     return {stage: x_T.cpu() for stage, x_T in found.items()}
 
 

@@ -6,7 +6,7 @@ StableUnCLIPPipeline, their random draws included.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,16 +25,16 @@ from dallecli.nets.vae import Vae, VaeConfig
 from dallecli.pipelines.clip_embedder import ClipEmbedder
 from dallecli.pipelines.embedding import Embedding, check_space
 from dallecli.pipelines.frame import Frame
-from dallecli.pipelines.given import NOTHING, Given
 from dallecli.pipelines.latents import Autoencoder
 from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.settings import PaintSettings, PriorSettings, StageDials
 from dallecli.pipelines.stage import Diffusion, Nets, precise, sample, unsample
 from dallecli.pipelines.text import EncodedPrompts, check_tokens
 from dallecli.pipelines.unclip import UnClip
 from dallecli.pipelines.unclip_parts import UnClipParts
 from dallecli.pipelines.vision import check_image_tower, see
 from dallecli.pipelines.watch import Watch
-from dallecli.tasks.stages import DiffusionSettings
+from dallecli.tasks.stages import INVERSION
 from dallecli.tokens import ClipTokenizer
 
 NOISE_LEVEL = 0
@@ -105,18 +105,11 @@ class StableEmbedder:
         return Embedding(vector=see(self.parts, images), space=self.space)
 
     def imagine(
-        self,
-        words: TwiceEncoded,
-        noise: Noise,
-        settings: DiffusionSettings,
-        candidates: int,
-        watch: Watch,
-        *,
-        like: Embedding | None = None,
+        self, words: TwiceEncoded, noise: Noise, settings: PriorSettings, watch: Watch
     ) -> tuple[Embedding, Tensor]:
         """Let the prior make embeddings. Raises ValueError without a prior."""
         clip, read = self._for_prior(words)
-        return clip.imagine(read, noise, settings, candidates, watch, like=like)
+        return clip.imagine(read, noise, settings, watch)
 
     def _for_prior(self, words: TwiceEncoded) -> tuple[ClipEmbedder, EncodedPrompts]:
         if self.clip is None or words.prior is None:
@@ -133,45 +126,28 @@ class StablePainter:
 
     @torch.inference_mode()
     def decode(
-        self,
-        embedding: Embedding,
-        words: TwiceEncoded,
-        noise: Noise,
-        stages: Mapping[str, DiffusionSettings],
-        watch: Watch,
-        *,
-        size: int,
-        given: Given = NOTHING,
+        self, embedding: Embedding, words: TwiceEncoded, noise: Noise, settings: PaintSettings, watch: Watch
     ) -> Tensor:
         """Paint embeddings and words as latents, and decode these to pixels. A hole is a hole in the latents.
 
         Raises ValueError if the embedding is of another CLIP.
         """
         check_space(embedding, self.space)
-        settings, frame, autoencoder = stages["decoder"], self._frame(size), self._autoencoder()
-        x_T = given.noise("decoder")
+        dials, frame, autoencoder = settings.dials["decoder"], self._frame(settings.size), self._autoencoder()
+        x_T = settings.given.noise("decoder")
         fresh = noise if x_T is None else None
-        decoder = self._decoder(embedding, words, len(noise), fresh, settings.guidance, frame)
-        hole = autoencoder.hole(given.hole, frame, _with_neighbours) if given.hole is not None else None
-        beginning = autoencoder.beginning(given.beginning, frame) if given.beginning is not None else None
-        latents = sample(self.parts, decoder, settings, noise, watch, x_T, given.eta, hole, beginning)
-        pixels = frame.middle(autoencoder.decode(latents)).clamp(-1, 1)
-        return pixels if given.hole is None else given.hole.filled(pixels)
+        decoder = self._decoder(embedding, words, len(noise), fresh, dials.guidance, frame)
+        given = autoencoder.given(settings.given, frame, _with_neighbours)
+        latents = sample(self.parts, decoder, dials, noise, watch, x_T, given.eta, given.hole, given.beginning)
+        return autoencoder.pictures(latents, frame, settings.given.hole)
 
     @torch.inference_mode()
     def invert(
-        self,
-        embedding: Embedding,
-        words: TwiceEncoded,
-        pixels: Tensor,
-        noise: Noise,
-        settings: DiffusionSettings,
-        stages: Sequence[str],
-        watch: Watch,
+        self, embedding: Embedding, words: TwiceEncoded, pixels: Tensor, noise: Noise, dials: StageDials, watch: Watch
     ) -> dict[str, Tensor]:
         """Find the noise of the decoder, for the latents of pictures."""
         check_space(embedding, self.space)
-        frame = self._frame(pixels.shape[-1])
+        settings, frame = dials[INVERSION], self._frame(pixels.shape[-1])
         decoder = self._decoder(embedding, words, len(noise), None, settings.guidance, frame)
         latents = self._autoencoder().encode(frame.widened(pixels))
         return {"decoder": unsample(self.parts, decoder, latents, settings, noise, watch)}

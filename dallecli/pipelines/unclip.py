@@ -10,9 +10,9 @@ from dallecli.diffusion.noise import Noise
 from dallecli.embedding_file import Embedded, read_embedding
 from dallecli.engine import Progress
 from dallecli.pictures.picture import Picture
-from dallecli.pipelines.dials import diffusion_dials
 from dallecli.pipelines.embedding import Embedding, cosine
 from dallecli.pipelines.pipeline import EmbedSettings, Pipeline
+from dallecli.pipelines.settings import PaintSettings, PriorSettings, diffusion_dials
 from dallecli.pipelines.sources import find_noise, look
 from dallecli.pipelines.unclip_parts import Encoded, UnClipParts
 from dallecli.pipelines.verbs import VERBS, generate_together
@@ -89,12 +89,14 @@ class ClipOf(Generic[Encoded]):
         if not request.imagine:
             return embedder.meaning(words)
         assert settings.prior_candidates is not None  # words are imagined by models with a prior only
-        prior = diffusion_dials(settings.stages)["prior"]
-        embedding, _ = embedder.imagine(words, Noise([settings.seed]), prior, settings.prior_candidates, watch)
+        dials = diffusion_dials(settings.stages)["prior"]
+        prior = PriorSettings(dials=dials, candidates=settings.prior_candidates)
+        embedding, _ = embedder.imagine(words, Noise([settings.seed]), prior, watch)
         return embedding
 
     def _noise_of(
         self, source: Source, embedding: Embedding, settings: EmbedSettings, watch: Watch
     ) -> dict[str, Tensor]:
-        nothing, stages = self.parts.embedder.read([""]), diffusion_dials(settings.stages)
-        return find_noise(self.parts.painter, source, embedding, nothing, stages, settings.size, watch)
+        painting = PaintSettings(dials=diffusion_dials(settings.stages), size=settings.size)
+        nothing = self.parts.embedder.read([""])
+        return find_noise(self.parts.painter, source, embedding, nothing, painting, watch)

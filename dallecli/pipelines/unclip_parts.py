@@ -1,6 +1,6 @@
 """What a family of unCLIP models supplies, and what the verbs use. A family knows nothing of verbs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -9,9 +9,8 @@ from torch import Tensor
 
 from dallecli.diffusion.noise import Noise
 from dallecli.pipelines.embedding import Embedding
-from dallecli.pipelines.given import NOTHING, Given
+from dallecli.pipelines.settings import PaintSettings, PriorSettings, StageDials
 from dallecli.pipelines.watch import Watch
-from dallecli.tasks.stages import DiffusionSettings
 
 Encoded = TypeVar("Encoded")
 """What a family keeps of prompts that it has read: one for each picture, or one for all of them."""
@@ -35,20 +34,10 @@ class Embedder(Protocol[Encoded]):
         """The embeddings [b d] of RGB pictures of any size, from CLIP's image tower."""
         ...
 
-    def imagine(
-        self,
-        words: Encoded,
-        noise: Noise,
-        settings: DiffusionSettings,
-        candidates: int,
-        watch: Watch,
-        *,
-        like: Embedding | None = None,
-    ) -> tuple[Embedding, Tensor]:
-        """Let the prior make an image embedding [b d] for each picture: the best of `candidates`.
+    def imagine(self, words: Encoded, noise: Noise, settings: PriorSettings, watch: Watch) -> tuple[Embedding, Tensor]:
+        """Let the prior make an image embedding [b d] for each picture: the best of its candidates.
 
-        The best one has the highest cosine to the words, or the highest sum of that and the cosine to the embedding
-        [b d] that it is to be `like`. Its cosine to the words [b] is returned as well.
+        Its cosine to the words [b] is returned as well.
         """
         ...
 
@@ -57,32 +46,17 @@ class Painter(Protocol[EncodedThere]):
     """Paints image embeddings: the decoder, and the upsamplers after it. The batch is as long as `noise`."""
 
     def decode(
-        self,
-        embedding: Embedding,
-        words: EncodedThere,
-        noise: Noise,
-        stages: Mapping[str, DiffusionSettings],
-        watch: Watch,
-        *,
-        size: int,
-        given: Given = NOTHING,
+        self, embedding: Embedding, words: EncodedThere, noise: Noise, settings: PaintSettings, watch: Watch
     ) -> Tensor:
-        """Paint embeddings to pixels [b 3 size size] in [-1, 1], running the painting stages that `stages` names."""
+        """Paint embeddings to pixels [b 3 s s] in [-1, 1], running the painting stages that the settings have."""
         ...
 
     def invert(
-        self,
-        embedding: Embedding,
-        words: EncodedThere,
-        pixels: Tensor,
-        noise: Noise,
-        settings: DiffusionSettings,
-        stages: Sequence[str],
-        watch: Watch,
+        self, embedding: Embedding, words: EncodedThere, pixels: Tensor, noise: Noise, dials: StageDials, watch: Watch
     ) -> dict[str, Tensor]:
-        """The x_T [b c h w] of the painting `stages`, from which `decode` paints `pixels` [b 3 s s] again.
+        """The x_T [b c h w] of every painting stage in `dials`, from which `decode` paints `pixels` [b 3 s s] again.
 
-        It does so with the sampler "ddim", the steps of `settings` in every stage, their guidance in the decoder, and
+        It does so with the sampler "ddim", with `INVERSION`'s steps in every stage and its guidance in the decoder, and
         eta 0.
         """
         ...

@@ -16,10 +16,10 @@ from dallecli.engine import Progress
 from dallecli.pictures.canvas import lay_out
 from dallecli.pictures.picture import Picture
 from dallecli.pipelines.chunks import Chunk, chunks_of
-from dallecli.pipelines.dials import candidates, diffusion_dials
 from dallecli.pipelines.embedding import Embedding, blend, slerp, slerp_rows, stacked, turned
 from dallecli.pipelines.given import NOTHING, Beginning, Given, Hole
 from dallecli.pipelines.pixels import to_images, to_pixels
+from dallecli.pipelines.settings import PaintSettings, PriorSettings
 from dallecli.pipelines.sources import find_noise, look, middle_square
 from dallecli.pipelines.unclip_parts import Encoded, UnClipParts
 from dallecli.pipelines.watch import Watch, watch_pictures
@@ -177,8 +177,7 @@ def _imagine(
     like: Embedding | None = None,
 ) -> tuple[Embedding, Tensor]:
     """The embeddings of words [b d] as the recipe's dials make them, and how well they fit: see `Embedder.imagine`."""
-    prior = diffusion_dials(recipe.stages)["prior"]
-    return model.embedder.imagine(words, noise, prior, candidates(recipe), watch, like=like)
+    return model.embedder.imagine(words, noise, PriorSettings.of(recipe, like), watch)
 
 
 def _decode(
@@ -191,8 +190,7 @@ def _decode(
     given: Given = NOTHING,
 ) -> Tensor:
     """The pixels [b 3 s s] of embeddings as the recipe's dials paint them: see `Painter.decode`."""
-    stages = diffusion_dials(recipe.stages)
-    return model.painter.decode(embedding, words, noise, stages, watch, size=recipe.size, given=given)
+    return model.painter.decode(embedding, words, noise, PaintSettings.of(recipe, given), watch)
 
 
 def _noise_of(
@@ -203,8 +201,8 @@ def _noise_of(
     words: Encoded,
     progress: Callable[[Progress], None],
 ) -> dict[str, Tensor]:
-    watch, stages = watch_pictures(progress, range(1), recipe.count), diffusion_dials(recipe.stages)
-    return find_noise(model.painter, source, embedding, words, stages, recipe.size, watch)
+    watch = watch_pictures(progress, range(1), recipe.count)
+    return find_noise(model.painter, source, embedding, words, PaintSettings.of(recipe), watch)
 
 
 def _noises_between(

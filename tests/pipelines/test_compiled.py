@@ -21,6 +21,7 @@ from dallecli.pipelines import compiled
 from dallecli.pipelines import parts as parts_module
 from dallecli.pipelines.karlo import KarloPainter, open_karlo
 from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.settings import PaintSettings, PriorSettings
 from dallecli.pipelines.stable_unclip import open_stable_unclip
 from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
@@ -64,12 +65,12 @@ def open_model(family: str, folder: Path, *, is_compiled: bool, kept: Any = None
 def paint(model: Any, prompt: str, pictures: int = 1) -> Tensor:
     """Pictures of a prompt, from words to pixels."""
     words, noise = model.embedder.read([prompt] * pictures, "a bear"), Noise(range(pictures))
-    embedding, _ = model.embedder.imagine(words, noise, settings(4.0), 2, ignore)
+    embedding, _ = model.embedder.imagine(words, noise, PriorSettings(dials=settings(4.0), candidates=2), ignore)
     stages = {"decoder": settings(4.0)}
     if isinstance(model.painter, KarloPainter):
         stages["upsampler"] = settings(OFF)
     pixels: Tensor = model.painter.decode(
-        embedding, words, noise, stages, ignore, size=model.painter.parts.folder.sizes()[-1]
+        embedding, words, noise, PaintSettings(dials=stages, size=model.painter.parts.folder.sizes()[-1]), ignore
     )
     return pixels
 

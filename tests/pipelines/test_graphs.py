@@ -28,6 +28,7 @@ from dallecli.pipelines.graphs import Graphs, Net
 from dallecli.pipelines.kandinsky import open_kandinsky
 from dallecli.pipelines.karlo import open_karlo
 from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.settings import PaintSettings, PriorSettings
 from dallecli.pipelines.stable_unclip import open_stable_unclip
 from dallecli.pipelines.stage import Diffusion, sample
 from dallecli.studio.engine import LocalEngine
@@ -88,12 +89,12 @@ def paint(family: str, folder: Path, sampler: str, maker: Graphs, kept: Any = No
     parts.graphs = maker
     model: Any = PIPELINES[family](parts, "tiny").parts
     words, noise = model.embedder.read(["a red cat", "a dog"], "a bear"), Noise([1, 2])
-    embedding, _ = model.embedder.imagine(words, noise, settings(4.0), 2, ignore)
+    embedding, _ = model.embedder.imagine(words, noise, PriorSettings(dials=settings(4.0), candidates=2), ignore)
     stages = {"decoder": settings(4.0, sampler)}
     if family == "karlo":
         stages |= {"upsampler": settings(OFF), "upsampler_2": settings(OFF)}
     size = parts.folder.sizes()[-1]
-    pixels: Tensor = model.painter.decode(embedding, words, noise, stages, ignore, size=size)
+    pixels: Tensor = model.painter.decode(embedding, words, noise, PaintSettings(dials=stages, size=size), ignore)
     return pixels
 
 
@@ -206,7 +207,9 @@ def test_no_step_of_karlo_waits_for_the_device(sampler, inpainting, folders, now
     model = open_karlo(parts, "tiny").parts
     words, noise, wanted = model.embedder.read(["a red cat"], "a bear"), Noise([1, 2]), settings(4.0, sampler)
     assert words.hidden.device == META
-    embedding, _ = model.embedder.imagine(words, noise, settings(4.0, sampler), 2, ignore)
+    embedding, _ = model.embedder.imagine(
+        words, noise, PriorSettings(dials=settings(4.0, sampler), candidates=2), ignore
+    )
     decoder = model.painter._decoder(embedding.vector, words, 4.0)
     low = sample(parts, decoder, wanted, noise, ignore, hole=hole_of(decoder.shape[-1]) if inpainting else None)
     assert low.shape == (2, *decoder.shape)

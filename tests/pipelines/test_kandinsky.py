@@ -15,6 +15,7 @@ from dallecli.pipelines.embedding import Embedding
 from dallecli.pipelines.given import Given, Hole
 from dallecli.pipelines.kandinsky import open_kandinsky
 from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.settings import PaintSettings, PriorSettings
 from dallecli.pipelines.unclip_parts import UnClipParts
 from dallecli.tasks.stages import DiffusionSettings
 from dallecli.weights.folder import Folder
@@ -38,8 +39,10 @@ def ignore(*progress: Any) -> None:
 
 def paint(model: UnClipParts[Any], hole: Hole | None = None) -> torch.Tensor:
     words, noise = model.embedder.read(["a red cat", "a blue dog"], "a teddy bear"), Noise([1, 2])
-    embedding, _ = model.embedder.imagine(words, noise, PRIOR, 2, ignore)
-    return model.painter.decode(embedding, words, noise, STAGES, ignore, size=64, given=Given(hole=hole))
+    embedding, _ = model.embedder.imagine(words, noise, PriorSettings(dials=PRIOR, candidates=2), ignore)
+    return model.painter.decode(
+        embedding, words, noise, PaintSettings(dials=STAGES, size=64, given=Given(hole=hole)), ignore
+    )
 
 
 @torch.no_grad()
@@ -62,7 +65,9 @@ def test_embeddings_of_another_clip_are_refused(folder):
     model = opened(folder)
     foreign = Embedding(vector=torch.zeros(1, oracle.SHAPE.width), space="other")
     with pytest.raises(ValueError, match="not of other"):
-        model.painter.decode(foreign, model.embedder.read([""]), Noise([0]), STAGES, ignore, size=64)
+        model.painter.decode(
+            foreign, model.embedder.read([""]), Noise([0]), PaintSettings(dials=STAGES, size=64), ignore
+        )
 
 
 @torch.no_grad()
@@ -74,7 +79,11 @@ def test_a_resampled_step_is_taken_again(folder):
     words = model.embedder.read([""])
     embedding = Embedding(vector=torch.ones(1, oracle.SHAPE.width), space="tiny")
     model.painter.decode(
-        embedding, words, Noise([1]), STAGES, lambda *step: taken.append(step), size=64, given=Given(hole=hole)
+        embedding,
+        words,
+        Noise([1]),
+        PaintSettings(dials=STAGES, size=64, given=Given(hole=hole)),
+        lambda *step: taken.append(step),
     )
     assert taken[-1] == ("decoder", 2 * 3 + 1, 2 * 3 + 1)
 

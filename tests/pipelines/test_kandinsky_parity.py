@@ -25,8 +25,9 @@ from dallecli.pipelines.given import Beginning, Given, Hole
 from dallecli.pipelines.kandinsky import INPAINT, _with_neighbours, open_kandinsky
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.pixels import to_pixels
+from dallecli.pipelines.settings import PaintSettings, PriorSettings
 from dallecli.pipelines.unclip_parts import UnClipParts
-from dallecli.tasks.stages import DiffusionSettings
+from dallecli.tasks.stages import INVERSION, DiffusionSettings
 from dallecli.weights.folder import Folder
 
 from .test_parity import DOUBLE, LEVEL, SINGLE, Run, photo, recorded, recording, settings
@@ -108,8 +109,8 @@ def test_pictures_of_words_equal_the_oracles(model, theirs, prior_guidance, guid
     with recording(ours) as watch:
         words = model.embedder.read([prompt])
         prior = settings({"prior": STEPS}, {"prior": prior_guidance})["prior"]
-        embedding, _ = model.embedder.imagine(words, noise, prior, 1, watch)
-        painted = model.painter.decode(embedding, words, noise, stages(guidance), watch, size=SIZE)
+        embedding, _ = model.embedder.imagine(words, noise, PriorSettings(dials=prior, candidates=1), watch)
+        painted = model.painter.decode(embedding, words, noise, PaintSettings(dials=stages(guidance), size=SIZE), watch)
     assert difference(embedding.vector, image) < SINGLE
     for stage in ("prior", "decoder"):
         assert_same(ours.stages[stage], truth.stages[stage])
@@ -130,7 +131,7 @@ def test_a_negative_prompt_has_an_embedding_of_its_own_from_the_same_noise(model
     with recording(ours) as watch:
         words = model.embedder.read(["a teddy bear"], "a blue dog")
         embedding, _ = model.embedder.imagine(
-            words, noise, settings({"prior": STEPS}, {"prior": 4.0})["prior"], 1, watch
+            words, noise, PriorSettings(dials=settings({"prior": STEPS}, {"prior": 4.0})["prior"], candidates=1), watch
         )
     assert_same(ours.stages["prior"], truth.stages["prior"])
     assert difference(embedding.vector, image) < SINGLE
@@ -141,7 +142,7 @@ def test_a_negative_prompt_has_an_embedding_of_its_own_from_the_same_noise(model
 @torch.no_grad()
 def test_guidance_leads_away_from_a_picture_that_is_zero_after_normalisation(model, theirs):
     embedding = Embedding(vector=torch.zeros(1, oracle.SHAPE.width), space="tiny")
-    assert difference(model._away(embedding), theirs("prior").get_zero_embed()) < SINGLE
+    assert difference(model.painter._away(embedding), theirs("prior").get_zero_embed()) < SINGLE
 
 
 @torch.no_grad()
@@ -169,7 +170,9 @@ def test_variations_equal_the_oracles(model, theirs):
         ).images
     ours, noise = Run(), Noise(seeds)
     with recording(ours) as watch:
-        painted = model.painter.decode(seen, model.embedder.read([""]), noise, stages(4.0), watch, size=SIZE)
+        painted = model.painter.decode(
+            seen, model.embedder.read([""]), noise, PaintSettings(dials=stages(4.0), size=SIZE), watch
+        )
     assert_same(ours.stages["decoder"], truth)
     assert_pictures(painted, pixels)
 
@@ -196,7 +199,11 @@ def test_pictures_painted_over_others_equal_the_oracles(model, theirs, strength)
     with recording(ours) as watch:
         beginning = Beginning(pixels=to_pixels([image]), strength=strength)
         painted = model.painter.decode(
-            seen, model.embedder.read([""]), noise, stages(4.0), watch, size=SIZE, given=Given(beginning=beginning)
+            seen,
+            model.embedder.read([""]),
+            noise,
+            PaintSettings(dials=stages(4.0), size=SIZE, given=Given(beginning=beginning)),
+            watch,
         )
     assert_same(ours.stages["decoder"], truth)
     assert_pictures(painted, pixels)
@@ -217,7 +224,11 @@ def test_the_last_step_is_taken_however_weak_the_strength(model):
     run, seen = Run(), model.embedder.see([photo(40, 30)])
     with recording(run) as watch:
         model.painter.decode(
-            seen, model.embedder.read([""]), Noise([1]), stages(4.0), watch, size=SIZE, given=Given(beginning=beginning)
+            seen,
+            model.embedder.read([""]),
+            Noise([1]),
+            PaintSettings(dials=stages(4.0), size=SIZE, given=Given(beginning=beginning)),
+            watch,
         )
     assert len(run.stages["decoder"]) == 1
 
@@ -244,7 +255,7 @@ def test_repainted_pictures_equal_the_oracles(folder, box, guidance, dtype):
             seen.vector,
             image,
             mask,
-            model._away(seen),
+            model.painter._away(seen),
             height=SIZE,
             width=SIZE,
             num_inference_steps=STEPS,
@@ -255,7 +266,11 @@ def test_repainted_pictures_equal_the_oracles(folder, box, guidance, dtype):
     ours, noise = Run(), Noise([2])
     with recording(ours) as watch:
         painted = model.painter.decode(
-            seen, model.embedder.read([""]), noise, stages(guidance), watch, size=SIZE, given=Given(hole=hole)
+            seen,
+            model.embedder.read([""]),
+            noise,
+            PaintSettings(dials=stages(guidance), size=SIZE, given=Given(hole=hole)),
+            watch,
         )
     assert_same(ours.stages["decoder"], truth, SINGLE if dtype == torch.float32 else DOUBLE)
     # diffusers gives back what its autoencoder makes of the known part; here that part is as it was.
@@ -288,9 +303,10 @@ def test_neighbours_of_open_cells_are_opened_as_in_the_oracle():
 @torch.no_grad()
 def test_a_size_between_is_painted_larger_and_its_middle_is_kept(model):
     seen, words = model.embedder.see([photo(40, 30)]), model.embedder.read([""])
-    whole = model.painter.decode(seen, words, Noise([1]), plain(), ignore, size=128)
+    whole = model.painter.decode(seen, words, Noise([1]), PaintSettings(dials=plain(), size=128), ignore)
     assert torch.equal(
-        model.painter.decode(seen, words, Noise([1]), plain(), ignore, size=100), whole[..., 14:114, 14:114]
+        model.painter.decode(seen, words, Noise([1]), PaintSettings(dials=plain(), size=100), ignore),
+        whole[..., 14:114, 14:114],
     )
 
 
@@ -304,10 +320,8 @@ def test_of_a_size_between_the_known_part_is_kept_to_the_bit(model):
         model.embedder.see([image]),
         model.embedder.read([""]),
         Noise([1]),
-        plain(),
+        PaintSettings(dials=plain(), size=50, given=Given(hole=hole)),
         ignore,
-        size=50,
-        given=Given(hole=hole),
     )
     assert torch.equal(painted[~unknown.expand_as(painted)], hole.pixels[~unknown.expand_as(painted)])
     assert not torch.equal(painted, hole.pixels)
@@ -319,12 +333,14 @@ def test_a_picture_comes_back_from_its_own_noise(folder):
     model = opened(folder, torch.float64)
     seen, words, pixels = model.embedder.see([photo(40, 30)]), model.embedder.read([""]), to_pixels([photo(SIZE, SIZE)])
     dials = {"decoder": DiffusionSettings(sampler="ddim", steps=10, guidance=1.0)}
-    x_T = model.painter.invert(seen, words, pixels, Noise([1]), dials["decoder"], ["decoder"], ignore)
+    x_T = model.painter.invert(seen, words, pixels, Noise([1]), dials | {INVERSION: dials["decoder"]}, ignore)
     assert x_T["decoder"].shape == (1, *model.painter.parts.folder.noise_shape(SIZE))
     autoencoder = model.painter._autoencoder("")
     original = autoencoder.decode(autoencoder.encode(pixels)).clamp(-1, 1)
-    again = model.painter.decode(seen, words, Noise([1]), dials, ignore, size=SIZE, given=Given(start=x_T))
-    fresh = model.painter.decode(seen, words, Noise([1]), dials, ignore, size=SIZE)
+    again = model.painter.decode(
+        seen, words, Noise([1]), PaintSettings(dials=dials, size=SIZE, given=Given(start=x_T)), ignore
+    )
+    fresh = model.painter.decode(seen, words, Noise([1]), PaintSettings(dials=dials, size=SIZE), ignore)
     assert (again - original).abs().mean() < 0.6 * (fresh - original).abs().mean()
 
 

@@ -19,6 +19,7 @@ from dallecli.diffusion.noise import Noise
 from dallecli.errors import BadFile, BadFolder, BadSetting, BadSteps, NonFinite
 from dallecli.pipelines.embedding import Embedding
 from dallecli.pipelines.given import Beginning, Given
+from dallecli.pipelines.settings import PaintSettings, PriorSettings
 from dallecli.pipelines.verbs import generate
 from dallecli.recipe import Recipe
 from dallecli.tasks.stages import DiffusionSettings
@@ -148,7 +149,7 @@ def test_global_randomness_and_grad_mode_are_left_alone(starter):
 def imagine(model: Any, candidates: int, seeds: tuple[int, ...] = (3, 4, 5)) -> tuple[Embedding, torch.Tensor, Noise]:
     noise = Noise(seeds)
     embedding, fit = model.embedder.imagine(
-        model.embedder.read(["a red cat"]), noise, STAGES["prior"], candidates, ignore
+        model.embedder.read(["a red cat"]), noise, PriorSettings(dials=STAGES["prior"], candidates=candidates), ignore
     )
     return embedding, fit, noise
 
@@ -162,12 +163,19 @@ def test_more_candidates_fit_the_text_better(starter):
 
 def test_a_picture_to_be_like_counts_as_much_as_the_text(starter):
     words = starter.embedder.read(["a red cat"])
-    rivals = [starter.embedder.imagine(words, Noise([3]), STAGES["prior"], n, ignore)[0].vector for n in (1, 2, 3, 4)]
+    rivals = [
+        starter.embedder.imagine(words, Noise([3]), PriorSettings(dials=STAGES["prior"], candidates=n), ignore)[
+            0
+        ].vector
+        for n in (1, 2, 3, 4)
+    ]
     drawn = torch.unique(torch.cat(rivals), dim=0)
     assert len(drawn) > 1
     for wanted in drawn:
         like = Embedding(vector=wanted[None], space=starter.painter.space)
-        kept, fit = starter.embedder.imagine(words, Noise([3]), STAGES["prior"], 4, ignore, like=like)
+        kept, fit = starter.embedder.imagine(
+            words, Noise([3]), PriorSettings(dials=STAGES["prior"], candidates=4, like=like), ignore
+        )
         merit = torch.cosine_similarity(drawn, words.embedding[1:]) + torch.cosine_similarity(drawn, wanted[None])
         assert fit + torch.cosine_similarity(kept.vector, like.vector) >= merit.max() - 1e-6
         torch.testing.assert_close(fit, torch.cosine_similarity(kept.vector, words.embedding[1:]))
@@ -190,8 +198,8 @@ def test_the_decoder_draws_the_same_however_many_candidates(starter):
 
 def paint_together(model: Any, prompts: list[str], seeds: tuple[int, ...]) -> torch.Tensor:
     words, noise = model.embedder.read(prompts), Noise(seeds)
-    embedding, _ = model.embedder.imagine(words, noise, STAGES["prior"], 2, ignore)
-    return model.painter.decode(embedding, words, noise, STAGES, ignore, size=RECIPE.size)
+    embedding, _ = model.embedder.imagine(words, noise, PriorSettings(dials=STAGES["prior"], candidates=2), ignore)
+    return model.painter.decode(embedding, words, noise, PaintSettings(dials=STAGES, size=RECIPE.size), ignore)
 
 
 def test_a_picture_that_is_painted_over_is_all_but_left_alone_in_the_last_step(model_folder, opened):
@@ -204,7 +212,7 @@ def test_a_picture_that_is_painted_over_is_all_but_left_alone_in_the_last_step(m
         beginning = Beginning(pixels=pixels, strength=strength)
         stages = {"decoder": STAGES["decoder"]}
         painted = karlo.painter.decode(
-            embedding, words, Noise([3]), stages, ignore, size=16, given=Given(beginning=beginning)
+            embedding, words, Noise([3]), PaintSettings(dials=stages, size=16, given=Given(beginning=beginning)), ignore
         )
         far[strength] = (painted - F.adaptive_avg_pool2d(pixels, 16)).abs().mean().item()
     assert far[0.25] < 0.05
@@ -343,7 +351,7 @@ def test_embeddings_of_another_clip_are_refused(starter):
     words = starter.embedder.read(["a red cat"])
     foreign = Embedding(vector=torch.zeros(1, 16), space="another clip")
     with pytest.raises(ValueError, match="another clip"):
-        starter.painter.decode(foreign, words, Noise([0]), STAGES, ignore, size=RECIPE.size)
+        starter.painter.decode(foreign, words, Noise([0]), PaintSettings(dials=STAGES, size=RECIPE.size), ignore)
 
 
 @pytest.mark.parametrize("steps", [1, 1001])

@@ -26,6 +26,7 @@ from torch import Tensor
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import SAMPLERS, Constrain, ancestral, free
 from dallecli.pipelines.pixels import to_images
+from dallecli.pipelines.settings import PaintSettings, PriorSettings
 from dallecli.tasks.stages import DiffusionSettings
 
 SINGLE = 1e-4
@@ -151,9 +152,9 @@ def our_run(
     words, noise = model.embedder.read([prompt]), Noise(seeds)
     stages = settings(steps, {"prior": prior_guidance, "decoder": guidance})
     with recording(run) as watch:
-        embedding, _ = model.embedder.imagine(words, noise, stages["prior"], 1, watch)
+        embedding, _ = model.embedder.imagine(words, noise, PriorSettings(dials=stages["prior"], candidates=1), watch)
         painters = {k: v for k, v in stages.items() if k != "prior"}
-        pixels = model.painter.decode(embedding, words, noise, painters, watch, size=SIZE)
+        pixels = model.painter.decode(embedding, words, noise, PaintSettings(dials=painters, size=SIZE), watch)
     return finished(run, pixels, noise)
 
 
@@ -163,7 +164,9 @@ def our_variation(model: Any, image: Image.Image, seeds: list[int], guidance: fl
     with recording(run) as watch:
         embedding = model.embedder.see([image] * len(seeds))
         painters = settings(steps, {"decoder": guidance})
-        pixels = model.painter.decode(embedding, model.embedder.read([""]), noise, painters, watch, size=SIZE)
+        pixels = model.painter.decode(
+            embedding, model.embedder.read([""]), noise, PaintSettings(dials=painters, size=SIZE), watch
+        )
     return finished(run, pixels, noise)
 
 

@@ -23,9 +23,10 @@ from dallecli.pipelines.frame import Frame
 from dallecli.pipelines.given import Beginning, Given, Hole
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.pixels import to_pixels
+from dallecli.pipelines.settings import PaintSettings, PriorSettings
 from dallecli.pipelines.stable_unclip import _with_neighbours, open_stable_unclip
 from dallecli.pipelines.unclip_parts import UnClipParts
-from dallecli.tasks.stages import DiffusionSettings
+from dallecli.tasks.stages import INVERSION, DiffusionSettings
 from dallecli.weights.folder import Folder
 
 from .test_parity import DOUBLE, LEVEL, SINGLE, photo, recorded
@@ -106,7 +107,9 @@ def test_pictures_of_pictures_equal_the_oracles(folders, name, guidance, prompt,
     model, noise = opened(folders[name]), Noise([7])
     with recorded_here(NATIVE[name], ours) as settings:
         words, embedding = model.embedder.read([prompt], negative), model.embedder.see([image])
-        painted = model.painter.decode(embedding, words, noise, guided(settings, guidance), silent, size=SIZE)
+        painted = model.painter.decode(
+            embedding, words, noise, PaintSettings(dials=guided(settings, guidance), size=SIZE), silent
+        )
     assert_same(ours, truth, name, SINGLE)
     assert_pictures(painted, pixels)
     assert torch.equal(noise.state()[0], drawing.get_state())
@@ -131,7 +134,11 @@ def test_pictures_of_pictures_equal_the_oracles_without_rounding(folders, name):
     model = opened(folders[name], torch.float64)
     with recorded_here(NATIVE[name], ours) as settings:
         model.painter.decode(
-            model.embedder.see([image]), model.embedder.read(["a dog"]), Noise([3]), settings, silent, size=SIZE
+            model.embedder.see([image]),
+            model.embedder.read(["a dog"]),
+            Noise([3]),
+            PaintSettings(dials=settings, size=SIZE),
+            silent,
         )
     assert_same(ours, truth, name, DOUBLE)
 
@@ -156,10 +163,10 @@ def test_pictures_of_words_equal_the_oracles(folders):
     model, noise = opened(folders["words"]), Noise([11])
     words = model.embedder.read(["a red cat on a blue dog"])
     ask = DiffusionSettings(sampler="ancestral", steps=STEPS, guidance=4.0)
-    embedding, _ = model.embedder.imagine(words, noise, ask, 1, silent)
+    embedding, _ = model.embedder.imagine(words, noise, PriorSettings(dials=ask, candidates=1), silent)
     assert difference(embedding.vector, theirs.prior.post_process_latents(prior[-1])) < SINGLE
     with recorded_here("plms", ours) as settings:
-        painted = model.painter.decode(embedding, words, noise, settings, silent, size=SIZE)
+        painted = model.painter.decode(embedding, words, noise, PaintSettings(dials=settings, size=SIZE), silent)
     assert_same(ours, truth, "pndm", SINGLE)
     assert_pictures(painted, pixels)
     assert torch.equal(noise.state()[0], drawing.get_state())
@@ -172,10 +179,14 @@ def test_several_pictures_are_each_what_they_are_alone(folders, name):
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(2, oracle.SHAPE.width, generator=generator, dtype=torch.float64)
     ask = {"decoder": DiffusionSettings(sampler="plms", steps=3, guidance=4.0)}
-    both = model.painter.decode(Embedding(vector=vectors, space="tiny"), words, Noise([1, 2]), ask, silent, size=SIZE)
+    both = model.painter.decode(
+        Embedding(vector=vectors, space="tiny"), words, Noise([1, 2]), PaintSettings(dials=ask, size=SIZE), silent
+    )
     for k, prompt in enumerate(["a red cat", "a blue dog"]):
         one = Embedding(vector=vectors[k : k + 1], space="tiny")
-        alone = model.painter.decode(one, model.embedder.read([prompt]), Noise([1 + k]), ask, silent, size=SIZE)
+        alone = model.painter.decode(
+            one, model.embedder.read([prompt]), Noise([1 + k]), PaintSettings(dials=ask, size=SIZE), silent
+        )
         assert difference(both[k], alone[0]) < 1e-9
 
 
@@ -192,10 +203,8 @@ def test_what_is_known_of_a_picture_stays_to_the_last_bit(folders, sampler, size
         model.embedder.see([image]),
         model.embedder.read([""]),
         Noise([1]),
-        ask,
+        PaintSettings(dials=ask, size=size, given=Given(hole=hole)),
         silent,
-        size=size,
-        given=Given(hole=hole),
     )
     assert painted.shape == (1, 3, size, size)
     outside = ~unknown.expand_as(known)
@@ -218,13 +227,15 @@ def test_a_pictures_own_noise_leads_back_to_its_latents(folders):
     model, image = opened(folders["ddim"], torch.float64), photo(SIZE, SIZE)
     seen, nothing, pixels = model.embedder.see([image]), model.embedder.read([""]), to_pixels([image])
     ask = DiffusionSettings(sampler="ddim", steps=40, guidance=1.0)
-    start = model.painter.invert(seen, nothing, pixels, Noise([0]), ask, ["decoder"], silent)
+    start = model.painter.invert(seen, nothing, pixels, Noise([0]), {INVERSION: ask, "decoder": ask}, silent)
     assert start["decoder"].shape == (1, 4, 8, 8)
     found: list[Tensor] = []
     with recorded_here("ddim", found):
         again = {"decoder": DiffusionSettings(sampler="recorded", steps=40, guidance=1.0)}
         for own in (start, None):
-            model.painter.decode(seen, nothing, Noise([5]), again, silent, size=SIZE, given=Given(start=own))
+            model.painter.decode(
+                seen, nothing, Noise([5]), PaintSettings(dials=again, size=SIZE, given=Given(start=own)), silent
+            )
     latents = model.painter._autoencoder().encode(pixels)
     own, other = ((found[k] - latents).abs().mean() for k in (39, 79))
     assert own < other / 3
@@ -238,7 +249,9 @@ def test_little_strength_leaves_the_latents_of_a_picture_nearly_as_they_are(fold
         with recorded_here("plms", into):
             ask = {"decoder": DiffusionSettings(sampler="recorded", steps=50, guidance=4.0)}
             beginning = Beginning(pixels=pixels, strength=strength)
-            model.painter.decode(seen, nothing, Noise([1]), ask, silent, size=SIZE, given=Given(beginning=beginning))
+            model.painter.decode(
+                seen, nothing, Noise([1]), PaintSettings(dials=ask, size=SIZE, given=Given(beginning=beginning)), silent
+            )
     assert [len(into) for into in found.values()] == [2, 50]
     latents = model.painter._autoencoder().encode(pixels)
     near, far = ((into[-1] - latents).abs().mean() for into in found.values())
@@ -256,7 +269,9 @@ def test_an_embedding_of_another_clip_is_refused(folders):
     embedding = Embedding(vector=torch.zeros(1, oracle.SHAPE.width), space="other")
     ask = {"decoder": DiffusionSettings(sampler="plms", steps=3, guidance=4.0)}
     with pytest.raises(ValueError, match="other"):
-        model.painter.decode(embedding, model.embedder.read([""]), Noise([1]), ask, silent, size=SIZE)
+        model.painter.decode(
+            embedding, model.embedder.read([""]), Noise([1]), PaintSettings(dials=ask, size=SIZE), silent
+        )
 
 
 def test_a_picture_of_any_shape_is_seen(folders):

@@ -46,15 +46,15 @@ class NoisyModel:
         self.prompts += prompts
         return tuple(prompt.upper() for prompt in prompts)
 
-    def imagine(self, words, noise, settings, candidates, watch, *, like=None):
-        self.batches.append((words, len(noise), settings, candidates))
-        for step in range(settings.steps):
-            watch("prior", step + 1, settings.steps)
+    def imagine(self, words, noise, settings, watch):
+        self.batches.append((words, len(noise), settings.dials, settings.candidates))
+        for step in range(settings.dials.steps):
+            watch("prior", step + 1, settings.dials.steps)
         vector = noise.draw((4,))
         return Embedding(vector=vector, space="noisy"), vector[:, 0]
 
-    def decode(self, embedding, words, noise, stages, watch, *, size, given):
-        steps = stages["decoder"].steps
+    def decode(self, embedding, words, noise, settings, watch):
+        steps = settings.dials["decoder"].steps
         for step in range(steps):
             watch("decoder", step + 1, steps)
         return noise.draw((3, 4, 4)) + embedding.vector.mean(dim=1)[:, None, None, None]

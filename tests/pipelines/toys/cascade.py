@@ -56,8 +56,8 @@ class Cascade(Pipeline):
 
         from dallecli.diffusion.noise import Noise
         from dallecli.pipelines.chunks import chunks_of
-        from dallecli.pipelines.dials import diffusion_dials
         from dallecli.pipelines.pixels import to_images
+        from dallecli.pipelines.settings import diffusion_dials
         from dallecli.pipelines.stage import sample
 
         for chunk in chunks_of(recipe, progress, batch):

@@ -1,0 +1,63 @@
+"""How a prior imagines and a decoder paints: the dials of a recipe, for models whose stages all take noise away."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dallecli.pipelines.given import NOTHING, Given
+from dallecli.recipe import Recipe
+from dallecli.tasks.stages import DiffusionSettings, StageSettings
+
+if TYPE_CHECKING:
+    from dallecli.pipelines.embedding import Embedding
+
+StageDials = Mapping[str, DiffusionSettings]
+"""The dials of stages, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorSettings:
+    """How a prior imagines embeddings.
+
+    dials: of its stage. candidates: so many are drawn for each picture, and the best is kept: the one that fits the
+    words and, where there is one, the picture [b d] that it is to be `like`, both alike.
+    """
+
+    dials: DiffusionSettings
+    candidates: int
+    like: "Embedding | None" = None
+
+    @classmethod
+    def of(cls, recipe: Recipe, like: "Embedding | None" = None) -> "PriorSettings":
+        """As a recipe says. Raises TypeError for one of a model without a prior."""
+        if recipe.prior_candidates is None:
+            raise TypeError(f"{recipe.model} has no prior")
+        return cls(dials=diffusion_dials(recipe.stages)["prior"], candidates=recipe.prior_candidates, like=like)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaintSettings:
+    """How embeddings are painted.
+
+    dials: of the painting stages that run, by name; those of other stages may be among them. size: the side of the
+    pictures in pixels. given: what there is of them before.
+    """
+
+    dials: StageDials
+    size: int
+    given: Given = NOTHING
+
+    @classmethod
+    def of(cls, recipe: Recipe, given: Given = NOTHING) -> "PaintSettings":
+        """As a recipe says."""
+        return cls(dials=diffusion_dials(recipe.stages), size=recipe.size, given=given)
+
+
+def diffusion_dials(stages: Mapping[str, StageSettings]) -> dict[str, DiffusionSettings]:
+    """The dials by the names of the stages. Raises TypeError for those of a stage of tokens."""
+    found = {}
+    for name, dials in stages.items():
+        if not isinstance(dials, DiffusionSettings):
+            raise TypeError(f"the {name} is no diffusion stage")
+        found[name] = dials
+    return found
