@@ -12,9 +12,19 @@ _CARET = {code: f"^{chr(code ^ 0x40)}" for code in (*range(0x20), 0x7F)}
 # surrogates, which cannot even be encoded. Co, Cn: no agreed look. Zl, Zp: they break the line in some terminals.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
+# Letters and marks that are drawn as nothing, so that two names can look the same: those of Unicode's
+# Default_Ignorable_Code_Point that are in none of these categories, and the signs that are blank by their design.
+_BLANK = frozenset(
+    {
+        *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x3164, 0xFFA0),
+        *(*range(0x180B, 0x1810), *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)),
+        *(0x2800, 0x16FE4, 0x1D159),
+    }
+)
+
 
 def safe(text: str, limit: int | None = 400) -> str:
-    """The text as one line without control characters, cut after `limit` characters; None does not cut.
+    """The text as one line without control characters and invisible letters, cut after `limit` characters; None does not cut.
 
     Idempotent on text without controls. A line break becomes `^J`, so the result never spans lines.
     """
@@ -23,10 +33,15 @@ def safe(text: str, limit: int | None = 400) -> str:
     return f"{shown}… ({len(text)} characters)" if cut else shown
 
 
+def is_hidden(char: str) -> bool:
+    """Whether a character is drawn as nothing, or changes how others are drawn; a blank is neither."""
+    return ord(char) in _BLANK or unicodedata.category(char) in _HIDDEN
+
+
 def _visible(char: str) -> str:
     code = ord(char)
     if code in _CARET:
         return _CARET[code]
-    if unicodedata.category(char) in _HIDDEN:
+    if is_hidden(char):
         return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
     return char

@@ -7,13 +7,13 @@ an error.
 import hashlib
 import json
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from dallecli.batch.wildcards import Template, Wildcards, escaped
 from dallecli.errors import BadSetting, NoSuchDevice
+from dallecli.safe import is_hidden
 from dallecli.tasks.builder import build_request
 from dallecli.tasks.table import TASKS
 from dallecli.tasks.task import COUNT_LIMIT, Request
@@ -116,10 +116,7 @@ def checked_name(name: str | None) -> str | None:
     reasons = {
         "is empty": not name.strip(),
         "leads out of the folder": any(part in ("", ".", "..") for part in parts) or "\\" in name or ":" in name,
-        "has characters that no name should have": any(
-            unicodedata.category(char) in ("Zl", "Zp") or unicodedata.category(char)[0] == "C" or char in '<>"|?*'
-            for char in name
-        ),
+        "has characters that no name should have": any(is_hidden(char) or char in '<>"|?*' for char in name),
         "is kept for devices on some systems": any(_RESERVED.fullmatch(part) for part in parts),
         "begins with a dot, or ends with one or a blank": any(
             part.startswith(".") or part.endswith((".", " ")) for part in parts

@@ -72,29 +72,25 @@ class Schedule:
     def from_config(cls, config: Mapping[str, Any]) -> "Schedule":
         """Read a `scheduler_config.json`; missing fields take the defaults of its class.
 
-        The class is UnCLIPScheduler where the file names none. Raises ValueError for a class that is not in `_CLASSES`,
-        or for numbers out of range.
+        The class is UnCLIPScheduler where the file names none. Raises ValueError for a class that is not in `_KINDS`,
+        for numbers out of range, and for a field that would change the picture and is not known here.
         """
-        kind = _one_of(tuple(_CLASSES), config, "_class_name", "UnCLIPScheduler")
-        beta_schedules, variance_type, spacing, clips, ends_at_one = _CLASSES[kind]
-        betas = _betas(config, _one_of(beta_schedules, config, "beta_schedule", beta_schedules[0]))
-        offset = config.get("steps_offset", 0) if spacing == "leading" else 0
-        if offset not in (0, 1):
-            raise ValueError(f"steps_offset is {offset!r}, expected 0 or 1")
-        if config.get("thresholding", False):
-            raise ValueError("thresholding is not known here")
-        if kind == "PNDMScheduler" and not config.get("skip_prk_steps", False):
-            raise ValueError("skip_prk_steps is false, and Runge-Kutta steps are not known here")
+        name = _one_of(tuple(_KINDS), config, "_class_name", "UnCLIPScheduler")
+        kind = _KINDS[name]
+        _refuse_unknown_ways(name, config)
+        betas = _betas(config, kind)
         alpha_bars = torch.cumprod(1.0 - betas, dim=0)
-        whole = ends_at_one if ends_at_one is not None else config.get("set_alpha_to_one", kind == "DDIMScheduler")
+        whole = kind.ends_at_one
+        if whole is None:
+            whole = _flag(config, "set_alpha_to_one", name == "DDIMScheduler")
         return cls(
             betas=betas,
             alpha_bars=alpha_bars,
-            prediction_type=_one_of(PREDICTION_TYPES, config, "prediction_type", "epsilon"),
-            variance_type=_one_of(VARIANCE_TYPES, config, "variance_type", variance_type),
-            clip_range=_positive(config, "clip_sample_range", 1.0) if config.get("clip_sample", clips) else None,
-            spacing=_one_of((spacing,), config, "timestep_spacing", spacing),
-            offset=offset,
+            prediction_type=_one_of(kind.predictions, config, "prediction_type", "epsilon"),
+            variance_type=_one_of(VARIANCE_TYPES, config, "variance_type", kind.variance_type),
+            clip_range=_positive(config, "clip_sample_range", 1.0) if _flag(config, "clip_sample", kind.clips) else None,
+            spacing=_one_of((kind.spacing,), config, "timestep_spacing", kind.spacing),
+            offset=_offset(config) if kind.spacing == "leading" else 0,
             last_alpha_bar=1.0 if whole else alpha_bars[0].item(),
         )
 
@@ -139,18 +135,58 @@ class Schedule:
         )
 
 
-_CLASSES: dict[str, tuple[tuple[str, ...], str, str, bool, bool | None]] = {
-    "UnCLIPScheduler": (("squaredcos_cap_v2",), "fixed_small_log", "ends", True, True),
-    "DDPMScheduler": (("linear", "squaredcos_cap_v2"), "fixed_small", "leading", True, True),
-    "DDIMScheduler": (("linear", "scaled_linear", "squaredcos_cap_v2"), "fixed_small", "leading", True, None),
-    "PNDMScheduler": (("linear", "scaled_linear", "squaredcos_cap_v2"), "fixed_small", "leading", False, None),
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kind:
+    """What a published class knows, and takes where the file says nothing."""
+
+    beta_schedules: tuple[str, ...]
+    """The default first."""
+    predictions: tuple[str, ...] = PREDICTION_TYPES
+    variance_type: str = "fixed_small"
+    spacing: str = "leading"
+    clips: bool = True
+    ends_at_one: bool | None = None
+    """Whether a run ends with an alpha_bar of 1; None where the file says so."""
+    trained_betas: bool = True
+    """Whether the file may list the betas themselves."""
+
+
+_THREE = ("linear", "scaled_linear", "squaredcos_cap_v2")
+_KINDS: dict[str, _Kind] = {
+    "UnCLIPScheduler": _Kind(
+        beta_schedules=("squaredcos_cap_v2",),
+        variance_type="fixed_small_log",
+        spacing="ends",
+        ends_at_one=True,
+        trained_betas=False,
+    ),
+    "DDPMScheduler": _Kind(beta_schedules=_THREE, ends_at_one=True),
+    "DDIMScheduler": _Kind(beta_schedules=_THREE),
+    "PNDMScheduler": _Kind(beta_schedules=_THREE, clips=False, predictions=("epsilon", "v_prediction")),
 }
-"""The published classes that are known: their schedules of betas, the default first; their variance; their spacing;
-whether they clip; and whether a run ends with an alpha_bar of 1, None where the file says so."""
+"""The published classes that are known."""
 
 
-def _betas(config: Mapping[str, Any], schedule: str) -> Tensor:
-    count = int(_positive(config, "num_train_timesteps", 1000))
+def _refuse_unknown_ways(name: str, config: Mapping[str, Any]) -> None:
+    """Raise ValueError for a field that asks for another way of sampling."""
+    for field in ("thresholding", "rescale_betas_zero_snr"):
+        if _flag(config, field, False):
+            raise ValueError(f"{field} is not known here")
+    if name == "PNDMScheduler" and not _flag(config, "skip_prk_steps", False):
+        raise ValueError("skip_prk_steps is false, and Runge-Kutta steps are not known here")
+
+
+def _betas(config: Mapping[str, Any], kind: _Kind) -> Tensor:
+    count = _positive(config, "num_train_timesteps", 1000)
+    if count != int(count):
+        raise ValueError(f"num_train_timesteps is {count!r}, expected a whole number")
+    count = int(count)
+    trained = config.get("trained_betas")
+    if trained is not None:
+        if not kind.trained_betas:
+            raise ValueError("trained_betas are not known in a schedule of this class")
+        return _trained_betas(trained, count)
+    schedule = _one_of(kind.beta_schedules, config, "beta_schedule", kind.beta_schedules[0])
     if schedule == "squaredcos_cap_v2":
         return _cosine_betas(count)
     first, last = _positive(config, "beta_start", 1e-4), _positive(config, "beta_end", 0.02)
@@ -159,6 +195,15 @@ def _betas(config: Mapping[str, Any], schedule: str) -> Tensor:
     if schedule == "scaled_linear":
         return torch.linspace(first**0.5, last**0.5, count, dtype=torch.float32) ** 2
     return torch.linspace(first, last, count, dtype=torch.float32)
+
+
+def _trained_betas(trained: object, count: int) -> Tensor:
+    """The betas that a file lists; they come before its `beta_schedule`."""
+    if not isinstance(trained, list) or len(trained) != count:
+        raise ValueError(f"trained_betas are not a list of {count} numbers, one for each of num_train_timesteps")
+    if not all(isinstance(beta, int | float) and not isinstance(beta, bool) and 0 < beta < 1 for beta in trained):
+        raise ValueError("trained_betas are not all numbers between 0 and 1")
+    return torch.tensor(trained, dtype=torch.float32)
 
 
 def _cosine_betas(count: int, largest: float = 0.999) -> Tensor:
@@ -171,6 +216,20 @@ def _cosine_betas(count: int, largest: float = 0.999) -> Tensor:
         [min(1 - alpha_bar((i + 1) / count) / alpha_bar(i / count), largest) for i in range(count)],
         dtype=torch.float32,
     )
+
+
+def _flag(config: Mapping[str, Any], field: str, default: bool) -> bool:
+    value = config.get(field, default)
+    if not isinstance(value, bool):
+        raise ValueError(f"{field} is {value!r}, expected true or false")
+    return value
+
+
+def _offset(config: Mapping[str, Any]) -> int:
+    value = config.get("steps_offset", 0)
+    if type(value) is not int or value not in (0, 1):
+        raise ValueError(f"steps_offset is {value!r}, expected 0 or 1")
+    return value
 
 
 def _positive(config: Mapping[str, Any], field: str, default: float) -> float:

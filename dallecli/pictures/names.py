@@ -3,6 +3,8 @@
 import unicodedata
 from typing import Final
 
+from dallecli.safe import is_hidden
+
 _SLUG_BYTES: Final = 120
 
 
@@ -17,7 +19,8 @@ def file_name(title: str, seed: int, suffix: str, ending: str = "") -> str:
 def slug(title: str) -> str:
     """The letters and digits of a title, with hyphens between, at most 120 bytes; "picture" if there are none."""
     kept = "".join(
-        char if unicodedata.category(char)[0] in "LMN" else "-" for char in unicodedata.normalize("NFC", title)
+        char if unicodedata.category(char)[0] in "LMN" and not is_hidden(char) else "-"
+        for char in unicodedata.normalize("NFC", title)
     )
     words = [
         word.lstrip("".join(char for char in word if unicodedata.category(char)[0] == "M"))

@@ -72,6 +72,7 @@ class ClipEmbedder:
             parts.check_same("width of embeddings", "prior", prior.embedding_dim, *width)
             tokens = (f"{self._prefix}tokenizer", self.tokenizer.context)
             parts.check_same("number of tokens", *tokens, "prior", prior.num_embeddings)
+            parts.check_variance("prior_scheduler", "prior")
         if "image_encoder" in parts.folder.parts:
             check_image_tower(parts, width)
         check_tokens(parts, self.tokenizer, self._text_encoder)

@@ -209,7 +209,7 @@ def _check(parts: Parts, embedder: StableEmbedder) -> None:
     decoder = parts.config("decoder", TransformerUNetConfig.from_config)
     latent = parts.config("vae", VaeConfig.from_config).latent_channels
     width = ("image_normalizer", parts.config("image_normalizer", NormalizerConfig.from_config).embedding_dim)
-    parts.schedule("decoder_scheduler")
+    parts.check_variance("decoder_scheduler", "decoder")
     parts.schedule("image_noising_scheduler")
     parts.check_same("width of text states", "text_encoder", reader.hidden_size, "decoder", decoder.cross_attention_dim)
     parts.check_same("width of embeddings", *width, "decoder", decoder.class_dim // 2)

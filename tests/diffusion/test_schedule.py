@@ -6,6 +6,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, PNDMScheduler, UnCLIPScheduler
 
+from dallecli.diffusion.denoiser import make_denoiser
 from dallecli.diffusion.schedule import Schedule
 
 
@@ -156,6 +157,18 @@ def test_a_stride_beyond_the_last_trained_timestep_is_refused_where_the_oracle_w
         {"timestep_spacing": "trailing"},
         {"steps_offset": 5},
         {"thresholding": True},
+        {"rescale_betas_zero_snr": True},
+        {"trained_betas": [0.1, 0.2]},
+        {"trained_betas": [0.1] * 999 + [1.0]},
+        {"trained_betas": "linear"},
+        {"variance_type": "fixed_large"},
+        {"variance_type": "learned"},
+        {"prediction_type": "sample", "_class_name": "PNDMScheduler", "skip_prk_steps": True},
+        {"trained_betas": [0.1] * 1000, "_class_name": "UnCLIPScheduler", "beta_schedule": "squaredcos_cap_v2"},
+        {"num_train_timesteps": 999.5},
+        {"clip_sample": "false"},
+        {"set_alpha_to_one": "false", "_class_name": "DDIMScheduler"},
+        {"steps_offset": True},
         {"beta_start": 0.5, "beta_end": 0.1},
         {"skip_prk_steps": False, "_class_name": "PNDMScheduler"},
         {"_class_name": "EulerDiscreteScheduler"},
@@ -196,3 +209,31 @@ def test_fields_are_read_from_the_file():
 def test_an_unknown_kind_of_schedule_is_refused(field):
     with pytest.raises(ValueError, match=f"{field} is 'linear'"):
         Schedule.from_config({field: "linear"})
+
+
+TRAINED = torch.linspace(1e-4, 0.03, 40).square().add(1e-3).tolist()
+"""Betas of no schedule that has a name."""
+
+
+@pytest.mark.parametrize("oracle_class", [DDPMScheduler, DDIMScheduler, PNDMScheduler])
+def test_betas_that_a_file_lists_come_before_its_schedule_as_in_the_oracles(oracle_class):
+    config = STABLE | {"_class_name": oracle_class.__name__, "trained_betas": TRAINED, "num_train_timesteps": 40}
+    schedule, oracle = Schedule.from_config(config), oracle_class.from_config(config)
+    oracle.set_timesteps(10)
+    assert torch.equal(schedule.betas, oracle.betas)
+    assert torch.equal(schedule.alpha_bars, oracle.alphas_cumprod)
+    assert [step.t for step in schedule.steps(10)] == list(dict.fromkeys(oracle.timesteps.tolist()))
+    assert Schedule.from_config(config | {"trained_betas": None}).betas[3] != schedule.betas[3]
+
+
+@pytest.mark.parametrize("oracle_class", [DDPMScheduler, DDIMScheduler])
+@pytest.mark.parametrize("prediction_type", ["epsilon", "sample", "v_prediction"])
+def test_what_a_network_predicts_is_read_as_in_the_oracles(oracle_class, prediction_type):
+    config = STABLE | {"_class_name": oracle_class.__name__, "prediction_type": prediction_type}
+    schedule, oracle = Schedule.from_config(config), oracle_class.from_config(config)
+    oracle.set_timesteps(10)
+    x, output = torch.randn(2, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    step = schedule.steps(10)[3]
+    guess = make_denoiser(lambda x, step: output, schedule)(x, step)
+    wanted = oracle.step(output, step.t, x).pred_original_sample
+    assert torch.allclose(guess.x0, wanted, rtol=1e-5, atol=1e-6)

@@ -21,6 +21,8 @@ from dallecli.pictures.names import file_name
         ("森の中の狐", "森の中の狐-7.png"),
         ("\u202egnp.exe\x1b[31m", "gnp-exe-31m-7.png"),
         ("\u0308x", "x-7.png"),
+        ("\u3164\u2800", "picture-7.png"),
+        ("a\u115fcat", "a-cat-7.png"),
     ],
 )
 def test_names_hold_letters_and_digits_only(prompt, name):

@@ -287,6 +287,9 @@ def test_parts_of_different_models_are_refused(copied, opened, part, changed, me
     [
         ("decoder_scheduler", {"beta_schedule": "linear"}, "beta_schedule"),
         ("super_res_scheduler", {"variance_type": "fixed_large"}, "variance_type"),
+        ("prior_scheduler", {"variance_type": "learned_range"}, "variance_type"),
+        ("decoder_scheduler", {"trained_betas": [0.1] * 1000}, "trained_betas"),
+        ("decoder_scheduler", {"prediction_type": "flow"}, "prediction_type"),
         ("decoder", {"down_block_types": ["Unheard"] * 3}, "down_block_types"),
     ],
 )

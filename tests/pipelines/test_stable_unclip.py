@@ -73,6 +73,8 @@ def test_parts_of_different_models_are_refused(originals, tmp_path, kind, part, 
         ("scheduler", {"skip_prk_steps": False}, "Runge-Kutta"),
         ("scheduler", {"timestep_spacing": "trailing"}, "timestep_spacing"),
         ("image_noising_scheduler", {"beta_schedule": "sigmoid"}, "beta_schedule"),
+        ("image_noising_scheduler", {"trained_betas": [0.1]}, "trained_betas"),
+        ("scheduler", {"variance_type": "learned_range"}, "variance_type"),
         ("feature_extractor", {"image_std": [0, 1, 1]}, "image_std"),
     ],
 )
