@@ -4,9 +4,10 @@ from typing import Final
 
 from dallecli.errors import BadSetting
 from dallecli.training.world.first import FIRST
+from dallecli.training.world.looks.world import LOOKS_WORLD
 from dallecli.training.world.world import World
 
-WORLDS: Final = {world.name: world for world in (FIRST,)}
+WORLDS: Final = {world.name: world for world in (FIRST, LOOKS_WORLD)}
 
 
 def find_world(name: str) -> World:

@@ -40,7 +40,7 @@ def folder(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_every_preset_names_every_stage_it_has_networks_for() -> None:
-    for name in ("cpu", "gpu", "tiny"):
+    for name in ("cpu", "looks", "gpu", "tiny"):
         preset = load_preset(name)
         upsamplers = ["upsampler", "upsampler_2"][: len(preset.upsamplers)]
         assert list(preset.runs) == ["clip", "prior", "decoder", *upsamplers, "judge"]
