@@ -52,7 +52,7 @@ def dalle(*arguments: str, site: Path, cwd: Path) -> str:
 def test_the_wheel_holds_every_file_of_the_package_and_the_registry(distributions: Path) -> None:
     with zipfile.ZipFile(wheel(distributions)) as archive:
         held = set(archive.namelist())
-    kept = {".py", ".json", ".toml", ".txt", ".png", ".safetensors", ".typed"}
+    kept = {".py", ".json", ".toml", ".txt", ".png", ".webp", ".safetensors", ".typed"}
     expected = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "dallecli").rglob("*")

@@ -53,13 +53,15 @@ def evaluate(
     """Let the independent judge say how often a model paints what was asked.
 
     The judge is the one trained under --state (dalle train starter --stage judge); its own accuracy on drawn scenes
-    that it has never seen stands beside. Pictures are judged at 64 px.
+    that it has never seen stands beside. Pictures are judged at 64 px. Two kinds ask no single prompt: "variety" paints
+    the same captions from many seeds, and "detail" looks at pictures of full size.
 
     \b
     Examples:
       dalle train evaluate
       dalle train evaluate --model ./my-starter -n 200 --json
       dalle train evaluate --kind pair --guidance 4 --steps 15
+      dalle train evaluate --kind variety --kind detail --prior-guidance 2
     """
     from dallecli.cli.display import emit_json, emit_rows
     from dallecli.errors import BadSetting
@@ -68,11 +70,13 @@ def evaluate(
     from dallecli.tasks.stages import Dials
     from dallecli.training.machine import Machine
     from dallecli.training.preset_file import load_preset
-    from dallecli.training.world.evaluate import KINDS
     from dallecli.training.world.evaluate import evaluate as measure
+    from dallecli.training.world.evaluate import kind_names
     from dallecli.training.world.starter import Workshop
+    from dallecli.training.world.worlds import find_world
 
-    known = [one.name for one in KINDS]
+    preset = load_preset(asked.preset)
+    known = kind_names(find_world(preset.world))
     for name in asked.kind if asked.kind is not None else ():
         if name not in known:
             raise BadSetting(f"there is no kind {name!r}", hint=f"choose from {', '.join(known)}")
@@ -89,7 +93,7 @@ def evaluate(
         device=device,
     )
     machine = Machine(decide(device, None).device)
-    workshop = Workshop(load_preset(asked.preset), state_folder(asked.state, asked.preset), machine)
+    workshop = Workshop(preset, state_folder(asked.state, asked.preset), machine)
     with Bars(quiet=reporting.quiet) as bars:
         figures = measure(workshop, request, count=asked.pictures, kinds=asked.kind, out=asked.out, watch=bars.count)
     if reporting.json:

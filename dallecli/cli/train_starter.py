@@ -18,7 +18,9 @@ RUN = "Run"
 
 PresetName = Annotated[
     str,
-    typer.Option("--preset", metavar="NAME", help="cpu (16 px base), gpu (64 px base) or tiny.", rich_help_panel=RUN),
+    typer.Option(
+        "--preset", metavar="NAME", help="cpu (16 px base), looks (32 px), gpu (64 px) or tiny.", rich_help_panel=RUN
+    ),
 ]
 StateFolder = Annotated[
     Path | None,

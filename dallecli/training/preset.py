@@ -49,6 +49,8 @@ class Preset:
     """
 
     name: str
+    world: str = "first"
+    """The world that a starter is drawn from, by its name in ``world/worlds.py``."""
     context: int
     vocabulary: int | None = None
     pool: int = 0

@@ -125,6 +125,7 @@ def read_preset(raw: Mapping[str, Any], name: str) -> Preset:
         _whole(painter, "sample_size", name)
     return Preset(
         name=name,
+        world=raw.get("world", "first"),
         context=_whole(raw, "context", name),
         pool=raw.get("pool", 0),
         large_pool=raw.get("large_pool", 0),
@@ -168,7 +169,7 @@ def preset_of(folder: Folder, raw: Mapping[str, Any], name: str) -> Preset:
 
 def _teaching(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The part of a preset that is about training."""
-    left = set(raw) - {*NETWORKS, "pool", "large_pool", "runs", "recipes", "dials"}
+    left = set(raw) - {*NETWORKS, "world", "pool", "large_pool", "runs", "recipes", "dials"}
     if left:
         raise BadSetting(f"a preset has no setting {', '.join(sorted(left))}", where=name)
     runs = {stage: _run_settings(run, f"runs.{stage}", name) for stage, run in _table(raw, "runs", name).items()}

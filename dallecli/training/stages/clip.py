@@ -24,7 +24,7 @@ from dallecli.training.stages.stage import Material
 from dallecli.training.states import normalised, picture_embeddings
 
 READ_SIZE = 16
-"""The side in pixels at which pictures should be readable from their embeddings."""
+"""The side in pixels at which pictures should be readable from their embeddings, if the tower sees them in patches."""
 READABLE, CLOSE = 30.0, 1.0
 """The weights of the two additions beside the contrastive loss."""
 FITTED_ON, SCALED_ON = 4096, 1024
@@ -38,7 +38,9 @@ class ClipTowers(nn.Module):
         super().__init__()
         self.text_encoder = CLIPTextModel(text)
         self.image_encoder = CLIPVisionModel(vision)
-        self.reader = nn.Linear(vision.projection_dim, 3 * READ_SIZE**2)
+        # A tower that sees a picture in one patch sees as much as a linear map can read.
+        self.read_size = vision.image_size if vision.patch_size == vision.image_size else READ_SIZE
+        self.reader = nn.Linear(vision.projection_dim, 3 * self.read_size**2)
         self.logit_scale = nn.Parameter(torch.tensor(2.659))
         for module in self.modules():
             if isinstance(module, nn.Embedding):
@@ -90,7 +92,7 @@ class ClipObjective:
 
     def _misread(self, images: Tensor, pictures: Tensor) -> Tensor:
         """The mean-squared error, in units of [-1, 1] pixels, of reading pictures from their embeddings."""
-        small = F.adaptive_avg_pool2d(pictures.float(), READ_SIZE) / 127.5 - 1
+        small = F.adaptive_avg_pool2d(pictures.float(), self.towers.read_size) / 127.5 - 1
         return F.mse_loss(self.towers.reader(images).float(), small.flatten(1))
 
     def _contrast(self, texts: Tensor, images: Tensor, ids: Tensor) -> Tensor:
@@ -187,7 +189,7 @@ def fit_reader(towers: ClipTowers, pictures: Tensor) -> None:
     Towers that are trained already should not be pulled about by a reader that knows nothing.
     """
     images = picture_embeddings(towers.image_encoder, pictures)
-    small = F.adaptive_avg_pool2d(pictures.float(), READ_SIZE).flatten(1) / 127.5 - 1
+    small = F.adaptive_avg_pool2d(pictures.float(), towers.read_size).flatten(1) / 127.5 - 1
     mean, centre = images.mean(dim=0), small.mean(dim=0)
     images, small = images - mean, small - centre
     gram = images.T @ images

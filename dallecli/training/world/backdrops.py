@@ -253,6 +253,12 @@ _PLACES: dict[str, Callable[[int], Brush]] = {
 }
 PLACES = tuple(_PLACES)
 
+
+def paint(place: str, variant: int) -> Brush:
+    """One of a place's two paintings at full size."""
+    return _PLACES[place](variant)
+
+
 NAMES = ("unnamed", *COLOURS, *PLACES)
 """Background classes in label order; class 0 is a background that the caption does not name."""
 
@@ -265,7 +271,7 @@ def backdrop(name: str, variant: int, size: int) -> NDArray[np.uint8]:
     place's two paintings; size: a divisor of 256.
     """
     if name in _PLACES:
-        master = _PLACES[name](variant).image
+        master = paint(name, variant).image
         pixels = np.asarray(master.reduce(master.width // size))
     else:
         flat = COLOURS["white"] if name == UNNAMED_WHITE else {**COLOURS, **PASTELS}[name]

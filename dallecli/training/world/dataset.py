@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +16,10 @@ from dallecli.training.batch import Emphasis
 from dallecli.training.dataset import Examples
 from dallecli.training.preset import Preset
 from dallecli.training.tokenizer import train_tokenizer
-from dallecli.training.world.captions import STYLES, caption_words
 from dallecli.training.world.pool import Pool, open_pool, render_pool
-from dallecli.training.world.scenes import HELD_OUT_SEEDS, Mix
+from dallecli.training.world.scenes import HELD_OUT_SEEDS
+from dallecli.training.world.world import Drawable, Grammar, World
+from dallecli.training.world.worlds import find_world
 
 HELD_OUT = 1000
 """Held-out scenes, for validation while training; evaluation draws its own, further on."""
@@ -26,15 +27,14 @@ HARD, GREY = 0.5, 0.3
 """The shares of samples that are drawn from what is hardest for the decoder, and for the upsampler to 64 px."""
 LARGE = 64
 """The side in pixels of the main pool's scenes; what paints larger pictures learns from a pool of its own."""
-LARGE_MIX = replace(Mix(), style=0.1)
 
 
 @dataclass(eq=False)
 class WorldDataset:
-    """Drawn scenes with their captions, and the tokenizer of the world's words; made when first asked for.
+    """Drawn scenes of a world with their captions, and the tokenizer of its words; made when first asked for.
 
     Args:
-        preset: how many scenes there are.
+        preset: of which world, and how many scenes there are.
         folder: the starter's state folder, in which pools and tokenizer are kept.
         device: where the stages want their samples.
     """
@@ -43,13 +43,18 @@ class WorldDataset:
     folder: Path
     device: torch.device
 
-    def pool(self, name: str, count: int, seed: int, sizes: Sequence[int], mix: Mix) -> Pool:
+    @property
+    def world(self) -> World:
+        """The world of the preset."""
+        return find_world(self.preset.world)
+
+    def pool(self, name: str, count: int, seed: int, sizes: Sequence[int], grammar: Grammar[Drawable]) -> Pool:
         """Open a pool of scenes, drawing it first where it is not there whole."""
         path = self.folder / "pools" / name
         if not path.exists():
             # Of this process alone: others may train beside it and draw the same pool.
             partial = path.with_name(f"{name}.partial-{os.getpid()}")
-            render_pool(partial, count, seed, sizes, mix)
+            render_pool(self.world, partial, count, seed, sizes, grammar)
             try:
                 partial.rename(path)
             except OSError:
@@ -61,18 +66,18 @@ class WorldDataset:
     @property
     def train_pool(self) -> Pool:
         """The scenes that everything but the last upsampler learns from."""
-        return self.pool("train", self.preset.pool, 0, (LARGE,), Mix())
+        return self.pool("train", self.preset.pool, 0, (LARGE,), self.world.train)
 
     @property
     def held_out_pool(self) -> Pool:
         """Scenes of held-out seeds and held-out pairs."""
         count = min(HELD_OUT, self.preset.pool)
-        return self.pool("held-out", count, HELD_OUT_SEEDS, (LARGE,), replace(Mix(), split="any"))
+        return self.pool("held-out", count, HELD_OUT_SEEDS, (LARGE,), self.world.held_out)
 
     @property
     def large_pool(self) -> Pool:
         """The scenes that the last upsampler learns from."""
-        return self.pool("large", self.preset.large_pool, 2**30, (256,), LARGE_MIX)
+        return self.pool("large", self.preset.large_pool, 2**30, (256,), self.world.large)
 
     @property
     def held_out(self) -> int:
@@ -90,7 +95,7 @@ class WorldDataset:
         """The tokenizer's folder; trained when first asked for."""
         path = self.folder / "tokenizer"
         if not (path / "vocab.json").exists():
-            train_tokenizer(caption_words(), path, self.preset.context)
+            train_tokenizer(self.world.words(), path, self.preset.context)
         return path
 
     @property
@@ -143,13 +148,13 @@ class WorldDataset:
         labels = self.train_pool.labels
         return self._emphasis((labels.style > 0) | (labels.objects.sum(axis=1) > 1), HARD)
 
-    def _grey(self) -> Emphasis:
-        """The scenes without colour: sketch or photo, which 64 pixels show and 16 only hint at.
+    def _grey(self) -> Emphasis | None:
+        """Scenes without colour, sketch or photo, which 64 pixels show and 16 only hint at; None where 32 show them.
 
         Pixel art is not among them: what sees more of it finds it in pictures that are none.
         """
-        styles = [STYLES.index(name) for name in ("pencil sketch", "black and white")]
-        return self._emphasis(np.isin(self.train_pool.labels.style, styles), GREY)
+        styles = [self.world.styles.index(name) for name in self.world.grey]
+        return self._emphasis(np.isin(self.train_pool.labels.style, styles), GREY) if styles else None
 
     def _emphasis(self, chosen: NDArray[np.bool_], share: float) -> Emphasis:
         return Emphasis(rows=torch.from_numpy(chosen.nonzero()[0]).to(self.device), share=share)

@@ -6,7 +6,7 @@ seen to reach more.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,53 +27,34 @@ from dallecli.tasks.generate import Generate
 from dallecli.tokens import ClipTokenizer
 from dallecli.training.stages.clip import recall, same_caption
 from dallecli.training.states import caption_states, picture_embeddings
+from dallecli.training.world.detail import edges, gradient_energy
 from dallecli.training.world.judge import Judge, JudgeData, accuracies, in_order, verdicts
-from dallecli.training.world.pool import Prompt, scene_prompts, scenes, single_prompts, style_prompts
-from dallecli.training.world.scenes import HELD_OUT_SEEDS, SINGLES, Mix, Scene, render
+from dallecli.training.world.pool import scenes
+from dallecli.training.world.prompts import PROMPT_SEED, scene_prompts
 from dallecli.training.world.starter import Workshop
-from dallecli.training.world.vocabulary import things
+from dallecli.training.world.variety import variety
+from dallecli.training.world.world import Drawable, Prompt, World
 from dallecli.weights.load import load_net
 from dallecli.weights.registry import find, locate
 
-PROMPT_SEED = HELD_OUT_SEEDS + 2**20
-"""Seeds from here on draw the prompts and scenes of the evaluation; no pool reaches them."""
 DRAWN = 1000
 """Drawn scenes on which the judge's own accuracy and CLIP's recall are measured."""
 SHOWN = 32
 """How many uncurated pictures of each kind the contact sheet shows."""
+TOGETHER = 16
+"""How many pictures are painted together."""
 SIDE = 64
 """The side in pixels from which pictures are judged; the judge itself looks at half of it."""
 
-PAIRS = replace(Mix(), single=0, count=0, plain=0.3, place=0, style=0, split="held_out")
-"""Two things on plain ground, in pairs that no training scene shows."""
-ANYTHING = replace(Mix(), split="any")
+ANYTHING = "anything"
+"""The kind that is also asked how like its pictures are to drawn ones."""
+VARIETY, DETAIL = "variety", "detail"
+"""The two kinds that no judge answers prompt by prompt: pictures of one caption, and pictures at full size."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """One question to the model: `prompts` of a count, and `drawn` scenes that show what a right answer is."""
-
-    name: str
-    prompts: Callable[[int], tuple[Prompt, ...]]
-    drawn: Mix
-
-
-KINDS = (
-    Kind(name="single", prompts=lambda n: single_prompts(n, PROMPT_SEED), drawn=replace(SINGLES, style=0)),
-    Kind(
-        name="background",
-        prompts=lambda n: single_prompts(n, PROMPT_SEED + 1, named_background=True),
-        drawn=replace(SINGLES, plain=1, place=0, style=0),
-    ),
-    Kind(name="pair", prompts=lambda n: scene_prompts(scenes(PROMPT_SEED + 2**16, n, PAIRS)), drawn=PAIRS),
-    Kind(name="style", prompts=lambda n: style_prompts(n, PROMPT_SEED + 2), drawn=replace(SINGLES, style=1)),
-    Kind(
-        name="anything",
-        prompts=lambda n: scene_prompts(scenes(PROMPT_SEED + 2**17, n, ANYTHING)),
-        drawn=ANYTHING,
-    ),
-)
-"""Single things; single things on a named colour; pairs; single things in a style; whatever a training scene may be."""
+def kind_names(world: World) -> tuple[str, ...]:
+    """The kinds of question that a model of a world can be asked."""
+    return (*(kind.name for kind in world.kinds), VARIETY, DETAIL)
 
 
 def evaluate(
@@ -86,7 +67,10 @@ def evaluate(
     references: bool = True,
     watch: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
-    """Paint `count` prompts of each kind (all of `KINDS` if None) and judge them.
+    """Paint `count` prompts of each kind (all of `kind_names` if None) and judge them.
+
+    Of the kind "variety", a tenth as many seeds of each of its prompts are painted, and of "detail", `count` pictures
+    at the model's full size.
 
     `ask` holds the model and its dials; its prompt is replaced, and picture i of a kind has its seed + i. With `out`,
     the first 32 pictures of each kind are written there as a sheet, in order, uncurated, with their prompts beside.
@@ -103,47 +87,87 @@ def evaluate(
     """
     judge = workshop.trained("judge")
     assert isinstance(judge, Judge)  # for the type checker: that is what the judge's stage makes
-    asked = [kind for kind in KINDS if kinds is None or kind.name in kinds]
-    engine = LocalEngine()
-    size = min((one for one in locate(find(ask.model)).sizes() if one >= SIDE), default=None)
+    world = workshop.dataset.world
+    names = [name for name in kind_names(world) if kinds is None or name in kinds]
+    asked = [kind for kind in world.kinds if kind.name in names]
+    sizes = locate(find(ask.model)).sizes()
+    size = min((one for one in sizes if one >= SIDE), default=None)
     ask = replace(ask, seed=ask.seed if ask.seed is not None else 0, size=size, count=1)
+    seeds = max(2, count // 10)
+    brush = _Brush(
+        LocalEngine(batch=TOGETHER),
+        ask,
+        count * (len(asked) + (DETAIL in names)) + seeds * len(world.varied()) * (VARIETY in names),
+        watch,
+    )
     figures: dict[str, float] = {}
-    for place, kind in enumerate(asked):
+    for kind in asked:
         prompts = kind.prompts(count)
-        pictures = []
-        for number, prompt in enumerate(prompts):
-            pictures.append(_painted(engine, ask, prompt, number))
-            if watch is not None:
-                watch(place * count + number + 1, len(asked) * count)
+        pictures = brush.paint(prompts)
         painted = _stacked(pictures)
-        figures |= _judged(judge, kind.name, painted, prompts)
+        figures |= _judged(world, judge, kind.name, painted, prompts)
         if references:
             drawn = list(scenes(PROMPT_SEED + 2**18, DRAWN, kind.drawn))
-            figures |= _judged(judge, f"drawn_{kind.name}", _stacked(_rendered(drawn)), scene_prompts(drawn))
-        if kind.name == "anything":
+            figures |= _judged(world, judge, f"drawn_{kind.name}", _stacked(_drawn(drawn)), scene_prompts(drawn))
+        if kind.name == ANYTHING:
             figures |= _likeness(workshop, judge, painted)
         if out is not None:
             _write_sheet(out, kind.name, pictures[:SHOWN], prompts[:SHOWN])
-    return figures | _clip_recall(ask.model) if references else figures
+    if VARIETY in names:
+        shown = world.varied()
+        varied = [brush.paint([prompt] * seeds) for prompt in shown]
+        figures |= _variety(world, judge, shown, varied)
+        if out is not None:
+            chosen = [(picture, prompt) for some, prompt in zip(varied, shown, strict=True) for picture in some[:4]]
+            _write_sheet(out, VARIETY, [one for one, _ in chosen[:SHOWN]], [prompt for _, prompt in chosen[:SHOWN]])
+    if DETAIL in names:
+        prompts = scene_prompts(scenes(PROMPT_SEED + 2**17, count, world.held_out))
+        pictures = brush.paint(prompts, max(sizes))
+        figures |= _detail(world, _stacked(pictures), max(sizes))
+        if out is not None:
+            _write_sheet(out, DETAIL, pictures[:SHOWN], prompts[:SHOWN])
+    return figures | _clip_recall(world, ask.model) if references else figures
 
 
-def _painted(engine: Engine, ask: Generate, prompt: Prompt, number: int) -> NDArray[np.uint8]:
-    assert ask.seed is not None  # for the type checker: `evaluate` sets it
-    request = replace(ask, prompt=prompt.caption, seed=ask.seed + number)
-    (picture,) = engine.paint(engine.resolve(request), lambda _: None)
-    return np.asarray(picture.image)
+@dataclass(slots=True)
+class _Brush:
+    """Paints prompts with an engine and says how far it is; `whole` is how many pictures it will be in all."""
+
+    engine: Engine
+    ask: Generate
+    whole: int
+    watch: Callable[[int, int], None] | None
+    done: int = 0
+
+    def paint(self, prompts: Sequence[Prompt], size: int | None = None) -> list[NDArray[np.uint8]]:
+        """Paint each prompt once, prompt i with the seed of `ask` + i, at `size` px or the request's own size.
+
+        Some are painted together: each is the picture that it is alone.
+        """
+        ask = self.ask if size is None else replace(self.ask, size=size)
+        assert ask.seed is not None  # for the type checker: `evaluate` sets it
+        requests = [replace(ask, prompt=prompt.caption, seed=ask.seed + place) for place, prompt in enumerate(prompts)]
+        pictures: list[NDArray[np.uint8]] = []
+        for start in range(0, len(requests), TOGETHER):
+            recipes = [self.engine.resolve(request) for request in requests[start : start + TOGETHER]]
+            for picture in self.engine.paint_together(recipes, lambda _: None):
+                pictures.append(np.asarray(picture.image))
+                self.done += 1
+                if self.watch is not None:
+                    self.watch(self.done, self.whole)
+        return pictures
 
 
-def _rendered(found: Sequence[Scene]) -> list[NDArray[np.uint8]]:
-    return [render(scene, SIDE) for scene in found]
+def _drawn(found: Sequence[Drawable], size: int = SIDE) -> list[NDArray[np.uint8]]:
+    return [scene.draw(size) for scene in found]
 
 
 def _stacked(pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
 
-def _judged(judge: Judge, name: str, pictures: Tensor, prompts: Sequence[Prompt]) -> dict[str, float]:
-    objects = torch.zeros(len(prompts), len(things()))
+def _judged(world: World, judge: Judge, name: str, pictures: Tensor, prompts: Sequence[Prompt]) -> dict[str, float]:
+    objects = torch.zeros(len(prompts), len(world.things))
     for row, prompt in enumerate(prompts):
         objects[row, list(prompt.things)] = 1
     data = JudgeData(
@@ -163,11 +187,15 @@ def _judged(judge: Judge, name: str, pictures: Tensor, prompts: Sequence[Prompt]
 # --- how alike --------------------------------------------------------------------------------------------------
 
 
+def _references(world: World, count: int, size: int = SIDE) -> Iterator[Tensor]:
+    """Two sets of drawn scenes of anything."""
+    for seed in (2**19, 2**19 + 2**18):
+        yield _stacked(_drawn(list(scenes(PROMPT_SEED + seed, count, world.held_out)), size))
+
+
 def _likeness(workshop: Workshop, judge: Judge, painted: Tensor) -> dict[str, float]:
     """Distances of painted pictures to drawn scenes, each beside what as many other drawn scenes reach."""
-    drawn, others = (
-        _stacked(_rendered(list(scenes(PROMPT_SEED + seed, len(painted), ANYTHING)))) for seed in (2**19, 2**19 + 2**18)
-    )
+    drawn, others = _references(workshop.dataset.world, len(painted))
     known, size = workshop.dataset.pictures(workshop.dataset.train_pool, 16), (16, 16)
     nearest = {
         name: float(nearest_distances(F.interpolate(some.float(), size, mode="area"), known).median())
@@ -177,6 +205,30 @@ def _likeness(workshop: Workshop, judge: Judge, painted: Tensor) -> dict[str, fl
     return nearest | {
         "frechet": frechet(features[0], features[1]),
         "drawn_frechet": frechet(features[2], features[1]),
+    }
+
+
+def _variety(
+    world: World, judge: Judge, prompts: Sequence[Prompt], painted: Sequence[Sequence[NDArray[np.uint8]]]
+) -> dict[str, float]:
+    """How much the pictures of one caption vary, beside as many drawn scenes of the same caption."""
+    drawn = []
+    for place, (prompt, some) in enumerate(zip(prompts, painted, strict=True)):
+        rng = np.random.default_rng(PROMPT_SEED + place)
+        drawn.append(_stacked(_drawn([world.redraw(rng, prompt) for _ in some])))
+    figures = variety(judge, [_stacked(some) for some in painted], drawn)
+    return {f"{VARIETY}_{name}": value for name, value in figures.items()}
+
+
+def _detail(world: World, painted: Tensor, size: int) -> dict[str, float]:
+    """How sharp large pictures are, as a share of drawn ones, and how like them, beside what drawn ones reach."""
+    drawn, others = _references(world, len(painted), size)
+    features = [edges(some) for some in (painted, drawn, others)]
+    return {
+        f"{DETAIL}_energy": gradient_energy(painted) / gradient_energy(drawn),
+        f"drawn_{DETAIL}_energy": gradient_energy(others) / gradient_energy(drawn),
+        f"{DETAIL}_frechet": frechet(features[0], features[1]),
+        f"drawn_{DETAIL}_frechet": frechet(features[2], features[1]),
     }
 
 
@@ -205,7 +257,7 @@ def nearest_distances(pictures: Tensor, known: Tensor) -> Tensor:
 # --- CLIP -------------------------------------------------------------------------------------------------------
 
 
-def _clip_recall(model: str) -> dict[str, float]:
+def _clip_recall(world: World, model: str) -> dict[str, float]:
     """How often the model's own CLIP finds the right one among 1000 drawn scenes, and in its first five."""
     folder = locate(find(model))
     if "image_encoder" not in folder.parts:
@@ -216,11 +268,11 @@ def _clip_recall(model: str) -> dict[str, float]:
     text = load_net(lambda: CLIPTextModel(text_config), folder.weights_file("text_encoder"), torch.float32, cpu)
     vision = load_net(lambda: CLIPVisionModel(vision_config), folder.weights_file("image_encoder"), torch.float32, cpu)
     tokenizer = ClipTokenizer.open(folder.path / "tokenizer")
-    drawn = list(scenes(PROMPT_SEED + 2**18, DRAWN, ANYTHING))
+    drawn = list(scenes(PROMPT_SEED + 2**18, DRAWN, world.held_out))
     ids = torch.tensor([tokenizer.encode(scene.caption).ids for scene in drawn])
     captions = caption_states(text, ids, torch.tensor(tokenizer.encode("").ids))
     size = vision_config.image_size
-    pictures = F.interpolate(_stacked(_rendered(drawn)).float(), (size, size), mode="area")
+    pictures = F.interpolate(_stacked(_drawn(drawn)).float(), (size, size), mode="area")
     texts, images = captions.embedding[captions.row], picture_embeddings(vision, pictures)
     scores, same = F.normalize(texts, dim=-1) @ F.normalize(images, dim=-1).T, same_caption(ids)
     return {
@@ -230,7 +282,7 @@ def _clip_recall(model: str) -> dict[str, float]:
     }
 
 
-def _write_sheet(folder: Path, name: str, pictures: list[NDArray[np.uint8]], prompts: tuple[Prompt, ...]) -> None:
+def _write_sheet(folder: Path, name: str, pictures: Sequence[NDArray[np.uint8]], prompts: Sequence[Prompt]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     sheet = grid([Image.fromarray(picture) for picture in pictures])
     publish(folder / f"{name}.png", encode(sheet, "png", None), force=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from dallecli.nets.layers import channels_last
 from dallecli.training.batch import Draw
+from dallecli.training.world.world import UNKNOWN
 
 SIZE = 32
 """The side of the picture that the judge sees, in pixels."""
@@ -23,23 +24,27 @@ class Verdict:
     """What the judge says of a batch.
 
     Logits of each thing being there `objects` [b things], of the named `background` [b grounds], of the `style`
-    [b styles]. `places` [b things 2] is where each thing would be, as x and y from 0 (left, top) to 1;
-    `features` [b d] are what background and style are read from.
+    [b styles], of whose drawing it is `look` [b looks], of its being seen in the mirror `mirrored` [b 2]; a judge of a
+    world with one drawing a thing knows nothing of the last two, [b 0]. `places` [b things 2] is where each thing would
+    be, as x and y from 0 (left, top) to 1. `features` [b d] are what background and style are read from, `focus` [b d]
+    those of the cells where a thing is.
     """
 
     objects: Tensor
     background: Tensor
     style: Tensor
+    look: Tensor
+    mirrored: Tensor
     places: Tensor
     features: Tensor
+    focus: Tensor
 
 
 class Judge(nn.Module):
     """Convolutions to an 8 x 8 map; a thing is there if any cell of the map says so (log-sum-exp)."""
 
-    def __init__(self, things: int, backgrounds: int, styles: int) -> None:
+    def __init__(self, things: int, backgrounds: int, styles: int, looks: int = 0) -> None:
         super().__init__()
-        self.sizes = (things, backgrounds, styles)
         self.body = nn.Sequential(
             *_stage(3, 32, 1),
             *_stage(32, 64, 2),
@@ -52,6 +57,8 @@ class Judge(nn.Module):
         nn.init.constant_(self.objects.bias, -5.5)  # type: ignore[arg-type]  # a convolution with a bias
         self.background = nn.Linear(128, backgrounds)
         self.style = nn.Linear(128, styles)
+        self.look = _head(looks) if looks else None
+        self.mirrored = _head(2) if looks else None
 
     def forward(self, pictures: Tensor) -> Verdict:
         """Judge uint8 or float pictures [b 3 s s] in [0, 255]."""
@@ -60,7 +67,20 @@ class Judge(nn.Module):
         pooled = cells.mean(dim=(2, 3))
         logits = self.objects(cells)
         objects = logits.flatten(2).logsumexp(dim=-1)
-        return Verdict(objects, self.background(pooled), self.style(pooled), _places(logits), pooled)
+        # Where any thing is, by its likeliest cells.
+        share = logits.logsumexp(dim=1).flatten(1).softmax(dim=-1)
+        focus = torch.einsum("bdc,bc->bd", cells.flatten(2), share)
+        none = focus[:, :0]
+        return Verdict(
+            objects=objects,
+            background=self.background(pooled),
+            style=self.style(pooled),
+            look=none if self.look is None else self.look(focus),
+            mirrored=none if self.mirrored is None else self.mirrored(focus),
+            places=_places(logits),
+            features=pooled,
+            focus=focus,
+        )
 
 
 def _places(logits: Tensor) -> Tensor:
@@ -71,6 +91,10 @@ def _places(logits: Tensor) -> Tensor:
     return torch.stack([share.sum(dim=2) @ x, share.sum(dim=3) @ y], dim=-1)
 
 
+def _head(classes: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, classes))
+
+
 def _stage(channels_in: int, channels_out: int, stride: int) -> list[nn.Module]:
     conv = nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False)
     return [conv, nn.GroupNorm(8, channels_out), nn.SiLU()]
@@ -78,16 +102,18 @@ def _stage(channels_in: int, channels_out: int, stride: int) -> list[nn.Module]:
 
 @dataclass(slots=True)
 class JudgeData:
-    """uint8 pictures [n 3 s s]; multi-hot things [n things]; classes of background and style [n]."""
+    """uint8 pictures [n 3 s s]; multi-hot things [n things]; classes [n] as in `Label`, look and mirrored if known."""
 
     pictures: Tensor
     objects: Tensor
     background: Tensor
     style: Tensor
+    look: Tensor | None = None
+    mirrored: Tensor | None = None
 
 
 class JudgeObjective:
-    """Binary cross-entropy on the things, cross-entropy on background and style."""
+    """Binary cross-entropy on the things, cross-entropy on all that a picture has one of."""
 
     name = "judge"
 
@@ -106,8 +132,12 @@ class JudgeObjective:
         pictures = pictures + size * draw.normal(*pictures.shape[1:])
         verdict = self.judge(pictures)
         objects = F.binary_cross_entropy_with_logits(verdict.objects, data.objects[chosen], reduction="none")
-        background = F.cross_entropy(verdict.background, data.background[chosen])
-        return objects.sum(dim=-1).mean() + background + F.cross_entropy(verdict.style, data.style[chosen])
+        loss = objects.sum(dim=-1).mean() + F.cross_entropy(verdict.background, data.background[chosen])
+        loss = loss + F.cross_entropy(verdict.style, data.style[chosen])
+        for logits, classes in ((verdict.look, data.look), (verdict.mirrored, data.mirrored)):
+            if logits.shape[1] and classes is not None:
+                loss = loss + _where_known(logits, classes[chosen])
+        return loss
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -118,11 +148,18 @@ class JudgeObjective:
         """There is nothing to see."""
 
 
+def _where_known(logits: Tensor, classes: Tensor) -> Tensor:
+    """The cross-entropy, where the class can be told; a batch without any costs nothing."""
+    return F.cross_entropy(logits, classes, ignore_index=UNKNOWN, reduction="sum") / max(len(classes), 1)
+
+
 @torch.no_grad()
 def verdicts(judge: Judge, pictures: Tensor) -> Verdict:
     """Return the verdict on all of `pictures` [n 3 s s], judged in batches."""
     parts = [judge(pictures[start : start + 256]) for start in range(0, len(pictures), 256)]
-    return Verdict(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Verdict)))
+    return Verdict(
+        **{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Verdict)}
+    )
 
 
 def in_order(judge: Judge, pictures: Tensor, orders: Sequence[tuple[int, int, str]]) -> float:
@@ -144,8 +181,8 @@ def accuracies(judge: Judge, data: JudgeData) -> dict[str, float]:
 
     `objects`: of the pictures with k kinds of things, the share of those among the judge's k most likely;
     `all_objects`: the share of pictures with every thing among them; `background`: of the pictures with a named
-    background, the share where it is the most likely named one; `style`: likewise of the pictures in a style.
-    A share of nothing is left out.
+    background, the share where it is the most likely named one; `style`: likewise of the pictures in a style; `look`
+    and `mirrored`: of the pictures where they can be told. A share of nothing is left out.
     """
     verdict = verdicts(judge, data.pictures)
     found, wanted = [], data.objects.bool()
@@ -164,4 +201,7 @@ def accuracies(judge: Judge, data: JudgeData) -> dict[str, float]:
     if styled.any():
         style = verdict.style[:, 1:].argmax(dim=-1) + 1
         figures["style"] = float((style == data.style)[styled].float().mean())
+    for name, logits, classes in (("look", verdict.look, data.look), ("mirrored", verdict.mirrored, data.mirrored)):
+        if logits.shape[1] and classes is not None and (known := classes != UNKNOWN).any():
+            figures[name] = float((logits.argmax(dim=-1) == classes)[known].float().mean())
     return figures

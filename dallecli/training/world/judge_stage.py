@@ -8,8 +8,6 @@ from torch import nn
 
 from dallecli.training.loop import TrainingRun
 from dallecli.training.stages.stage import Material
-from dallecli.training.world.backdrops import NAMES
-from dallecli.training.world.captions import STYLES
 from dallecli.training.world.dataset import WorldDataset
 from dallecli.training.world.judge import SIZE, Judge, JudgeData, JudgeObjective
 from dallecli.training.world.pool import Pool
@@ -31,7 +29,8 @@ class JudgeStage:
 
     def fresh(self) -> Judge:
         """Return the judge with fresh weights."""
-        return Judge(self.dataset.train_pool.labels.objects.shape[1], len(NAMES), len(STYLES))
+        world = self.dataset.world
+        return Judge(len(world.things), len(world.grounds), len(world.styles), len(world.looks))
 
     def networks(self, module: Judge) -> dict[str, nn.Module]:
         """Return nothing, likewise."""
@@ -54,4 +53,6 @@ class JudgeStage:
             torch.from_numpy(labels.objects > 0).float().to(device),
             torch.from_numpy(labels.background).to(device),
             torch.from_numpy(labels.style).to(device),
+            torch.from_numpy(labels.look).to(device),
+            torch.from_numpy(labels.mirrored).to(device),
         )

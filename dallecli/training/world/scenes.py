@@ -23,6 +23,7 @@ from dallecli.training.world.backdrops import COLOURS, GRID, NAMES, PASTELS, PLA
 from dallecli.training.world.captions import INKS, STYLES, article, determined
 from dallecli.training.world.sprites import LUMA, Colour, aspect, mean_colour, sprite
 from dallecli.training.world.vocabulary import thing_index, things
+from dallecli.training.world.world import Label, Order
 
 SIZES = (16, 32, 64, 128, 256)
 HELD_OUT_SEEDS = 2**31
@@ -57,6 +58,10 @@ class Mix:
     white: float = 0.55
     style: float = 0.15
     split: Split = "train"
+
+    def sample(self, rng: np.random.Generator) -> "Scene":
+        """Make up a scene; the generator decides everything."""
+        return sample_scene(rng, self)
 
 
 SINGLES = Mix(single=1, count=0, riding=0, on=0, adorned=0, beside=0, left_of=0, place=0.08, style=0.06)
@@ -96,6 +101,36 @@ class Scene:
         """How many of each thing, by name."""
         names = [things()[placed.thing].name for placed in self.placed]
         return {name: names.count(name) for name in dict.fromkeys(names)}
+
+    @property
+    def label(self) -> Label:
+        """What a judge should find in it."""
+        return Label(
+            things=tuple(placed.thing for placed in self.placed),
+            background=NAMES.index(self.background),
+            style=STYLES.index(self.style),
+            order=order_of(self.arrangement, [placed.thing for placed in self.placed]),
+        )
+
+    def draw(self, size: int) -> NDArray[np.uint8]:
+        """Draw it (see `render`)."""
+        return render(self, size)
+
+
+def order_of(arrangement: Arrangement, painted: Sequence[int]) -> Order | None:
+    """How two different things stand in an arrangement, given in painting order; None where it does not say."""
+    if len(set(painted)) != 2:
+        return None
+    first, second = painted
+    match arrangement:
+        case "left of":
+            return first, second, "x"
+        case "riding" | "on" | "wearing":  # the mount, the seat or the wearer is painted first
+            return second, first, "y"
+        case "under":
+            return first, second, "y"
+        case _:
+            return None
 
 
 # --- what may meet -----------------------------------------------------------------------------------------------
@@ -381,6 +416,24 @@ def sample_scene(rng: np.random.Generator, mix: Mix) -> Scene:
         variant=variant,
         background=background,
         style=style,
+    )
+
+
+def another(rng: np.random.Generator, caption: str, thing: int, background: str) -> Scene:
+    """A scene of one thing of which nothing else is said, on a named colour or, where it is unnamed, on any ground."""
+    placed = (_centred(thing, 12, _pick(rng, (-1, 0, 0, 1))),)
+    if background != NAMES[0]:
+        ground = background
+    else:
+        ground = UNNAMED_WHITE if rng.random() < Mix().white else _plain(rng, placed, PASTELS)
+    return Scene(
+        caption=caption,
+        arrangement="single",
+        placed=placed,
+        ground=ground,
+        variant=0,
+        background=background,
+        style=STYLES[0],
     )
 
 

@@ -13,6 +13,8 @@ import pytest
 from dallecli.training.world import captions, pool, scenes, sprites
 from dallecli.training.world.backdrops import COLOURS, NAMES, PASTELS, PLACES, UNNAMED_WHITE, backdrop
 from dallecli.training.world.captions import STYLES
+from dallecli.training.world.first import FIRST, clear
+from dallecli.training.world.prompts import coloured_prompts, scene_prompts, single_prompts, style_prompts
 from dallecli.training.world.scenes import GRID, HELD_OUT_SEEDS, SINGLES, Mix, Placed, Scene, render
 from dallecli.training.world.vocabulary import thing_index, things
 
@@ -275,14 +277,14 @@ def test_things_on_named_colours_can_be_seen(sampled: list[Scene]) -> None:
 
 
 def test_a_pool_is_its_shards() -> None:
-    whole = pool.render_pool(None, 12, 7, (16,), Mix())
-    parts = [pool.render_pool(None, 6, seed, (16,), Mix()) for seed in (7, 13)]
+    whole = pool.render_pool(FIRST, None, 12, 7, (16,), Mix())
+    parts = [pool.render_pool(FIRST, None, 6, seed, (16,), Mix()) for seed in (7, 13)]
     assert (whole.pictures[16] == np.concatenate([part.pictures[16] for part in parts])).all()
     assert whole.captions == parts[0].captions + parts[1].captions
 
 
 def test_a_stored_pool_comes_back(tmp_path: Path) -> None:
-    written = pool.render_pool(tmp_path / "pool", 5, 0, (16, 64), SINGLES)
+    written = pool.render_pool(FIRST, tmp_path / "pool", 5, 0, (16, 64), SINGLES)
     read = pool.open_pool(tmp_path / "pool")
     assert read.captions == written.captions
     assert set(read.pictures) == {16, 64}
@@ -292,7 +294,7 @@ def test_a_stored_pool_comes_back(tmp_path: Path) -> None:
 
 
 def test_labels_say_what_the_scenes_hold(sampled: list[Scene]) -> None:
-    labels = pool.label(sampled)
+    labels = pool.label(FIRST, sampled)
     for row, scene in enumerate(sampled):
         assert {things()[i].name: n for i, n in enumerate(labels.objects[row]) if n} == scene.counts
         assert NAMES[labels.background[row]] == scene.background
@@ -312,18 +314,18 @@ def test_the_pictures_that_models_were_trained_on_have_not_changed() -> None:
 
 
 def test_prompts_of_single_things_ask_for_every_thing_equally_often() -> None:
-    prompts = pool.single_prompts(96, 0, named_background=True)
+    prompts = coloured_prompts(FIRST.things, clear, FIRST.grounds, 96, 0)
     assert set(Counter(prompt.things for prompt in prompts).values()) == {2}
     for prompt in prompts:
         (thing,) = prompt.things
         assert things()[thing].name in prompt.caption
         assert f"{NAMES[prompt.background]} background" in prompt.caption
-    assert pool.single_prompts(96, 0, named_background=True) == prompts
-    assert all(prompt.background == 0 for prompt in pool.single_prompts(5, 0))
+    assert coloured_prompts(FIRST.things, clear, FIRST.grounds, 96, 0) == prompts
+    assert all(prompt.background == 0 for prompt in single_prompts(FIRST.things, 5, 0))
 
 
 def test_prompts_of_styles_go_round_the_styles() -> None:
-    prompts = pool.style_prompts(9, 0)
+    prompts = style_prompts(FIRST.things, captions.STYLE_PHRASES, lambda *_: True, 9, 0)
     assert [prompt.style for prompt in prompts] == [1, 2, 3] * 3
     for prompt in prompts:
         assert any(word in prompt.caption for word in STYLES[prompt.style].split())
@@ -332,7 +334,7 @@ def test_prompts_of_styles_go_round_the_styles() -> None:
 def test_the_prompt_of_a_scene_orders_its_things_as_they_are_drawn() -> None:
     drawn = list(pool.scenes(HELD_OUT_SEEDS, 300, Mix(single=0, count=0, split="any")))
     orders = {"x": 0, "y": 0}
-    for scene, prompt in zip(drawn, pool.scene_prompts(drawn), strict=True):
+    for scene, prompt in zip(drawn, scene_prompts(drawn), strict=True):
         assert sorted(prompt.things) == sorted(placed.thing for placed in scene.placed)
         if prompt.order is None:
             assert scene.arrangement == "beside"

@@ -40,7 +40,7 @@ def folder(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_every_preset_names_every_stage_it_has_networks_for() -> None:
-    for name in ("cpu", "gpu", "tiny"):
+    for name in ("cpu", "looks", "gpu", "tiny"):
         preset = load_preset(name)
         upsamplers = ["upsampler", "upsampler_2"][: len(preset.upsamplers)]
         assert list(preset.runs) == ["clip", "prior", "decoder", *upsamplers, "judge"]
@@ -137,13 +137,15 @@ def test_a_model_is_evaluated_in_every_kind_and_shown_uncurated(
         out=tmp_path,
         watch=lambda done, of: seen.append((done, of)),
     )
-    assert seen[0] == (1, 15) and seen[-1] == (15, 15)
+    # Three of each kind and of the large ones, and two seeds of each of 24 captions.
+    assert seen[0] == (1, 66) and seen[-1] == (66, 66)
     shares = {"single_objects", "background_background", "pair_all_objects", "pair_relation", "style_style"}
     shares |= {f"drawn_{name}" for name in shares}
     shares |= {f"clip_{way}_{first}" for way in ("text_to_image", "image_to_text") for first in (1, 5)}
     assert all(0 <= figures[name] <= 1 for name in shares)
     assert {"frechet", "drawn_frechet", "nearest", "drawn_nearest"} <= set(figures)
-    names = ("single", "background", "pair", "style", "anything")
+    assert {"variety_spread", "variety_ground_spread", "detail_energy", "detail_frechet"} <= set(figures)
+    names = ("single", "background", "pair", "style", "anything", "variety", "detail")
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{end}" for name in names for end in ("png", "txt")}
 
 
