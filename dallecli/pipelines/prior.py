@@ -28,7 +28,7 @@ class Prior:
     def imagine(
         self, words: EncodedPrompts, noise: Noise, settings: PriorSettings, watch: Watch, *, also_negative: bool = False
     ) -> tuple[Embedding, Tensor]:
-        """Draw `settings.candidates` image embeddings a picture; keep the one [b d] with the highest cosine to its text.
+        """Draw several image embeddings a picture, and keep the one [b d] with the highest cosine to its text.
 
         That cosine [b] is returned as well. The paper compares dot products of unit vectors; CLIP's own vectors differ
         in length. If the picture is to be like another one, the cosine to that one counts as much as the cosine to the
