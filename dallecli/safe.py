@@ -24,7 +24,7 @@ _BLANK = frozenset(
 
 
 def safe(text: str, limit: int | None = 400) -> str:
-    """The text as one line without control characters and invisible letters, cut after `limit` characters; None does not cut.
+    """The text as one line without control characters and invisible letters, cut after `limit` characters, if any.
 
     Idempotent on text without controls. A line break becomes `^J`, so the result never spans lines.
     """
