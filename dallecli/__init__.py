@@ -11,6 +11,8 @@ What stands in `__all__` is the documented face (docs/python.md). Nothing of it 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dallecli.version import __version__
+
 if TYPE_CHECKING:
     from dallecli.embedding_file import Embedded
     from dallecli.engine import Progress
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from dallecli.pictures.picture import Picture
     from dallecli.ranking import Score
     from dallecli.recipe import Recipe
-
-__version__ = "0.1.0"
 
 __all__ = [
     "DalleError",

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final, Protocol
 
-from dallecli import __version__
 from dallecli.errors import BadRecipe, BadSetting, BadSize, PromptTooLong, TaskNotSupported
 from dallecli.recipe import Recipe
 from dallecli.tasks.stages import (
@@ -18,6 +17,7 @@ from dallecli.tasks.stages import (
     option,
 )
 from dallecli.tasks.task import ModelRequest, Request
+from dallecli.version import __version__
 
 INVERTING: Final = DiffusionSettings(sampler="ddim", steps=25, guidance=1.0)
 """How pictures are inverted by default. Painting from inverted noise takes the same steps."""

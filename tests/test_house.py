@@ -19,7 +19,7 @@ HOUSE = Path(dallecli.__file__).parent
 # know each other; on the others a room may import its neighbours.
 FLOORS = [
     {
-        *("safe", "errors", "fields", "publish", "source", "tasks", "recipe", "filling", "pictures"),
+        *("version", "safe", "errors", "fields", "publish", "source", "tasks", "recipe", "filling", "pictures"),
         *("engine", "fake_engine"),
         *("inputs", "arguments", "embedding_file", "ranking"),
     },
@@ -70,7 +70,7 @@ def _imports(path: Path) -> Iterator[tuple[str, int]]:
             continue
         for name in names:
             top, _, rest = name.partition(".")
-            if top == "dallecli" and rest and rest != "__version__":
+            if top == "dallecli" and rest:
                 yield rest.partition(".")[0], node.lineno
 
 

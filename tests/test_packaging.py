@@ -69,9 +69,9 @@ def test_the_wheel_names_its_licences_and_its_command(distributions: Path) -> No
         licences = {name for name in archive.namelist() if name.startswith(f"{info}/licenses/")}
         commands = archive.read(f"{info}/entry_points.txt").decode()
         metadata = archive.read(f"{info}/METADATA").decode()
-    assert {Path(name).name for name in licences} == {"LICENSE", "NOTICE", "OFL.txt"}
+    assert {Path(name).name for name in licences} == {"LICENSE", "NOTICE", "OFL.txt", "MIT.txt", "CC-BY-4.0.txt"}
     assert "dalle = dallecli.cli.app:main" in commands
-    assert "License-Expression: Apache-2.0" in metadata
+    assert "License-Expression: Apache-2.0 AND MIT AND CC-BY-4.0 AND OFL-1.1\n" in metadata
 
 
 def test_the_source_distribution_can_be_built_tested_and_installed_as_the_readme_says(distributions: Path) -> None:

@@ -16,7 +16,6 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from dallecli import __version__
 from dallecli.cli.check import check
 from dallecli.cli.display import SIGPIPE, Stopped, emit_line, report, to_stderr
 from dallecli.cli.doctor import doctor
@@ -37,6 +36,7 @@ from dallecli.cli.train import train
 from dallecli.cli.vary import vary
 from dallecli.errors import BadConfig, DalleError, InternalError, Interrupted, NotDownloaded, OutOfMemory, RequestError
 from dallecli.safe import safe
+from dallecli.version import __version__
 
 CONFIGURED = frozenset({"generate", "vary", "interpolate", "inpaint", "edit", "rank", "embed", "doctor"})
 """The commands whose options the config file can set."""

@@ -54,7 +54,7 @@ def doctor(
 def _versions() -> dict[str, str]:
     import platform
 
-    from dallecli import __version__
+    from dallecli.version import __version__
 
     return {
         "dalle": __version__,

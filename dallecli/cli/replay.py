@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from dallecli import __version__
 from dallecli.cli import options
 from dallecli.cli.folding import folded
 from dallecli.cli.help import MODEL, PICTURES
+from dallecli.version import __version__
 
 if TYPE_CHECKING:
     from PIL import Image
