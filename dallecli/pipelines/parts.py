@@ -96,7 +96,9 @@ class Parts:
     def check_variance(self, schedule: str, network: str) -> None:
         """Raise BadFile where a schedule leaves the variance to a network that never predicts one."""
         if self.schedule(schedule).variance_type == "learned_range":
-            what = f"this schedule can't be run: variance_type is 'learned_range', and the {network} predicts no variance"
+            what = (
+                f"this schedule can't be run: variance_type is 'learned_range', and the {network} predicts no variance"
+            )
             raise BadFile(what, str(self.folder.path_of(schedule)))
 
     def check_same(self, what: str, part: str, size: int, other: str, other_size: int | None) -> None:
