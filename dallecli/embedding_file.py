@@ -56,13 +56,25 @@ class Embedded:
         }
 
     def encode(self) -> bytes:
-        """The bytes of a file."""
+        """The bytes of a file; the same each time."""
         from safetensors.numpy import save
 
         facts = {"format": FORMAT, "kind": self.kind, "space": self.space, "name": self.name, "model": self.model}
         tensors = {"z": self.vector, **{f"{_NOISE}{stage}": noise for stage, noise in self.noise.items()}}
         # A surrogate in the name, from a file name that is not UTF-8, cannot stand in metadata.
-        return save(tensors, {key: value.encode("utf-8", "replace").decode() for key, value in facts.items()})
+        plain = {key: value.encode("utf-8", "replace").decode() for key, value in facts.items()}
+        return _with_metadata(save(tensors), plain)
+
+
+def _with_metadata(data: bytes, facts: Mapping[str, str]) -> bytes:
+    """A safetensors file with metadata in this order; the library's own order is another each time."""
+    import json
+
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.dumps({"__metadata__": facts, **json.loads(data[8:end])}, ensure_ascii=False, separators=(",", ":"))
+    aligned = header.encode()
+    aligned += b" " * (-len(aligned) % 8)
+    return len(aligned).to_bytes(8, "little") + aligned + data[end:]
 
 
 def read_embedding(source: Source) -> Embedded:

@@ -1,5 +1,6 @@
 """Embeddings as files: exact, small, and never of another CLIP without a word."""
 
+import json
 import struct
 from dataclasses import replace
 
@@ -29,6 +30,19 @@ def test_what_is_written_is_read_to_the_last_bit():
     assert read.vector.tobytes() == made.vector.tobytes()
     assert read.noise["decoder"].tobytes() == noise["decoder"].tobytes()
     assert (read.kind, read.space, read.name, read.model) == ("text", "clip-1", "Bär?.png", "starter")
+
+
+def test_the_same_embedding_is_the_same_bytes_each_time():
+    noise = {stage: np.ones((3, 2, 2), np.float32) for stage in ("upsampler", "decoder", "upsampler_2")}
+    made = [_embedded(1, 2, 3, noise=noise, name="Bär 森\udcff").encode() for _ in range(40)]
+    assert len(set(made)) == 1
+    assert int.from_bytes(made[0][:8], "little") % 8 == 0  # so that the numbers are aligned for whoever maps the file
+    assert list(metadata_of(made[0])) == ["format", "kind", "space", "name", "model"]
+
+
+def metadata_of(data: bytes) -> dict[str, str]:
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return header["__metadata__"]
 
 
 def test_an_embedding_is_a_small_file():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from dallecli.cli.bounds import check_finite
 from dallecli.cli.help import ANIMATION, BATCH, MODEL, OUTPUT, PICTURES, REPORTING, SAMPLING
 from dallecli.errors import BadSetting
 
@@ -562,6 +563,10 @@ class AnimationOptions:
             rich_help_panel=ANIMATION,
         ),
     ] = 0.0
+
+    def __post_init__(self) -> None:
+        check_finite("--fps", self.fps)
+        check_finite("--hold", self.hold)
 
     @property
     def motion(self) -> "Motion":

@@ -2,16 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from dallecli.cli import options
 from dallecli.cli.bars import Bars
+from dallecli.cli.bounds import check_above_zero
 from dallecli.cli.folding import folded
 from dallecli.cli.train_starter import PresetName, StateFolder, state_folder
 
 MEASURE = "Measure"
+
+MOST_PROMPTS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +38,7 @@ class MeasureOptions:
     state: StateFolder = None
 
     def __post_init__(self) -> None:
-        from dallecli.errors import BadSetting
-
-        if self.pictures < 1:
-            raise BadSetting(f"--num is {self.pictures}", hint="give a number above 0")
+        check_above_zero("--num", self.pictures, MOST_PROMPTS)
 
 
 @folded

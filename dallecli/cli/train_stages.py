@@ -12,6 +12,7 @@ import typer
 
 from dallecli.cli import options
 from dallecli.cli.bars import Bars
+from dallecli.cli.bounds import check_above_zero, check_hours, check_threads
 from dallecli.cli.folding import folded
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from dallecli.training.project import Project
 
 WHAT, HOW = "Data and model", "Training"
+
+MOST_STEPS: Final = 10**9
+SIDE_LIMIT: Final = 16_384
+"""No picture that can be read has a longer side."""
 
 Data = Annotated[
     list[Path],
@@ -88,7 +93,7 @@ class ProjectOptions:
     ] = False
 
     def __post_init__(self) -> None:
-        _check_above_zero("--min-side", self.min_side)
+        check_above_zero("--min-side", self.min_side, SIDE_LIMIT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +124,9 @@ class BudgetOptions:
     def __post_init__(self) -> None:
         from dallecli.errors import BadSetting
 
-        _check_above_zero("--hours", self.hours)
-        _check_above_zero("--train-steps", self.train_steps)
-        _check_above_zero("--threads", self.threads)
+        check_hours(self.hours)
+        check_above_zero("--train-steps", self.train_steps, MOST_STEPS)
+        check_threads(self.threads)
         if self.hours is not None and self.train_steps is not None:
             raise BadSetting("a budget is either a time or a number of steps", hint="give --hours or --train-steps")
         if self.dtype == "fp16":
@@ -148,13 +153,6 @@ class BudgetOptions:
                 hint="train one stage after the other, each with its own --hours",
             )
         return {stage: (self.hours * 3600 * share / whole, None) for stage, share in shares.items()}
-
-
-def _check_above_zero(option: str, value: float | None) -> None:
-    from dallecli.errors import BadSetting
-
-    if value is not None and not value > 0:
-        raise BadSetting(f"{option} is {value}", hint="give a number above 0")
 
 
 _REST: Final = """

@@ -8,6 +8,7 @@ import typer
 
 from dallecli.cli import options
 from dallecli.cli.bars import Bars
+from dallecli.cli.bounds import check_hours, check_threads
 from dallecli.cli.folding import folded
 
 if TYPE_CHECKING:
@@ -62,12 +63,8 @@ class StarterOptions:
     ] = None
 
     def __post_init__(self) -> None:
-        from dallecli.errors import BadSetting
-
-        if self.hours is not None and not self.hours > 0:
-            raise BadSetting(f"--hours is {self.hours}", hint="give a number above 0")
-        if self.threads is not None and self.threads < 1:
-            raise BadSetting(f"--threads is {self.threads}", hint="give a number above 0")
+        check_hours(self.hours)
+        check_threads(self.threads)
 
     def stages(self, preset: "Preset") -> list[str]:
         """The stages to train, in their order. Raises BadSetting for one that the preset does not have."""

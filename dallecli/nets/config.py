@@ -2,10 +2,11 @@
 
 Published files lack fields that were added later, and hold fields that no network needs (`_class_name`,
 `architectures`). A missing field takes the dataclass's default, which is the published library's; an unknown
-field is ignored. A known field of the wrong type, or one that asks for a variant that is not implemented here,
+field is ignored. A known field of the wrong type, a number that is not finite, or one that asks for a variant that is not implemented here,
 is refused by name.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from types import NoneType, UnionType
@@ -71,5 +72,10 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, tuple) and all(_fits(item, get_args(kind)[0]) for item in value)
     if kind in (int, float):
         whole = isinstance(value, int) and not isinstance(value, bool)
-        return (whole or (kind is float and isinstance(value, float))) and value >= 0
+        if not (whole or (kind is float and isinstance(value, float))):
+            return False
+        try:
+            return bool(math.isfinite(value) and value >= 0)
+        except OverflowError:  # a whole number that no float holds
+            return False
     return isinstance(value, kind)

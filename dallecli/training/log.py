@@ -1,6 +1,7 @@
 """What a run leaves to look at: `log.jsonl`, sheets of samples, and TensorBoard's event files where it is installed."""
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,9 +38,10 @@ class Log:
         self._writer = _writer(events, step) if events is not None else None
 
     def add(self, step: int, figures: dict[str, float]) -> None:
-        """Add a line. Raises OSError."""
+        """Add a line; a figure that is no number is null there. Raises OSError."""
+        plain = {name: value if math.isfinite(value) else None for name, value in figures.items()}
         with self._file.open("a", encoding="utf-8") as log:
-            log.write(json.dumps({"step": step, **figures}) + "\n")
+            log.write(json.dumps({"step": step, **plain}) + "\n")
         if self._writer is not None:
             for name, value in figures.items():
                 self._writer.add_scalar(name, value, step)

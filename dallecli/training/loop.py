@@ -28,6 +28,9 @@ from dallecli.training.state import STATE, Counters, restore, saved_step, write_
 AGREED = 10
 """Processes that train together agree on how far they are once in so many steps; in between they count on it."""
 
+MOST_SAMPLES = 2**24
+"""No batch is larger; a larger one is a mistake."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimisation:
@@ -49,8 +52,12 @@ class Optimisation:
 
     def __post_init__(self) -> None:
         for name in ("batch", "rate", "accumulate", "warmup", "decay", "clip"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a number above 0")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"weight_decay is {self.weight_decay}, expected a number from 0 on")
+        if self.batch > MOST_SAMPLES:
+            raise ValueError(f"batch is {self.batch}, expected at most {MOST_SAMPLES}")
         for name, value in (("average", self.average), *(("betas", beta) for beta in self.betas)):
             if not 0 <= value < 1:
                 raise ValueError(f"{name} is {value}, expected a number from 0 up to 1")
@@ -187,7 +194,7 @@ class TrainingRun:
         passed on. Where the disk is full meanwhile, the state before stays, `warn` says so, and training continues.
 
         Raises:
-            NonFinite: the loss is no longer a number. The last state with a good loss stays.
+            NonFinite: the loss or the weights are no longer numbers. The last state with good ones stays.
             DiskFull, BadOutput: the state at the end cannot be written. The one before stays.
         """
         said = _silent if warn is None else warn
@@ -197,7 +204,7 @@ class TrainingRun:
         except NonFinite:
             raise
         except BaseException:
-            self._try_to_save(said)
+            self._try_to_save(said, leaving=True)
             raise
         finally:
             if log is not None:
@@ -241,7 +248,7 @@ class TrainingRun:
             if counters.seconds - saved >= save_every and not last:
                 self._finite(losses)
                 start = time.perf_counter()
-                self._try_to_save(outlets.warn)
+                self._try_to_save(outlets.warn, leaving=False)
                 # A large network takes its time: saving may cost a fiftieth of the training.
                 save_every = max(save_every, 50 * (time.perf_counter() - start))
                 saved = counters.seconds
@@ -289,12 +296,16 @@ class TrainingRun:
         """The mean of some losses; NonFinite if it is none."""
         loss = float(torch.stack(losses).mean()) if losses else 0.0
         if not math.isfinite(loss):
-            raise NonFinite(
-                f"the loss of {self.objective.name} became {loss} at step {self.counters.step}",
-                where=str(self.state_file),
-                hint="the last good state is kept; continue from it with a smaller rate or a larger batch",
-            )
+            raise self._diverged("the loss", f"became {loss}")
         return loss
+
+    def _diverged(self, what: str, how: str) -> NonFinite:
+        good = "the last good state is kept; continue from it" if self.state_file.exists() else "begin again"
+        return NonFinite(
+            f"{what} of {self.objective.name} {how} at step {self.counters.step}",
+            where=str(self.state_file),
+            hint=f"{good} with a smaller rate or a larger batch",
+        )
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
@@ -312,13 +323,20 @@ class TrainingRun:
                 torch._foreach_copy_([w.data for w in self.weights], kept)
 
     def save(self) -> None:
-        """Write the state, atomically, if this is the process that writes. Raises DiskFull or BadOutput."""
+        """Write the state, atomically, if this is the process that writes.
+
+        Raises:
+            NonFinite: its weights are no longer numbers, in any process. The state before stays.
+            DiskFull, BadOutput: it cannot be written.
+        """
+        if not self._all_finite():
+            raise self._diverged("the weights", "hold NaN or infinity")
         if not self.team.first:
             return
         write_state(self.state_file, self.names, self.weights, self.average, self.optimizer, self.counters)
 
     def settle(self, change: Callable[[], None]) -> None:
-        """Make the averaged weights the trained ones, let `change` alter them, and save. Raises DiskFull or BadOutput.
+        """Make the averaged weights the trained ones, let `change` alter them, and save. Raises as `save`.
 
         From here on they are the weights that are used.
         """
@@ -328,10 +346,18 @@ class TrainingRun:
         self.average = [weight.detach().clone() for weight in self.weights]
         self.save()
 
-    def _try_to_save(self, warn: Callable[[str], None]) -> None:
+    def _all_finite(self) -> bool:
+        """Whether everything that a state holds is finite."""
+        moments = [value for state in self.optimizer.state.values() for value in state.values()]
+        return all(bool(tensor.isfinite().all()) for tensor in (*self.weights, *self.average, *moments))
+
+    def _try_to_save(self, warn: Callable[[str], None], *, leaving: bool) -> None:
+        """Save, or warn; weights that are no longer numbers end the run, unless it is ending already."""
         try:
             self.save()
         except DalleError as problem:
+            if isinstance(problem, NonFinite) and not leaving:
+                raise
             warn(f"{self.objective.name}: step {self.counters.step} was not saved, {problem.what}; {self._kept()}")
 
     def _kept(self) -> str:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from dallecli.errors import BadOutput
+from dallecli.errors import BadOutput, NonFinite
 from dallecli.nets.clip import MEAN, STD, ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
 from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.nets.text_proj import TextProjConfig, UnCLIPTextProjModel
@@ -75,10 +75,26 @@ def read_network(folder: Folder, part: str, device: torch.device) -> nn.Module:
 
 
 def write_network(folder: Path, part: str, net: nn.Module) -> None:
-    """Write the weights of a part as one .safetensors file."""
+    """Write the weights of a part as one .safetensors file. Raises as `check_half` and `write_file`."""
     name = "model" if part.endswith("encoder") else "diffusion_pytorch_model"
+    check_half(part, net)
     half = {key: value.half().cpu().contiguous() for key, value in net.state_dict().items()}
     write_file(folder / part / f"{name}.safetensors", save(half, {"format": "pt"}))
+
+
+def check_half(part: str, net: nn.Module) -> None:
+    """Refuse weights that float16 does not hold.
+
+    Raises:
+        NonFinite: some are NaN, infinite, or become so.
+    """
+    for key, value in net.state_dict().items():
+        if not bool(value.half().isfinite().all()):
+            raise NonFinite(
+                f"{key} of the {part} holds numbers that float16 cannot",
+                where=part,
+                hint="the part that was written before stays; begin its training again with a smaller rate",
+            )
 
 
 def write_config(folder: Path, part: str, config: dict[str, Any]) -> None:

@@ -26,6 +26,9 @@ C = TypeVar("C")
 NETWORKS: Final = ("context", "vocabulary", "text_encoder", "image_encoder", "prior", "decoder", "upsamplers")
 """What a preset says about the networks; the rest is about their training, and may change on the way."""
 
+LARGEST: Final = 1e30
+"""No number in a preset is larger; a larger one is a mistake, and an infinite one cannot be written to JSON."""
+
 OWN: Final = ("tiny", "small", "karlo")
 """The presets for pictures of one's own."""
 
@@ -169,6 +172,7 @@ def preset_of(folder: Folder, raw: Mapping[str, Any], name: str) -> Preset:
 
 def _teaching(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The part of a preset that is about training."""
+    _check_finite(raw, "", name)
     left = set(raw) - {*NETWORKS, "world", "pool", "large_pool", "runs", "recipes", "dials"}
     if left:
         raise BadSetting(f"a preset has no setting {', '.join(sorted(left))}", where=name)
@@ -187,6 +191,19 @@ def _teaching(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
         "lessons": Lessons(**lessons),
         "dials": raw.get("dials"),
     }
+
+
+def _check_finite(value: object, path: str, name: str) -> None:
+    """Refuse infinities and NaN anywhere in a preset, and whole numbers that no float holds; all are TOML."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_finite(inner, f"{path}.{key}" if path else str(key), name)
+    elif isinstance(value, list):
+        for place, inner in enumerate(value):
+            _check_finite(inner, f"{path}[{place}]", name)
+    elif isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
+        shown = str(value) if isinstance(value, float) else "too large"
+        raise BadSetting(f"{path} is {shown}, expected a finite number", where=name)
 
 
 def _run_settings(run: object, path: str, name: str) -> RunSettings:

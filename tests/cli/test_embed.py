@@ -34,6 +34,12 @@ def test_pictures_and_sentences_become_files_named_after_them(dalle: Dalle):
     assert dalle("embed", "cat.png").lines == ["cat-2.safetensors"]
 
 
+def test_the_same_command_writes_the_same_bytes(dalle: Dalle):
+    for name in ("first.safetensors", "second.safetensors"):
+        dalle("embed", "cat.png", "--invert", "-o", name)
+    assert Path("first.safetensors").read_bytes() == Path("second.safetensors").read_bytes()
+
+
 def test_a_whole_album_is_taken_in_parts(monkeypatch):
     from dallecli.arguments import read_batches
 

@@ -15,6 +15,8 @@ from .conftest import Dalle
         (("--preset", "huge"), "huge"),
         (("--stage", "painter"), "painter"),
         (("--hours", "0"), "0"),
+        (("--hours", "inf"), "--hours is inf"),
+        (("--threads", "100000"), "--threads is 100000"),
         (("--threads", "0"), "0"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -32,6 +34,12 @@ def test_a_stage_without_the_one_it_reads_says_what_to_train_first(dalle: Dalle,
     result = dalle("train", "starter", "--preset", "tiny", "--stage", "prior", "--state", str(tmp_path))
     assert result.code == 3
     assert "dalle train starter --stage clip" in result.err
+
+
+@pytest.mark.parametrize("number", ["0", "1" + "0" * 30])
+def test_a_judge_is_asked_for_a_number_of_pictures_that_can_be(dalle: Dalle, number: str):
+    result = dalle("train", "evaluate", "-n", number)
+    assert (result.code, result.err.splitlines()[0]) == (2, f"error: --num is {number}")
 
 
 def test_a_model_is_not_judged_without_a_judge(dalle: Dalle, tmp_path: Path):

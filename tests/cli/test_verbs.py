@@ -204,6 +204,8 @@ def test_an_animation_goes_into_a_pipe(dalle: Dalle):
         (["cat.png", "dog.jpg", "-o", "x.png", "--animate", "gif"], "x.png is not a name for an animated gif"),
         (["cat.png", "dog.jpg", "--at", "0.5", "-o", "x.gif"], "one picture does not move"),
         (["cat.png", "dog.jpg", "-o", "x.gif", "--fps", "0"], "0 frames a second are not possible"),
+        (["cat.png", "dog.jpg", "--fps", "inf"], "--fps is inf"),
+        (["cat.png", "dog.jpg", "--hold", "nan"], "--hold is nan"),
         (
             ["cat.png", "dog.jpg", "-o", "x.gif", "--layout", "both"],
             "-o names one file, but --layout both makes several",

@@ -48,6 +48,10 @@ class Line:
         return None
 
 
+class Enough(Exception):
+    """The test has seen enough of a run."""
+
+
 def train(folder: Path, steps: int, watch: list[Report] | None = None) -> TrainingRun:
     run = TrainingRun(Line(), HOW, folder, CPU)
     run.train(1e9, None if watch is None else watch.append, steps=steps)
@@ -111,6 +115,67 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_leaves_the_state_before(t
     assert (tmp_path / STATE).read_bytes() == before
 
 
+@pytest.mark.parametrize("save_every", [0.0, 1e9])
+def test_weights_that_are_no_numbers_are_never_saved_though_the_loss_is_one(tmp_path: Path, save_every: float) -> None:
+    run = train(tmp_path, 3)
+    before = (tmp_path / STATE).read_bytes()
+    with torch.no_grad():
+        run.weights[0].fill_(1e18)  # the loss is 1e36, and the step after it leads out of float32
+    run.how = replace(HOW, rate=3e38, warmup=1)
+    with pytest.raises(NonFinite, match="the weights of line hold NaN or infinity at step 4") as caught:
+        run.train(1e9, steps=4, save_every=save_every)
+    assert "smaller rate" in str(caught.value.hint)
+    assert (tmp_path / STATE).read_bytes() == before
+
+
+@pytest.mark.parametrize("what", ["average", "moment"])
+def test_a_state_with_any_number_that_is_none_is_not_saved(tmp_path: Path, what: str) -> None:
+    run = train(tmp_path, 3)
+    before = (tmp_path / STATE).read_bytes()
+    held = run.average[0] if what == "average" else run.optimizer.state[run.weights[0]]["exp_avg_sq"]
+    held.detach().fill_(float("inf"))
+    with pytest.raises(NonFinite):
+        run.save()
+    with pytest.raises(NonFinite):
+        run.settle(lambda: None)
+    assert (tmp_path / STATE).read_bytes() == before
+
+
+def test_leaving_a_run_whose_weights_are_no_numbers_keeps_the_state_before_and_says_so(tmp_path: Path) -> None:
+    run = train(tmp_path, 3)
+    before = (tmp_path / STATE).read_bytes()
+    said: list[str] = []
+
+    def stop(report: Report) -> None:
+        with torch.no_grad():
+            run.weights[0].fill_(float("inf"))
+        raise Enough
+
+    with pytest.raises(Enough):
+        run.train(1e9, stop, steps=9, every=0.0, warn=said.append)
+    assert said == [
+        "line: step 4 was not saved, the weights of line hold NaN or infinity at step 4; the state of step 3 is kept"
+    ]
+    assert (tmp_path / STATE).read_bytes() == before
+
+
+@pytest.mark.parametrize("field", ["rate", "warmup", "decay", "clip", "weight_decay"])
+@pytest.mark.parametrize("value", [math.inf, math.nan, -1.0])
+def test_an_optimiser_has_finite_settings(field: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{field} is"):
+        replace(HOW, **{field: value})
+
+
+def test_a_figure_that_is_no_number_is_null_in_the_log(tmp_path: Path) -> None:
+    class Undecided(Line):
+        def validate(self) -> dict[str, float]:
+            return {"recall": math.nan, "apart": math.inf}
+
+    TrainingRun(Undecided(), HOW, tmp_path, CPU).train(1e9, steps=2)
+    line = (tmp_path / "log.jsonl").read_text().splitlines()[-1]
+    assert json.loads(line, parse_constant=lambda name: pytest.fail(name))["recall"] is None
+
+
 def test_the_trained_weights_come_back_after_looking_through_the_averaged_ones(tmp_path: Path) -> None:
     run = train(tmp_path, 10)
     before = [weight.detach().clone() for weight in run.weights]
@@ -124,10 +189,6 @@ def test_every_step_has_its_own_seed() -> None:
     seeds = {hash_seed(seed, step) for seed in range(20) for step in range(500)}
     assert len(seeds) == 20 * 500
     assert all(0 <= seed < 2**63 for seed in seeds)
-
-
-class Enough(Exception):
-    """The test has seen enough of a run."""
 
 
 def curve(folder: Path) -> list[tuple[int, float]]:

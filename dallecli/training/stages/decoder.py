@@ -5,6 +5,7 @@ clean picture, errors are weighted by signal-to-noise ratio (`loss.weights`), ti
 is decided what is painted and where, and the embedding is perturbed, because the prior's will not be exact either.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -49,6 +50,8 @@ class DecoderLesson:
             raise ValueError(f"both_dropout is {self.both}, which is more than one of the two dropouts")
         if self.caption_dropout + self.embedding_dropout - self.both > 1:
             raise ValueError("caption_dropout and embedding_dropout leave more than all samples without something")
+        if not 0 < self.lean < math.inf:
+            raise ValueError(f"lean is {self.lean}, expected a number above 0")
 
     @property
     def both(self) -> float:

@@ -4,6 +4,7 @@ Ramesh et al. 2022, section 2.2: the network predicts the clean embedding itself
 the text is dropped from one sample in ten so that guidance works.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -31,6 +32,12 @@ class PriorLesson:
 
     caption_dropout: float = 0.1
     scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.caption_dropout <= 1:
+            raise ValueError(f"caption_dropout is {self.caption_dropout}, expected a share from 0 to 1")
+        if self.scale is not None and not 0 < self.scale < math.inf:
+            raise ValueError(f"scale is {self.scale}, expected a number above 0")
 
 
 class PriorObjective:

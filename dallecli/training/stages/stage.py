@@ -13,7 +13,7 @@ from dallecli.errors import BadFile
 from dallecli.training.conditions import Conditions
 from dallecli.training.dataset import Dataset
 from dallecli.training.loop import Objective, TrainingRun
-from dallecli.training.model_folder import read_network, write_config, write_network
+from dallecli.training.model_folder import check_half, read_network, write_config, write_network
 from dallecli.training.team import Team
 from dallecli.weights.folder import Folder
 
@@ -89,8 +89,15 @@ def read_stage(stage: TrainingStage[M], module: M, folder: Folder, device: torch
 
 
 def write_stage(stage: TrainingStage[M], module: M, folder: Path) -> None:
-    """Write a stage's parts into a model folder, weights in float16. Raises BadOutput or DiskFull."""
+    """Write a stage's parts into a model folder, weights in float16.
+
+    Raises:
+        NonFinite: float16 does not hold the weights. Nothing has been written then.
+        BadOutput, DiskFull: a file cannot be written.
+    """
     networks = stage.networks(module)
+    for part, net in networks.items():
+        check_half(part, net)
     for part, config in stage.configs.items():
         write_config(folder, part, config)
         if part in networks:

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
+from dallecli.errors import NonFinite
 from dallecli.training.machine import Machine
 from dallecli.training.model_folder import INDEX
 from dallecli.training.preset_file import load_own, load_preset, read_preset
+from dallecli.training.stages.stage import write_stage
 from dallecli.training.stages.unclip import stages_of
 from dallecli.training.world.starter import Workshop
 
@@ -34,3 +37,16 @@ def test_every_network_of_a_stage_has_its_config_in_the_same_stage() -> None:
         rest = set(stage.configs) - set(networks)
         assert set(networks) <= set(stage.configs)
         assert all(part.endswith("_scheduler") or part == "feature_extractor" for part in rest)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), 65520.0, -1e6])
+def test_weights_that_float16_cannot_hold_are_not_written(tmp_path: Path, number: float) -> None:
+    stage = stages_of(read_preset(load_own("tiny"), "tiny"), lambda: 512)["decoder"]
+    module = stage.fresh()
+    write_stage(stage, module, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with torch.no_grad():
+        next(iter(module.parameters())).view(-1)[0] = number
+    with pytest.raises(NonFinite, match="holds numbers that float16 cannot"):
+        write_stage(stage, module, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -1,0 +1,40 @@
+"""The numbers that an option may be; each raises BadSetting by the option's name."""
+
+import math
+import os
+from typing import Final
+
+MOST_HOURS: Final = 1e6
+"""More than a century: whoever asks for more has made a mistake."""
+
+MOST_THREADS: Final = 256
+"""As many, or as many as the machine has processors: libraries crash when they are asked for thousands."""
+
+
+def check_above_zero(option: str, value: float | None, most: float = math.inf) -> None:
+    """Refuse what is not a finite number above 0, at most `most`."""
+    from dallecli.errors import BadSetting
+
+    if value is None or (0 < value <= most and value < math.inf):  # compared: no float holds every whole number
+        return
+    hint = "give a number above 0" if most == math.inf else f"give a number above 0, at most {most:g}"
+    raise BadSetting(f"{option} is {value}", hint=hint)
+
+
+def check_hours(value: float | None) -> None:
+    """Refuse what is no training time."""
+    check_above_zero("--hours", value, MOST_HOURS)
+
+
+def check_threads(value: int | None) -> None:
+    """Refuse more threads than a machine can have."""
+    processors = os.cpu_count()
+    check_above_zero("--threads", value, max(MOST_THREADS, 1 if processors is None else processors))
+
+
+def check_finite(option: str, value: float) -> None:
+    """Refuse infinities and NaN."""
+    from dallecli.errors import BadSetting
+
+    if not math.isfinite(value):
+        raise BadSetting(f"{option} is {value}", hint="give a finite number")
