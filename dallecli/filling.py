@@ -189,11 +189,18 @@ def _refuse_foreign_dials(request: ModelRequest, model: Defaults) -> None:
             if not any(dial in stage.dials for stage in stages):
                 what = f"the {stages[0].name} of {model.name} has no {dial.replace('_', '-')}"
                 raise BadSetting(what, hint=f"leave out {option(group, dial)}")
+    if request.effort is not None and not any(_is_hurried(stage) for stage in model.declared):
+        what = f"{model.name} has no steps that --{request.effort} would change"
+        raise BadSetting(what, hint=f"leave out --{request.effort}")
+
+
+def _is_hurried(stage: Stage) -> bool:
+    return stage.hurried and stage.settings is DiffusionSettings
 
 
 def _at_effort(effort: str | None, stage: Stage, own: StageSettings) -> StageSettings:
     """A model's own dials of a stage, changed by how much effort is asked for."""
-    if not stage.hurried or not isinstance(own, DiffusionSettings):
+    if not _is_hurried(stage) or not isinstance(own, DiffusionSettings):
         return own
     return _hurried(effort, own, FAST_SAMPLER if stage.group == "decoder" else own.sampler)
 

@@ -112,4 +112,4 @@ def warn(recipes: Sequence[Recipe], display: Display) -> None:
         display.warn(f"{len(recipes)} prompts of one word each; put a sentence into quotes to paint it as one")
     for recipe in recipes:
         for notice in recipe.notices:
-            display.warn(safe(notice))
+            display.warn(safe(notice, 300))

@@ -170,6 +170,11 @@ def test_a_dial_that_tokens_do_not_have_is_refused_by_name(refused, dial, value,
     assert missing in refused("tokens", "generate", "a cat", dial, value)
 
 
+@pytest.mark.parametrize("effort", ["--fast", "--best"])
+def test_an_effort_that_changes_no_steps_is_refused_by_name(refused, effort):
+    assert f"tokens has no steps that {effort} would change" in refused("tokens", "generate", "a cat", effort)
+
+
 @pytest.mark.parametrize("dial", ["temperature", "top_k", "top_p"])
 def test_a_dial_of_tokens_is_refused_where_there_are_none(refused, dial):
     Path("a.jsonl").write_text(json.dumps({"prompt": "a cat", dial: 1}))
