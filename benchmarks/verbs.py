@@ -18,7 +18,7 @@ from PIL import Image
 from dallecli.source import Source, read_source, words
 from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.embed import Embed
-from dallecli.tasks.interpolate import Interpolate, Noise
+from dallecli.tasks.interpolate import Interpolate
 from dallecli.tasks.stages import Dials
 from dallecli.tasks.vary import Vary
 from dallecli.training.world.pool import scenes
@@ -60,7 +60,7 @@ def reconstruction(engine: LocalEngine, pictures: Sequence[Source], size: int, s
     return ratios
 
 
-def evenness(engine: LocalEngine, ends: tuple[Source, Source], noise: Noise, folder: Path) -> float:
+def evenness(engine: LocalEngine, ends: tuple[Source, Source], noise: NoiseKind, folder: Path) -> float:
     """The largest step between two frames of a way, as a multiple of the mean step: angles between CLIP embeddings."""
     ask = Interpolate(model=MODEL, ends=ends, frames=FRAMES, noise=noise, seed=0, size=64)
     files = []
@@ -98,7 +98,7 @@ def main() -> None:
         print("\n| ends | --noise | largest step / mean step: median (largest) |\n| --- | --- | --- |")
         pairs = list(zip(pictures[::2], pictures[1::2], strict=False))
         sentences = [(words("a cat"), words("a fish")), (words("an apple on a blue background"), words("a car"))]
-        ways: list[tuple[str, Noise, Sequence[tuple[Source, Source]]]] = [
+        ways: list[tuple[str, NoiseKind, Sequence[tuple[Source, Source]]]] = [
             ("pictures", "fixed", pairs),
             ("pictures", "inverted", pairs),
             ("sentences", "fixed", sentences),

@@ -15,7 +15,7 @@ from dallecli.engine import Engine, Progress
 from dallecli.filling import random_seed
 from dallecli.pictures.picture import Picture
 from dallecli.recipe import Recipe
-from dallecli.source import Kind, Source, read_source_or_words
+from dallecli.source import Source, SourceKind, read_source_or_words
 from dallecli.studio.choice import choose_engine
 from dallecli.tasks.builder import build_request
 from dallecli.tasks.embed import Embed
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     Area = Given | tuple[int, int, int, int]
     """A part of a mask: a picture, or a box of x, y, width and height in pixels."""
 
-Watch = Callable[[Progress], None]
+OnStep = Callable[[Progress], None]
 
 
 class Sampling(TypedDict, total=False):
@@ -148,34 +148,34 @@ class Model:
         self.engine = engine if engine is not None else choose_engine(memory, batch, compiled=compile)
 
     def generate(
-        self, prompt: str, *, progress: Watch = ignore, **options: Unpack[GenerateOptions]
+        self, prompt: str, *, progress: OnStep = ignore, **options: Unpack[GenerateOptions]
     ) -> Iterator[Picture]:
         """Paint pictures of a sentence: `dalle generate`."""
         return self._paint("generate", {"prompt": prompt}, options, progress)
 
-    def vary(self, image: "Given", *, progress: Watch = ignore, **options: Unpack[VaryOptions]) -> Iterator[Picture]:
+    def vary(self, image: "Given", *, progress: OnStep = ignore, **options: Unpack[VaryOptions]) -> Iterator[Picture]:
         """Paint more pictures like one that is there: `dalle vary`."""
         return self._paint("vary", {"image": image}, options, progress)
 
     def interpolate(
-        self, *ends: "Given", progress: Watch = ignore, **options: Unpack[InterpolateOptions]
+        self, *ends: "Given", progress: OnStep = ignore, **options: Unpack[InterpolateOptions]
     ) -> Iterator[Picture]:
         """Paint what lies between pictures or sentences: `dalle interpolate`. A string that names no file is one."""
         return self._paint("interpolate", {"ends": ends}, options, progress)
 
     def inpaint(
-        self, image: "Given", *, progress: Watch = ignore, **options: Unpack[InpaintOptions]
+        self, image: "Given", *, progress: OnStep = ignore, **options: Unpack[InpaintOptions]
     ) -> Iterator[Picture]:
         """Paint a part of a picture anew, or beyond its edges: `dalle inpaint`."""
         return self._paint("inpaint", {"image": image}, options, progress)
 
     def edit(
-        self, image: "Given", *, from_: str, to: str, progress: Watch = ignore, **options: Unpack[EditOptions]
+        self, image: "Given", *, from_: str, to: str, progress: OnStep = ignore, **options: Unpack[EditOptions]
     ) -> Iterator[Picture]:
         """Change a picture by the difference of two sentences: `dalle edit`."""
         return self._paint("edit", {"image": image, "from": from_, "to": to}, options, progress)
 
-    def paint(self, recipe: Recipe, *, progress: Watch = ignore) -> Iterator[Picture]:
+    def paint(self, recipe: Recipe, *, progress: OnStep = ignore) -> Iterator[Picture]:
         """Paint a recipe again, as `dalle replay` does: with its own model, seed and dials."""
         return self._pictures(self.engine.revive(recipe), progress)
 
@@ -186,7 +186,7 @@ class Model:
         plus: Sequence["Given"] = (),
         imagine: bool = False,
         seed: int | None = None,
-        progress: Watch = ignore,
+        progress: OnStep = ignore,
     ) -> "list[Embedded]":
         """Let CLIP look at pictures and read sentences, and do arithmetic with what it finds: `dalle embed`."""
         request = Embed(
@@ -202,23 +202,23 @@ class Model:
         )
         return self.engine.embed(request, progress)
 
-    def rank(self, *things: "Given", progress: Watch = ignore) -> "list[Score]":
+    def rank(self, *things: "Given", progress: OnStep = ignore) -> "list[Score]":
         """Score how well sentences and pictures fit, the best first: `dalle rank`."""
         from dallecli.ranking import rank
 
         return rank(self.embed(*things, progress=progress))
 
     def _paint(
-        self, task: str, given: Mapping[str, object], options: Mapping[str, object], watch: Watch
+        self, task: str, given: Mapping[str, object], options: Mapping[str, object], on_step: OnStep
     ) -> Iterator[Picture]:
         model = {"model": self.name, "device": self.device, "dtype": self.dtype}
         request = build_request(task, {**model, **_values({**given, **options})}, pipes=True)
-        return self._pictures(self.engine.resolve(request), watch)
+        return self._pictures(self.engine.resolve(request), on_step)
 
-    def _pictures(self, recipe: Recipe, watch: Watch) -> Iterator[Picture]:
+    def _pictures(self, recipe: Recipe, on_step: OnStep) -> Iterator[Picture]:
         for notice in recipe.notices:
             warnings.warn(notice, DalleWarning, stacklevel=4)
-        return self.engine.paint(recipe, watch)
+        return self.engine.paint(recipe, on_step)
 
 
 open = Model
@@ -279,5 +279,5 @@ def _picture(given: object) -> Source:
     return _in_memory("picture", file.getvalue(), name)
 
 
-def _in_memory(kind: Kind, data: bytes, name: str) -> Source:
+def _in_memory(kind: SourceKind, data: bytes, name: str) -> Source:
     return Source(kind=kind, name=name, sha256=hashlib.sha256(data).hexdigest(), data=data)

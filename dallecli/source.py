@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, Final, Literal, Self, cast, get_args
 from dallecli.errors import BadInput, BadPicture, BadRecipe, reason
 from dallecli.fields import Fields
 
-Kind = Literal["text", "picture", "embedding"]
+SourceKind = Literal["text", "picture", "embedding"]
 
 FILE_BYTES: Final = 256 * 1024 * 1024
 """The largest file that is read as a picture or an embedding."""
@@ -58,7 +58,7 @@ _STRANGERS = (
 class Source:
     """One input."""
 
-    kind: Kind
+    kind: SourceKind
     name: str
     """The words themselves, or the file's path as it was given; "-" is standard input."""
     sha256: str | None = None
@@ -98,7 +98,7 @@ class Source:
     @classmethod
     def read(cls, fields: Fields) -> Self:
         """What `to_dict` gave. Raises BadRecipe."""
-        kind = cast(Kind, fields.choice("kind", get_args(Kind)))
+        kind = cast(SourceKind, fields.choice("kind", get_args(SourceKind)))
         source = cls(kind=kind, name=fields.text("name"), sha256=fields.text("sha256", optional=True))
         if (source.sha256 is None) != (kind == "text"):
             raise BadRecipe(f"a {kind} in a recipe has {'no' if source.sha256 is None else 'a'} sha256")
@@ -246,7 +246,7 @@ def _is_file(argument: str) -> bool:
         return False
 
 
-def _kind(data: bytes) -> Kind | None:
+def _kind(data: bytes) -> SourceKind | None:
     if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
         return "picture"
     if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8:

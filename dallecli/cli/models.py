@@ -124,7 +124,7 @@ def verify(
       dalle models verify karlo || dalle models pull karlo
     """
     from dallecli.cli.display import emit_json, emit_line
-    from dallecli.cli.pulling import Watcher
+    from dallecli.cli.pulling import PullDisplay
     from dallecli.errors import BadFile
     from dallecli.weights.fetch.verify import verify as verify_bytes
     from dallecli.weights.lock import all_locks, folder_path, read_lock
@@ -139,7 +139,7 @@ def verify(
             locate(find(name)).parameters()
         else:
             path = folder_path(name)
-            with Watcher(quiet=quiet) as watcher:
+            with PullDisplay(quiet=quiet) as watcher:
                 wrong = [file.path for file in verify_bytes(lock, watcher.show)]
         bad += [(name, path / file) for file in wrong]
         if json:

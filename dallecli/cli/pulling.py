@@ -24,7 +24,7 @@ def pull_model(name: str, *, tasks: Sequence[str] | None, half: bool | None, qui
     """Pull a model and show it on standard error. Raises what `fetch.pull` raises."""
     from dallecli.weights.fetch.pull import pull
 
-    with Watcher(quiet=quiet) as watcher:
+    with PullDisplay(quiet=quiet) as watcher:
         return pull(name, tasks=tasks, half=half, agree=watcher.announce, report=watcher.show)
 
 
@@ -44,7 +44,7 @@ def offer(error: NotDownloaded) -> bool:
     return True
 
 
-class Watcher:
+class PullDisplay:
     """A bar in a terminal, a line now and then elsewhere, nothing with `quiet`."""
 
     def __init__(self, *, quiet: bool) -> None:
@@ -54,7 +54,7 @@ class Watcher:
         self._task: TaskID | None = None
         self._shown = time.monotonic()
 
-    def __enter__(self) -> "Watcher":
+    def __enter__(self) -> "PullDisplay":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -120,7 +120,7 @@ class Canvas:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layout:
+class CanvasPlan:
     """A canvas, the squares in which it is painted in order, and warnings for the user."""
 
     canvas: Canvas
@@ -128,7 +128,7 @@ class Layout:
     warnings: tuple[str, ...]
 
 
-def lay_out(image: Source, mask: Mask | None, expand: Edges, size: int) -> Layout:
+def lay_out(image: Source, mask: Mask | None, expand: Edges, size: int) -> CanvasPlan:
     """Read a picture and its mask, expand it, and divide the work for a model that paints `size` x `size` pixels.
 
     Transparent pixels that are kept become what they look like over white. A mask of None keeps the whole picture.
@@ -151,7 +151,7 @@ def lay_out(image: Source, mask: Mask | None, expand: Edges, size: int) -> Layou
             f"the model paints {size} x {size} pixels, which are enlarged {enlargement:.1f} times here: "
             "a smaller mask gives sharper pixels"
         )
-    return Layout(canvas=canvas, patches=patches, warnings=tuple(warnings))
+    return CanvasPlan(canvas=canvas, patches=patches, warnings=tuple(warnings))
 
 
 def find_patches(hole: Image.Image, size: int) -> tuple[Patch, ...]:

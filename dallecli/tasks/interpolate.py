@@ -23,8 +23,8 @@ from dallecli.tasks.task import (
 )
 from dallecli.tasks.values import Values
 
-Noise = Literal["fixed", "inverted"]
-NOISES: Final[tuple[str, ...]] = get_args(Noise)
+NoiseKind = Literal["fixed", "inverted"]
+NOISES: Final[tuple[str, ...]] = get_args(NoiseKind)
 
 FRAMES: Final = 7
 """The default number of frames."""
@@ -50,7 +50,7 @@ class Interpolate(Request):
     """Where between the first end and the last, from 0 to 1."""
     weights: tuple[float, ...] | None = None
     """The share of each end in a blend of all."""
-    noise: Noise = "fixed"
+    noise: NoiseKind = "fixed"
     """With "fixed" every frame starts from the same new noise. "inverted" goes from the noise of each end to that of
     the next, and so reproduces the ends; every end must then be a picture, or an embedding that has its noise."""
     inverting: Dials = field(default_factory=Dials)
@@ -93,7 +93,7 @@ class Interpolate(Request):
             frames=FRAMES if frames is None and at is None and weights is None else frames,
             positions=at,
             weights=weights,
-            noise=cast(Noise, values.one_of("noise", NOISES)),
+            noise=cast(NoiseKind, values.one_of("noise", NOISES)),
             inverting=values.inverting(),
             **values.prior(),
         )
@@ -130,7 +130,7 @@ class Interpolating(Settings):
     """The place of each frame, from 0 to 1."""
     weights: tuple[float, ...] | None
     """The share of each end; their sum is 1."""
-    noise: Noise
+    noise: NoiseKind
     """See `Interpolate`."""
 
     @property
@@ -161,7 +161,7 @@ class Interpolating(Settings):
         return cls(
             positions=fields.numbers("positions", optional=True),
             weights=fields.numbers("weights", optional=True),
-            noise=cast(Noise, fields.choice("noise", NOISES)),
+            noise=cast(NoiseKind, fields.choice("noise", NOISES)),
         )
 
     def request(self, prompt: str, inputs: tuple[Source, ...], dials: Mapping[str, Any]) -> Interpolate:

@@ -10,7 +10,7 @@ from typing import Final
 from dallecli.errors import BadFile, NetworkError
 from dallecli.weights.digest import file_digest
 from dallecli.weights.fetch.cache import aside, part_of, place
-from dallecli.weights.fetch.progress import Progress
+from dallecli.weights.fetch.progress import TransferProgress
 from dallecli.weights.hub import Dropped, Patience, RemoteFile, host, reading
 
 BLOCK: Final = 2**20
@@ -23,7 +23,7 @@ class Download:
 
     file: RemoteFile
     name: str
-    progress: Progress
+    progress: TransferProgress
     patience: Patience
 
     def to(self, blob: Path) -> None:

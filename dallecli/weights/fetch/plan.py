@@ -9,7 +9,7 @@ from typing import Final
 from dallecli.errors import BadFolder, DiskFull, RequestError, TaskNotSupported
 from dallecli.weights.fetch.cache import part_of
 from dallecli.weights.fetch.download import Download
-from dallecli.weights.fetch.progress import Progress
+from dallecli.weights.fetch.progress import TransferProgress
 from dallecli.weights.folder import read_object
 from dallecli.weights.hub import Listing, Patience, list_files
 from dallecli.weights.layouts import LAYOUTS
@@ -122,7 +122,7 @@ def _layout_parts(listing: Listing, patience: Patience) -> tuple[str, ...]:
     index = listing.files["model_index.json"]
     path = home() / f"index-{index.etag}"
     try:
-        Download(index, index.path, Progress(lambda _: None, index.size), patience).to(path)
+        Download(index, index.path, TransferProgress(lambda _: None, index.size), patience).to(path)
         stated = read_object(path).get("_class_name")
     finally:
         path.unlink(missing_ok=True)

@@ -25,7 +25,7 @@ Report = Callable[[Transfer], None]
 
 
 @dataclass(slots=True)
-class Progress:
+class TransferProgress:
     """Counts the bytes of a pull, each once, and reports."""
 
     report: Report

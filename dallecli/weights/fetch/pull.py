@@ -20,7 +20,7 @@ from dallecli.weights.fetch.cache import (
 )
 from dallecli.weights.fetch.download import Download, adopt, is_right
 from dallecli.weights.fetch.plan import Plan, arrived, check_space, planned_lock
-from dallecli.weights.fetch.progress import Progress, Report
+from dallecli.weights.fetch.progress import Report, TransferProgress
 from dallecli.weights.fetch.remove import discard, sweep
 from dallecli.weights.fetch.verify import intact
 from dallecli.weights.hub import Patience
@@ -71,7 +71,7 @@ def pull(
         agree(Plan(lock=lock, fresh=before is None, bytes=sum(file.size - arrived(file) for file in missing)))
         check_space(missing)
         lock.write()
-        progress = Progress(report, sum(file.size for file in missing))
+        progress = TransferProgress(report, sum(file.size for file in missing))
         for file in missing:
             lock = _bring(lock, file, progress, patience)
         lock = _convert(lock, [file for file in missing if file.pickled], progress)
@@ -83,7 +83,7 @@ def pull(
     return Pulled(lock=lock, folder=folder, fetched=progress.fetched)
 
 
-def _bring(lock: Lock, file: LockedFile, progress: Progress, patience: Patience) -> Lock:
+def _bring(lock: Lock, file: LockedFile, progress: TransferProgress, patience: Patience) -> Lock:
     """Bring one file into the cache. The lock that is returned has its sha256, unless it is still to be converted."""
     remote = lock.remote(file)
     blob = cached(file.repository, file.etag)
@@ -102,7 +102,7 @@ def _bring(lock: Lock, file: LockedFile, progress: Progress, patience: Patience)
     return lock if file.pickled else lock.with_file(replace(file, sha256=file_digest(blob)))
 
 
-def _convert(lock: Lock, files: Sequence[LockedFile], progress: Progress) -> Lock:
+def _convert(lock: Lock, files: Sequence[LockedFile], progress: TransferProgress) -> Lock:
     """Convert what was published only as pickles, and keep the results under their sha256 instead."""
     if not files:
         return lock

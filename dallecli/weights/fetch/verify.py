@@ -3,7 +3,7 @@
 from dallecli.weights.digest import bytes_digest, file_digest
 from dallecli.weights.fetch.cache import aside
 from dallecli.weights.fetch.download import is_right
-from dallecli.weights.fetch.progress import Progress, Report
+from dallecli.weights.fetch.progress import Report, TransferProgress
 from dallecli.weights.lock import Lock, LockedFile
 
 
@@ -12,7 +12,7 @@ def verify(lock: Lock, report: Report) -> list[LockedFile]:
 
     Wrong files are set aside, so that nothing reads them any more, and the next pull fetches them again.
     """
-    progress = Progress(report, sum(file.size for file in lock.files))
+    progress = TransferProgress(report, sum(file.size for file in lock.files))
     bad = []
     for file in lock.files:
         blob = lock.blob(file)
