@@ -18,7 +18,7 @@ from PIL import Image
 from dallecli.source import Source, read_source, words
 from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.embed import Embed
-from dallecli.tasks.interpolate import Interpolate
+from dallecli.tasks.interpolate import Interpolate, NoiseKind
 from dallecli.tasks.stages import Dials
 from dallecli.tasks.vary import Vary
 from dallecli.training.world.pool import scenes
