@@ -1,9 +1,10 @@
 """Turns a prompt into the token ids that a CLIP text tower reads.
 
 CLIP's byte-pair encoding (Radford et al. 2021, section 2.4), run by the `tokenizers` library from the `vocab.json` and
-`merges.txt` of the published folders. The ids equal those of `transformers.CLIPTokenizer` 5.23, its oddities included:
-with Karlo's padding token "!" an exclamation mark in a prompt is the padding id too, and a special token that is
-spelled out in a prompt is that token.
+`merges.txt` of the published folders, after the cleaning of CLIP's training (cleaning.py). The ids equal those of
+openai/CLIP. Special tokens are those of `transformers.CLIPTokenizer` 5.23, its oddities included: with Karlo's padding
+token "!" an exclamation mark in a prompt is the padding id too, and a special token that is spelled out in a prompt is
+that token.
 """
 
 import json
@@ -14,6 +15,7 @@ from typing import Any, Final
 
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
+from dallecli.cleaning import clean, typed_at
 from dallecli.errors import BadFile, BadFolder
 
 REPAIR: Final = "correct it, or pull or copy the model again"
@@ -82,11 +84,12 @@ class ClipTokenizer:
         )
 
     def encode(self, prompt: str) -> Tokens:
-        """The ids of `prompt` between the start and the end token, cut or padded to the context.
+        """The ids of `prompt`, cleaned, between the start and the end token, cut or padded to the context.
 
         A prompt that is too long is cut at its end; the last id is then the end token.
         """
-        encoding = self.encoder.encode(prompt, add_special_tokens=False)
+        text = clean(prompt)
+        encoding = self.encoder.encode(text, add_special_tokens=False)
         room = self.context - 2
         cut = encoding.offsets[room:]
         read = [self.start, *encoding.ids[:room], self.end]
@@ -94,7 +97,7 @@ class ClipTokenizer:
         return Tokens(
             ids=read + [self.pad] * padding,
             mask=[True] * len(read) + [False] * padding,
-            dropped=prompt[_word_start(prompt, cut[0][0]) :].strip() if cut else "",
+            dropped=prompt[_word_start(prompt, typed_at(prompt, text, cut[0][0])) :].strip() if cut else "",
         )
 
 
@@ -119,9 +122,8 @@ def _encoder(
             vocab=vocab, merges=merges, continuing_subword_prefix="", end_of_word_suffix="</w>", unk_token=unknown
         )
     )
-    encoder.normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
+    # Without NFC: what is cleaned is composed, but for accents that were escaped beside a "<", and CLIP read those so.
+    encoder.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()])
     encoder.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(WORDS), behavior="removed", invert=True),

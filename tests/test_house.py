@@ -21,7 +21,7 @@ FLOORS = [
     {
         *("version", "safe", "errors", "fields", "publish", "source", "tasks", "recipe", "filling", "pictures"),
         *("engine", "fake_engine"),
-        *("inputs", "arguments", "embedding_file", "ranking"),
+        *("inputs", "arguments", "embedding_file", "ranking", "cleaning"),
     },
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement"},
@@ -31,7 +31,7 @@ FLOORS = [
 BLIND_FLOOR = 1
 
 # Opened inside functions, by the room that needs them: importing them costs seconds.
-HEAVY = {"torch", "numpy", "diffusers", "transformers", "rich", "PIL", "huggingface_hub", "pydantic"}
+HEAVY = {"torch", "numpy", "diffusers", "transformers", "rich", "PIL", "huggingface_hub", "pydantic", "ftfy"}
 
 DUMPING_GROUNDS = {"util", "utils", "common", "helper", "helpers", "base", "core", "misc", "lib", "tools", "manager"}
 
@@ -218,7 +218,7 @@ def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
         "pictures.formats pictures.metadata pictures.names pictures.picture pictures.reading pictures.masks "
         "pictures.canvas pictures.animation pictures.sheets "
         "engine fake_engine safe studio.engine studio.choice studio.models studio.memory studio.batches studio.opened "
-        "tokens weights.registry weights.folder weights.layouts weights.digest weights.header "
+        "cleaning tokens weights.registry weights.folder weights.layouts weights.digest weights.header "
         "pipelines.pipeline pipelines.description pipelines.unclip_description "
         "weights.hub weights.lock weights.fetch.pull weights.convert cli.pulling arguments cli.settings "
         "batch.prompt_file batch.wildcards batch.jobs batch.journal batch.presence batch.runner cli.batch history "
@@ -226,7 +226,7 @@ def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
         "cli.batch_progress cli.display cli.reference"
     )
     code = "\n".join(f"import dallecli.{room}" for room in rooms.split())
-    assert not _loaded_by(code) & {"torch", "diffusers", "transformers"}
+    assert not _loaded_by(code) & {"torch", "diffusers", "transformers", "ftfy"}
 
 
 def test_importing_any_room_does_nothing_but_import(tmp_path):

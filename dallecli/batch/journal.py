@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from dallecli.cleaning import is_rewritten
 from dallecli.errors import BadOutput, DiskFull, reason
 from dallecli.publish import disk_errors
 from dallecli.recipe import Recipe
@@ -24,6 +25,10 @@ HIDDEN: Final = ".dalle"
 
 MATH: Final = 1
 """Goes up when the same recipe with the same weights would give other pictures than before."""
+
+READING: Final = 2
+"""Goes up when prompts are cleaned in another way. Only the keys of prompts that are rewritten have it, so pictures of
+plain prompts keep theirs; up to 0.1.0 none was rewritten."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +83,10 @@ def item_key(recipe: Recipe, k: int, form: str) -> str:
     if mask is not None:
         mask["files"] = None
     facts |= {"inputs": inputs, "rank": k if whole else 0, "form": form, "math": MATH}
+    words = [source.name for source in recipe.inputs if source.kind == "text"]
+    sentences = [recipe.prompt, *facts["settings"].values(), *words]
+    if any(isinstance(text, str) and is_rewritten(text) for text in sentences):
+        facts["reading"] = READING
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 

@@ -8,7 +8,7 @@ from dallecli.cli import options
 from dallecli.cli.folding import folded
 from dallecli.errors import DalleError
 
-_PACKAGES = ("torch", "numpy", "pillow", "safetensors", "tokenizers", "huggingface-hub", "typer", "rich")
+_PACKAGES = ("torch", "numpy", "pillow", "safetensors", "tokenizers", "ftfy", "huggingface-hub", "typer", "rich")
 
 
 @folded

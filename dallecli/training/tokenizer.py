@@ -6,6 +6,8 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from dallecli.cleaning import clean
+
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD_END = "</w>"
 
@@ -44,7 +46,7 @@ def _learn_merges(texts: Iterable[str], most: int | None) -> list[tuple[str, str
         end_of_word_suffix=WORD_END,
         show_progress=False,
     )
-    learner.train_from_iterator(texts, trainer)
+    learner.train_from_iterator(map(clean, texts), trainer)
     return [(left, right) for left, right in json.loads(learner.to_str())["model"]["merges"]]
 
 
