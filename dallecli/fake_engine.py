@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dallecli.engine import Progress, arithmetic, best, check_same_stages
 from dallecli.errors import BadSteps, UnknownModel, UnknownSampler
-from dallecli.filling import fill, fill_stages, random_seed, request_of
+from dallecli.filling import fill, fill_stages, random_seed, request_of, settle_size
 from dallecli.inputs import check_inputs
 from dallecli.recipe import Recipe
 from dallecli.source import Source
@@ -113,7 +113,7 @@ class FakeEngine:
         from dallecli.embedding_file import read_embedding
 
         spec = self._find(request)
-        size = request.size if request.size is not None else spec.sizes[-1]
+        size = settle_size(request, spec)
         check_inputs(request, size, self.SPACE)
         stages = fill_stages(request, spec, size)
         self._check_stages(stages)

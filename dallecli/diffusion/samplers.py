@@ -109,7 +109,8 @@ def ddim(
         guess = denoise(x, step)
         left = 1 - step.alpha_bar_prev
         fresh = eta**2 * left / (1 - step.alpha_bar) * step.beta
-        x = math.sqrt(step.alpha_bar_prev) * guess.x0 + math.sqrt(left - fresh) * guess.eps
+        # With eta 1 after few steps all of it is fresh, and rounding would leave less than nothing.
+        x = math.sqrt(step.alpha_bar_prev) * guess.x0 + math.sqrt(max(left - fresh, 0.0)) * guess.eps
         if fresh > 0:
             x = x + math.sqrt(fresh) * noise.like(x)
         x = constrain(x, step)

@@ -151,8 +151,8 @@ class LocalEngine:
         """
         from dallecli.placement import decide
 
-        model, placement = self._models.find(recipe.model), decide(recipe.device, recipe.dtype)
-        plan = self.plan_memory(recipe.model, placement)
+        model, placement = self._models.named(recipe.model), decide(recipe.device, recipe.dtype)
+        plan = plan_model(model, placement, self._memory)
         check_memory(model.spec.name, placement, plan)
         return plan.why
 

@@ -34,6 +34,11 @@ def test_pictures_and_sentences_become_files_named_after_them(dalle: Dalle):
     assert dalle("embed", "cat.png").lines == ["cat-2.safetensors"]
 
 
+def test_a_size_that_is_not_painted_has_no_noise_to_invert(dalle: Dalle):
+    result = dalle("embed", "cat.png", "--invert", "--size", "17")
+    assert (result.code, result.err.splitlines()[0]) == (2, "error: starter does not paint 17 pixels")
+
+
 def test_the_same_command_writes_the_same_bytes(dalle: Dalle):
     for name in ("first.safetensors", "second.safetensors"):
         dalle("embed", "cat.png", "--invert", "-o", name)

@@ -50,6 +50,12 @@ def test_the_models_path_is_its_folder_and_the_doctor_is_content(dalle: Dalle, m
     assert model in result.out.decode()
 
 
+def test_a_dry_run_plans_for_a_folder_whatever_it_is_called(dalle: Dalle, local: None, model: str):
+    result = dalle("generate", "a red cat", "-m", model, "--dry-run", "--device", "cpu")
+    assert (result.code, result.err) == (0, "")
+    assert "memory:" in result.out.decode()
+
+
 def test_damaged_weights_are_three_lines_code_3_and_no_file(tmp_path: Path, model: str):
     damaged = shutil.copytree(model, tmp_path / "damaged")
     weights = damaged / "decoder" / "diffusion_pytorch_model.safetensors"

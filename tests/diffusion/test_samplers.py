@@ -179,6 +179,15 @@ def test_ddim_with_eta_one_keeps_the_moments():
     assert x.var().item() == pytest.approx(SPREAD**2, rel=0.08)
 
 
+@pytest.mark.parametrize("config", [{}, {"beta_schedule": "squaredcos_cap_v2"}], ids=["linear", "cosine"])
+def test_ddim_with_eta_one_takes_any_number_of_steps(config):
+    schedule = Schedule.from_config(config)
+    for count in range(2, 60):
+        noise = Noise([0])
+        x = ddim(exact_denoiser(), noise.draw((4,)).double(), schedule.steps(count), noise, ignore, eta=1.0)
+        assert x.isfinite().all()
+
+
 def test_only_random_samplers_draw():
     steps = Schedule.from_config({}).steps(5)
     drawn = {}
