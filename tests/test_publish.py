@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dallecli.errors import BadOutput, DiskFull
-from dallecli.publish import check_file, check_folder, publish, publish_new, replacing
+from dallecli.publish import check_file, check_folder, open_own, publish, publish_new, remove_abandoned, replacing
 
 
 def _temporaries(folder: Path) -> list[str]:
@@ -47,12 +47,76 @@ def test_an_existing_file_is_replaced_only_by_force(tmp_path):
     assert not _temporaries(tmp_path)
 
 
-def test_force_through_a_link_replaces_what_it_points_to(tmp_path):
+@pytest.mark.parametrize("target", ["real.png", "missing.png", "link.png"], ids=["a file", "nowhere", "itself"])
+def test_a_link_is_refused_and_with_force_replaced_but_never_what_it_points_to(tmp_path, target):
     (tmp_path / "real.png").write_bytes(b"old")
-    (tmp_path / "link.png").symlink_to("real.png")
-    publish(tmp_path / "link.png", b"new", force=True)
-    assert (tmp_path / "real.png").read_bytes() == b"new"
-    assert (tmp_path / "link.png").is_symlink()
+    link = tmp_path / "link.png"
+    link.symlink_to(target)
+    with pytest.raises(BadOutput, match="this is a link, and leads elsewhere"):
+        publish(link, b"new", force=False)
+    assert link.is_symlink()
+    publish(link, b"new", force=True)
+    assert (link.is_symlink(), link.read_bytes()) == (False, b"new")
+    assert (tmp_path / "real.png").read_bytes() == b"old"
+    assert not (tmp_path / "missing.png").exists()
+
+
+def test_a_link_to_a_folder_or_a_device_is_not_replaced_even_by_force(tmp_path):
+    for target, what in ((tmp_path, "is a folder"), (Path("/dev/null"), "not a regular file")):
+        link = tmp_path / f"to-{target.name}"
+        link.symlink_to(target)
+        with pytest.raises(BadOutput, match=what):
+            publish(link, b"new", force=True)
+        assert link.is_symlink()
+
+
+def test_a_name_that_is_a_link_to_nowhere_is_taken(tmp_path):
+    (tmp_path / "fox-7.png").symlink_to(tmp_path / "outside.png")
+    assert publish_new(tmp_path, "fox-7.png", b"x").name == "fox-7-2.png"
+    assert not (tmp_path / "outside.png").exists()
+
+
+def test_what_replaces_a_link_bit_by_bit_leaves_its_target(tmp_path):
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("real")
+    with replacing(tmp_path / "link") as file:
+        file.write(b"new")
+    assert (tmp_path / "real").read_bytes() == b"old"
+    assert (tmp_path / "link").read_bytes() == b"new"
+
+
+def test_a_file_of_our_own_is_opened_only_where_it_is_one(tmp_path):
+    (tmp_path / "precious").write_bytes(b"mine")
+    (tmp_path / "link").symlink_to("precious")
+    (tmp_path / "nowhere").symlink_to("missing")
+    os.mkfifo(tmp_path / "pipe")
+    for name, what in (("link", "is a link"), ("nowhere", "is a link"), ("pipe", "not a regular|No such device")):
+        for flags in (os.O_RDWR | os.O_APPEND, os.O_WRONLY | os.O_TRUNC):
+            with pytest.raises(BadOutput, match=what):
+                open_own(tmp_path / name, flags)
+    assert (tmp_path / "precious").read_bytes() == b"mine"
+    assert not (tmp_path / "missing").exists()
+    os.close(open_own(tmp_path / "new", os.O_WRONLY | os.O_TRUNC))
+
+
+def test_hidden_files_of_the_living_stay_and_those_of_the_dead_go(tmp_path):
+    dead = tmp_path / "sub" / f".dalle-{'0123' * 4}.tmp"
+    dead.parent.mkdir()
+    dead.write_bytes(b"half")
+    strangers = [
+        tmp_path / ".dalle-notes.tmp",
+        tmp_path / f"x.dalle-{'0123' * 4}.tmp",
+        tmp_path / f".dalle-{'0' * 16}.tmp",
+    ]
+    for path in strangers[:2]:
+        path.write_bytes(b"mine")
+    os.mkfifo(strangers[2])
+    with replacing(tmp_path / "sub" / "x.json") as file:
+        file.write(b"new")
+        remove_abandoned(tmp_path)
+    assert (tmp_path / "sub" / "x.json").read_bytes() == b"new"
+    assert not dead.exists()
+    assert all(path.exists() for path in strangers)
 
 
 def test_devices_and_folders_are_not_replaced_even_by_force(tmp_path):

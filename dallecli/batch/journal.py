@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Final
 
 from dallecli.cleaning import is_rewritten
 from dallecli.errors import BadOutput, DiskFull, reason
-from dallecli.publish import disk_errors
+from dallecli.publish import disk_errors, open_own
 from dallecli.recipe import Recipe
 
 NAME: Final = "journal.jsonl"
@@ -104,8 +104,7 @@ class Journal:
         self.path = folder / NAME
         with disk_errors(self.path):
             (folder / HIDDEN).mkdir(exist_ok=True)
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-            self._file = os.open(self.path, flags, 0o666)
+            self._file = open_own(self.path, os.O_RDWR | os.O_APPEND)
             self._reader = self.path.open("rb")
         self._lock = FileLock(folder / HIDDEN / "journal.lock")
         self._read_to = 0
@@ -202,6 +201,8 @@ def read_journal(folder: Path) -> Iterator[Entry]:
     """The last entry about every picture of a journal, which is not changed. Raises BadOutput if there is none."""
     path = folder / NAME
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for it
+            raise BadOutput("this is not a journal", where=str(path))
         file = path.open("rb")
     except OSError as error:
         raise BadOutput(

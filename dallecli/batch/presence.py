@@ -2,7 +2,7 @@
 
 Every process locks a file of its own for as long as it lives; the system releases the lock however the process ends.
 The file beside it only says who that is. A picture that is being painted is claimed by a file that names the process's
-run; the claim of a run that has ended is void.
+run; the claim of a run that has ended is void. All these files are in one hidden folder, and none may be a link.
 """
 
 import json
@@ -17,8 +17,8 @@ from typing import Final
 from filelock import BaseFileLock, FileLock, Timeout
 
 from dallecli.batch.journal import HIDDEN
-from dallecli.errors import FolderInUse
-from dallecli.publish import disk_errors
+from dallecli.errors import BadOutput, FolderInUse
+from dallecli.publish import disk_errors, open_own, remove_abandoned
 
 EXCLUSIVE: Final = "alone"
 SHARED: Final = "shared"
@@ -37,8 +37,8 @@ class Presence:
         self._claims = folder / HIDDEN / "claims"
         self._door = FileLock(folder / HIDDEN / "door.lock")
         with disk_errors(folder):
-            self._runs.mkdir(parents=True, exist_ok=True)
-            self._claims.mkdir(exist_ok=True)
+            for own in (folder / HIDDEN, self._runs, self._claims):
+                _make(own)
             with self._door:
                 others = list(self._others())
                 for other in others:
@@ -47,7 +47,7 @@ class Presence:
                 self._own = self._lock_of(self.run)
                 self._own.acquire(timeout=0)
                 facts = {"pid": os.getpid(), "host": socket.gethostname(), "mode": SHARED if share else EXCLUSIVE}
-                self._facts_of(self.run).write_text(json.dumps(facts), encoding="ascii")
+                _write(self._facts_of(self.run), json.dumps(facts))
                 if not others:
                     self._tidy(folder)
 
@@ -69,7 +69,7 @@ class Presence:
                 holder = path.read_text(encoding="ascii")
                 if holder != self.run and self._at_work(holder):
                     return False
-            path.write_text(self.run, encoding="ascii")
+            _write(path, self.run)
             return True
 
     def release(self, key: str) -> None:
@@ -102,8 +102,9 @@ class Presence:
         return False
 
     def _tidy(self, folder: Path) -> None:
-        """Remove what killed processes have left: no other process is here."""
-        for path in (*folder.rglob(".dalle-*.tmp"), *self._claims.iterdir()):
+        """Remove what killed processes have left. No other batch is here, but others may write into this folder."""
+        remove_abandoned(folder)
+        for path in self._claims.iterdir():
             with suppress(OSError):
                 path.unlink()
 
@@ -115,6 +116,19 @@ class Presence:
 
     def _facts_of(self, run: str) -> Path:
         return self._runs / f"{run}.json"
+
+
+def _make(folder: Path) -> None:
+    """Make a folder of our own. Raises BadOutput for a link, and OSError."""
+    if folder.is_symlink():
+        raise BadOutput("a link leads out of the output folder", where=str(folder), hint="remove the link")
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace what is in a small file of our own. Raises BadOutput, DiskFull."""
+    with os.fdopen(open_own(path, os.O_WRONLY | os.O_TRUNC), "w", encoding="ascii") as file:
+        file.write(text)
 
 
 def _in_use(folder: Path, other: dict[str, object], *, share: bool) -> FolderInUse:

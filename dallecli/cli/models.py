@@ -1,5 +1,6 @@
 """`dalle models`: what can be painted with, where it lies, and how it gets there."""
 
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -217,7 +218,7 @@ def convert(
     from dallecli.weights.convert import convert_file, convert_folder
     from dallecli.weights.digest import file_digest
 
-    if target.exists():
+    if os.path.lexists(target):  # a link that leads nowhere is there, too
         raise BadOutput("this is already there", str(target), "choose another name")
     if not source.is_dir():
         before = file_digest(source)

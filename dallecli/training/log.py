@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from dallecli.pictures.sheets import grid
-from dallecli.publish import publish
+from dallecli.publish import open_own, publish
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -29,12 +30,13 @@ class Log:
     """
 
     def __init__(self, folder: Path, step: int, events: Path | None = None) -> None:
+        """Raises BadOutput if the log is a link, or anything but a regular file."""
         self._file = folder / LOG
-        if self._file.exists():
-            lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if _step(line) <= step]
-            if len(kept) < len(lines):
-                publish(self._file, "".join(kept).encode(), force=True)
+        os.close(open_own(self._file, os.O_WRONLY | os.O_APPEND))
+        lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if _step(line) <= step]
+        if len(kept) < len(lines):
+            publish(self._file, "".join(kept).encode(), force=True)
         self._writer = _writer(events, step) if events is not None else None
 
     def add(self, step: int, figures: dict[str, float]) -> None:

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from dallecli.batch.presence import Presence
-from dallecli.errors import FolderInUse
+from dallecli.errors import BadOutput, FolderInUse
 
 
 def test_one_works_alone_or_several_share(tmp_path):
@@ -63,7 +63,8 @@ def test_a_claim_that_is_released_while_another_looks_at_it_is_no_error(tmp_path
 def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path):
     Presence(tmp_path, share=True).leave()
     (tmp_path / "sub").mkdir()
-    left = [tmp_path / ".dalle-1234.tmp", tmp_path / "sub" / ".dalle-5678.tmp", tmp_path / ".dalle" / "claims" / "a"]
+    names = [f".dalle-{digits * 4}.tmp" for digits in ("1234", "abcd")]
+    left = [tmp_path / names[0], tmp_path / "sub" / names[1], tmp_path / ".dalle" / "claims" / "a"]
     for path in left:
         path.write_bytes(b"half")
     other = tmp_path / "notes.tmp"
@@ -71,3 +72,25 @@ def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path):
     Presence(tmp_path, share=False).leave()
     assert not any(path.exists() for path in left)
     assert other.exists()
+
+
+@pytest.mark.parametrize("own", [".dalle", ".dalle/runs", ".dalle/claims"])
+def test_no_file_of_ours_lies_behind_a_link(tmp_path, own):
+    (tmp_path / "outside").mkdir()
+    folder = tmp_path / "o"
+    (folder / own).parent.mkdir(parents=True)
+    (folder / own).symlink_to(tmp_path / "outside")
+    with pytest.raises(BadOutput, match="a link leads out of the output folder"):
+        Presence(folder, share=True)
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_a_claim_is_never_written_through_a_link(tmp_path):
+    outside = tmp_path / "precious"
+    outside.write_text("mine", encoding="utf-8")
+    presence = Presence(tmp_path / "o", share=True)
+    (tmp_path / "o" / ".dalle" / "claims" / "a").symlink_to(outside)
+    with pytest.raises(BadOutput, match="this is a link"):
+        presence.claim("a")
+    presence.leave()
+    assert outside.read_text(encoding="utf-8") == "mine"

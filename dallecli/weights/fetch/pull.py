@@ -24,7 +24,7 @@ from dallecli.weights.fetch.progress import Report, TransferProgress
 from dallecli.weights.fetch.remove import discard, sweep
 from dallecli.weights.fetch.verify import intact
 from dallecli.weights.hub import Patience
-from dallecli.weights.lock import Lock, LockedFile, cached, converted, read_lock
+from dallecli.weights.lock import Lock, LockedFile, cached, converted, home, read_lock
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,10 +110,11 @@ def _convert(lock: Lock, files: Sequence[LockedFile], progress: TransferProgress
     blobs = {cached(file.repository, file.etag): file for file in files}
     drafts = {blob: converted(f"draft-{file.etag}") for blob, file in blobs.items()}
     converted("any").parent.mkdir(parents=True, exist_ok=True)
-    convert(drafts)
-    sums = {blob: bytes_digest(draft) for blob, draft in drafts.items()}
-    for blob, draft in drafts.items():
-        draft.replace(converted(sums[blob]))
+    with alone(home() / ".locks" / "converted.lock"):  # another model may have the same pickle, and be pulled now
+        convert(drafts)
+        sums = {blob: bytes_digest(draft) for blob, draft in drafts.items()}
+        for blob, draft in drafts.items():
+            draft.replace(converted(sums[blob]))
     for file in files:
         lock = lock.with_file(replace(file, sha256=sums[cached(file.repository, file.etag)]))
     lock.write()  # before the pickles go
