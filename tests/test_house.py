@@ -223,7 +223,7 @@ def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
         "weights.hub weights.lock weights.fetch.pull weights.convert cli.pulling arguments cli.settings "
         "batch.prompt_file batch.wildcards batch.jobs batch.journal batch.presence batch.runner cli.batch history "
         "cli.options cli.folding cli.command cli.painting cli.output cli.destination cli.saving cli.axes cli.prompts "
-        "cli.batch_progress cli.display cli.reference"
+        "cli.viewer cli.batch_progress cli.display cli.reference"
     )
     code = "\n".join(f"import dallecli.{room}" for room in rooms.split())
     assert not _loaded_by(code) & {"torch", "diffusers", "transformers", "ftfy"}
@@ -268,7 +268,7 @@ def test_a_new_option_is_a_decision():
     decoder = {"--steps", "--decoder-steps", "--upsampler-steps", "--guidance"}
     prior = {"--prior-steps", "--prior-guidance", "--prior-candidates"}
     file = {"--output", "-o", "--out", "--force"}
-    output = file | {"--format", "--no-metadata", "--preview"}
+    output = file | {"--format", "--no-metadata", "--preview", "--open"}
     ask = {"--seed", "-s", "--size", "--strict"}
     reporting = {"--json", "--quiet", "-q", "--debug"}
     effort, at_once = {"--fast"}, {"--batch", "--compile"}  # --fast or --best
@@ -296,7 +296,7 @@ def test_a_new_option_is_a_decision():
         | (ask | model | prior | file | reporting),
         "show": {"files", "--json", "--debug"},
         "replay": {"files", "--input"} | remembered | model | output | reporting,
-        "grid": {"things", "--columns", "--rows", "--tile", "--label"} | file | reporting,
+        "grid": {"things", "--columns", "--rows", "--tile", "--label", "--open"} | file | reporting,
         "check": {"folders"} | reporting,
         "history": {"words", "--last", "--clear", "--json", "--debug"},
         "doctor": {"--json", "--debug"} | model,

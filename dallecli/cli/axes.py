@@ -13,6 +13,7 @@ from dallecli.cli.display import Display, emit, emit_json, emit_line
 from dallecli.cli.options import PaintingReporting
 from dallecli.cli.output import Output
 from dallecli.cli.painting import describe, warn
+from dallecli.cli.viewer import show_in_viewer
 from dallecli.engine import Engine
 from dallecli.errors import BadSetting, RequestError
 from dallecli.filling import random_seed
@@ -107,7 +108,7 @@ def paint_axes(
         return
     display = Display(quiet=reporting.quiet)
     name = _name(values, recipes[0], axes, FORMATS[output.format])
-    _probe(recipes, output, name)
+    _probe(recipes, output, name, display)
     warn(recipes, display)
     painted: list[Picture] = []
     for recipe in recipes:
@@ -124,12 +125,14 @@ def paint_axes(
     path = put(output.destination, name, data)
     if path is None:
         emit(data)
-        return
-    with closing(History(on=not reporting.no_history)) as history:
-        history.remember(path, recipes[0], recipes[0].seed)
-    _announce(painted, path, axes, as_json=reporting.json)
+    else:
+        with closing(History(on=not reporting.no_history)) as history:
+            history.remember(path, recipes[0], recipes[0].seed)
+        _announce(painted, path, axes, as_json=reporting.json)
     if reporting.preview:
         display.preview(sheet)
+    if reporting.open:
+        show_in_viewer([path], display)
 
 
 def _resolve(task: str, values: Mapping[str, object], axes: Axes, engine: Engine) -> list[Recipe]:
@@ -152,10 +155,10 @@ def _resolve(task: str, values: Mapping[str, object], axes: Axes, engine: Engine
     return recipes
 
 
-def _probe(recipes: Sequence[Recipe], output: Output, name: str) -> None:
+def _probe(recipes: Sequence[Recipe], output: Output, name: str, display: Display) -> None:
     """Find out, by trying, that the sheet can be written. Raises BadOutput, DiskFull."""
     destination = output.destination
-    probe_destination(destination, sum(2 * 3 * recipe.size**2 for recipe in recipes))
+    probe_destination(destination, sum(2 * 3 * recipe.size**2 for recipe in recipes), display)
     if destination.force and not destination.certain:
         check_file(destination.folder / name, force=True)
 

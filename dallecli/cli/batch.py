@@ -12,12 +12,14 @@ from dallecli.batch.prompt_file import STDIN, PromptFile
 from dallecli.batch.runner import FAILED, Batch, Runner, Survey, file_names, survey, write_failures
 from dallecli.batch.wildcards import Wildcards
 from dallecli.cli.batch_progress import Progressing, clock
+from dallecli.cli.destination import make_folder
 from dallecli.cli.display import emit_json, emit_line
 from dallecli.cli.options import BatchOptions, OutputOptions, PaintingOptions
+from dallecli.cli.viewer import show_in_viewer
 from dallecli.engine import Engine
 from dallecli.errors import BadOutput, BadPromptFile, SomeFailed
 from dallecli.pictures.formats import FORMATS
-from dallecli.publish import check_folder, disk_errors
+from dallecli.publish import check_folder
 from dallecli.safe import safe
 
 PLAIN: Final[Mapping[str, str]] = {"vary": "image", "inpaint": "image", "edit": "image", "interpolate": "ends"}
@@ -73,8 +75,7 @@ def _batch(
 
 
 def _paint(batch: Batch, found: Survey, engine: Engine, watcher: Progressing) -> None:
-    with disk_errors(batch.folder):
-        batch.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(batch.folder, watcher.display)
     check_folder(batch.folder, found.space)
     presence = Presence(batch.folder, share=batch.share)
     try:
@@ -89,6 +90,8 @@ def _paint(batch: Batch, found: Survey, engine: Engine, watcher: Progressing) ->
                 raise
             failures = write_failures(batch.folder, watcher.bad_lines(), journal)
             watcher.finished(tally, before)
+            if watcher.reporting.open:
+                show_in_viewer([batch.folder], watcher.display)
     finally:
         presence.leave()
     if tally.failed > 0 or found.bad:

@@ -4,8 +4,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from dallecli.cli.display import Display
 from dallecli.cli.options import FileOptions
 from dallecli.errors import BadOutput
+from dallecli.safe import safe
 
 STDOUT = "-"
 
@@ -47,15 +49,31 @@ def choose_destination(options: FileOptions, *, results: int, noun: str, as_json
     return Destination(file=None, stdout=True, folder=Path(), force=force)
 
 
-def probe_destination(destination: Destination, space: int) -> None:
-    """Find out, by trying, that `space` bytes can be written there. Raises BadOutput, DiskFull."""
+def probe_destination(destination: Destination, space: int, display: Display) -> None:
+    """Find out, by trying, that `space` bytes can be written there. A folder of --out is made where it is missing.
+
+    Raises: BadOutput, DiskFull.
+    """
     from dallecli.publish import check_file, check_folder
 
     if destination.stdout:
         return
     if destination.file is not None:
         check_file(destination.file, force=destination.force)
+    else:
+        make_folder(destination.folder, display)
     check_folder(destination.folder, space)
+
+
+def make_folder(folder: Path, display: Display) -> None:
+    """Make a folder and those above it, and say so, unless it is there. Raises BadOutput, DiskFull."""
+    from dallecli.publish import disk_errors
+
+    if folder.exists():
+        return
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    display.say(f"made the folder {safe(str(folder), 200)}")
 
 
 def put(destination: Destination, name: str, data: bytes) -> Path | None:

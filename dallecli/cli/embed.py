@@ -85,8 +85,8 @@ def embed(
     destination = choose_destination(
         output, results=len(things), noun="inputs", as_json=reporting.json, redirected=f"x{EMBEDDING_SUFFIX}"
     )
-    probe_destination(destination, ROOM * len(things))
     display, engine = Display(quiet=reporting.quiet), memory.engine()
+    probe_destination(destination, ROOM * len(things), display)
     for batch in read_batches(things):
         request = build_embed({"inputs": batch, "minus": taken, "plus": added}, options.values_of(asked))
         with display.opening(request.model):

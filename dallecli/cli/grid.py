@@ -41,6 +41,7 @@ def grid(
     sheet: SheetOptions,
     output: options.FileOptions,
     reporting: options.Reporting,
+    open: options.Open = False,
 ) -> None:
     """Put many pictures on one sheet, or on several.
 
@@ -53,15 +54,19 @@ def grid(
       dalle grid a.png b.png c.png --columns 3 --label seed
       dalle grid pictures --tile 96 --columns 20 --rows 30 --label none
     """
+    from dallecli.cli.display import Display
+    from dallecli.cli.viewer import show_in_viewer
     from dallecli.pictures.sheets import grid_shape
 
     files = _pictures(things)
     across = sheet.columns if sheet.columns is not None else min(grid_shape(len(files))[0], ROWS)
     pages = [files[k : k + across * sheet.rows] for k in range(0, len(files), across * sheet.rows)]
-    for number, page in enumerate(pages, 1):
-        _write(
-            _Page(number=number, pages=len(pages), files=page, columns=min(across, len(page))), sheet, output, reporting
-        )
+    paths = []
+    for number, files in enumerate(pages, 1):
+        page = _Page(number=number, pages=len(pages), files=files, columns=min(across, len(files)))
+        paths.append(_write(page, sheet, output, reporting))
+    if open:
+        show_in_viewer(paths, Display(quiet=reporting.quiet))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +79,10 @@ class _Page:
     columns: int
 
 
-def _write(page: _Page, sheet: SheetOptions, output: options.FileOptions, reporting: options.Reporting) -> None:
-    from dallecli.cli.destination import choose_destination, put
-    from dallecli.cli.display import emit, emit_json, emit_line
+def _write(page: _Page, sheet: SheetOptions, output: options.FileOptions, reporting: options.Reporting) -> Path | None:
+    """Write one sheet and say where; None is standard output."""
+    from dallecli.cli.destination import choose_destination, probe_destination, put
+    from dallecli.cli.display import Display, emit, emit_json, emit_line
     from dallecli.pictures.formats import FORMATS
     from dallecli.pictures.picture import encode
     from dallecli.pictures.sheets import contact_sheet
@@ -87,6 +93,7 @@ def _write(page: _Page, sheet: SheetOptions, output: options.FileOptions, report
     image = contact_sheet([_tile(path, sheet.label) for path in page.files], page.columns, sheet.tile)
     name = f"sheet-{page.number}{FORMATS[form]}" if page.pages > 1 else f"sheet{FORMATS[form]}"
     data = encode(image, form, None)
+    probe_destination(destination, len(data), Display(quiet=reporting.quiet))
     path = put(destination, name, data)
     if path is None:
         emit(data)
@@ -96,6 +103,7 @@ def _write(page: _Page, sheet: SheetOptions, output: options.FileOptions, report
         emit_json({**facts, "pictures": on_it, "width": image.width, "height": image.height})
     else:
         emit_line(str(path))
+    return path
 
 
 def _pictures(things: Sequence[Path]) -> list[Path]:

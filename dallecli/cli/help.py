@@ -17,7 +17,7 @@ ORDER: Final[Mapping[str | None, tuple[str, ...]]] = {
         *("fast", "steps", "prior_steps", "upsampler_steps", "inversion_steps"),
         *("guidance", "prior_guidance", "sampler", "prior_candidates", "resample"),
     ),
-    OUTPUT: ("x", "y", "output", "out", "layout", "format", "no_metadata", "force", "preview", "dry_run"),
+    OUTPUT: ("x", "y", "output", "out", "layout", "format", "no_metadata", "force", "preview", "open", "dry_run"),
     REPORTING: ("no_history", "json", "quiet", "debug"),
 }
 """The names of parameters in the order in which a section lists them, where those of several classes share one."""

@@ -189,6 +189,13 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Nothing on stderr bu
 # The boundary in app.py looks for this one before anything is parsed, so that it also covers mistakes in options.
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.", rich_help_panel=REPORTING)]
 
+Open = Annotated[
+    bool,
+    typer.Option(
+        "--open", help="Show the result in the system's viewer; of several files, their folder.", rich_help_panel=OUTPUT
+    ),
+]
+
 # What is sampled
 
 
@@ -499,7 +506,7 @@ class FileOptions:
         typer.Option(
             "--out",
             metavar="DIR",
-            help="Folder for files that are named automatically. The current one if not given.",
+            help="Folder for files that are named automatically; made if it is missing. The current one if not given.",
             rich_help_panel=OUTPUT,
         ),
     ] = None
@@ -592,6 +599,7 @@ class PictureReporting(Reporting):
     preview: Annotated[
         bool, typer.Option("--preview", help="Draw the result in the terminal.", rich_help_panel=OUTPUT)
     ] = False
+    open: Open = False
     no_history: Annotated[
         bool, typer.Option("--no-history", help="Keep this out of `dalle history`.", rich_help_panel=REPORTING)
     ] = False

@@ -9,6 +9,7 @@ from dallecli.cli.display import SIGPIPE, Display, Stopped, emit, emit_json, emi
 from dallecli.cli.options import PaintingReporting, PictureReporting
 from dallecli.cli.output import Output
 from dallecli.cli.saving import Written, probe, save
+from dallecli.cli.viewer import show_in_viewer
 from dallecli.engine import Engine
 from dallecli.history import History
 from dallecli.recipe import Recipe
@@ -29,11 +30,14 @@ def paint_all(requests: Sequence[Request], output: Output, engine: Engine, repor
         describe(recipes, engine, reporting)
         return
     display = Display(quiet=reporting.quiet)
-    probe([(recipe, output) for recipe in recipes])
+    probe([(recipe, output) for recipe in recipes], display)
     warn(recipes, display)
     with closing(History(on=not reporting.no_history)) as history:
-        for recipe in recipes:
-            paint(engine, recipe, output, display, history, reporting)
+        finished = [
+            written for recipe in recipes for written in paint(engine, recipe, output, display, history, reporting)
+        ]
+    if reporting.open:
+        show_in_viewer([written.path for written in finished], display)
 
 
 def describe(recipes: Sequence[Recipe], engine: Engine, reporting: PaintingReporting) -> None:

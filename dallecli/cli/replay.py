@@ -88,6 +88,7 @@ def replay(
     from dallecli.cli.display import Display
     from dallecli.cli.painting import paint, warn
     from dallecli.cli.saving import probe
+    from dallecli.cli.viewer import show_in_viewer
     from dallecli.history import History
     from dallecli.source import read_source
 
@@ -99,11 +100,15 @@ def replay(
         changed = changes.change(original.recipe)
         target = _plan(original, changed, output, results=len(files), as_json=reporting.json)
         jobs.append((engine.revive(changed), target))
-    probe(jobs)
+    probe(jobs, display)
     warn([recipe for recipe, _ in jobs], display)
+    paths = []
     for original, (recipe, target) in zip(originals, jobs, strict=True):
         (written,) = paint(engine, recipe, target, display, history, reporting)
         _compare(original, written, target.format, display)
+        paths.append(written.path)
+    if reporting.open:
+        show_in_viewer(paths, display)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

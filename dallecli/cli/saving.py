@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dallecli.cli.destination import probe_destination, put
+from dallecli.cli.display import Display
 from dallecli.cli.output import ANIMATION_SUFFIXES, Output
 from dallecli.cli.sheet import arrange, ending, frame_number
 from dallecli.errors import BadOutput
@@ -28,7 +29,7 @@ class Written:
     records: tuple[dict[str, Any], ...]
 
 
-def probe(jobs: Sequence[tuple[Recipe, Output]]) -> None:
+def probe(jobs: Sequence[tuple[Recipe, Output]], display: Display) -> None:
     """Find out, by trying, that the results can be written. Raises BadOutput, DiskFull, PromptError."""
     from dallecli.pictures.metadata import check_recipe_fits
 
@@ -43,7 +44,7 @@ def probe(jobs: Sequence[tuple[Recipe, Output]]) -> None:
         space = sum(
             2 * 3 * recipe.size**2 * recipe.count for recipe, output in jobs if output.destination == destination
         )
-        probe_destination(destination, space)
+        probe_destination(destination, space, display)
 
 
 def save(recipe: Recipe, pictures: Iterable["Picture"], output: Output, done: Callable[[Written], None]) -> None:

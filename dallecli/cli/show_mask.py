@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from dallecli.cli.destination import put
+from dallecli.cli.destination import probe_destination, put
 from dallecli.cli.display import Display, emit, emit_json, emit_line
 from dallecli.cli.options import PaintingReporting
 from dallecli.cli.output import Output
+from dallecli.cli.viewer import show_in_viewer
 from dallecli.pictures.canvas import lay_out
 from dallecli.pictures.formats import FORMATS
 from dallecli.pictures.masks import overlay, share
@@ -26,6 +27,7 @@ def write_overlay(request: Inpaint, output: Output, reporting: PaintingReporting
     canvas, squares = layout.canvas, [list(patch.area) for patch in layout.patches]
     image, repainted = overlay(canvas.image, canvas.hole), share(canvas.hole)
     data = encode(image, output.format, None)
+    probe_destination(output.destination, len(data), display)
     path = put(output.destination, f"{slug(Path(request.image.name).stem)}-mask{FORMATS[output.format]}", data)
     display.say(
         f"{repainted:.1%} of {image.width} x {image.height} pixels would be repainted, in {len(squares)}"
@@ -40,3 +42,5 @@ def write_overlay(request: Inpaint, output: Output, reporting: PaintingReporting
         emit_line(str(path))
     if reporting.preview:
         display.preview(image)
+    if reporting.open:
+        show_in_viewer([path], display)
