@@ -12,14 +12,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 from dallecli.engine import Engine, Progress
-from dallecli.filling import random_seed
 from dallecli.pictures.picture import Picture
 from dallecli.recipe import Recipe
-from dallecli.source import Source, SourceKind, read_source_or_words
+from dallecli.source import Source, SourceKind
 from dallecli.studio.choice import choose_engine
-from dallecli.tasks.builder import build_request
-from dallecli.tasks.embed import Embed
-from dallecli.tasks.stages import Dials
+from dallecli.tasks.builder import build_embed, build_request
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -111,6 +108,24 @@ class EditOptions(Sampling, total=False):
     inversion_steps: int
 
 
+class EmbedOptions(TypedDict, total=False):
+    """What `embed` can be told."""
+
+    minus: "Sequence[Given]"
+    plus: "Sequence[Given]"
+    imagine: bool
+    invert: bool
+    seed: int
+    size: int
+    strict: bool
+    fast: bool
+    best: bool
+    prior_steps: int
+    prior_guidance: float
+    prior_candidates: int
+    inversion_steps: int
+
+
 class DalleWarning(UserWarning):
     """A picture may not be what was meant: words that the model did not read, a mask that marks nothing, …"""
 
@@ -179,28 +194,10 @@ class Model:
         """Paint a recipe again, as `dalle replay` does: with its own model, seed and dials."""
         return self._pictures(self.engine.revive(recipe), progress)
 
-    def embed(
-        self,
-        *inputs: "Given",
-        minus: Sequence["Given"] = (),
-        plus: Sequence["Given"] = (),
-        imagine: bool = False,
-        seed: int | None = None,
-        progress: OnStep = ignore,
-    ) -> "list[Embedded]":
+    def embed(self, *inputs: "Given", progress: OnStep = ignore, **options: Unpack[EmbedOptions]) -> "list[Embedded]":
         """Let CLIP look at pictures and read sentences, and do arithmetic with what it finds: `dalle embed`."""
-        request = Embed(
-            inputs=_sources(inputs),
-            minus=_sources(minus),
-            plus=_sources(plus),
-            imagine=imagine,
-            seed=seed if seed is not None else random_seed(),
-            model=self.name,
-            device=self.device,
-            dtype=self.dtype,
-            inverting=Dials(),
-        )
-        return self.engine.embed(request, progress)
+        values = _values({"inputs": inputs, **options})
+        return self.engine.embed(build_embed({**self._model, **values}), progress)
 
     def rank(self, *things: "Given", progress: OnStep = ignore) -> "list[Score]":
         """Score how well sentences and pictures fit, the best first: `dalle rank`."""
@@ -211,9 +208,12 @@ class Model:
     def _paint(
         self, task: str, given: Mapping[str, object], options: Mapping[str, object], on_step: OnStep
     ) -> Iterator[Picture]:
-        model = {"model": self.name, "device": self.device, "dtype": self.dtype}
-        request = build_request(task, {**model, **_values({**given, **options})}, pipes=True)
+        request = build_request(task, {**self._model, **_values({**given, **options})}, pipes=True)
         return self._pictures(self.engine.resolve(request), on_step)
+
+    @property
+    def _model(self) -> dict[str, object]:
+        return {"model": self.name, "device": self.device, "dtype": self.dtype}
 
     def _pictures(self, recipe: Recipe, on_step: OnStep) -> Iterator[Picture]:
         for notice in recipe.notices:
@@ -236,7 +236,7 @@ def _values(options: Mapping[str, object]) -> dict[str, object]:
     for name in ("image", "init"):
         if name in values:
             values[name] = _file(values[name])
-    for name in ("ends", "mask"):
+    for name in ("ends", "mask", "inputs", "minus", "plus"):
         if name in values:
             several = values[name]
             # A box is a tuple of its own, and several ends always are one.
@@ -258,12 +258,6 @@ def _file(given: object) -> object:
     if isinstance(given, Embedded):
         return _in_memory("embedding", given.encode(), given.name)
     return _picture(given)
-
-
-def _sources(given: Sequence[object]) -> tuple[Source, ...]:
-    """Files where there are some of these names, words otherwise, and what is in memory."""
-    files = (_file(one) for one in given)
-    return tuple(file if isinstance(file, Source) else read_source_or_words(str(file)) for file in files)
 
 
 def _picture(given: object) -> Source:

@@ -26,6 +26,7 @@ OPTIONS = {
     "interpolate": face.InterpolateOptions,
     "inpaint": face.InpaintOptions,
     "edit": face.EditOptions,
+    "embed": face.EmbedOptions,
 }
 
 
@@ -71,11 +72,13 @@ def test_keywords_are_called_as_the_options_are(task):
     named = {f"--{name.replace('_', '-')}" for name in keywords}
     assert named <= options
     of_the_call = {f"--{name.rstrip('_')}" for name in inspect.signature(getattr(face.Model, task)).parameters}
+    sections = ("Pictures", "Sampling", "Mask", "Arithmetic")
     sampled = {
         option
         for param in command.params
         for option in (param.opts[0], *param.secondary_opts)
-        if getattr(param, "rich_help_panel", None) in ("Pictures", "Sampling", "Mask") and option.startswith("--")
+        if getattr(param, "rich_help_panel", None) in ("Pictures", "Sampling", "Mask", "Arithmetic")
+        and option.startswith("--")
     }
     assert sampled - named - of_the_call <= {"--show-mask"}
 
