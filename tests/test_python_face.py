@@ -77,8 +77,7 @@ def test_keywords_are_called_as_the_options_are(task):
         option
         for param in command.params
         for option in (param.opts[0], *param.secondary_opts)
-        if getattr(param, "rich_help_panel", None) in ("Pictures", "Sampling", "Mask", "Arithmetic")
-        and option.startswith("--")
+        if getattr(param, "rich_help_panel", None) in sections and option.startswith("--")
     }
     assert sampled - named - of_the_call <= {"--show-mask"}
 
