@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from dallecli.cli import options
 from dallecli.safe import safe
-from dallecli.source import STDIN
 
 if TYPE_CHECKING:
     from dallecli.recipe import Recipe
@@ -64,6 +63,8 @@ def _rows(recipe: "Recipe", file: str) -> list[tuple[str, str]]:
     made = ", ".join(f"{name} {version}" for name, version in recipe.versions.items())
     where = " ".join(text for text in (recipe.device, recipe.dtype) if text is not None)
     rows.append(("made with", f"{made} on {where}" if where else made))
+    from dallecli.source import STDIN
+
     again = shlex.join(["dalle", "replay", *(["--"] if file.startswith("-") else []), file])
     # A command that cannot be shown as it is would not do what it shows; and standard input is gone.
     if file != STDIN and safe(again, limit=None) == again:
