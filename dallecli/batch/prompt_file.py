@@ -1,17 +1,18 @@
 """Prompt files, read as a stream: .txt, .jsonl, .csv and .tsv, one request a line.
 
 A line becomes a `Line` of named values, or a `BadLine` that says what is wrong with it; reading goes on after either.
-However long the file, or a line of it, the memory stays the same.
+However long the file, or a line of it, the memory stays the same. What is read is a private copy, so that what was
+checked is what is painted, whatever happens to the file meanwhile.
 """
 
 import csv
 import json
 import os
-import shutil
 import stat
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
@@ -33,6 +34,9 @@ KINDS: Final[Mapping[str, Kind]] = {
 
 LINE_BYTES: Final = 2**20
 """The longest line: a prompt has at most 32 KB, and a JSON string may write every character in six."""
+
+FILE_BYTES: Final = 2**30
+"""The longest file, or stream: millions of lines. What has no end must not fill the disk."""
 
 STDIN: Final = "-"
 
@@ -67,7 +71,7 @@ class BadLine:
 
 
 class PromptFile:
-    """An open prompt file, which can be read several times: a pipe is copied to a regular file first.
+    """A prompt file, copied to a temporary file, which can be read several times and holds the same every time.
 
     `plain` names what each line of a text file is: "prompt", or "image" for `dalle vary`.
     """
@@ -108,26 +112,37 @@ class _Text:
 
 
 def _opened(path: str) -> tuple[BinaryIO, str | None]:
-    """The file, opened at its start, and its suffix; None for a pipe."""
-    if path == STDIN:
-        if sys.stdin is None or sys.stdin.isatty():
-            raise BadPromptFile("standard input is a terminal", hint="name a file, or pipe one in")
-        return _spooled(sys.stdin.buffer), None
+    """A copy of a file, and its suffix; None for a pipe."""
     try:
-        file = Path(path).open("rb")  # noqa: SIM115  # closed by PromptFile.close
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return file, Path(path).suffix.lower()
-        with file:
-            return _spooled(file), None
+        if path == STDIN:
+            if sys.stdin is None or sys.stdin.isatty():
+                raise BadPromptFile("standard input is a terminal", hint="name a file, or pipe one in")
+            return _copy(sys.stdin.buffer, "stdin"), None
+        with Path(path).open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+                raise BadPromptFile("the prompt file is a device", where=path)
+            return _copy(file, path), Path(path).suffix.lower() if stat.S_ISREG(mode) else None
     except (OSError, ValueError) as error:
         raise BadPromptFile(f"the prompt file cannot be read: {reason(error)}", where=path) from error
 
 
-def _spooled(stream: BinaryIO) -> BinaryIO:
-    """A copy of a stream on disk: it is read twice, once to check it and once to paint."""
-    with disk_errors(Path("temporary files")):
-        copy = tempfile.TemporaryFile()  # noqa: SIM115
-        shutil.copyfileobj(stream, copy)
+def _copy(stream: BinaryIO, name: str) -> BinaryIO:
+    """A copy on disk: it is read twice, once to check it and once to paint. Raises BadPromptFile if it never ends."""
+    with ExitStack() as stack:
+        with disk_errors(Path("temporary files")):
+            copy = stack.enter_context(tempfile.TemporaryFile())
+        size = 0
+        while block := stream.read(2**20):
+            size += len(block)
+            if size > FILE_BYTES:
+                what = f"there are more than {FILE_BYTES // 2**20} MiB in it"
+                raise BadPromptFile(what, where=name, hint="divide it into several files")
+            with disk_errors(Path("temporary files")):
+                copy.write(block)
+        with disk_errors(Path("temporary files")):
+            copy.flush()
+        stack.pop_all()
     return copy
 
 

@@ -7,9 +7,7 @@ signal reaches into them.
 
 import hashlib
 import json
-import sqlite3
 import time
-import unicodedata
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -19,12 +17,13 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import Final, Protocol
 
+from dallecli.batch.checked import Checked
 from dallecli.batch.jobs import Job, Reader
 from dallecli.batch.journal import Entry, Journal, item_key
 from dallecli.batch.presence import Presence
 from dallecli.batch.prompt_file import BadLine, PromptFile
 from dallecli.engine import Engine, Progress
-from dallecli.errors import BadOutput, BadSetting, DalleError, DiskFull, NonFinite, OutOfMemory, RequestError
+from dallecli.errors import BadOutput, DalleError, DiskFull, NonFinite, OutOfMemory, RequestError
 from dallecli.pictures.formats import FORMATS
 from dallecli.pictures.metadata import check_recipe_fits, read_recipe
 from dallecli.pictures.names import slug
@@ -79,7 +78,10 @@ class Item:
 
 @dataclass(slots=True)
 class Survey:
-    """What a prompt file asks for: bad lines by number, bytes that its largest picture takes, some requests to show."""
+    """What a prompt file asks for: bad lines by number, bytes that its largest picture takes, some requests to show.
+
+    `checked` is what the files of the good lines held.
+    """
 
     lines: int = 0
     bad: set[int] = field(default_factory=set)
@@ -87,6 +89,11 @@ class Survey:
     space: int = 0
     models: dict[str, int] = field(default_factory=dict)
     first: list[tuple[Job, Recipe]] = field(default_factory=list)
+    checked: Checked = field(default_factory=Checked)
+
+    def close(self) -> None:
+        """Forget what was in the files."""
+        self.checked.close()
 
 
 @dataclass(slots=True)
@@ -139,8 +146,6 @@ def survey(batch: Batch, engine: Engine, watcher: Watcher, first: int = 10) -> S
     Raises: what is not a line's fault, as an absent model.
     """
     found = Survey()
-    names = sqlite3.connect("")  # on the disk: a million names take no memory
-    names.execute("CREATE TABLE names (name TEXT PRIMARY KEY, line INTEGER) WITHOUT ROWID")
     for entry in batch.file.lines():
         if isinstance(entry, BadLine):
             problem: BadLine | None = entry
@@ -151,7 +156,9 @@ def survey(batch: Batch, engine: Engine, watcher: Watcher, first: int = 10) -> S
                     recipe = engine.resolve(job.request)
                     if batch.metadata:
                         check_recipe_fits(recipe)
-                    _check_names(names, batch, job, recipe)
+                    if job.name is not None:
+                        found.checked.take_names(file_names(batch, job, recipe), job.line)
+                    found.checked.note(job, recipe)
                     for notice in recipe.notices:
                         watcher.warn(entry.number, notice)
                     found.pictures += recipe.count
@@ -166,7 +173,6 @@ def survey(batch: Batch, engine: Engine, watcher: Watcher, first: int = 10) -> S
             found.bad.add(problem.number)
             watcher.bad(problem)
         watcher.checked(found)
-    names.close()
     return found
 
 
@@ -188,18 +194,6 @@ def file_names(batch: Batch, job: Job, recipe: Recipe) -> list[str]:
     return [f"{job.line:06}{part}{number}-{title}" for number in numbers]
 
 
-def _check_names(names: sqlite3.Connection, batch: Batch, job: Job, recipe: Recipe) -> None:
-    """Names that some file systems take for one must not be asked for twice. Raises BadSetting."""
-    if job.name is None:
-        return
-    for name in file_names(batch, job, recipe):
-        same = unicodedata.normalize("NFC", name).casefold()
-        known = names.execute("SELECT line FROM names WHERE name = ?", (same,)).fetchone()
-        if known is not None:
-            raise BadSetting(f"the name {name!r} is taken by line {known[0]}")
-        names.execute("INSERT INTO names VALUES (?, ?)", (same, job.line))
-
-
 class Runner:
     """One run over a batch. `journal` and `presence` are those of its folder."""
 
@@ -212,7 +206,7 @@ class Runner:
         self.presence = presence
         self.watcher = watcher
         self.tally = Tally(total=found.pictures)
-        self._bad = found.bad
+        self._found = found
         self._digests: dict[str, str] = {}
         self._pending: set[str] = set()
         self._groups: dict[str, list[Item]] = {}
@@ -248,18 +242,21 @@ class Runner:
     def _work(self) -> Iterator[list[Item]]:
         """The pictures of each request that are to be painted, claimed."""
         for entry in self.batch.file.lines():
-            if isinstance(entry, BadLine) or entry.number in self._bad:
+            if isinstance(entry, BadLine) or entry.number in self._found.bad:
                 continue
+            come = 0
             try:
                 for job in self.batch.reader.jobs(entry):
-                    yield self._missing(job)
+                    recipe = self.engine.resolve(job.request)
+                    self._found.checked.compare(job, recipe)
+                    come += recipe.count
+                    yield self._missing(job, recipe)
             except RequestError as error:
-                # The survey found it good: a file that it names has changed since.
-                self.tally.failed += 1
+                # The check found it good: a file that it names has changed since.
+                self.tally.failed += max(1, self._found.checked.pictures(entry.number) - come)
                 self.watcher.bad(bad_line(entry.number, error, entry.text))
 
-    def _missing(self, job: Job) -> list[Item]:
-        recipe = self.engine.resolve(job.request)
+    def _missing(self, job: Job, recipe: Recipe) -> list[Item]:
         if recipe.model not in self._digests:
             self._digests[recipe.model] = self.engine.digest(recipe)
         recipe = replace(recipe, digest=self._digests[recipe.model])

@@ -1,7 +1,7 @@
 """`--prompts`: what the commands do with a prompt file."""
 
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,21 +33,22 @@ def paint_file(task: str, values: Mapping[str, object], painting: PaintingOption
     """Paint every line of a prompt file; `values` are for what a line does not say."""
     options, reporting = painting.batch, painting.reporting
     path = options.file if options.file is not None else STDIN
-    with closing(PromptFile(path, PLAIN.get(task, "prompt"))) as file:
+    with ExitStack() as stack:
+        file = stack.enter_context(closing(PromptFile(path, PLAIN.get(task, "prompt"))))
         batch = _batch(task, values, file, options, painting.output)
-        with closing(Progressing(batch, reporting)) as watcher:
-            found = survey(batch, engine, watcher, _SHOWN)
-            watcher.display.clear()
-            if found.bad and not options.keep_going:
-                count = f"{len(found.bad)} of {found.lines} lines"
-                hint = "--keep-going leaves such lines out"
-                raise BadPromptFile(f"{count} cannot be painted, so nothing was", where=file.name, hint=hint)
-            if found.pictures == 0 and not found.bad:
-                raise BadPromptFile("there is nothing to paint in it", where=file.name)
-            if reporting.dry_run:
-                _describe(batch, found, engine, as_json=reporting.json)
-            else:
-                _paint(batch, found, engine, watcher)
+        watcher = stack.enter_context(closing(Progressing(batch, reporting)))
+        found = stack.enter_context(closing(survey(batch, engine, watcher, _SHOWN)))
+        watcher.display.clear()
+        if found.bad and not options.keep_going:
+            count = f"{len(found.bad)} of {found.lines} lines"
+            hint = "--keep-going leaves such lines out"
+            raise BadPromptFile(f"{count} cannot be painted, so nothing was", where=file.name, hint=hint)
+        if found.pictures == 0 and not found.bad:
+            raise BadPromptFile("there is nothing to paint in it", where=file.name)
+        if reporting.dry_run:
+            _describe(batch, found, engine, as_json=reporting.json)
+        else:
+            _paint(batch, found, engine, watcher)
 
 
 def _batch(
@@ -94,8 +95,9 @@ def _paint(batch: Batch, found: Survey, engine: Engine, watcher: Progressing) ->
                 show_in_viewer([batch.folder], watcher.display)
     finally:
         presence.leave()
-    if tally.failed > 0 or found.bad:
+    if tally.failed > 0 or tally.left > 0 or found.bad:
         what = [f"{tally.failed} of {tally.total} pictures failed"] if tally.failed > 0 else []
+        what += [f"{tally.left} of {tally.total} pictures are missing"] if tally.left > 0 else []
         what += [f"{len(found.bad)} lines were left out"] if found.bad else []
         where, hint = (
             str(batch.folder / FAILED),

@@ -77,7 +77,8 @@ def paint(
         presence = Presence(folder, share=batch.share)
         try:
             with closing(Journal(folder)) as journal:
-                tally = Runner(batch, engine, journal, presence, watcher, survey(batch, engine, watcher)).run()
+                with closing(survey(batch, engine, watcher)) as found:
+                    tally = Runner(batch, engine, journal, presence, watcher, found).run()
                 write_failures(folder, [], journal)
                 return tally
         finally:
