@@ -2,8 +2,8 @@
 
 Published files lack fields that were added later, and hold fields that no network needs (`_class_name`,
 `architectures`). A missing field takes the dataclass's default, which is the published library's; an unknown
-field is ignored. A known field of the wrong type, a number that is not finite, or one that asks for a variant that is not implemented here,
-is refused by name.
+field is ignored. A known field of the wrong type, a number that is not finite, or one that asks for a variant that is
+not implemented here, is refused by name.
 """
 
 import math
