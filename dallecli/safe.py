@@ -24,9 +24,10 @@ _BLANK = frozenset(
 
 
 def safe(text: str, limit: int | None = 400) -> str:
-    """The text as one line without control characters and invisible letters, cut after `limit` characters, if any.
+    """The text as one line without control characters and invisible letters, cut after `limit` characters.
 
-    Idempotent on text without controls. A line break becomes `^J`, so the result never spans lines.
+    A limit of None does not cut. Idempotent on text without controls. A line break becomes `^J`, so the result never
+    spans lines.
     """
     cut = limit is not None and len(text) > limit
     shown = "".join(_visible(char) for char in (text[:limit] if cut else text))

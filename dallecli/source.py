@@ -27,7 +27,7 @@ EMBEDDED_BYTES: Final = 8192
 
 STDIN: Final = "-"
 
-PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".webp")
+PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp")
 EMBEDDING_SUFFIX: Final = ".safetensors"
 
 # Suffixes of files that people try; with one of them an argument is never taken for a sentence.

@@ -11,6 +11,7 @@ import os
 import stat
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -203,17 +204,22 @@ def _object(line: _Text | BadLine) -> Line | BadLine:
 def _table(file: BinaryIO, delimiter: str) -> Iterator[Line | BadLine]:
     """The rows of a table by the names in its first one. An empty cell says nothing."""
     bad: list[BadLine] = []
-    rows = csv.reader(_table_text(file, bad), delimiter=delimiter, strict=True)
+    lines = _RowLines(_table_text(file, bad))
+    rows = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=True)
     header: Sequence[str] | None = None
     while True:
-        number = rows.line_num + 1
+        number = lines.begin()
         try:
             cells = next(rows)
         except StopIteration:
             yield from bad
             return
         except csv.Error as error:
+            # A quote that never closes takes all lines with it up to the next one: only its own is bad.
+            lines.give_back()
             yield BadLine(number=number, reason=f"this is not a row of a table: {error}")
+            yield from bad
+            bad.clear()
             continue
         if bad:
             # What stood in the place of undecodable bytes is in this row.
@@ -228,12 +234,48 @@ def _table(file: BinaryIO, delimiter: str) -> Iterator[Line | BadLine]:
                 yield BadLine(number=number, reason=f"two columns are called {doubled!r}")
                 return
         elif any(cell.strip() for cell in cells):
-            yield _row(number, header, cells)
+            yield _row(number, lines.number, header, cells)
 
 
-def _row(number: int, header: Sequence[str], cells: Sequence[str]) -> Line | BadLine:
+class _RowLines:
+    """The lines of a table, one after the other; those of the row that is being read can be given back."""
+
+    def __init__(self, lines: Iterator[str]) -> None:
+        self._lines = lines
+        self._again: deque[str] = deque()
+        self._row: list[str] = []
+        self._size = 0
+        self.number = 0
+        """Of the line that was read last."""
+
+    def __iter__(self) -> "_RowLines":
+        return self
+
+    def __next__(self) -> str:
+        if self._size > LINE_BYTES:
+            raise csv.Error(f"it has more than {LINE_BYTES} characters")
+        line = self._again.popleft() if self._again else next(self._lines)
+        self._row.append(line)
+        self._size += len(line)
+        self.number += 1
+        return line
+
+    def begin(self) -> int:
+        """Begin a row; the number of its first line."""
+        self._row.clear()
+        self._size = 0
+        return self.number + 1
+
+    def give_back(self) -> None:
+        """Let all lines of the row but the first be read again."""
+        self._again.extendleft(reversed(self._row[1:]))
+        self.number -= max(len(self._row) - 1, 0)
+
+
+def _row(number: int, last: int, header: Sequence[str], cells: Sequence[str]) -> Line | BadLine:
     if len(cells) != len(header):
-        return BadLine(number=number, reason=f"{len(cells)} cells in a table of {len(header)} columns")
+        lines = f", down to line {last}" if last > number else ""
+        return BadLine(number=number, reason=f"{len(cells)} cells in a table of {len(header)} columns{lines}")
     return Line(number=number, values={name: cell for name, cell in zip(header, cells, strict=True) if cell.strip()})
 
 

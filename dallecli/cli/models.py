@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -116,12 +117,14 @@ def verify(
 ) -> None:
     """Read every byte of pulled models again, and compare with what was pulled.
 
-    A file that is wrong is put aside, so that nothing uses it; the next pull fetches it again. Of a folder of your own
-    the headers are checked: nobody wrote down what its bytes were.
+    A file that is wrong is put aside, so that nothing uses it; the next pull fetches it again. The starter, and a folder
+    that has a SHA256SUMS, are compared with the hashes in it. Of any other folder the headers are checked: nobody wrote
+    down what its bytes were.
 
     \b
     Examples:
       dalle models verify
+      dalle models verify starter
       dalle models verify karlo || dalle models pull karlo
     """
     from dallecli.cli.display import emit_json, emit_line
@@ -129,28 +132,41 @@ def verify(
     from dallecli.errors import BadFile
     from dallecli.weights.fetch.verify import verify as verify_bytes
     from dallecli.weights.lock import all_locks, folder_path, read_lock
-    from dallecli.weights.registry import find, locate
 
     bad = []
     for name in names if names is not None else [lock.model for lock in all_locks()]:
         lock = read_lock(name)
-        wrong = []
+        hint = f"dalle models pull {name}"
         if lock is None:
-            path = locate(find(name)).path
-            locate(find(name)).parameters()
+            path, wrong, compared = _verified(name)
+            packaged = find(name).source.startswith("package:")
+            hint = "install dalle again, from a full package" if packaged else "copy this folder again"
         else:
-            path = folder_path(name)
+            path, compared = folder_path(name), True
             with PullDisplay(quiet=quiet) as watcher:
                 wrong = [file.path for file in verify_bytes(lock, watcher.show)]
-        bad += [(name, path / file) for file in wrong]
+        bad += [(name, path / file, hint) for file in wrong]
         if json:
-            emit_json({"name": name, "path": str(path), "locked": lock is not None, "wrong": wrong})
+            emit_json({"name": name, "path": str(path), "locked": compared, "wrong": wrong})
         elif not wrong:
-            emit_line(f"{name}: good" if lock is not None else f"{name}: good, by its headers")
+            emit_line(f"{name}: good" if compared else f"{name}: good, by its headers")
     if bad:
-        name, file = bad[0]
+        name, file, hint = bad[0]
         others = "" if len(bad) == 1 else f", and {len(bad) - 1} more are"
-        raise BadFile(f"a file of {name} is missing or wrong{others}", str(file), f"dalle models pull {name}")
+        raise BadFile(f"a file of {name} is missing or wrong{others}", str(file), hint)
+
+
+def _verified(name: str) -> tuple[Path, list[str], bool]:
+    """The folder of a model that was not pulled, its wrong files, and whether there were hashes to compare with."""
+    from dallecli.weights.recorded import recorded, wrong_files
+    from dallecli.weights.registry import find, locate
+
+    folder = locate(find(name))
+    sums = recorded(folder.path)
+    if sums is not None:
+        return folder.path, wrong_files(folder.path, sums), True
+    folder.parameters()
+    return folder.path, [], False
 
 
 @models.command("remove", cls=SectionedCommand)

@@ -17,7 +17,14 @@ ANIMATION_SUFFIXES: Mapping[Animated, tuple[str, ...]] = {
     "apng": (".png", ".apng"),
     "mp4": (".mp4",),
 }
-_SUFFIXES: Mapping[str, Format] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+_SUFFIXES: Mapping[str, Format] = {
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".jpe": "jpeg",
+    ".jfif": "jpeg",
+    ".webp": "webp",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -254,14 +254,14 @@ def _about_data(project: "Project", *, strict: bool) -> Iterator[str]:
     """What is learned from, and what is not."""
     from dallecli.errors import BadInput
     from dallecli.safe import safe
-    from dallecli.training.data import summary
+    from dallecli.training.listing import summary
 
     album = project.album
     yield f"{len(album.captions) - album.held_out} pictures to learn from, {album.held_out} held out"
     for line in summary(album.faults):
         yield f"left out: {safe(line)}"
     if album.faults:
-        yield f"{safe(str(project.state / 'left-out.jsonl'))} names them all"
+        yield f"{safe(str(project.left_out))} names them all"
     if album.small:
         largest = project.preset.sizes[-1]
         yield f"{album.small} are smaller than {largest} px and were enlarged; --min-side {largest} leaves them out"

@@ -80,6 +80,7 @@ class Schedule:
         _refuse_unknown_ways(name, config)
         betas = _betas(config, kind)
         alpha_bars = torch.cumprod(1.0 - betas, dim=0)
+        clips = _flag(config, "clip_sample", kind.clips)
         whole = kind.ends_at_one
         if whole is None:
             whole = _flag(config, "set_alpha_to_one", name == "DDIMScheduler")
@@ -88,9 +89,7 @@ class Schedule:
             alpha_bars=alpha_bars,
             prediction_type=_one_of(kind.predictions, config, "prediction_type", "epsilon"),
             variance_type=_one_of(VARIANCE_TYPES, config, "variance_type", kind.variance_type),
-            clip_range=_positive(config, "clip_sample_range", 1.0)
-            if _flag(config, "clip_sample", kind.clips)
-            else None,
+            clip_range=_positive(config, "clip_sample_range", 1.0) if clips else None,
             spacing=_one_of((kind.spacing,), config, "timestep_spacing", kind.spacing),
             offset=_offset(config) if kind.spacing == "leading" else 0,
             last_alpha_bar=1.0 if whole else alpha_bars[0].item(),

@@ -16,7 +16,11 @@ from dallecli.source import FILE_BYTES
 FORMATS: Final[Mapping[str, str]] = {"png": ".png", "jpeg": ".jpg", "webp": ".webp"}
 """The formats that are written and read, and the suffix of their files."""
 
-SUFFIXES: Final[Mapping[str, str]] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+SUFFIXES: Final[Mapping[str, str]] = {
+    ".png": "png",
+    **dict.fromkeys((".jpg", ".jpeg", ".jpe", ".jfif"), "jpeg"),
+    ".webp": "webp",
+}
 """The format that a suffix, in small letters, stands for."""
 
 DECODER_ERRORS: Final = (ValueError, SyntaxError, EOFError, NotImplementedError, TypeError, KeyError, struct.error)

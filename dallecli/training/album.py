@@ -24,7 +24,7 @@ from dallecli.errors import BadInput, BadPicture, DiskFull
 from dallecli.pictures.reading import read_picture
 from dallecli.publish import publish
 from dallecli.source import Source
-from dallecli.training.data import Fault, Item, Listing, held_out_last, summary
+from dallecli.training.listing import Fault, Item, Listing, held_out_last, summary
 
 MOST_HELD_OUT: Final = 1000
 HELD_OUT_SHARE: Final = 20
@@ -64,8 +64,16 @@ class Album:
     faults: tuple[Fault, ...]
 
 
-def make_album(folder: Path, listing: Listing, terms: Terms, watch: Callable[[int, int], None]) -> None:
+def make_album(
+    folder: Path,
+    listing: Listing,
+    terms: Terms,
+    watch: Callable[[int, int], None],
+    leave_out: Callable[[Sequence[Fault]], None] | None = None,
+) -> None:
     """Decode the pictures of a listing into an album at `folder`, replacing what is there.
+
+    `leave_out` is told of everything that is left out, also where too little is left.
 
     Raises:
         BadInput: fewer than two pictures are left.
@@ -85,7 +93,7 @@ def make_album(folder: Path, listing: Listing, terms: Terms, watch: Callable[[in
     partial.mkdir()
     try:
         try:
-            _fill(partial, listing, terms, watch)
+            _fill(partial, listing, terms, watch, leave_out)
         except OSError as problem:
             raise DiskFull(f"the decoded pictures cannot be written: {problem.strerror}", str(folder)) from problem
         if folder.exists():
@@ -126,7 +134,13 @@ def square(image: Image.Image, size: int) -> Image.Image:
     return image.resize((size, size), method, box=(left, top, left + side, top + side))
 
 
-def _fill(folder: Path, listing: Listing, terms: Terms, watch: Callable[[int, int], None]) -> None:
+def _fill(
+    folder: Path,
+    listing: Listing,
+    terms: Terms,
+    watch: Callable[[int, int], None],
+    leave_out: Callable[[Sequence[Fault]], None] | None,
+) -> None:
     count = len(listing.items)
     held_out = min(MOST_HELD_OUT, max(1, count // HELD_OUT_SHARE))
     items = held_out_last(listing.items, held_out)
@@ -151,6 +165,8 @@ def _fill(folder: Path, listing: Listing, terms: Terms, watch: Callable[[int, in
         for file in files.values():
             file.flush()
             os.fsync(file.fileno())
+    if leave_out is not None:
+        leave_out(faults)
     if len(captions) < 2:
         raise _too_few(len(captions), tuple(faults))
     index = {

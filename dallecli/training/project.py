@@ -27,12 +27,12 @@ from dallecli.tokens import ClipTokenizer
 from dallecli.training.album import Album, Terms, is_current, make_album, open_album
 from dallecli.training.album_dataset import AlbumDataset
 from dallecli.training.chain import Chain, Commands, Origin
-from dallecli.training.data import Listing, summary
+from dallecli.training.listing import Fault, Listing, summary
 from dallecli.training.loop import Report, parts_of
 from dallecli.training.machine import Machine
 from dallecli.training.model_folder import INDEX, write_file, write_json
 from dallecli.training.preset_file import preset_of, read_preset
-from dallecli.training.project_settings import ProjectSettings
+from dallecli.training.project_settings import LEFT_OUT, ProjectSettings
 from dallecli.training.stages.stage import write_stage
 from dallecli.training.stages.unclip import check, stages_of
 from dallecli.training.state import STATE
@@ -121,18 +121,18 @@ class Project:
         Raises:
             BadInput: too little is left to train on, or, with `strict`, something is left out.
             DiskFull, BadOutput: there is no space, or no right, to write.
+
+        What is left out is named in `left-out.jsonl`, also where this raises BadInput.
         """
         if self.machine.team.first:
+            # First of all, because it may be the reason why training stops.
+            if listing.faults:
+                self._name_left_out(listing.faults)
             if strict and listing.faults:
-                raise _refused(summary(listing.faults))
-            self._make_folder()
-            if not is_current(self.album_folder, terms):
-                make_album(self.album_folder, listing, terms, watch)
-            album = open_album(self.album_folder)
-            left_out = "".join(json.dumps(asdict(fault)) + "\n" for fault in album.faults)
-            write_file(self.state / "left-out.jsonl", left_out.encode())
+                raise self._refused(listing.faults)
+            album = self._album_of(listing, terms, watch)
             if strict and album.faults:
-                raise _refused(summary(album.faults))
+                raise self._refused(album.faults)
             if not (self.out / "tokenizer").exists():
                 self._train_tokenizer(album)
             self._show_held_out(album)
@@ -149,6 +149,11 @@ class Project:
     def album_folder(self) -> Path:
         """Where the decoded pictures are."""
         return self.state / "album"
+
+    @property
+    def left_out(self) -> Path:
+        """The file that names what was not used, a JSON object a line."""
+        return self.state / LEFT_OUT
 
     @cached_property
     def tokenizer(self) -> ClipTokenizer:
@@ -220,6 +225,30 @@ class Project:
 
     # What is written
 
+    def _album_of(self, listing: Listing, terms: Terms, watch: Callable[[int, int], None]) -> Album:
+        """The album of a listing, which is made where it is not there yet."""
+        if not is_current(self.album_folder, terms):
+            try:
+                self._make_folder()
+                make_album(self.album_folder, listing, terms, watch, self._name_left_out)
+            except BadInput as problem:
+                if self.left_out.exists():
+                    raise BadInput(problem.what, where=str(self.left_out), hint=problem.hint) from problem
+                raise
+        else:
+            self._make_folder()
+        album = open_album(self.album_folder)
+        self._name_left_out(album.faults)
+        return album
+
+    def _name_left_out(self, faults: Sequence[Fault]) -> None:
+        lines = "".join(json.dumps(asdict(fault)) + "\n" for fault in faults)
+        write_file(self.left_out, lines.encode())
+
+    def _refused(self, faults: Sequence[Fault]) -> BadInput:
+        what = f"not all data can be used: {'; '.join(summary(faults))}"
+        return BadInput(what, where=str(self.left_out), hint="repair them, or leave --strict out")
+
     def _make_folder(self) -> None:
         write_json(self.state / "settings.json", asdict(self.settings))
         if self.origin is not None and self.origin.path != self.out:
@@ -263,7 +292,3 @@ def _copy_model(origin: Folder, out: Path) -> None:
             shutil.copyfile(file, target)
         except OSError as problem:
             raise BadOutput(f"the model cannot be copied: {problem.strerror}", str(target)) from problem
-
-
-def _refused(lines: Sequence[str]) -> BadInput:
-    return BadInput(f"not all data can be used: {'; '.join(lines)}", hint="repair them, or leave --strict out")

@@ -11,6 +11,9 @@ from dallecli.weights.folder import read_object
 
 DEFAULT_PRESET: Final = "small"
 
+LEFT_OUT: Final = "left-out.jsonl"
+"""The file in a project's `training` folder that names what was not used."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectSettings:
@@ -32,7 +35,7 @@ def choose_settings(out: Path, preset: str | None, changes: Iterable[str], origi
     """
     file = out / "training" / "settings.json"
     if not file.is_file():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and not _is_free(out):
             hint = "choose a new folder; to start from a model, give it as --from"
             raise BadOutput("the output exists already, and dalle train did not make it", str(out), hint)
         name = DEFAULT_PRESET if preset is None else preset
@@ -50,6 +53,15 @@ def choose_settings(out: Path, preset: str | None, changes: Iterable[str], origi
         hint = f"leave --preset out to continue with {before.preset}, or choose another folder with --out"
         raise BadOutput("the training in this folder has networks of other sizes", str(out), hint)
     return ProjectSettings(preset=name, table=after, origin=before.origin)
+
+
+def _is_free(out: Path) -> bool:
+    """Whether nothing is in a folder but the list of what a training that was refused would have left out."""
+    if not out.is_dir():
+        return False
+    names = [path.name for path in out.iterdir()]
+    inside = out / "training"
+    return not names or (names == ["training"] and inside.is_dir() and [*inside.iterdir()] == [inside / LEFT_OUT])
 
 
 def _networks(table: dict[str, Any]) -> dict[str, Any]:

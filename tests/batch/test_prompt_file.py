@@ -144,3 +144,31 @@ def test_a_million_lines_take_no_more_memory_than_ten(tmp_path):
     tracemalloc.stop()
     opened.close()
     assert peak < 2**20
+
+
+def test_a_quote_that_never_closes_costs_its_own_line_and_no_other(written):
+    rows = [f'"a cat, {k}",{k}' for k in range(20)]
+    rows[7] = '"a cat that never ends,7'
+    lines = read(written(".csv", "prompt,seed\n" + "\n".join(rows) + "\n"))
+    assert [line.values["seed"] for line in lines if isinstance(line, Line)] == [str(k) for k in range(20) if k != 7]
+    assert [line.number for line in lines if isinstance(line, BadLine)] == [9]
+
+
+def test_a_quote_that_is_open_at_the_end_costs_its_own_line_and_no_other(written):
+    lines = read(written(".csv", 'prompt,seed\na,1\n"b,2\nc,3\nd,4\n'))
+    assert [line.values["prompt"] for line in lines if isinstance(line, Line)] == ["a", "c", "d"]
+    assert [(line.number, line.reason) for line in lines if isinstance(line, BadLine)] == [
+        (3, "this is not a row of a table: unexpected end of data")
+    ]
+
+
+def test_blanks_after_commas_are_no_part_of_a_cell(written):
+    lines = read(written(".csv", 'prompt, seed\na, 1\n b, "2"\n"c, d", 3\n'))
+    assert [(line.values["prompt"].strip(), line.values["seed"]) for line in lines] == [
+        *(("a", "1"), ("b", "2"), ("c, d", "3"))
+    ]
+
+
+def test_a_row_of_many_lines_with_too_many_cells_says_how_far_it_goes(written):
+    (line,) = read(written(".csv", 'prompt,seed\n"a\nb\nc",1,2\n'))
+    assert (line.number, line.reason) == (2, "3 cells in a table of 2 columns, down to line 4")

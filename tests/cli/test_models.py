@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import pty
@@ -262,3 +263,47 @@ def test_the_path_of_a_folder_that_is_no_model_is_an_error(dalle: Dalle):
     Path("empty").mkdir()
     result = dalle("models", "path", "./empty")
     assert (result.code, result.out) == (3, b"")
+
+
+def sums(folder: Path) -> None:
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != "SHA256SUMS")
+    lines = (f"{hashlib.sha256(file.read_bytes()).hexdigest()}  ./{file.relative_to(folder)}\n" for file in files)
+    (folder / "SHA256SUMS").write_text("".join(lines))
+
+
+def test_the_starter_is_compared_with_its_recorded_hashes(dalle: Dalle):
+    (record,) = dalle("models", "verify", "starter", "--json").objects
+    assert (record["locked"], record["wrong"]) == (True, [])
+    assert dalle("models", "verify", "starter").lines == ["starter: good"]
+    folder = Path(record["path"])
+    listed = {line.split("  ", 1)[1] for line in (folder / "SHA256SUMS").read_text().splitlines()}
+    there = {f"./{file.relative_to(folder)}" for file in folder.rglob("*") if file.is_file()}
+    assert listed == there - {"./SHA256SUMS"}
+
+
+def test_one_bit_of_the_starter_is_missed_by_its_headers_and_found_by_its_hashes(dalle: Dalle):
+    starter = Path(dalle("models", "path", "starter").lines[0])
+    shutil.copytree(starter, "mine")
+    weights = Path("mine/decoder/diffusion_pytorch_model.safetensors")
+    data = bytearray(weights.read_bytes())
+    data[-1000] ^= 1
+    weights.write_bytes(data)
+    Path("mine/dalle.json").write_text("{}")
+    result = dalle("models", "verify", "./mine")
+    assert (result.code, result.out) == (3, b"")
+    assert result.err.splitlines()[0] == "error: a file of ./mine is missing or wrong, and 1 more are"
+    (record,) = dalle("models", "verify", "./mine", "--json").objects
+    assert sorted(record["wrong"]) == ["dalle.json", "decoder/diffusion_pytorch_model.safetensors"]
+    Path("mine/SHA256SUMS").unlink()
+    assert dalle("models", "verify", "./mine").lines == ["./mine: good, by its headers"]
+    sums(Path("mine"))
+    assert dalle("models", "verify", "./mine").lines == ["./mine: good"]
+
+
+@pytest.mark.parametrize("line", ["", "abc  x", "0" * 64 + "  ../x", "0" * 64 + "  /etc/passwd", "0" * 64])
+def test_a_list_of_hashes_that_is_none_is_refused(dalle: Dalle, line: str):
+    shutil.copytree(Path(dalle("models", "path", "starter").lines[0]), "mine")
+    Path("mine/SHA256SUMS").write_text(line)
+    result = dalle("models", "verify", "./mine")
+    assert result.code == 3
+    assert result.err.splitlines()[1].endswith("mine/SHA256SUMS")

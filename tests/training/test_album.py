@@ -10,7 +10,8 @@ from PIL import Image
 
 from dallecli.errors import BadInput, DiskFull
 from dallecli.training.album import Terms, is_current, make_album, open_album, square
-from dallecli.training.data import Listing, look
+from dallecli.training.data import look
+from dallecli.training.listing import Listing
 from tests.training.conftest import files_of_at_most
 
 TERMS = Terms(sizes=(16, 32), data="of today", least=16, mirrored=False)

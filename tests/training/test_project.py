@@ -228,7 +228,7 @@ def test_strict_data_are_whole_or_refused_with_the_names(data: Path, tmp_path: P
     listing = look([tmp_path / "data"])
     with pytest.raises(BadInput, match=r"1 without a caption \(3.png\)"):
         project.begin(listing, project.terms(listing, None, False), strict=True, watch=lambda done, of: None)
-    assert not out.exists()
+    assert [path for path in out.rglob("*") if path.is_file()] == [out / "training" / "left-out.jsonl"]
     project.begin(listing, project.terms(listing, None, False), strict=False, watch=lambda done, of: None)
     assert [json.loads(line)["name"] for line in (out / "training" / "left-out.jsonl").read_text().splitlines()] == [
         "3.png"
@@ -317,3 +317,25 @@ def test_captions_read_on_the_way_have_the_states_of_those_read_before(model: Pa
         assert torch.allclose(one.embedding, two.embedding, atol=1e-5)
         # Kept in half precision; what stands where the mask is False is looked at by nobody.
         assert torch.allclose(one.hidden[one.mask], two.hidden[two.mask], atol=2e-3)
+
+
+@pytest.mark.parametrize("good", [0, 1])
+def test_what_was_left_out_is_named_also_where_nothing_is_left_to_train_on(
+    data: Path, tmp_path: Path, good: int
+) -> None:
+    mine, out = tmp_path / "data", tmp_path / "new"
+    mine.mkdir()
+    for name in ["0.png", "0.txt"][: 2 * good]:
+        shutil.copyfile(data / name, mine / name)
+    for name in ("torn", "ripped"):
+        (mine / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
+        (mine / f"{name}.txt").write_text("a torn one")
+    (mine / "alone.png").write_bytes(b"x")
+    with pytest.raises(BadInput, match=r"train(ed)? on") as refused:
+        open_project(out, mine)
+    list_file = out / "training" / "left-out.jsonl"
+    assert refused.value.where == str(list_file)
+    assert {json.loads(line)["name"] for line in list_file.read_text().splitlines()} == {
+        *("torn.png", "ripped.png", "alone.png")
+    }
+    assert open_project(out, data).album.held_out > 0
