@@ -20,6 +20,7 @@ from dallecli.studio.choice import choose_engine
 from dallecli.tasks.builder import build_request
 from dallecli.tasks.embed import Embed
 from dallecli.tasks.stages import Dials
+from dallecli.tasks.values import dtype_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -144,7 +145,7 @@ class Model:
     ) -> None:
         self.name = name
         self.device = device
-        self.dtype = dtype
+        self.dtype = dtype_of(dtype)
         self.engine = engine if engine is not None else choose_engine(memory, batch, compiled=compile)
 
     def generate(
