@@ -17,6 +17,7 @@ from dallecli.recipe import Recipe
 from dallecli.source import Source, SourceKind
 from dallecli.studio.choice import choose_engine
 from dallecli.tasks.builder import build_embed, build_request
+from dallecli.tasks.values import dtype_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -159,7 +160,7 @@ class Model:
     ) -> None:
         self.name = name
         self.device = device
-        self.dtype = dtype
+        self.dtype = dtype_of(dtype)
         self.engine = engine if engine is not None else choose_engine(memory, batch, compiled=compile)
 
     def generate(

@@ -41,7 +41,7 @@ def test_commands_in_the_docs_exist_with_their_options(page):
                 command = command.commands[words.pop(0)]
             known = {name for param in command.params for name in param.opts} | {"-h", "--help"}
             if "train" not in part:
-                known |= {"--install-completion"}
+                known |= {"--install-completion", "--show-completion"}
             given = {word.partition("=")[0] for word in words if re.fullmatch(r"-[a-zA-Z]|--[a-z-]+(=.*)?", word)}
             assert given <= known, f"{page.name}: {line}"
 

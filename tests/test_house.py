@@ -223,7 +223,7 @@ def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
         "weights.hub weights.lock weights.fetch.pull weights.convert cli.pulling arguments cli.settings "
         "batch.prompt_file batch.wildcards batch.jobs batch.journal batch.presence batch.runner cli.batch history "
         "cli.options cli.folding cli.command cli.painting cli.output cli.destination cli.saving cli.axes cli.prompts "
-        "cli.viewer cli.batch_progress cli.display cli.reference"
+        "cli.viewer cli.mistaken cli.completion cli.batch_progress cli.display cli.reference"
     )
     code = "\n".join(f"import dallecli.{room}" for room in rooms.split())
     assert not _loaded_by(code) & {"torch", "diffusers", "transformers", "ftfy"}
@@ -282,7 +282,7 @@ def test_a_new_option_is_a_decision():
         remembered | ask | model | at_once | effort | decoder | batch | output | layout | reporting | {"--dry-run"}
     )
     assert found == {
-        "dalle": {"--version"},
+        "dalle": {"--version", "-V"},
         "generate": {"prompts", "--best-of", "--negative", "--init", "--strength"}
         | (painting | num | prior | sampler | axes),
         "vary": {"images", "--fidelity", "--inversion-steps"} | painting | num | sampler | prompt | axes,

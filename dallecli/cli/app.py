@@ -17,6 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dallecli.cli.check import check
+from dallecli.cli.completion import COMPLETION, complete
 from dallecli.cli.display import SIGPIPE, Stopped, emit_line, report, to_stderr
 from dallecli.cli.doctor import doctor
 from dallecli.cli.edit import edit
@@ -41,11 +42,18 @@ from dallecli.version import __version__
 CONFIGURED = frozenset({"generate", "vary", "interpolate", "inpaint", "edit", "rank", "embed", "doctor"})
 """The commands whose options the config file can set."""
 
-COMPLETION = ("--install-completion", "--show-completion")
+LIBRARY_WORDS = {
+    "Value error, ": "",
+    "Input should be a valid integer, unable to parse string as an integer": "it is not a whole number",
+    "Input should be a valid integer, unable to parse string as a number": "it is not a whole number",
+    "Input should be a valid number, unable to parse string as a number": "it is not a number",
+    "Input should be": "it should be",
+}
+"""What the library under Typer says of a value, and how we say it."""
 
 EPILOG = """Exit codes: 0 done, 1 some failed, 2 invalid request, 3 weights, 4 network, 5 machine, 130 interrupted.
 
-Tab completion: dalle --install-completion"""
+Tab completion: dalle --install-completion [SHELL], or --show-completion [SHELL]"""
 
 
 def build(*, completion: bool = False) -> typer.Typer:
@@ -80,7 +88,7 @@ def _version(asked: bool) -> None:
 def root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """An open DALL-E 2 for the shell: pictures from words and other pictures, on your own machine.
@@ -126,6 +134,8 @@ def run(arguments: Sequence[str]) -> int:
     as_json, debug = "--json" in given, "--debug" in given
     try:
         with _signals_raise():
+            if len(arguments) == 2 and arguments[0] in COMPLETION:
+                return complete(*arguments)
             app = build(completion="_DALLE_COMPLETE" in os.environ or any(option in given for option in COMPLETION))
             code = _called(app, arguments, may_ask=not as_json)
     except Stopped as stopped:
@@ -157,7 +167,10 @@ def _explain(error: Exception) -> DalleError:
     if isinstance(error, typer.TyperException):
         context = getattr(error, "ctx", None)
         command = "dalle" if context is None else context.command_path
-        return RequestError(error.format_message().replace("\n", " "), hint=f"{command} --help")
+        message = error.format_message().replace("\n", " ")
+        for theirs, ours in LIBRARY_WORDS.items():
+            message = message.replace(theirs, ours)
+        return RequestError(message, hint=f"{command} --help")
     if isinstance(error, MemoryError):
         return OutOfMemory("out of memory", hint="fewer pictures (-n), a smaller --size, or another --model")
     what = f"a mistake in dalle itself: {type(error).__name__}: {error}"

@@ -19,10 +19,10 @@ from dallecli.cli.viewer import show_in_viewer
 from dallecli.engine import Engine
 from dallecli.errors import BadOutput, BadPromptFile, SomeFailed
 from dallecli.pictures.formats import FORMATS
-from dallecli.publish import check_folder
+from dallecli.publish import check_folder, disk_errors
 from dallecli.safe import safe
 
-PLAIN: Final[Mapping[str, str]] = {"vary": "image", "inpaint": "image", "edit": "image", "interpolate": "ends"}
+PLAIN: Final[Mapping[str, str]] = {"vary": "image", "inpaint": "image", "edit": "image"}
 """What a line of a text file is for a task; for others it is a prompt."""
 
 _SHOWN = 10
@@ -35,6 +35,9 @@ def paint_file(task: str, values: Mapping[str, object], painting: PaintingOption
     path = options.file if options.file is not None else STDIN
     with ExitStack() as stack:
         file = stack.enter_context(closing(PromptFile(path, PLAIN.get(task, "prompt"))))
+        if task == "interpolate" and file.kind == "txt":
+            hint = """use a .jsonl file, with lines such as {"ends": ["cat.png", "a dog"]}"""
+            raise BadPromptFile("a line of a text file is one end, and it takes two", file.name, hint)
         batch = _batch(task, values, file, options, painting.output)
         watcher = stack.enter_context(closing(Progressing(batch, reporting)))
         found = stack.enter_context(closing(survey(batch, engine, watcher, _SHOWN)))
@@ -48,6 +51,8 @@ def paint_file(task: str, values: Mapping[str, object], painting: PaintingOption
         if reporting.dry_run:
             _describe(batch, found, engine, as_json=reporting.json)
         else:
+            if painting.output.out is not None:
+                make_folder(batch.folder, watcher.display)
             _paint(batch, found, engine, watcher)
 
 
@@ -76,7 +81,8 @@ def _batch(
 
 
 def _paint(batch: Batch, found: Survey, engine: Engine, watcher: Progressing) -> None:
-    make_folder(batch.folder, watcher.display)
+    with disk_errors(batch.folder):
+        batch.folder.mkdir(parents=True, exist_ok=True)
     check_folder(batch.folder, found.space)
     presence = Presence(batch.folder, share=batch.share)
     try:

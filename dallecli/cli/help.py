@@ -3,11 +3,15 @@
 Typer's own plain help puts all options into one list. These two classes print them by section.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+from dallecli.cli.mistaken import command_hint, option_hint, spoken
+from dallecli.errors import RequestError
 
 PICTURES, MODEL, SAMPLING, OUTPUT, REPORTING = "Pictures", "Model", "Sampling", "Output", "Reporting"
 MASK, ANIMATION, ARITHMETIC, BATCH = "Mask", "Animation", "Arithmetic", "Prompt file"
@@ -26,6 +30,10 @@ ORDER: Final[Mapping[str | None, tuple[str, ...]]] = {
 class SectionedCommand(TyperCommand):
     """A command whose options are listed under their `rich_help_panel`, and --help under the last of these."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        with _options_answered(self, ctx):
+            return super().parse_args(ctx, args)
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         _write_sections(self, ctx, formatter, REPORTING)
 
@@ -43,7 +51,16 @@ class SectionedGroup(TyperGroup):
         if not args and not ctx.resilient_parsing:
             typer.echo(ctx.get_help())
             ctx.exit()
-        return super().parse_args(ctx, args)
+        if args and not ctx.resilient_parsing:
+            args = spoken(self, args)
+        with _options_answered(self, ctx):
+            return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        if args[0] not in self.commands and not ctx.resilient_parsing:
+            what = f"No such command '{args[0]}'."
+            raise RequestError(what, hint=command_hint(self, ctx.command_path, args))
+        return super().resolve_command(ctx, args)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         self.format_commands(ctx, formatter)
@@ -51,6 +68,19 @@ class SectionedGroup(TyperGroup):
 
     def get_help_option(self, ctx: Any) -> Any:
         return _plain_flag(super().get_help_option(ctx))
+
+
+@contextmanager
+def _options_answered(command: TyperCommand | TyperGroup, ctx: Any) -> Iterator[None]:
+    """Inside, an option that does not exist is answered by what was meant. Raises RequestError."""
+    try:
+        yield
+    except typer.TyperException as error:
+        option = getattr(error, "option_name", None)
+        if option is None or not hasattr(error, "possibilities"):
+            raise
+        hint = option_hint(command, ctx.command_path, option)
+        raise RequestError(f"No such option: {option}", hint=hint) from error
 
 
 def _bare(piece: str) -> str:

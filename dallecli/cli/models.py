@@ -117,9 +117,9 @@ def verify(
 ) -> None:
     """Read every byte of pulled models again, and compare with what was pulled.
 
-    A file that is wrong is put aside, so that nothing uses it; the next pull fetches it again. The starter, and a folder
-    that has a SHA256SUMS, are compared with the hashes in it. Of any other folder the headers are checked: nobody wrote
-    down what its bytes were.
+    A file that is wrong is put aside, so that nothing uses it; the next pull fetches it again. The starter, and any
+    folder that has a SHA256SUMS, are compared with the hashes in it. Of other folders the headers are checked: nobody
+    wrote down what their bytes were.
 
     \b
     Examples:
@@ -132,6 +132,7 @@ def verify(
     from dallecli.errors import BadFile
     from dallecli.weights.fetch.verify import verify as verify_bytes
     from dallecli.weights.lock import all_locks, folder_path, read_lock
+    from dallecli.weights.registry import find
 
     bad = []
     for name in names if names is not None else [lock.model for lock in all_locks()]:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 Arrangement = Literal["grid", "files", "both"]
 Format = Literal["png", "jpeg", "webp"]
 Animated = Literal["gif", "webp", "apng", "mp4"]
-Dtype = Literal["fp32", "bf16", "fp16"]
 
 
 def values_of(options: Any) -> dict[str, object]:
@@ -55,6 +54,16 @@ def _sampler_names(incomplete: str) -> list[str]:
     from dallecli.weights.registry import SAMPLERS
 
     return [name for name in SAMPLERS if name.startswith(incomplete)]
+
+
+def known_dtype(name: str | None) -> str | None:
+    """What --dtype means, by its name here. Raises BadSetting."""
+    from dallecli.tasks.task import check_dtype
+    from dallecli.tasks.values import dtype_of
+
+    dtype = dtype_of(name)
+    check_dtype(dtype)
+    return dtype
 
 
 # Arguments
@@ -176,8 +185,14 @@ Device = Annotated[
     ),
 ]
 DtypeOption = Annotated[
-    Dtype | None,
-    typer.Option("--dtype", help="Number type. The device's best if not given.", rich_help_panel=MODEL),
+    str | None,
+    typer.Option(
+        "--dtype",
+        metavar="<fp32|bf16|fp16>",
+        help="Number type. The device's best if not given.",
+        callback=known_dtype,
+        rich_help_panel=MODEL,
+    ),
 ]
 Json = Annotated[
     bool,
@@ -299,7 +314,7 @@ class SamplerDials(PainterDials):
         typer.Option(
             "--sampler",
             metavar="NAME",
-            help="Sampler of the decoder.",
+            help="Sampler of the decoder: ancestral, ddim, dpm++ or plms.",
             autocompletion=_sampler_names,
             rich_help_panel=SAMPLING,
         ),

@@ -9,6 +9,7 @@ from dallecli.cli.destination import Destination, choose_destination
 from dallecli.cli.options import Animated, AnimationOptions, Arrangement, Format, OutputOptions
 from dallecli.errors import BadOutput
 from dallecli.recipe import Motion
+from dallecli.safe import safe
 
 # The suffixes of animations, the one that every program knows first. Those of pictures need --animate beside them.
 ANIMATION_SUFFIXES: Mapping[Animated, tuple[str, ...]] = {
@@ -37,6 +38,8 @@ class Output:
     metadata: bool
     animated: Animated | None = None
     motion: Motion | None = None
+    notice: str | None = None
+    """What somebody may have expected who chose this name."""
 
 
 def plan(
@@ -70,6 +73,7 @@ def plan(
         metadata=not options.no_metadata,
         animated=animated,
         motion=animation.motion if animation is not None and animated is not None else None,
+        notice=_still(destination, pictures) if animation is not None and animated is None else None,
     )
 
 
@@ -92,6 +96,13 @@ def _animated(destination: Destination, animation: AnimationOptions, pictures: i
 
     check_format(kind, Tempo(fps=animation.fps, bounce=animation.bounce, hold=animation.hold))
     return kind
+
+
+def _still(destination: Destination, pictures: int) -> str | None:
+    """What to say of frames in a file that could also be an animation; of .png nobody expects that."""
+    if destination.file is None or destination.file.suffix.lower() != ".webp" or pictures < 2:
+        return None
+    return f"{safe(destination.file.name, 100)} is one sheet of all frames; --animate webp makes it move"
 
 
 def _format_of(path: Path, asked: Format | None, *, moving: bool) -> Format:

@@ -32,6 +32,8 @@ def paint_all(requests: Sequence[Request], output: Output, engine: Engine, repor
     display = Display(quiet=reporting.quiet)
     probe([(recipe, output) for recipe in recipes], display)
     warn(recipes, display)
+    if output.notice is not None:
+        display.say(output.notice)
     with closing(History(on=not reporting.no_history)) as history:
         finished = [
             written for recipe in recipes for written in paint(engine, recipe, output, display, history, reporting)

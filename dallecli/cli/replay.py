@@ -49,11 +49,22 @@ class RecipeOptions:
     ] = None
     device: Annotated[
         str | None,
-        typer.Option("--device", metavar="NAME", help="Another device than the recipe's.", rich_help_panel=MODEL),
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            help="Another device than the recipe's: cpu, cuda, cuda:1 or mps.",
+            rich_help_panel=MODEL,
+        ),
     ] = None
     dtype: Annotated[
-        options.Dtype | None,
-        typer.Option("--dtype", help="Another number type than the recipe's.", rich_help_panel=MODEL),
+        str | None,
+        typer.Option(
+            "--dtype",
+            metavar="<fp32|bf16|fp16>",
+            help="Another number type than the recipe's.",
+            callback=options.known_dtype,
+            rich_help_panel=MODEL,
+        ),
     ] = None
 
     def change(self, recipe: "Recipe") -> "Recipe":

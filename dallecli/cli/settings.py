@@ -93,10 +93,10 @@ def defaults_from_config(command: str) -> dict[str, Any]:
 
 def _check(key: str, value: object, path: Path) -> None:
     if key not in CONFIG_KEYS:
-        from difflib import get_close_matches
+        from dallecli.tasks.synonyms import meant
 
-        close = get_close_matches(key, CONFIG_KEYS, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"settings are {', '.join(CONFIG_KEYS)}"
+        close = meant(key, CONFIG_KEYS)
+        hint = f"did you mean {close}?" if close is not None else f"settings are {', '.join(CONFIG_KEYS)}"
         raise BadConfig(f"{key!r} is not a setting", where=str(path), hint=hint)
     kind = CONFIG_KEYS[key]
     # A whole number is a number; but true is not a whole number, whatever Python says.

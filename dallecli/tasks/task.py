@@ -78,8 +78,7 @@ class ModelRequest:
             raise BadSetting(f"no effort is called {self.effort!r}", hint=f"one of {', '.join(EFFORTS)}")
         if self.device is not None and not _DEVICE.fullmatch(self.device):
             raise NoSuchDevice(f"no device is called {self.device!r}", hint="cpu, cuda, cuda:1 or mps")
-        if self.dtype is not None and self.dtype not in DTYPES:
-            raise BadSetting(f"no number type is called {self.dtype!r}", hint=f"one of {', '.join(DTYPES)}")
+        check_dtype(self.dtype)
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -283,6 +282,12 @@ def check_prompt(prompt: str) -> None:
             "the prompt is empty" if not prompt else "the prompt is only blanks",
             hint='say what to paint: dalle generate "a red fox"',
         )
+
+
+def check_dtype(dtype: str | None) -> None:
+    """Refuse what is no number type. Raises BadSetting."""
+    if dtype is not None and dtype not in DTYPES:
+        raise BadSetting(f"no number type is called {dtype!r}", hint=f"one of {', '.join(DTYPES)}")
 
 
 def check_range(what: str, value: int, low: int, high: int) -> None:

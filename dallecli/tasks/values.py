@@ -10,11 +10,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from dallecli.errors import BadInput, BadSetting
 from dallecli.source import STDIN, Source, read_source, read_source_or_words
 from dallecli.tasks.stages import Dials
+from dallecli.tasks.synonyms import meant
+
+DTYPE_SYNONYMS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("fp32", "float32", "float", "full", "single"), "fp32"),
+    **dict.fromkeys(("bf16", "bfloat16"), "bf16"),
+    **dict.fromkeys(("fp16", "float16", "half"), "fp16"),
+}
+"""What number types are called elsewhere, and here."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -139,7 +147,7 @@ class Values:
             "effort": self.text("effort"),
             "strict": self.flag("strict"),
             "device": self.text("device"),
-            "dtype": self.text("dtype"),
+            "dtype": dtype_of(self.text("dtype")),
             "upsampler": Dials(steps=self.whole("upsampler_steps")),
             "decoder": Dials(
                 sampler=self.text("sampler") if sampler else None,
@@ -166,8 +174,8 @@ class Values:
         """Raises BadSetting for values that were not read."""
         for name in self.own:
             if name not in self.known:
-                close = get_close_matches(name.replace("-", "_"), self.known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"it knows {', '.join(sorted(self.known))}"
+                close = meant(name, self.known)
+                hint = f"did you mean {close!r}?" if close is not None else f"it knows {', '.join(sorted(self.known))}"
                 raise BadSetting(f"dalle {command} does not know {name!r}", hint=hint)
 
     def _missing(self, name: str) -> BadSetting:
@@ -185,6 +193,11 @@ class Values:
         with suppress(OSError, ValueError):
             if path == STDIN or stat.S_ISFIFO(Path(path).stat().st_mode):
                 raise BadInput("a line cannot name standard input or a pipe", where=path, hint="name a file")
+
+
+def dtype_of(name: str | None) -> str | None:
+    """The number type that is meant: float32, bfloat16, float16 and half are other names of fp32, bf16 and fp16."""
+    return DTYPE_SYNONYMS.get(name.lower().removeprefix("torch."), name) if name is not None else None
 
 
 def _number(name: str, value: object) -> float:

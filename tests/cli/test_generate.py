@@ -319,7 +319,7 @@ def test_prompts_cannot_speak_to_the_terminal(dalle: Dalle, prompt):
         (["--sampler", "nope"], 2, "no sampler is called 'nope'"),
         (["--model", "nope"], 2, "no model is called 'nope'"),
         (["--device", "potato"], 5, "no device is called 'potato'"),
-        (["--dtype", "int4"], 2, "Invalid value for '--dtype'"),
+        (["--dtype", "int4"], 2, "no number type is called 'int4'"),
         (["--layout", "pile"], 2, "Invalid value for '--layout'"),
         (["--format", "gif"], 2, "Invalid value for '--format'"),
         (["--nope"], 2, "No such option: --nope"),
