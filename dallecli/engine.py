@@ -71,6 +71,10 @@ class Engine(Protocol):
         """
         ...
 
+    def machine(self, recipe: Recipe) -> str:
+        """What would paint a recipe, in words: the `machine` of the recipes of its pictures."""
+        ...
+
     def digest(self, recipe: Recipe) -> str:
         """The sha256 of the weights that a recipe is painted with. The first time, all of them are read."""
         ...

@@ -106,6 +106,9 @@ class FakeEngine:
         for recipe in recipes:
             yield from self.paint(recipe, progress)
 
+    def machine(self, recipe: Recipe) -> str:
+        return replace(recipe, device="cpu", dtype="fp32").machine
+
     def digest(self, recipe: Recipe) -> str:
         return self.DIGEST
 

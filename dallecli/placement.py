@@ -9,7 +9,8 @@ at work has to be in memory: a `MemoryPlan` says which are kept. It never change
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -59,6 +60,39 @@ def decide(device: str | None, dtype: str | None) -> Placement:
     chosen, reason = _device(device)
     kind, because = _kind(chosen, dtype)
     return Placement(device=chosen, dtype=dtypes[kind], kind=kind, why=f"{reason}; {because}")
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Compute on a CPU with so many threads; None, and more than `most_threads`, leaves their number alone."""
+    import torch
+
+    before = torch.get_num_threads()
+    if count is not None and count <= most_threads():
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def most_threads() -> int:
+    """The most threads that are started for a recipe, which may be a stranger's: a few for each core."""
+    return 4 * (os.cpu_count() or 1)
+
+
+def processor(device: "torch.device") -> dict[str, str]:
+    """What a device computes with, as recipes state it: each rounds in its own way. Nothing where it is not known."""
+    import torch
+
+    if device.type == "cuda":
+        return {"gpu": torch.cuda.get_device_name(device)}
+    if device.type != "cpu":
+        return {}
+    # oneDNN chooses its instructions by itself, and may be told to use fewer of them.
+    least = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA"))
+    found = [torch.backends.cpu.get_cpu_capability(), native_bf16(), least and f"oneDNN {least}"]
+    return {"cpu": "+".join(text for text in found if text)}
 
 
 def free_memory(device: "torch.device") -> int | None:

@@ -43,8 +43,8 @@ class Motion:
 class Recipe:
     """One task with every dial set.
 
-    `digest`, `device` and `dtype` are None, or as asked, until an engine has opened the model; the recipe of a finished
-    picture states what was used.
+    `digest`, `device`, `dtype` and `threads` are None, or as asked, until an engine has opened the model; the recipe of
+    a finished picture states what was used.
     """
 
     task: str
@@ -74,8 +74,10 @@ class Recipe:
     device: str | None
     dtype: str | None
     """The number type."""
+    threads: int | None = None
+    """How many threads of a CPU: sums are divided among them, and rounded in another order. None elsewhere."""
     versions: Mapping[str, str]
-    """Of the programs that made it, by name."""
+    """Of what made it, by name: the programs' versions, and of a processor ("cpu", "gpu") what it computes with."""
     scores: Mapping[str, float] = field(default_factory=dict)
     """Of a finished picture."""
     motion: Motion | None = None
@@ -153,6 +155,21 @@ class Recipe:
         return [*self.warnings, *unread]
 
     @property
+    def machine(self) -> str:
+        """What painted it besides this program, in words: everything that may round in another way."""
+        made = ", ".join(f"{name} {version}" for name, version in self.versions.items() if name != "dallecli")
+        where = " ".join(text for text in (self.device, self.dtype) if text is not None)
+        if self.threads is not None:
+            where += f", {self.threads} thread{'s' if self.threads > 1 else ''}"
+        return " on ".join(text for text in (made, where) if text)
+
+    @property
+    def made_with(self) -> str:
+        """This program's version and the `machine`, in words."""
+        version = self.versions.get("dallecli")
+        return ", ".join(text for text in (f"dallecli {version}" if version else "", self.machine) if text)
+
+    @property
     def title(self) -> str:
         """A few words for a file's name and a progress bar: the prompt, or what was done to which input."""
         return self.settings.title(self.prompt, self.inputs)
@@ -175,6 +192,7 @@ class Recipe:
             "prior_candidates": self.prior_candidates,
             "device": self.device,
             "dtype": self.dtype,
+            "threads": self.threads,
             "versions": dict(self.versions),
             "scores": dict(self.scores),
             "motion": None if self.motion is None else asdict(self.motion),
@@ -219,6 +237,7 @@ def _read(fields: Fields, *, old: bool) -> Recipe:
         prior_candidates=fields.whole("prior_candidates", optional=True),
         device=fields.text("device", optional=True),
         dtype=fields.text("dtype", optional=True),
+        threads=fields.whole("threads", least=1, optional=True) if "threads" in fields else None,  # not in 0.1.0
         versions=_read_versions(fields.table("versions")),
         scores={} if old else _read_scores(fields.table("scores")),
         motion=None if old else _read_motion(fields),

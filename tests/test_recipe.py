@@ -400,7 +400,7 @@ def _with(key: str, value: object) -> str:
     return json.dumps({**_recipe().to_dict(), key: value})
 
 
-@pytest.mark.parametrize("key", list(_recipe().to_dict()))
+@pytest.mark.parametrize("key", [key for key in _recipe().to_dict() if key != "threads"])
 def test_a_missing_key_is_named(key):
     with pytest.raises(BadRecipe, match=f"no '{key}'"):
         Recipe.from_json(_without(key))
@@ -451,3 +451,26 @@ def test_random_seeds_differ_and_can_be_typed():
     seeds = {random_seed() for _ in range(50)}
     assert len(seeds) > 1
     assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_the_number_of_threads_is_kept_and_may_be_missing_as_in_recipes_of_0_1_0():
+    recipe = replace(_recipe(), threads=3)
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    facts = recipe.to_dict()
+    del facts["threads"]
+    assert Recipe.from_json(json.dumps(facts)) == replace(recipe, threads=None)
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2"])
+def test_no_other_number_of_threads_is_read(threads):
+    with pytest.raises(BadRecipe, match="'threads' in the recipe is"):
+        Recipe.from_json(json.dumps(_recipe().to_dict() | {"threads": threads}))
+
+
+def test_what_made_a_picture_is_said_in_words():
+    versions = {"dallecli": "0.1.0", "torch": "2.13.0"}
+    recipe = replace(_recipe(), device="cpu", dtype="bf16", versions=versions)
+    assert recipe.made_with == "dallecli 0.1.0, torch 2.13.0 on cpu bf16"
+    here = replace(recipe, threads=2, versions=versions | {"cpu": "AVX512+AMX"})
+    assert here.machine == "torch 2.13.0, cpu AVX512+AMX on cpu bf16, 2 threads"
+    assert replace(here, threads=1).machine.endswith(" on cpu bf16, 1 thread")

@@ -20,6 +20,7 @@ from typing import Final, Protocol
 from dallecli.batch.checked import Checked
 from dallecli.batch.jobs import Job, Reader
 from dallecli.batch.journal import Entry, Journal, item_key
+from dallecli.batch.machines import Machines
 from dallecli.batch.presence import Presence
 from dallecli.batch.prompt_file import BadLine, PromptFile
 from dallecli.engine import Engine, Progress
@@ -130,6 +131,9 @@ class Watcher(Protocol):
     def checked(self, survey: Survey) -> None:
         """Another line has been looked at."""
 
+    def mixed(self, before: str, now: str) -> None:
+        """Pictures that are there were painted by another machine than the missing ones will be."""
+
     def step(self, progress: Progress, tally: Tally) -> None:
         """A step of a stage is done."""
 
@@ -211,6 +215,7 @@ class Runner:
         self._pending: set[str] = set()
         self._groups: dict[str, list[Item]] = {}
         self._sizes: dict[str, int] = {}
+        self._machines = Machines(watcher.mixed)
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._writing: deque[tuple[Item, Picture, Future[Path]]] = deque()
 
@@ -310,6 +315,7 @@ class Runner:
             return True
         if intact:
             self.tally.there += 1
+            self._machines.painted(item.recipe, entry.machine)
         return bool(intact)
 
     # Painting
@@ -319,6 +325,7 @@ class Runner:
         if not items:
             return
         recipe = items[0].recipe
+        self._machines.paint(recipe, self.engine)
         best_of = recipe.settings.best_of is not None
         if best_of or recipe.single(0).alike is None:
             self._paint_alone(items, whole=best_of or len(items) == recipe.count)
@@ -404,6 +411,7 @@ class Runner:
             sha256=hashlib.sha256(data).hexdigest(),
             bytes=len(data),
             mtime_ns=status.st_mtime_ns,
+            machine=recipe.machine,
             seconds=round(picture.seconds, 3),
             scores={name: round(score, 6) for name, score in picture.scores.items()},
             warnings=recipe.warnings,

@@ -59,6 +59,11 @@ class Progressing:
     def warn(self, line: int, text: str) -> None:
         self.display.warn(f"{safe(self.batch.file.name, 200)}:{line}: {safe(text)}")
 
+    def mixed(self, before: str, now: str) -> None:
+        hint = "; OMP_NUM_THREADS sets the number of threads" if "thread" in before else ""
+        what = f"pictures of an earlier run were painted with {before}; the missing ones are with {now}"
+        self.display.warn(f"{safe(str(self.batch.folder), 200)}: {safe(what, 400)}, and pixels may differ{hint}")
+
     def checked(self, survey: Survey) -> None:
         self.display.checking(survey.lines)
 

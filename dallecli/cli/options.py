@@ -389,7 +389,7 @@ class EngineOptions(MemoryOptions):
             metavar="N",
             min=1,
             help="Pictures painted at a time; chosen for the device if not given. On a CPU, more at a time is faster"
-            " with small models, and pixels may differ by one level of 255.",
+            " with small models, and pixels may differ, in bf16 visibly.",
             rich_help_panel=MODEL,
         ),
     ] = None

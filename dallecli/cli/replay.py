@@ -88,7 +88,8 @@ def replay(
 ) -> None:
     """Make pictures again, from the recipes in them.
 
-    With the same weights and versions, on the same machine, every pixel is the same; if one is not, it says so.
+    As many threads of a CPU are used as then. With the same weights and versions, and on a processor with the same
+    instructions, every pixel is the same; if one is not, it says so.
     Pictures that were used are found by their content: where they were, beside the file, or where --input says.
 
     \b
@@ -116,7 +117,7 @@ def replay(
     paths = []
     for original, (recipe, target) in zip(originals, jobs, strict=True):
         (written,) = paint(engine, recipe, target, display, history, reporting)
-        _compare(original, written, target.format, display)
+        _compare(original, written, engine.machine(recipe), target.format, display)
         paths.append(written.path)
     if reporting.open:
         show_in_viewer(paths, display)
@@ -179,8 +180,13 @@ def _plan(
     )
 
 
-def _compare(original: _Original, written: "Written", format: "options.Format", display: "Display") -> None:
-    """Say whether the same picture came out. Where a format loses something, both have to have lost the same."""
+def _compare(
+    original: _Original, written: "Written", machine: str, format: "options.Format", display: "Display"
+) -> None:
+    """Say whether the same picture came out. Where a format loses something, both have to have lost the same.
+
+    `machine` is what painted the new one.
+    """
     from PIL import ImageChops
 
     from dallecli.pictures.formats import opened
@@ -198,8 +204,8 @@ def _compare(original: _Original, written: "Written", format: "options.Format", 
     most = max(level for level, count in enumerate(levels) if count > 0)
     if most > 0:
         share = 1 - levels[0] / (image.width * image.height)
-        made = safe(", ".join(f"{what} {version}" for what, version in original.recipe.versions.items()), 100)
-        display.warn(f"{share:.1%} of the pixels differ from {name}, by up to {most} of 255 (made: {made})")
+        machines = f"made: {safe(original.recipe.made_with, 200)}; here: dallecli {__version__}, {machine}"
+        display.warn(f"{share:.1%} of the pixels differ from {name}, by up to {most} of 255 ({machines})")
     else:
         display.note(f"every pixel is that of {name}")
 

@@ -73,7 +73,8 @@ def save(recipe: Recipe, pictures: Iterable["Picture"], output: Output, done: Ca
 def _completed(recipe: Recipe, pictures: "Sequence[Picture]") -> Recipe:
     """The recipe of all pictures of a sheet, with what their own recipes say that was used."""
     used = pictures[0].recipe
-    whole = replace(recipe, digest=used.digest, device=used.device, dtype=used.dtype, versions=used.versions)
+    whole = replace(recipe, digest=used.digest, versions=used.versions)
+    whole = replace(whole, device=used.device, dtype=used.dtype, threads=used.threads)
     return whole.keeping(tuple(picture.recipe.seed for picture in pictures))
 
 

@@ -60,11 +60,9 @@ def _rows(recipe: "Recipe", file: str) -> list[tuple[str, str]]:
         back = ", and back" if recipe.motion.bounce else ""
         rows.append(("moves", f"{recipe.motion.fps:g} frames a second{back}, ends held for {recipe.motion.hold:g} s"))
     rows += [(f"{name} score", f"{score:.3f}") for name, score in recipe.scores.items()]
-    made = ", ".join(f"{name} {version}" for name, version in recipe.versions.items())
-    where = " ".join(text for text in (recipe.device, recipe.dtype) if text is not None)
-    rows.append(("made with", f"{made} on {where}" if where else made))
     from dallecli.source import STDIN
 
+    rows.append(("made with", recipe.made_with))
     again = shlex.join(["dalle", "replay", *(["--"] if file.startswith("-") else []), file])
     # A command that cannot be shown as it is would not do what it shows; and standard input is gone.
     if file != STDIN and safe(again, limit=None) == again:

@@ -26,6 +26,7 @@ RECORD: Mapping[str, str] = {
     "height": "its height",
     "device": "where it was painted",
     "dtype": "with which numbers",
+    "threads": "with how many threads of a CPU; null elsewhere",
     "scores": "named scores of the picture, higher is better",
     "seconds": "how long it took to paint",
 }
@@ -56,6 +57,7 @@ def picture_record(
         "height": picture.image.height,
         "device": recipe.device,
         "dtype": recipe.dtype,
+        "threads": recipe.threads,
         "scores": dict(picture.scores),
         "seconds": round(picture.seconds, 3),
     }

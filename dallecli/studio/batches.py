@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 BATCH: Final[Mapping[str, int]] = {"cpu": 1, "mps": 1, "cuda": 8}
 """Pictures at a time by type of device. On a CPU several at a time would be faster with small models, but one at a time
-makes a picture the same to the last bit, whatever it was painted with. On a GPU it may differ by one level of 255."""
+makes a picture the same to the last bit, whatever it was painted with. On a GPU it may differ."""
 
 Paint = Callable[[Recipe, Callable[[Progress], None], int], Iterator["Picture"]]
 """Paints a recipe, so many pictures at a time: `Pipeline.paint`."""

@@ -19,7 +19,7 @@ from dallecli.safe import safe
 from dallecli.studio.batches import BATCH, paint_groups, paint_in_batches
 from dallecli.studio.memory import check_memory, memory_errors, plan_model
 from dallecli.studio.models import Models
-from dallecli.studio.opened import LastOpened, Opened
+from dallecli.studio.opened import LastOpened, Opened, placed
 from dallecli.tasks.embed import Embed
 from dallecli.tasks.task import ModelRequest, Request
 
@@ -73,7 +73,7 @@ class LocalEngine:
         fresh = self.resolve(request_of(recipe))
         check_same_stages(recipe, fresh)
         self._models.find(recipe.model).check_stages(recipe.stages)
-        return replace(recipe, scores={}, warnings=fresh.warnings)
+        return replace(recipe, scores={}, warnings=(*fresh.warnings, *_unlike(recipe)))
 
     def embed(self, request: Embed, progress: Callable[[Progress], None]) -> "list[Embedded]":
         """An embedding of every input, in order, after `arithmetic`.
@@ -111,13 +111,16 @@ class LocalEngine:
             LayoutMismatch: the weights are not those of the networks that the model describes.
             MachineError: there is no such device, not enough memory, or a stage gave no finite numbers.
         """
-        opened = self._open(recipe)
-        complete, kind = opened.complete(recipe.candidates()), opened.placement.device.type
-        pictures = paint_in_batches(opened.pipeline.paint, complete, progress, self._batch, kind)
-        if recipe.settings.best_of is not None:
-            scored = _clip(opened, recipe.model).judge(pictures, recipe.prompt)
-            pictures = iter(best(scored, recipe.count))
-        yield from pictures
+        from dallecli.placement import threads
+
+        with threads(recipe.threads):
+            opened = self._open(recipe)
+            complete, kind = opened.complete(recipe.candidates()), opened.placement.device.type
+            pictures = paint_in_batches(opened.pipeline.paint, complete, progress, self._batch, kind)
+            if recipe.settings.best_of is not None:
+                scored = _clip(opened, recipe.model).judge(pictures, recipe.prompt)
+                pictures = iter(best(scored, recipe.count))
+            yield from pictures
 
     def group(self, recipe: Recipe) -> int:
         """How many pictures are painted at once on the recipe's device. Raises NoSuchDevice, BadSetting."""
@@ -130,10 +133,20 @@ class LocalEngine:
 
         Raises: as `paint`.
         """
-        opened = self._open(recipes[0])
-        complete = [opened.complete(recipe) for recipe in recipes]
-        kind = opened.placement.device.type
-        yield from paint_groups(opened.pipeline.paint_together, complete, progress, self._batch, kind)
+        from dallecli.placement import threads
+
+        with threads(recipes[0].threads):
+            opened = self._open(recipes[0])
+            complete = [opened.complete(recipe) for recipe in recipes]
+            kind = opened.placement.device.type
+            yield from paint_groups(opened.pipeline.paint_together, complete, progress, self._batch, kind)
+
+    def machine(self, recipe: Recipe) -> str:
+        """What paints a recipe here, in the words of the finished picture's. Raises NoSuchDevice, BadSetting."""
+        from dallecli.placement import decide, threads
+
+        with threads(recipe.threads):
+            return placed(recipe, decide(recipe.device, recipe.dtype)).machine
 
     def digest(self, recipe: Recipe) -> str:
         """The sha256 of the model's weights, remembered from one process to the next. Raises BadFile."""
@@ -163,6 +176,15 @@ class LocalEngine:
 def _dropped(request: ModelRequest, model: Description) -> str:
     """The ends of a request's sentences that the model will not read."""
     return " ".join(model.dropped(text) for text in request.texts).strip()
+
+
+def _unlike(recipe: Recipe) -> tuple[str, ...]:
+    """What of the machine that a recipe was painted on cannot be had here."""
+    from dallecli.placement import most_threads
+
+    if recipe.threads is None or recipe.threads <= most_threads():
+        return ()
+    return (f"it was painted with {recipe.threads} threads, too many for this machine: pixels may differ",)
 
 
 def _clip(opened: Opened, name: str) -> Clip:

@@ -27,16 +27,23 @@ class Opened:
     pipeline: Pipeline
 
     def complete(self, recipe: Recipe) -> Recipe:
-        """The recipe with the weights, device, number type and torch that are used."""
-        import torch
+        """The recipe with the weights, and all of the machine that its pixels depend on."""
+        return replace(placed(recipe, self.placement), digest=self.digest)
 
-        return replace(
-            recipe,
-            digest=self.digest,
-            device=str(self.placement.device),
-            dtype=self.placement.kind,
-            versions={**recipe.versions, "torch": str(torch.__version__)},
-        )
+
+def placed(recipe: Recipe, placement: "Placement") -> Recipe:
+    """The recipe with the device, number type, threads, processor and torch that are used."""
+    import torch
+
+    from dallecli.placement import processor
+
+    return replace(
+        recipe,
+        device=str(placement.device),
+        dtype=placement.kind,
+        threads=torch.get_num_threads() if placement.device.type == "cpu" else None,
+        versions={**recipe.versions, "torch": str(torch.__version__), **processor(placement.device)},
+    )
 
 
 class LastOpened:

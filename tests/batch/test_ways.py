@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from dallecli.batch.jobs import Reader
-from dallecli.batch.journal import Journal
+from dallecli.batch.journal import Journal, item_key
 from dallecli.batch.presence import Presence
 from dallecli.batch.prompt_file import PromptFile
 from dallecli.batch.runner import Batch, Runner, Tally, survey, write_failures
@@ -19,8 +18,12 @@ from dallecli.batch.wildcards import Wildcards
 from dallecli.engine import Progress
 from dallecli.errors import NonFinite, OutOfMemory
 from dallecli.fake_engine import FakeEngine
+from dallecli.pictures.metadata import read_recipe
 from dallecli.pictures.picture import Picture
+from dallecli.placement import threads
 from dallecli.studio.engine import LocalEngine
+from dallecli.tasks.generate import Generate
+from dallecli.tasks.stages import Dials
 
 LINES = [
     '{"prompt": "a red car", "seed": 1, "n": 2}',
@@ -43,6 +46,7 @@ class Quiet:
     def __init__(self, stop_after: int | None = None) -> None:
         self.stop_after = stop_after
         self.errors: list[Exception] = []
+        self.mixtures: list[tuple[str, str]] = []
 
     def bad(self, line: Any) -> None:
         raise AssertionError(line)
@@ -52,6 +56,9 @@ class Quiet:
 
     def checked(self, survey: Any) -> None:
         pass
+
+    def mixed(self, before: str, now: str) -> None:
+        self.mixtures.append((before, now))
 
     def step(self, progress: Progress, tally: Tally) -> None:
         if self.stop_after is not None and tally.done >= self.stop_after:
@@ -131,15 +138,6 @@ def _shared(engine: LocalEngine, folder: Path) -> None:
     paint(engine, LINES, folder, share=True)
 
 
-def _two_threads(engine: LocalEngine, folder: Path) -> None:
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    try:
-        paint(engine, LINES, folder)
-    finally:
-        torch.set_num_threads(before)
-
-
 def _lost_and_found(engine: LocalEngine, folder: Path) -> None:
     paint(engine, LINES, folder)
     sorted(folder.glob("*.png"))[1].unlink()
@@ -147,9 +145,6 @@ def _lost_and_found(engine: LocalEngine, folder: Path) -> None:
 
 
 def _one_by_one_by_hand(engine: LocalEngine, folder: Path) -> None:
-    from dallecli.tasks.generate import Generate
-    from dallecli.tasks.stages import Dials
-
     folder.mkdir()
     asked = [("a red car", 1, 2), ("a red car", 2, 2)]
     asked.append((Wildcards(Path()).template("a {tree|house} in the snow").chosen(3), 3, 2))
@@ -170,7 +165,7 @@ def _one_by_one_by_hand(engine: LocalEngine, folder: Path) -> None:
         (folder / f"{k}.png").write_bytes(picture.encode("png"))
 
 
-WAYS = [_reversed, _line_by_line, _resumed, _sharded, _shared, _two_threads, _lost_and_found, _one_by_one_by_hand]
+WAYS = [_reversed, _line_by_line, _resumed, _sharded, _shared, _lost_and_found, _one_by_one_by_hand]
 
 
 # All of them: tests/trust.
@@ -187,6 +182,61 @@ def test_groups_are_filled_up_so_that_order_and_resuming_change_nothing(tmp_path
     paint(together, lines[::-1], tmp_path / "reversed")
     assert hashes(tmp_path / "once") == hashes(tmp_path / "reversed")
     assert len(set(hashes(tmp_path / "once"))) == 3
+
+
+# Other machines
+
+
+@pytest.fixture
+def cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four of them, so that a recipe may have a few threads."""
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+
+
+def test_a_run_on_other_threads_says_so_before_it_paints_the_rest(engine, tmp_path, cores):
+    first, second, third = Quiet(stop_after=1), Quiet(), Quiet()
+    with threads(1), pytest.raises(KeyboardInterrupt):
+        paint(engine, LINES, tmp_path / "o", first)
+    with threads(2):
+        tally = paint(engine, LINES, tmp_path / "o", second)
+        assert 0 < tally.there < 3
+        assert paint(engine, LINES, tmp_path / "o", third).there == 3
+    assert (first.mixtures, third.mixtures) == ([], [])
+    ((before, now),) = second.mixtures
+    assert (before, now) == (before, before.replace("1 thread", "2 threads"))
+    assert "torch" in before
+    assert "cpu" in before
+
+
+def test_what_asks_for_other_numbers_is_not_compared(engine, tmp_path):
+    watcher = Quiet()
+    paint(engine, LINES[:1], tmp_path / "o", watcher)
+    other = FAST | {"dtype": "bf16"}
+    paint(engine, LINES[:1], tmp_path / "o", watcher, defaults=other)
+    assert watcher.mixtures == []
+
+
+def test_the_machine_is_no_part_of_a_pictures_key(engine):
+    recipe = engine.resolve(Generate(prompt="a cat", model="starter", seed=1))
+    other = replace(recipe, device="cuda:1", threads=64, versions={"torch": "9"})
+    assert item_key(recipe, 0, "png") == item_key(other, 0, "png")
+
+
+def test_what_several_threads_painted_is_made_again_by_a_process_of_one(engine, tmp_path, cores):
+    with threads(3):
+        paint(engine, LINES, tmp_path / "o")
+    for path in (tmp_path / "o").glob("*.png"):
+        recipe = read_recipe(path)
+        assert recipe.threads == 3
+        (again,) = engine.paint(engine.revive(recipe), lambda step: None)
+        assert again.encode("png") == path.read_bytes()
+
+
+def test_a_recipe_does_not_start_a_hundred_thousand_threads(engine):
+    recipe = replace(engine.resolve(Generate(prompt="a cat", model="starter", seed=1)), threads=100_000)
+    revived = engine.revive(recipe)
+    assert [text for text in revived.warnings if "100000 threads" in text]
+    assert "100000" not in engine.machine(revived)
 
 
 # What goes wrong

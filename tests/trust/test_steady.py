@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from batch.test_ways import LINES, WAYS, hashes, paint
-from cli.conftest import environment
+from cli.conftest import command, environment
 from cli.test_batch import start
+from PIL import Image
 
 from dallecli.studio.engine import LocalEngine
 
@@ -53,6 +54,31 @@ def test_all_ways_give_the_same_bytes(figures, tmp_path):
         sets.add(tuple(hashes(tmp_path / str(k) / "o")))
     figures["determinism"] = {"ways": len(WAYS) + 1, "sets of hashes": len(sets)}
     assert len(sets) == 1
+
+
+def _on_threads(count: int, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `dalle` with its own settings on so many threads, which share a core here and shall not spin."""
+    threads = environment(DALLE_ENGINE="local", OMP_NUM_THREADS=str(count), OMP_WAIT_POLICY="PASSIVE")
+    return subprocess.run(command(*arguments), capture_output=True, text=True, check=True, env=threads, timeout=600)
+
+
+def test_what_two_threads_painted_with_the_commands_own_settings_is_made_again_where_one_is_the_default(figures):
+    Path("p.txt").write_text("a red car\na house in the snow\n", encoding="utf-8")
+    batch = ("generate", "--prompts", "p.txt", "--out", "o")
+    paths = _on_threads(2, *batch).stdout.splitlines()
+    assert len(paths) == 2
+    Path(paths[0]).rename("kept.png")
+    resumed = _on_threads(1, *batch)
+    assert "2 threads; the missing ones are with" in resumed.stderr
+    again = _on_threads(1, "replay", "kept.png", "-o", "again.png")
+    figures["threads"] = {"levels apart": _apart("kept.png", paths[0]), "made again": _apart("kept.png", "again.png")}
+    assert "differ" not in again.stderr
+    assert figures["threads"]["made again"] == 0
+
+
+def _apart(one: str, other: str) -> int:
+    with Image.open(one) as first, Image.open(other) as second:
+        return int(np.abs(np.asarray(first, np.int16) - np.asarray(second, np.int16)).max())
 
 
 def test_the_corpus_of_pictures_is_read_as_their_makers_meant(figures):
