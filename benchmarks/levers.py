@@ -113,7 +113,7 @@ def starters_decoder(dtype: torch.dtype) -> tuple[UNet, Told]:
     net = channels_last(load_net(lambda: UNet(config), folder.weights_file("decoder"), dtype, CPU))
     tokens = seen.clip_extra_context_tokens + text
     told = Told(
-        x=torch.randn(GUIDED, config.in_channels, config.sample_size, config.sample_size, dtype=dtype),
+        x=torch.randn(GUIDED, config.in_channels, config.side, config.side, dtype=dtype),
         context=torch.randn(GUIDED, tokens, seen.cross_attention_dim, dtype=dtype),
         condition=torch.randn(GUIDED, config.time_dim, dtype=dtype),
         mask=torch.ones(GUIDED, tokens, dtype=torch.bool),

@@ -25,6 +25,13 @@ class Guess:
     variance: Tensor | None
     """[b c ...], places the log-variance of the next step between its two bounds: -1 is the smaller, 1 the larger
     (Nichol & Dhariwal 2021, eq. 15). None if the network does not predict it."""
+    unclipped: Tensor | None = None
+    """The noise [b c ...] as it was before x0 was clipped, where the schedule has `ddim` go on with that."""
+
+    @property
+    def carried(self) -> Tensor:
+        """The noise [b c ...] that `ddim` goes on with."""
+        return self.eps if self.unclipped is None else self.unclipped
 
 
 Denoiser = Callable[[Tensor, Step], Guess]
@@ -47,10 +54,13 @@ def make_denoiser(predict: Predict, schedule: Schedule, guidance: float = OFF) -
         if learned and variance is None:
             raise ValueError("the schedule learns its variance, but the net predicts none")
         x0 = to_x0(x, prediction, step)
+        unclipped = None
         if clip_range is not None:
+            if schedule.keeps_noise:
+                unclipped = (x - step.signal * x0) / step.sigma
             x0 = x0.clamp(-clip_range, clip_range)
         eps = (x - step.signal * x0) / step.sigma
-        return Guess(x0, eps, variance if learned else None)
+        return Guess(x0, eps, variance if learned else None, unclipped)
 
     return denoise
 

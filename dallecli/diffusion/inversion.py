@@ -51,11 +51,13 @@ def invert(
             # The one that changes less with x is kept, and the other computed from x_prev, so that the iteration
             # converges at both ends of the schedule.
             if step.sigma < step.signal:
-                eps = guess.eps
+                eps = guess.carried
                 x0 = (x_prev - sigma_prev * eps) / signal_prev
             else:
                 x0 = guess.x0
                 eps = (x_prev - signal_prev * x0) / sigma_prev
             x = step.signal * x0 + step.sigma * eps
+            if guess.unclipped is not None:  # then x has what was clipped off x0 as well
+                x = x + step.sigma * (guess.eps - guess.unclipped)
         progress(len(steps) - i)
     return x

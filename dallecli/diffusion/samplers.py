@@ -103,14 +103,15 @@ def ddim(
     """Step along the probability flow (Song et al. 2021, eq. 12). `eta` is from 0, no new noise, to 1, as much as
     `ancestral` adds.
 
-    A learned variance is ignored.
+    Where the clean sample was clipped, the noise is derived from it, or is the network's own if the schedule says so:
+    diffusers' DDIMScheduler with and without `use_clipped_model_output`. A learned variance is ignored.
     """
     for i, step in enumerate(steps):
         guess = denoise(x, step)
         left = 1 - step.alpha_bar_prev
         fresh = eta**2 * left / (1 - step.alpha_bar) * step.beta
         # With eta 1 after few steps all of it is fresh, and rounding would leave less than nothing.
-        x = math.sqrt(step.alpha_bar_prev) * guess.x0 + math.sqrt(max(left - fresh, 0.0)) * guess.eps
+        x = math.sqrt(step.alpha_bar_prev) * guess.x0 + math.sqrt(max(left - fresh, 0.0)) * guess.carried
         if fresh > 0:
             x = x + math.sqrt(fresh) * noise.like(x)
         x = constrain(x, step)
@@ -126,10 +127,11 @@ def dpm_solver(
     progress: Callable[[int], None],
     constrain: Constrain = free,
 ) -> Tensor:
-    """DPM-Solver++(2M), Lu et al. 2022b, algorithm 2: second order from the last two guesses, no new noise.
+    """DPM-Solver++(2M), Lu et al. 2022b, algorithm 2, with a bounded slope: from the last two guesses, no new noise.
 
-    The first step is of first order, and so is the last one, at whose end lambda is infinite. A learned variance is
-    ignored.
+    A step is of second order if its jump of lambda is no longer than the one before; a longer one, as most are towards
+    the end of a schedule, is of first order with a smaller error than DDIM's. The first step is of first order, and so
+    is the last one, at whose end lambda is infinite. A learned variance is ignored.
     """
     # Evenly spaced timesteps of a cosine schedule end in ever longer jumps of lambda, where extrapolating from a short
     # jump over a long one overshoots. Bounded to what two equal jumps would give, the error of 25 steps on Gaussian

@@ -67,6 +67,9 @@ class Schedule:
     """Added to every timestep."""
     last_alpha_bar: float = 1.0
     """The alpha_bar with which a run ends: 1, or that of timestep 0."""
+    keeps_noise: bool = False
+    """Whether `ddim` goes on with the noise as the network predicted it where the clean sample was clipped. Otherwise
+    with the noise that is left beside the clipped sample."""
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Schedule":
@@ -93,6 +96,7 @@ class Schedule:
             spacing=_one_of((kind.spacing,), config, "timestep_spacing", kind.spacing),
             offset=_offset(config) if kind.spacing == "leading" else 0,
             last_alpha_bar=1.0 if whole else alpha_bars[0].item(),
+            keeps_noise=name == "DDIMScheduler",
         )
 
     @property

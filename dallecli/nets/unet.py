@@ -32,7 +32,7 @@ MID_BLOCKS = {"UNetMidBlock2D": False, "UNetMidBlock2DSimpleCrossAttn": True}
 class UNetConfig(PublishedConfig):
     """`decoder/config.json` or `super_res_first/config.json`; the defaults are the published library's."""
 
-    sample_size: int
+    sample_size: int | None = None
     in_channels: int = 3
     out_channels: int = 3
     down_block_types: tuple[str, ...]
@@ -100,6 +100,13 @@ class UNetConfig(PublishedConfig):
         for channels in self.block_out_channels:
             if groups < 1 or channels % groups:
                 raise ValueError(f"{channels} channels can't be shared by {groups} norm_num_groups")
+
+    @property
+    def side(self) -> int:
+        """The side of the image that it paints. Raises ValueError where `sample_size` is null."""
+        if self.sample_size is None:
+            raise ValueError("sample_size is null")
+        return self.sample_size
 
     @property
     def attends(self) -> bool:

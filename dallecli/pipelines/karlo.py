@@ -122,7 +122,7 @@ class KarloPainter:
         config = self.parts.config("decoder", UNetConfig.from_config)
         return Diffusion(
             stage="decoder",
-            shape=(config.in_channels, config.sample_size, config.sample_size),
+            shape=(config.in_channels, config.side, config.side),
             schedule=self.parts.schedule("decoder_scheduler"),
             guidance=guidance,
             nets=nets,
@@ -147,7 +147,7 @@ class KarloPainter:
         if guidance != OFF:
             raise BadSetting(f"the {stage} guidance is {guidance}", hint="upsamplers see no prompt: leave it at 1")
         part = UPSAMPLING[stage]
-        size = self.parts.config(f"{part}_first", UNetConfig.from_config).sample_size
+        size = self.parts.config(f"{part}_first", UNetConfig.from_config).side
 
         def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
             # On the CPU, because not every device can do it, and because it is nothing there.

@@ -131,12 +131,17 @@ class Folder:
         """
         sizes: list[int] = []
         for part in self._sized():
-            size = self.config(part).get("sample_size")
+            size = self._sample_size(part)
             smaller = sizes[-1] if sizes else 0
             if type(size) is not int or not smaller < size * self.cell() <= LARGEST_SIDE:
                 raise BadFile(f"the sample_size of {part} cannot be {size!r}", str(self._config_file(part)), REPAIR)
             sizes.append(size * self.cell())
         return tuple(sizes)
+
+    def _sample_size(self, part: str) -> object:
+        """What the config of a part states, or its family where that is null: from outside, so it may be anything."""
+        size = self.config(part).get("sample_size")
+        return self.family.sample_size if size is None else size
 
     def cell(self) -> int:
         """The side in pixels of what one cell of a sample becomes: 1 unless latents are painted.
@@ -241,7 +246,7 @@ class Folder:
         if planes == 0:
             return 0
         config = self.config(part)
-        channels, side = config.get("block_out_channels"), config.get("sample_size")
+        channels, side = config.get("block_out_channels"), self._sample_size(part)
         autoencoder = self.family.autoencoder
         if autoencoder is not None and part in (autoencoder, self.family.fallbacks.get(autoencoder)):
             # its own sample_size is that of its training

@@ -68,6 +68,8 @@ class Layout:
     """The dials of an unregistered folder, by stage, or the registered model that has the same."""
     autoencoder: str | None = None
     """The part that turns latents into pixels, if latents are painted."""
+    sample_size: int | None = None
+    """The `sample_size` of a decoder whose config has null there; None for families whose pipelines read it."""
     steps: Mapping[str, str] = field(default_factory=dict)
     """The networks that run in every step, and the method that does: these can be compiled."""
     planes: Mapping[str, int] = field(default_factory=dict)
@@ -152,6 +154,7 @@ _KANDINSKY: Final = Layout(
     },
     dials="kandinsky",
     autoencoder="movq",
+    sample_size=64,  # 512 px, the default of its pipelines, which never read the config's
     steps={"prior": "answer", "decoder": "denoise", "inpaint_decoder": "denoise"},
     planes={"decoder": 80, "movq": 12, "inpaint_decoder": 80, "inpaint_movq": 12},
     description=UNCLIP,

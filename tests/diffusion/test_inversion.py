@@ -1,11 +1,13 @@
 """Inversion on Gaussian data, whose exact denoiser and probability flow are known (see test_samplers.py)."""
 
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 
+from dallecli.diffusion.denoiser import make_denoiser
 from dallecli.diffusion.inversion import START, invert
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import ddim
@@ -26,7 +28,7 @@ def noised(x0, step):
     return step.signal * x0 + step.sigma * Noise([0]).like(x0)
 
 
-def reached(x, steps, end):
+def reached(x, steps, end, denoise=None):
     """The sample at the noise level of step `end`, when DDIM paints from `x`."""
     seen = {}
 
@@ -34,7 +36,7 @@ def reached(x, steps, end):
         seen[step.t_prev] = x
         return x
 
-    ddim(exact_denoiser(), x, steps, Noise([0]), ignore, look)
+    ddim(denoise if denoise is not None else exact_denoiser(), x, steps, Noise([0]), ignore, look)
     return seen[end.t]
 
 
@@ -97,3 +99,17 @@ def test_two_steps_suffice():
     x0 = torch.full((1, 4), MEAN, dtype=torch.float64)
     found = invert(exact_denoiser(), x0, steps, Noise([0]), ignore)
     assert torch.equal(found, noised(x0, steps[0]))
+
+
+@pytest.mark.parametrize("keeps_noise", [False, True])
+def test_a_clipped_run_comes_back_whichever_noise_it_goes_on_with(keeps_noise):
+    schedule = replace(Schedule.from_config({"clip_sample_range": 0.6}), keeps_noise=keeps_noise)
+
+    def net(x, step):
+        return torch.tanh(x * 0.3) + 0.2 * x
+
+    clipped = make_denoiser(net, replace(schedule, prediction_type="sample"))
+    x0 = torch.linspace(-0.9, 0.9, 9, dtype=torch.float64).reshape(1, 9)
+    x = invert(clipped, x0, STEPS, Noise([0]), ignore, refinements=40)
+    start = start_of(STEPS)
+    assert (reached(x, STEPS, start, clipped) - noised(x0, start)).abs().max() < 1e-3

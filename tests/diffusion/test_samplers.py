@@ -11,6 +11,7 @@ transition is Gaussian, so an ancestral run with the true variance has exact mom
 
 import inspect
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -24,6 +25,7 @@ from dallecli.diffusion.schedule import Schedule
 from dallecli.weights import registry
 
 MEAN, SPREAD = 0.4, 0.25
+CLASSES = ("UnCLIPScheduler", "DDPMScheduler", "DDIMScheduler", "PNDMScheduler")
 
 
 def ignore(done: int) -> None:
@@ -78,6 +80,37 @@ LATENT = {
     "steps_offset": 1,
 }
 """The schedule of Stable unCLIP's latents."""
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "sample", "v_prediction"])
+@pytest.mark.parametrize("derived", [False, True])
+def test_ddim_with_clipping_equals_the_oracles_step_by_step(prediction, derived):
+    clipping = {"clip_sample": True, "clip_sample_range": 0.3}
+    config = LATENT | clipping | {"_class_name": "DDIMScheduler", "prediction_type": prediction}
+    oracle = DDIMScheduler.from_config(config)
+    oracle.set_timesteps(20)
+    schedule = Schedule.from_config(config)
+    assert schedule.keeps_noise
+    schedule = replace(schedule, keeps_noise=not derived)
+    x = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+    def net(x, t):
+        return torch.tanh(x * 0.7 + t / 2000) - 0.2 * x
+
+    expected = x
+    for t in oracle.timesteps:
+        expected = oracle.step(net(expected, t), t, expected, use_clipped_model_output=derived).prev_sample
+    denoise = make_denoiser(lambda x, step: net(x, step.t), schedule)
+    found = ddim(denoise, x, schedule.steps(20), Noise([0, 1]), ignore)
+    assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+    free = make_denoiser(lambda x, step: net(x, step.t), replace(schedule, clip_range=None))
+    unclipped = ddim(free, x, schedule.steps(20), Noise([0, 1]), ignore)
+    assert (found - unclipped).abs().max() > 1e-2, "nothing was clipped"
+
+
+def test_only_folders_of_the_class_that_keeps_the_noise_do_so():
+    kept = {name: Schedule.from_config({"_class_name": name, "skip_prk_steps": True}).keeps_noise for name in CLASSES}
+    assert kept == dict.fromkeys(CLASSES, False) | {"DDIMScheduler": True}
 
 
 def test_every_sampler_has_the_one_signature():

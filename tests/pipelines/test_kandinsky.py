@@ -61,6 +61,14 @@ def test_half_precision_paints_nearly_the_same_picture(folder):
 
 
 @torch.no_grad()
+def test_a_decoder_that_does_not_state_its_size_paints_any_and_512_pixels_by_itself(folder, tmp_path):
+    silent = _changed(folder, tmp_path, "kandinsky-2-2-decoder/unet/config.json", {"sample_size": None})
+    assert Folder(silent).sizes() == (512,)
+    assert Folder(silent).working_numbers("decoder") > Folder(folder).working_numbers("decoder")
+    assert torch.equal(paint(opened(silent)), paint(opened(folder)))
+
+
+@torch.no_grad()
 def test_embeddings_of_another_clip_are_refused(folder):
     model = opened(folder)
     foreign = Embedding(vector=torch.zeros(1, oracle.SHAPE.width), space="other")
