@@ -221,7 +221,8 @@ def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
         "cleaning tokens weights.registry weights.folder weights.layouts weights.digest weights.header "
         "pipelines.pipeline pipelines.description pipelines.unclip_description "
         "weights.hub weights.lock weights.fetch.pull weights.convert cli.pulling arguments cli.settings "
-        "batch.prompt_file batch.wildcards batch.jobs batch.journal batch.machines batch.presence batch.runner cli.batch history "
+        "batch.prompt_file batch.wildcards batch.jobs batch.journal batch.machines batch.presence batch.runner "
+        "cli.batch history "
         "cli.options cli.folding cli.command cli.painting cli.output cli.destination cli.saving cli.axes cli.prompts "
         "cli.viewer cli.mistaken cli.completion cli.batch_progress cli.display cli.reference"
     )
