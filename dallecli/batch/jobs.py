@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from dallecli.batch.wildcards import Template, Wildcards, escaped
+from dallecli.batch.wildcards import Template, Wildcards, escaped, has_choices
 from dallecli.errors import BadSetting, NoSuchDevice
 from dallecli.safe import is_hidden
 from dallecli.tasks.builder import build_request
@@ -28,6 +28,9 @@ NAME_BYTES: Final = 200
 
 NAME_FOLDERS: Final = 8
 
+WORDY: Final = ("negative", "from", "to", "ends")
+"""The values of a line, besides its prompt, that are sentences."""
+
 # What Windows keeps for devices, with any suffix.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
@@ -37,6 +40,7 @@ class Job:
     """One request of a line. `part` tells the requests of one line apart, from 0.
 
     `name` is what its files should be called, without a suffix; None leaves that to us. `values` make it again, alone.
+    `doubts` are what the author of the line should be told: what it says may not be what was meant.
     """
 
     line: int
@@ -44,6 +48,7 @@ class Job:
     request: Request
     name: str | None
     values: Mapping[str, object]
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +81,7 @@ class Reader:
             count if count is not None else 1,
             keep_together=values.whole("best_of") is not None,
         )
+        doubts = (*(template.doubts if template is not None else ()), *_choices_elsewhere(own))
         several = template is not None and template.open
         for part, (word, first, pictures) in enumerate(wanted):
             asked = own | {"command": command, "seed": first, "n": pictures}
@@ -90,7 +96,8 @@ class Reader:
                 request = build_request(command, line_says, {**self.defaults, **chosen})
             except NoSuchDevice as error:
                 raise BadSetting(error.what, error.where, error.hint) from error  # of a line it is a wrong value
-            yield Job(line=line.number, part=part, request=request, name=own_name, values=asked)
+            told = doubts if part == 0 else ()
+            yield Job(line=line.number, part=part, request=request, name=own_name, values=asked, doubts=told)
 
     def _wanted(
         self, template: Template | None, seed: int, count: int, *, keep_together: bool
@@ -128,6 +135,14 @@ def checked_name(name: str | None) -> str | None:
         if true:
             raise BadSetting(f"the name {name!r} {reason}", hint="letters, digits, hyphens, and / for folders")
     return name
+
+
+def _choices_elsewhere(own: Mapping[str, object]) -> Iterator[str]:
+    """What looks like a choice where there are none: only a prompt has them."""
+    for name, value in own.items():
+        words = value if isinstance(value, list) else [value]
+        if name in WORDY and any(isinstance(word, str) and has_choices(word) for word in words):
+            yield f"choices are for prompts; {name!r} is taken as it stands"
 
 
 def _own_seed(own: Mapping[str, object]) -> int:

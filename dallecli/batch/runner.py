@@ -163,7 +163,7 @@ def survey(batch: Batch, engine: Engine, watcher: Watcher, first: int = 10) -> S
                     if job.name is not None:
                         found.checked.take_names(file_names(batch, job, recipe), job.line)
                     found.checked.note(job, recipe)
-                    for notice in recipe.notices:
+                    for notice in (*job.doubts, *recipe.notices):
                         watcher.warn(entry.number, notice)
                     found.pictures += recipe.count
                     found.space = max(found.space, 2 * 3 * recipe.size**2)

@@ -47,6 +47,7 @@ class PaintingCommand:
         from dallecli.cli.painting import paint_all
 
         requests = [self.request(one) for one in given]
+        self._warn_of_choices(requests)
         output = self.plan(pictures=pictures, results=len(given), noun=noun)
         engine, reporting = self.painting.engine, self.painting.reporting
         if axes is None or not axes.given:
@@ -59,6 +60,19 @@ class PaintingCommand:
             what = f"the pictures of a sheet with axes are of one {noun.removesuffix('s')}"
             raise BadSetting(what, hint="--y 'prompt=a fox|a dog'" if noun == "prompts" else None)
         paint_axes(self.task, {**self.values, **given[0]}, chosen, output, engine.engine(), reporting)
+
+    def _warn_of_choices(self, requests: "Sequence[Request]") -> None:
+        """Say that choices are made in prompt files alone."""
+        from dallecli.batch.wildcards import has_choices
+        from dallecli.cli.display import Display
+        from dallecli.safe import safe
+
+        for text in dict.fromkeys(text for request in requests for text in request.texts):
+            if has_choices(text):
+                what = (
+                    f"{safe(repr(text), 60)} is painted as it stands; choices are made of lines: --prompts FILE, or -"
+                )
+                Display(quiet=self.painting.reporting.quiet).warn(what)
 
     def request(self, given: Mapping[str, object]) -> "Request":
         """The request of what arguments gave and options say. Raises RequestError."""

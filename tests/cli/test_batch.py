@@ -476,3 +476,50 @@ def test_a_torn_last_line_is_cut_and_damage_is_passed_over(dalle: Dalle, foxes):
     assert (again.code, len(again.lines)) == (0, 1)
     assert journal.read_bytes().endswith(b"}\n")
     assert dalle("check", "foxes").err == "foxes: 3 intact\n"
+
+
+# Choices that mean nothing
+
+
+def test_what_looks_like_a_choice_and_is_none_is_named_with_its_line(dalle: Dalle):
+    lines = ["a fox", "a {red,blue} fox", "a {red|blue} fox", "a {red fox", "a __colour*__ fox", r"a \{red} fox"]
+    Path("p.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    result = dalle("generate", "--prompts", "p.txt", "--dry-run")
+    assert result.code == 0
+    assert result.err.splitlines() == [
+        "warning: p.txt:2: {red,blue} is painted as it stands: it has no bar",
+        "warning: p.txt:4: {red fox is painted as it stands: the brace is never closed",
+        "warning: p.txt:5: __colour*__ is painted as it stands: no list is called so",
+    ]
+
+
+def test_choices_in_other_values_of_a_line_are_named(dalle: Dalle):
+    lines = [
+        {"prompt": "a fox", "negative": "{red|blue}"},
+        {"command": "interpolate", "ends": ["a {cat|dog}", "a fox"]},
+    ]
+    data = "".join(json.dumps(line) + "\n" for line in lines).encode()
+    result = dalle("generate", "--prompts", "-", "--dry-run", stdin=data)
+    assert result.err.splitlines() == [
+        "warning: stdin:1: choices are for prompts; 'negative' is taken as it stands",
+        "warning: stdin:2: choices are for prompts; 'ends' is taken as it stands",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("generate", "a {red|blue} fox"),
+        ("generate", "a __colour__ fox"),
+        ("generate", "a fox", "--negative", "{red|blue}"),
+        ("edit", "cat.png", "--from", "a cat", "--to", "a {dog|fox}"),
+        ("inpaint", "cat.png", "--mask", "0,0,8,8", "--prompt", "a {dog|fox}"),
+        ("interpolate", "a {dog|fox}", "a cat"),
+    ],
+)
+def test_choices_in_arguments_are_painted_as_they_stand_and_named(dalle: Dalle, arguments):
+    Image.new("RGB", (32, 32), "white").save("cat.png")
+    result = dalle(*arguments, "--dry-run")
+    assert result.code == 0
+    assert "is painted as it stands; choices are made of lines: --prompts FILE, or -" in result.err
+    assert "is painted as it stands" not in dalle("generate", "a {fox} and __", "--dry-run").err
