@@ -101,7 +101,7 @@ def arithmetic(request: Embed, found: "Sequence[Embedded]") -> "list[Embedded]":
 
     Raises: BadEmbedding if nothing is left of an input.
     """
-    from dallecli.embedding_file import combine
+    from dallecli.embedding_arithmetic import combine
 
     inputs, first_plus = len(request.inputs), len(request.inputs) + len(request.minus)
     minus, plus = found[inputs:first_plus], found[first_plus:]

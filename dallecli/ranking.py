@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
-from dallecli.embedding_file import Embedded, cosines
+from dallecli.embedding_arithmetic import cosines
+from dallecli.embedding_file import Embedded
 from dallecli.errors import BadInput
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save
 
-from dallecli.embedding_file import Embedded, combine, cosines, read_embedding
+from dallecli.embedding_arithmetic import combine, cosines
+from dallecli.embedding_file import Embedded, read_embedding
 from dallecli.errors import BadEmbedding
 from dallecli.source import Source
 

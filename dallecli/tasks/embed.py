@@ -20,7 +20,7 @@ class Embed(ModelRequest):
     inputs: tuple[Source, ...]
     """Pictures, sentences, or embeddings; an embedding of the model's CLIP is returned as it is."""
     minus: tuple[Source, ...] = ()
-    """Subtracted from each input: see `embedding_file.combine`."""
+    """Subtracted from each input: see `embedding_arithmetic.combine`."""
     plus: tuple[Source, ...] = ()
     """Added to each input."""
     imagine: bool = False

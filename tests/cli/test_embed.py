@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dallecli.embedding_file import cosines, read_embedding
+from dallecli.embedding_arithmetic import cosines
+from dallecli.embedding_file import read_embedding
 from dallecli.pictures.metadata import read_recipe
 from dallecli.source import read_source
 
