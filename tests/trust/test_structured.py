@@ -1,4 +1,4 @@
-"""Structured text is never painted as prose, wherever it comes in, and much of it is refused in bounded time and memory."""
+"""Structured text is never painted as prose, wherever it comes in, and is refused in bounded time and memory."""
 
 import resource
 import subprocess
