@@ -7,6 +7,7 @@ that it can be painted on another machine; a recipe keeps their name and sha256,
 import base64
 import hashlib
 import os
+import shlex
 import stat
 import sys
 from collections.abc import Iterable, Iterator
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Final, Literal, Self, cast, get_args
 
-from dallecli.errors import BadInput, BadPicture, BadRecipe, reason
+from dallecli.errors import BadInput, BadPicture, BadRecipe, PromptError, reason
 from dallecli.fields import Fields
 
 SourceKind = Literal["text", "picture", "embedding"]
@@ -30,8 +31,23 @@ STDIN: Final = "-"
 PICTURE_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp")
 EMBEDDING_SUFFIX: Final = ".safetensors"
 
+TEXT_SUFFIXES: Final = (".txt", ".jsonl", ".ndjson", ".csv", ".tsv", ".json")
+"""Of files of sentences."""
+
 # Suffixes of files that people try; with one of them an argument is never taken for a sentence.
-_FILE_SUFFIXES = (*PICTURE_SUFFIXES, EMBEDDING_SUFFIX, ".gif", ".bmp", ".tif", ".tiff", ".heic", ".avif", ".svg", ".pt")
+_FILE_SUFFIXES = (
+    *TEXT_SUFFIXES,
+    *PICTURE_SUFFIXES,
+    EMBEDDING_SUFFIX,
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".heic",
+    ".avif",
+    ".svg",
+    ".pt",
+)
 
 # The first bytes of other well-known files, so that a refusal can say what the file is.
 _STRANGERS = (
@@ -148,6 +164,24 @@ def check_readable(argument: str) -> None:
                     pass
         except (OSError, ValueError, RuntimeError) as error:
             raise _unreadable(error, argument) from error
+
+
+def check_no_file(text: str) -> None:
+    """Refuse a file's name where words are expected: it would be painted. Raises PromptError."""
+    name = text.strip()
+    looks = name.lower().endswith(_FILE_SUFFIXES)
+    try:
+        there = (looks or "/" in name or "." in name) and _path(name).is_file()
+    except (OSError, ValueError, RuntimeError):  # longer than any name, or with what no name can have
+        there = False
+    if not there and (not looks or " " in name or "\n" in name):
+        return
+    what = "is a file, and not a sentence" if there else "looks like a file, and there is none of this name"
+    if name.lower().endswith(PICTURE_SUFFIXES):
+        hint = f"dalle vary {shlex.quote(name)}, or --init {shlex.quote(name)}"
+    else:
+        hint = f'its lines: dalle generate --prompts {shlex.quote(name)}; its words: "$(cat {shlex.quote(name)})"'
+    raise PromptError(f"{name!r} {what}", hint=hint)
 
 
 def read_source_or_words(argument: str) -> Source:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from dallecli.batch.wildcards import Template, Wildcards, escaped, has_choices
 from dallecli.errors import BadSetting, NoSuchDevice
 from dallecli.safe import is_hidden
+from dallecli.source import check_no_file
 from dallecli.tasks.builder import build_request
 from dallecli.tasks.table import TASKS
 from dallecli.tasks.task import COUNT_LIMIT, Request
@@ -74,6 +75,8 @@ class Reader:
         command = values.one_of("command", (self.command, *(name for name in TASKS if name != self.command)))
         name = checked_name(values.text("name"))
         seed, count, sentence = values.whole("seed"), values.whole("n"), values.text("prompt")
+        if sentence is not None:
+            check_no_file(sentence)
         template = self.wildcards.template(sentence) if sentence is not None else None
         wanted = self._wanted(
             template,

@@ -16,13 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import BinaryIO, Final
 
+from dallecli.batch.recognition import Kind, recognise
 from dallecli.errors import BadPromptFile, reason
 from dallecli.fields import read_json
 from dallecli.publish import disk_errors
-
-Kind = Literal["txt", "jsonl", "csv", "tsv"]
 
 KINDS: Final[Mapping[str, Kind]] = {
     ".txt": "txt",
@@ -82,7 +81,12 @@ class PromptFile:
         self.name = "stdin" if path == STDIN else path
         self.plain = plain
         self._file, suffix = _opened(path)
-        self.kind = _kind(self._file, suffix, self.name)
+        try:
+            _check_kind(self._file, suffix, None if path == STDIN else path)
+            self.kind = _kind(self._file, suffix, self.name)
+        except BadPromptFile:
+            self._file.close()
+            raise
 
     def close(self) -> None:
         self._file.close()
@@ -101,6 +105,8 @@ class PromptFile:
         if isinstance(line, BadLine):
             return line
         text = line.text.strip()
+        if "\r" in text:
+            return BadLine(number=line.number, reason="a carriage return stands inside of the line", text=line.text)
         # A prompt may begin with # after all.
         text = text.removeprefix("\\") if text.startswith("\\#") else text
         return Line(number=line.number, values={self.plain: text}, text=line.text)
@@ -145,6 +151,13 @@ def _copy(stream: BinaryIO, name: str) -> BinaryIO:
             copy.flush()
         stack.pop_all()
     return copy
+
+
+def _check_kind(file: BinaryIO, suffix: str | None, name: str | None) -> None:
+    """Raises BadPromptFile for what is no prose, no JSON lines and no such table, but would be read as one."""
+    found = recognise(file, KINDS.get(suffix) if suffix is not None else None, name)
+    if found is not None:
+        raise BadPromptFile(f"this is {found.what}", where=name if name is not None else "stdin", hint=found.hint)
 
 
 def _kind(file: BinaryIO, suffix: str | None, name: str) -> Kind:

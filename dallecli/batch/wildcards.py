@@ -13,6 +13,7 @@ none stays as it is, and is among the `doubts` of its template.
 """
 
 import hashlib
+import io
 import os
 import re
 import stat
@@ -25,6 +26,7 @@ from math import factorial, prod
 from pathlib import Path
 from typing import Final
 
+from dallecli.batch.recognition import recognise
 from dallecli.errors import BadSetting, reason
 
 MOST: Final = 1_000_000
@@ -222,6 +224,9 @@ def _text_of(path: Path) -> str:
         data = file.read(LIST_BYTES + 1)
     if len(data) > LIST_BYTES:
         raise ValueError(f"it has more than {LIST_BYTES // 2**20} MiB")
+    found = recognise(io.BytesIO(data if b"\n" in data else data.replace(b"\r", b"\n")), "txt", str(path))
+    if found is not None:
+        raise ValueError(f"it is {found.what}")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

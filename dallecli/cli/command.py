@@ -47,7 +47,7 @@ class PaintingCommand:
         from dallecli.cli.painting import paint_all
 
         requests = [self.request(one) for one in given]
-        self._warn_of_choices(requests)
+        self._check_words(requests)
         output = self.plan(pictures=pictures, results=len(given), noun=noun)
         engine, reporting = self.painting.engine, self.painting.reporting
         if axes is None or not axes.given:
@@ -61,13 +61,15 @@ class PaintingCommand:
             raise BadSetting(what, hint="--y 'prompt=a fox|a dog'" if noun == "prompts" else None)
         paint_axes(self.task, {**self.values, **given[0]}, chosen, output, engine.engine(), reporting)
 
-    def _warn_of_choices(self, requests: "Sequence[Request]") -> None:
-        """Say that choices are made in prompt files alone."""
+    def _check_words(self, requests: "Sequence[Request]") -> None:
+        """Refuse the names of files, and say that choices are made in prompt files alone. Raises PromptError."""
         from dallecli.batch.wildcards import has_choices
         from dallecli.cli.display import Display
         from dallecli.safe import safe
+        from dallecli.source import check_no_file
 
         for text in dict.fromkeys(text for request in requests for text in request.texts):
+            check_no_file(text)
             if has_choices(text):
                 what = (
                     f"{safe(repr(text), 60)} is painted as it stands; choices are made of lines: --prompts FILE, or -"

@@ -1,8 +1,10 @@
 """Prompts as arguments, or from standard input."""
 
+import io
 import sys
 from collections.abc import Sequence
 
+from dallecli.batch.recognition import is_object, recognise
 from dallecli.errors import PromptError
 from dallecli.tasks.task import PROMPT_BYTES
 
@@ -29,7 +31,12 @@ def _from_stdin() -> str:
         raise PromptError("standard input is closed")
     # One byte more than allowed, plus what is stripped: enough to tell that it is too long without reading all of it.
     raw = sys.stdin.buffer.read(PROMPT_BYTES + len(b"\xef\xbb\xbf\r\n") + 1)
+    found = recognise(io.BytesIO(raw), "txt", None)
+    if found is not None:
+        raise PromptError(f"standard input is {found.what}", hint=found.hint)
     raw = raw.removeprefix(b"\xef\xbb\xbf")
+    if is_object(raw.partition(b"\n")[0]):
+        raise PromptError("standard input is JSON", hint="… | dalle generate --prompts -")
     for ending in (b"\r\n", b"\n"):
         if raw.endswith(ending):
             raw = raw.removesuffix(ending)

@@ -119,7 +119,12 @@ def test_standard_input_is_json_lines_if_it_begins_like_them(monkeypatch, data, 
 def test_any_bytes_are_lines_good_or_bad(tmp_path, data, suffix):
     path = tmp_path / f"prompts{suffix}"
     path.write_bytes(data)
-    for line in read(path):
+    try:
+        lines = read(path)
+    except BadPromptFile as error:
+        assert error.what.startswith("this is ")
+        return
+    for line in lines:
         assert 1 <= line.number <= data.count(b"\n") + 1
         assert isinstance(line, Line) or line.reason
 

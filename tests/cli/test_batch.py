@@ -523,3 +523,73 @@ def test_choices_in_arguments_are_painted_as_they_stand_and_named(dalle: Dalle, 
     assert result.code == 0
     assert "is painted as it stands; choices are made of lines: --prompts FILE, or -" in result.err
     assert "is painted as it stands" not in dalle("generate", "a {fox} and __", "--dry-run").err
+
+
+# What is no prose
+
+STRUCTURED = {
+    "a JSON array": b'[{"prompt": "a fox"}, {"prompt": "a dog"}]',
+    "a table with the columns prompt, seed": b"prompt,seed\na fox,1\na dog,2\n",
+    "text in UTF-16": "a fox\na dog\n".encode("utf-16"),
+    "text whose lines end with carriage returns": b"a fox\ra dog\r",
+    "a table as Excel writes it": b"sep=;\r\nprompt;seed\r\na fox;1\r\n",
+    "a PNG picture": b"\x89PNG\r\n\x1a\n\0\0\0",
+}
+
+
+@pytest.mark.parametrize("what", list(STRUCTURED))
+@pytest.mark.parametrize("how", ["--prompts -", "--prompts p.txt", "-"])
+def test_what_is_no_prose_is_named_and_nothing_is_painted(dalle: Dalle, what, how):
+    Path("p.txt").write_bytes(STRUCTURED[what])
+    result = dalle("generate", *how.split(), stdin=STRUCTURED[what])
+    assert (result.code, result.out) == (2, b"")
+    assert what in result.err
+    assert list(Path().rglob("*.png")) == []
+
+
+def test_a_json_object_is_no_sentence(dalle: Dalle):
+    result = dalle("generate", stdin=b'{"prompt": "a fox"}\n')
+    assert (result.code, "hint: … | dalle generate --prompts -" in result.err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason", "hint"),
+    [
+        (("generate", "prompts.txt"), "'prompts.txt' is a file", "its lines: dalle generate --prompts prompts.txt"),
+        (("generate", "a fox", "my prompts.csv"), "'my prompts.csv' is a file", "--prompts 'my prompts.csv'"),
+        (("generate", "./prompts.txt"), "'./prompts.txt' is a file", "--prompts ./prompts.txt"),
+        (("generate", "missing.txt"), "looks like a file, and there is none of this name", "missing.txt"),
+        (("generate", "cat.png"), "'cat.png' is a file", "dalle vary cat.png"),
+        (("generate", "a fox", "--negative", "prompts.txt"), "'prompts.txt' is a file", "$(cat prompts.txt)"),
+        (
+            ("edit", "cat.png", "--from", "a cat", "--to", "prompts.txt"),
+            "'prompts.txt' is a file",
+            "$(cat prompts.txt)",
+        ),
+        (("inpaint", "cat.png", "--mask", "0,0,8,8", "--prompt", "prompts.txt"), "is a file", "$(cat prompts.txt)"),
+        (("interpolate", "a fox", "missing.txt"), "No such file", ""),
+        (("embed", "missing.txt"), "No such file", ""),
+        (("rank", "cat.png", "missing.txt"), "No such file", ""),
+    ],
+)
+def test_the_name_of_a_file_is_no_sentence(dalle: Dalle, arguments, reason, hint):
+    Image.new("RGB", (32, 32), "white").save("cat.png")
+    for name in ("prompts.txt", "my prompts.csv"):
+        Path(name).write_text("a fox\n", encoding="utf-8")
+    result = dalle(*arguments)
+    assert (result.code, result.out) == (2, b"")
+    assert reason in result.err
+    assert hint in result.err
+
+
+@pytest.mark.parametrize("prompt", ["prompts", "a sign that says readme.txt", "a.b. and c.", "fox/dog", "1.5"])
+def test_sentences_that_resemble_files_are_painted(dalle: Dalle, prompt):
+    Path("prompts").write_text("a fox\n", encoding="utf-8")
+    assert dalle("generate", prompt, "--dry-run").code == 0
+
+
+def test_a_list_of_pictures_is_no_list_of_prompts(dalle: Dalle):
+    Image.new("RGB", (32, 32), "white").save("cat.png")
+    result = dalle("generate", "--prompts", "-", stdin=b"cat.png\na fox\n")
+    assert result.code == 2
+    assert "stdin:1: 'cat.png' is a file, and not a sentence; dalle vary cat.png" in result.err
