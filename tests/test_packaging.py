@@ -63,6 +63,12 @@ def test_the_wheel_holds_every_file_of_the_package_and_the_registry(distribution
     assert not any(name.startswith(("tests/", "docs/")) for name in held)
 
 
+def test_the_wheel_carries_no_large_file_twice(distributions: Path) -> None:
+    with zipfile.ZipFile(wheel(distributions)) as archive:
+        large = [(entry.CRC, entry.file_size) for entry in archive.infolist() if entry.file_size > 100_000]
+    assert len(large) == len(set(large)), "python -m dallecli.weights.twins dallecli/starter"
+
+
 def test_the_wheel_names_its_licences_and_its_command(distributions: Path) -> None:
     with zipfile.ZipFile(wheel(distributions)) as archive:
         info = f"dallecli-{__version__}.dist-info"

@@ -223,10 +223,12 @@ def convert(
     """Turn pickled weights into safetensors.
 
     A pickle is a program. It is opened in a process of its own that knows tensors only, and is ended when it tries
-    anything else. Of a folder everything else is copied. A pull does this by itself where it has to.
+    anything else. Of a folder everything else is copied. A pull does this by itself where it has to. Networks that a
+    folder stores once under two names, as the starter's does, are there twice in the copy: diffusers needs them so.
 
     \b
     Examples:
+      dalle models convert "$(dalle models path starter)" starter-for-diffusers
       dalle models convert karlo-from-a-friend karlo-safe
       dalle models convert pytorch_model.bin model.safetensors
     """

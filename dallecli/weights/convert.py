@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from dallecli.errors import BadFile, BadFolder, BadOutput, BadSetting, OutOfMemory
-from dallecli.weights.folder import PICKLES
+from dallecli.weights.folder import PICKLES, Folder
 from dallecli.weights.header import read_header
 from dallecli.weights.selection import safetensors_name
+from dallecli.weights.twins import unshare
 
 NEEDED_TORCH: Final = (2, 10)
 """Files are known that get past `weights_only` of older versions (CVE-2025-32434, CVE-2026-24747)."""
@@ -79,25 +80,39 @@ def convert_file(source: Path, target: Path) -> None:
 def convert_folder(source: Path, target: Path) -> dict[Path, Path]:
     """Copy a model's folder, with safetensors where it has only pickles; `target` appears when it is complete.
 
-    Returns where the tensors of each pickle are. Pickles beside safetensors are left out.
+    Returns where the tensors of each pickle are. Pickles beside safetensors are left out. Weights that the folder
+    stores once for two parts are there for both in the copy, as other programs need them.
 
     Raises: as `convert`, BadFolder if there is nothing to convert, and BadOutput if `target` cannot be written.
     """
     pickles = [path for path in sorted(source.rglob("*.bin")) if path.is_file()]
     written = {path: path.relative_to(source).parent / safetensors_name(path.name) for path in pickles}
     lonely = {path: place for path, place in written.items() if not (source / place).exists()}
-    if not lonely:
+    shares = _sharing(source)
+    if not lonely and shares is None:
         raise BadFolder("there are no pickled weights in this folder that have no safetensors beside them", str(source))
     draft = target.with_name(f"{target.name}.{os.getpid()}")
     try:
         shutil.copytree(source, draft, ignore=shutil.ignore_patterns(*(f"*{suffix}" for suffix in PICKLES)))
-        convert({path: draft / place for path, place in lonely.items()})
+        if lonely:
+            convert({path: draft / place for path, place in lonely.items()})
+        if shares is not None:
+            unshare(shares, draft)
         draft.replace(target)
     except OSError as error:
         raise BadOutput(f"the folder cannot be written: {error}", str(target)) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return {path: target / place for path, place in lonely.items()}
+
+
+def _sharing(source: Path) -> Folder | None:
+    """The folder, if it is a whole one that stores weights of two parts once."""
+    try:
+        folder = Folder(source)
+        return folder if folder.shared() else None
+    except (BadFolder, BadFile):
+        return None
 
 
 def _run(targets: Mapping[Path, Path]) -> None:

@@ -25,13 +25,13 @@ SETTLED: Final = 2.0
 """Seconds. A file that changed more recently can change again within one tick of its clock."""
 
 
-def combined_digest(root: Path, files: Iterable[Path]) -> str:
-    """The sha256, in hex, over the names relative to `root` and the digests of `files`, in the order of the names.
+def combined_digest(files: Iterable[tuple[str, Path]]) -> str:
+    """The sha256, in hex, over the names and the digests of `files`, in the order of the names.
 
     Raises:
         BadFile: a file cannot be read.
     """
-    lines = sorted(f"{file.relative_to(root).as_posix()} {file_digest(file)}\n" for file in files)
+    lines = sorted(f"{name} {file_digest(file)}\n" for name, file in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -24,6 +24,10 @@ from dallecli.weights.layouts import LAYOUTS, Layout
 PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".th")
 REPAIR: Final = "correct it, or pull or copy the model again"
 
+DIALS: Final = "dalle.json"
+SHARED: Final = "shared"
+"""The key there of the parts that are stored once, with their twin's (see twins.py)."""
+
 LARGEST_JSON: Final = 2**20  # bytes; published configs have 2 KB
 LARGEST_NUMBER: Final = 2**20  # a vocabulary of 49,408 is the largest number in a published config
 LARGEST_DEPTH: Final = 512
@@ -98,7 +102,7 @@ class Folder:
         return read_object(path) if path.is_file() else None
 
     def weights_file(self, part: str) -> Path:
-        """The .safetensors file of a network: the plain one, or else the half-precision one.
+        """The .safetensors file of a network: the plain one, or else the half-precision one, or that of its twin.
 
         Raises:
             BadFolder: there are no weights.
@@ -110,6 +114,8 @@ class Folder:
                 path = folder / f"{stem}{precision}.safetensors"
                 if path.is_file():
                     return path
+        if part in self.shared():
+            return self.weights_file(self.family.twins[part])
         others = [path.name for path in _listing(folder)]
         for name in others:
             if name.endswith(".safetensors.index.json"):
@@ -122,6 +128,18 @@ class Folder:
                 hint = "use the .safetensors files of this model, or convert it: dalle models convert FOLDER NEW-FOLDER"
                 raise BadFile(f"{part} has only pickled weights, {name}, which could run code", str(folder), hint)
         raise BadFolder(f"the weights of {part} are missing", str(folder), REPAIR)
+
+    def shared(self) -> tuple[str, ...]:
+        """The parts whose weights are stored once, with their twin's, as `dalle.json` says.
+
+        Raises:
+            BadFile: `dalle.json` is no JSON, or names parts that this layout has no twin of.
+        """
+        file = self.path / DIALS
+        stated = read_object(file).get(SHARED, []) if self.family.twins and file.is_file() else []
+        if not isinstance(stated, list) or not all(part in self.family.twins for part in stated):
+            raise BadFile(f"{SHARED} is {stated!r}, not some of {', '.join(self.family.twins)}", str(file), REPAIR)
+        return tuple(stated)
 
     def sizes(self) -> tuple[int, ...]:
         """The sides in pixels of the pictures that are there after each stage that makes one, ascending.
@@ -261,12 +279,15 @@ class Folder:
 
         It does not depend on where the folder lies, nor on `dalle.json`, whose dials a recipe states by itself.
         """
-        files = [file for part in self.networks for file in (self.weights_file(part), self._config_file(part))]
+        weights = [(part, self.weights_file(part)) for part in self.networks]
+        # What is stored once counts under both names: it is the same model.
+        named = [((self.path_of(part) / file.name).relative_to(self.path).as_posix(), file) for part, file in weights]
+        files = [self._config_file(part) for part in self.networks]
         files += [self._config_file(part) for part in self.parts if part.endswith("_scheduler")]
         texts = [part for part in self.family.others if not part.endswith("_scheduler")]
         files += [file for part in texts for file in _listing(self.path_of(part)) if file.is_file()]
         files += [file for file in (self._preprocessing_file(),) if file.is_file()]
-        return combined_digest(self.path, files)
+        return combined_digest([*named, *((file.relative_to(self.path).as_posix(), file) for file in files)])
 
     def _sized(self) -> list[str]:
         """The parts with the sizes of pictures, in the order of the stages."""

@@ -60,6 +60,8 @@ class Layout:
     """Groups of parts that a model has completely or not at all."""
     fallbacks: Mapping[str, str] = field(default_factory=dict)
     """The part that is used instead of a missing one."""
+    twins: Mapping[str, str] = field(default_factory=dict)
+    """The part whose weights may be those of another one, too; a folder that stores them once says so (see twins.py)."""
     stages: tuple[StageParts, ...]
     """In the order in which they run; a model has those whose network it has."""
     tasks: Mapping[str, str]
@@ -112,6 +114,7 @@ _KARLO: Final = Layout(
     pipeline="UnCLIPPipeline",
     networks=("text_encoder", "prior", "text_proj", "decoder", "super_res_first", "super_res_last"),
     optional=(("image_encoder",), _SECOND_UPSAMPLER),
+    twins={"super_res_last": "super_res_first", "super_res_2_last": "super_res_2_first"},
     stages=(_PRIOR, _DECODER, *_UPSAMPLERS),
     tasks={"generate": "prior"} | dict.fromkeys(("vary", "interpolate", "inpaint", "edit"), "image_encoder"),
     dials="karlo",

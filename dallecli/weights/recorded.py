@@ -43,6 +43,13 @@ def recorded(folder: Path) -> dict[str, str] | None:
     return sums
 
 
+def write_sums(folder: Path) -> None:
+    """Record what all files of a folder are now."""
+    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name != SUMS)
+    lines = [f"{bytes_digest(file)}  ./{file.relative_to(folder).as_posix()}\n" for file in files]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
 def wrong_files(folder: Path, sums: dict[str, str]) -> list[str]:
     """The recorded files that are missing or have other bytes; every byte is read."""
     wrong = []

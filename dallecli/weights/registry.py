@@ -23,7 +23,7 @@ from dallecli.fields import Fields, Wording
 from dallecli.tasks.stages import DiffusionSettings, Stage, StageSettings, TokenSettings
 from dallecli.tasks.table import TASKS
 from dallecli.tasks.task import RESAMPLE
-from dallecli.weights.folder import Folder, read_object
+from dallecli.weights.folder import DIALS, SHARED, Folder, read_object
 from dallecli.weights.hub import REPOSITORY
 from dallecli.weights.layouts import LAYOUTS, Layout
 from dallecli.weights.lock import folder_path, read_lock
@@ -278,13 +278,15 @@ def _unregistered(folder: Folder) -> ModelSpec:
         resample=resample,
     )
     spec = with_parts(spec, folder)
-    file = folder.path / "dalle.json"
+    file = folder.path / DIALS
     return _with_own_dials(spec, file) if file.is_file() else spec
 
 
 def _with_own_dials(spec: ModelSpec, file: Path) -> ModelSpec:
     own = {} if spec.prior_candidates is None else {"prior_candidates": spec.prior_candidates}
     fields = Fields({**own, "stages": {}} | read_object(file), BadFile, where=str(file), wording=WORDING)
+    if LAYOUTS[spec.layout].twins and SHARED in fields:
+        fields.texts(SHARED)  # of the folder's, not a dial
     candidates = None if spec.prior_candidates is None else fields.whole("prior_candidates", least=1)
     stated = fields.table("stages")
     stages = {

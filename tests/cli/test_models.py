@@ -288,7 +288,7 @@ def test_one_bit_of_the_starter_is_missed_by_its_headers_and_found_by_its_hashes
     data = bytearray(weights.read_bytes())
     data[-1000] ^= 1
     weights.write_bytes(data)
-    Path("mine/dalle.json").write_text("{}")
+    Path("mine/dalle.json").write_text(Path("mine/dalle.json").read_text() + "\n")
     result = dalle("models", "verify", "./mine")
     assert (result.code, result.out) == (3, b"")
     assert result.err.splitlines()[0] == "error: a file of ./mine is missing or wrong, and 1 more are"
