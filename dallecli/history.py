@@ -3,6 +3,7 @@
 It is a convenience and never a reason to fail: where it cannot be written, pictures are painted all the same.
 """
 
+import json
 import logging
 import os
 import sqlite3
@@ -20,11 +21,15 @@ log = logging.getLogger(__name__)
 BUSY: Final = 5.0
 """Seconds to wait while another process writes."""
 
+BETWEEN: Final = " → "
+
 _TABLE = """
 CREATE TABLE IF NOT EXISTS pictures (
-    number INTEGER PRIMARY KEY, made INTEGER, path TEXT, task TEXT, prompt TEXT, words TEXT, seed INTEGER, model TEXT
+    number INTEGER PRIMARY KEY, made INTEGER, path TEXT, task TEXT, prompt TEXT, words TEXT, seed INTEGER, model TEXT,
+    inputs TEXT
 )
 """
+_COLUMNS = "made, path, task, prompt, words, seed, model, inputs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +42,17 @@ class Remembered:
     """Its absolute path."""
     task: str
     prompt: str
+    """Of an edit, both sentences."""
+    inputs: tuple[str, ...]
+    """The names of the pictures, or the words, that it was made from; of an interpolation its ends."""
     seed: int
     model: str
+
+    @property
+    def subject(self) -> str:
+        """What it is of: the prompt, what it was made from, or both."""
+        made_from = BETWEEN.join(self.inputs)
+        return ": ".join(text for text in (made_from, self.prompt) if text)
 
 
 def history_path() -> Path:
@@ -63,15 +77,14 @@ class History:
         if not self._on:
             return
         words = " ".join([recipe.title, recipe.prompt, *(source.name for source in recipe.sources)])
-        row = (int(time.time()), str(path.absolute()), recipe.task, recipe.prompt, words, seed, recipe.model)
+        inputs = json.dumps([source.name for source in recipe.inputs])
+        prompt = recipe.prompt if recipe.prompt else BETWEEN.join(recipe.settings.sentences)
+        row = (int(time.time()), str(path.absolute()), recipe.task, prompt, words, seed, recipe.model, inputs)
         try:
             if self._database is None:
                 self._database = _opened(history_path())
             with self._database:
-                self._database.execute(
-                    "INSERT INTO pictures (made, path, task, prompt, words, seed, model) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    row,
-                )
+                self._database.execute(f"INSERT INTO pictures ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
             self._on = False
             log.warning("the history cannot be written, and is left alone: %s", error)
@@ -94,9 +107,9 @@ def recall(words: Sequence[str], most: int) -> Iterator[Remembered]:
         where = " AND ".join(["words LIKE ? ESCAPE '\\'"] * len(words)) if words else "1"
         patterns = [f"%{_literal(word)}%" for word in words]
         yield from (
-            Remembered(made=made, path=place, task=task, prompt=prompt, seed=seed, model=model)
-            for made, place, task, prompt, seed, model in database.execute(
-                "SELECT made, path, task, prompt, seed, model FROM pictures"
+            Remembered(made=made, path=place, task=task, prompt=prompt, inputs=_inputs(inputs), seed=seed, model=model)
+            for made, place, task, prompt, _, seed, model, inputs in database.execute(
+                f"SELECT {_COLUMNS} FROM pictures"
                 f" WHERE {where} ORDER BY number DESC LIMIT ?",  # the words themselves are parameters
                 (*patterns, most),
             )
@@ -122,7 +135,15 @@ def _opened(path: Path) -> sqlite3.Connection:
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = NORMAL")
     database.execute(_TABLE)
+    if "inputs" not in [column[1] for column in database.execute("PRAGMA table_info(pictures)")]:
+        with suppress(sqlite3.OperationalError):  # another process added it in this moment
+            database.execute("ALTER TABLE pictures ADD COLUMN inputs TEXT")
     return database
+
+
+def _inputs(text: str | None) -> tuple[str, ...]:
+    """The inputs of a row; rows of older versions have none."""
+    return tuple(map(str, json.loads(text))) if text is not None else ()
 
 
 def _literal(word: str) -> str:

@@ -11,6 +11,7 @@ import shlex
 import stat
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO, Final, Literal, Self, cast, get_args
@@ -68,6 +69,11 @@ _STRANGERS = (
     (0, b"\x80\x02", "a pickle"),
     (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
 )
+
+_CONVERTERS: Final = {
+    **dict.fromkeys(("a GIF", "a BMP picture", "a TIFF picture", "an AVIF picture"), "magick"),
+    **dict.fromkeys(("a HEIC picture", "a HEIF picture"), "heif-convert"),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +157,9 @@ def read_source(path: str) -> Source:
     data = _read(path)
     kind = _kind(data)
     if kind is None:
-        raise BadPicture(f"this is {_stranger(data)}", where=_shown(path), hint="PNG, JPEG and WebP can be read")
+        stranger = _stranger(data)
+        what = "not a picture" if stranger is None else f"{stranger}, not a picture that can be read"
+        raise BadPicture(f"this is {what}", where=_shown(path), hint=_conversion(stranger or "", path))
     return Source(kind=kind, name=path, sha256=hashlib.sha256(data).hexdigest(), data=data)
 
 
@@ -280,6 +288,15 @@ def _is_file(argument: str) -> bool:
         return False
 
 
+def file_kind(data: bytes) -> str | None:
+    """What a file is by its first bytes: a picture, an embedding, or another well-known one; None for text."""
+    with suppress(UnicodeDecodeError):
+        if b"\0" not in data and data.decode("utf-8"):
+            return None
+    kind = _kind(data)
+    return f"{'an' if kind == 'embedding' else 'a'} {kind}" if kind is not None else _stranger(data)
+
+
 def _kind(data: bytes) -> SourceKind | None:
     if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
         return "picture"
@@ -288,11 +305,20 @@ def _kind(data: bytes) -> SourceKind | None:
     return None
 
 
-def _stranger(data: bytes) -> str:
-    for offset, magic, name in _STRANGERS:
-        if data[offset:].startswith(magic) if offset == 0 else data[offset : offset + len(magic)] == magic:
-            return f"{name}, not a picture that can be read"
-    return "not a picture"
+def _stranger(data: bytes) -> str | None:
+    return next((name for offset, magic, name in _STRANGERS if data[offset : offset + len(magic)] == magic), None)
+
+
+def _conversion(stranger: str, path: str) -> str:
+    """The command that makes a picture of another format one that can be read."""
+    if stranger not in _CONVERTERS:
+        return "PNG, JPEG and WebP can be read"
+    if path == STDIN:
+        return f"{_CONVERTERS[stranger]} can convert it to PNG, in the pipe before"
+    own = f"./{path}" if path.startswith("-") else path
+    frame = "[0]" if _CONVERTERS[stranger] == "magick" else ""  # of an animation, or of pages, the first
+    stem = own.rpartition(".")[0]
+    return f"convert it: {shlex.join([_CONVERTERS[stranger], own + frame, (stem if stem else own) + '.png'])}"
 
 
 def _candidates(source: Source, near: Path, places: Iterable[Path]) -> Iterator[Path]:

@@ -224,7 +224,7 @@ def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
         "batch.prompt_file batch.wildcards batch.jobs batch.journal batch.machines batch.presence batch.runner "
         "cli.batch history "
         "cli.options cli.folding cli.command cli.painting cli.output cli.destination cli.saving cli.axes cli.prompts "
-        "cli.viewer cli.mistaken cli.completion cli.batch_progress cli.display cli.reference"
+        "cli.config cli.viewer cli.mistaken cli.completion cli.batch_progress cli.display cli.reference"
     )
     code = "\n".join(f"import dallecli.{room}" for room in rooms.split())
     assert not _loaded_by(code) & {"torch", "diffusers", "transformers", "ftfy"}
@@ -259,11 +259,15 @@ assert not {{"diffusers", "transformers", "click"}} & set(sys.modules)
 # The surface
 
 
+GROUPS = {"models", "train", "config"}
+
+
 def test_a_new_option_is_a_decision():
     """Every option is a promise: whoever changes this set thinks of the config file, the docs and the changelog."""
     root = get_command(build())
-    leaves = {"dalle": root, **{name: root.commands[name] for name in sorted(set(root.commands) - {"models", "train"})}}
-    leaves |= {f"models {name}": leaf for name, leaf in root.commands["models"].commands.items()}
+    leaves = {"dalle": root, **{name: root.commands[name] for name in sorted(set(root.commands) - GROUPS)}}
+    for group in ("models", "config"):
+        leaves |= {f"{group} {name}": leaf for name, leaf in root.commands[group].commands.items()}
     found = {name: {option for param in leaf.params for option in param.opts} for name, leaf in leaves.items()}
     model = {"--model", "-m", "--device", "--dtype", "--memory"}
     decoder = {"--steps", "--decoder-steps", "--upsampler-steps", "--guidance"}
@@ -301,6 +305,10 @@ def test_a_new_option_is_a_decision():
         "check": {"folders"} | reporting,
         "history": {"words", "--last", "--clear", "--json", "--debug"},
         "doctor": {"--json", "--debug"} | model,
+        "config where": {"--debug"},
+        "config get": {"option", "--json", "--debug"},
+        "config set": {"option", "value", "--quiet", "-q", "--debug"},
+        "config unset": {"option", "--quiet", "-q", "--debug"},
         "models list": {"--json", "--debug"},
         "models path": {"name", "--debug"},
         "models pull": {"name", "--for", "--half"} | reporting,
@@ -308,7 +316,7 @@ def test_a_new_option_is_a_decision():
         "models remove": {"name", "--yes", "-y"} | reporting,
         "models convert": {"source", "target"} | reporting,
     }
-    assert {"models", "train"} == set(root.commands) - set(leaves)
+    assert set(root.commands) - set(leaves) == GROUPS
 
 
 def test_one_dial_has_one_name_everywhere():

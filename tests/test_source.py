@@ -198,3 +198,25 @@ def test_a_recipe_cannot_open_a_device_or_a_pipe():
 
 def test_words_are_complete():
     assert locate(words("a fox"), Path("made.png")) == words("a fox")
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "hint"),
+    [
+        (b"GIF89a....", "my cat.GIF", "convert it: magick 'my cat.GIF[0]' 'my cat.png'"),
+        (b"BM......", "-x.bmp", "convert it: magick './-x.bmp[0]' ./-x.png"),
+        (b"II*\0....", "cat", "convert it: magick 'cat[0]' cat.png"),
+        (b"MM\0*....", "cat.tiff", "convert it: magick 'cat.tiff[0]' cat.png"),
+        (b"\0\0\0\x20ftypavif....", "cat.avif", "convert it: magick 'cat.avif[0]' cat.png"),
+        (b"\0\0\0\x20ftypheic....", "cat.heic", "convert it: heif-convert cat.heic cat.png"),
+        (b"<svg ", "cat.svg", "PNG, JPEG and WebP can be read"),
+    ],
+)
+def test_a_picture_of_another_format_is_answered_by_the_command_that_converts_it(
+    tmp_path, monkeypatch, data, name, hint
+):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(data)
+    with pytest.raises(BadPicture) as caught:
+        read_source(f"./{name}" if name.startswith("-") else name)
+    assert caught.value.hint == hint

@@ -18,13 +18,14 @@ import typer
 
 from dallecli.cli.check import check
 from dallecli.cli.completion import COMPLETION, complete
+from dallecli.cli.config import config
 from dallecli.cli.display import SIGPIPE, Stopped, emit_line, report, to_stderr
 from dallecli.cli.doctor import doctor
 from dallecli.cli.edit import edit
 from dallecli.cli.embed import embed
 from dallecli.cli.generate import generate
 from dallecli.cli.grid import grid
-from dallecli.cli.help import SectionedCommand, SectionedGroup
+from dallecli.cli.help import ARGUMENTS, SectionedCommand, SectionedGroup
 from dallecli.cli.history import history
 from dallecli.cli.inpaint import inpaint
 from dallecli.cli.interpolate import interpolate
@@ -74,6 +75,7 @@ def build(*, completion: bool = False) -> typer.Typer:
     for command in (generate, vary, interpolate, inpaint, edit, rank, embed, show, replay, grid, check, history):
         app.command(cls=SectionedCommand)(command)
     app.add_typer(models, name="models", cls=SectionedGroup)
+    app.add_typer(config, name="config", cls=SectionedGroup)
     app.command(cls=SectionedCommand)(doctor)
     app.add_typer(train, name="train", cls=SectionedGroup, no_args_is_help=False)
     return app
@@ -105,7 +107,8 @@ def root(
         from dallecli.cli.settings import defaults_from_config
 
         try:
-            context.default_map = {context.invoked_subcommand: defaults_from_config(context.invoked_subcommand)}
+            command = context.invoked_subcommand
+            context.default_map = {command: defaults_from_config(command, context.meta[ARGUMENTS])}
         except BadConfig:
             # The doctor lists it among its findings.
             if context.invoked_subcommand != "doctor":

@@ -26,6 +26,9 @@ ORDER: Final[Mapping[str | None, tuple[str, ...]]] = {
 }
 """The names of parameters in the order in which a section lists them, where those of several classes share one."""
 
+ARGUMENTS: Final = "dallecli.arguments"
+"""Where the context of a command line keeps it as a whole."""
+
 
 class SectionedCommand(TyperCommand):
     """A command whose options are listed under their `rich_help_panel`, and --help under the last of these."""
@@ -53,6 +56,7 @@ class SectionedGroup(TyperGroup):
             ctx.exit()
         if args and not ctx.resilient_parsing:
             args = spoken(self, args)
+        ctx.meta.setdefault(ARGUMENTS, tuple(args))
         with _options_answered(self, ctx):
             return super().parse_args(ctx, args)
 

@@ -8,6 +8,9 @@ import typer
 
 from dallecli.cli import options
 
+SUBJECT = 50
+"""Characters that a line has of a prompt, or of what a picture was made from; --json has all."""
+
 
 def history(
     words: Annotated[
@@ -38,6 +41,7 @@ def history(
     from dallecli.cli.display import emit_json, emit_line, emit_table
     from dallecli.errors import BadConfig
     from dallecli.history import forget, history_path, recall
+    from dallecli.safe import safe
 
     try:
         if clear:
@@ -51,12 +55,19 @@ def history(
         for one in found:
             there = Path(one.path).exists()
             facts = {"path": one.path, "there": there, "made": one.made, "task": one.task, "prompt": one.prompt}
-            emit_json({**facts, "seed": one.seed, "model": one.model})
+            emit_json({**facts, "inputs": list(one.inputs), "seed": one.seed, "model": one.model})
     elif found:
         rows = [
-            (time.strftime("%Y-%m-%d %H:%M", time.localtime(one.made)), one.model, str(one.seed), one.path)
+            (
+                time.strftime("%Y-%m-%d %H:%M", time.localtime(one.made)),
+                one.task,
+                safe(one.subject, SUBJECT),
+                one.model,
+                str(one.seed),
+                one.path,
+            )
             for one in found
         ]
-        emit_table(("made", "model", "seed", "path"), rows)
+        emit_table(("made", "task", "what", "model", "seed", "path"), rows)
     else:
         emit_line("nothing was found")

@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "verify": "models verify",
     **dict.fromkeys(("sheet", "contact-sheet", "montage"), "grid"),
     **dict.fromkeys(("finetune", "fine-tune"), "train"),
+    **dict.fromkeys(("settings", "configure", "set"), "config"),
     **dict.fromkeys(("diagnose", "env", "status"), "doctor"),
 }
 """Commands by names that other programs have for the like."""

@@ -49,9 +49,9 @@ def list_models(json: options.Json = False, debug: options.Debug = False) -> Non
     for spec in specs:
         what = spec.description if spec.tasks else f"{spec.description} (planned: cannot be run yet)"
         sizes = [str(size) for size in spec.sizes] + ([f"any to {spec.largest}"] if spec.largest is not None else [])
-        rows.append((spec.name, _presence(spec), ", ".join(sizes), what))
-    rows += [(name, "in part", "", f"dalle models pull {name}") for name in broken]
-    emit_table(("NAME", "HERE", "PIXELS", "WHAT"), rows)
+        rows.append((spec.name, _presence(spec), _size(spec), ", ".join(sizes), what))
+    rows += [(name, "in part", "", "", f"dalle models pull {name}") for name in broken]
+    emit_table(("NAME", "HERE", "SIZE", "PIXELS", "WHAT"), rows)
 
 
 @models.command("path", cls=SectionedCommand)
@@ -262,6 +262,7 @@ def _facts(spec: "ModelSpec") -> dict[str, Any]:
         "layout": spec.layout,
         "source": spec.source,
         "commit": spec.commit,
+        "bytes": _bytes(spec),
         "repositories": {part.repository: part.commit for part in spec.parts},
         "licence": spec.licence,
         "tasks": list(spec.tasks),
@@ -273,6 +274,26 @@ def _facts(spec: "ModelSpec") -> dict[str, Any]:
         "prior_candidates": spec.prior_candidates,
         "stages": {name: asdict(stage) for name, stage in spec.stages.items()},
     }
+
+
+def _bytes(spec: "ModelSpec") -> int | None:
+    """Bytes of all files of a pulled model, as the Hub has them; None for one that was not pulled."""
+    from dallecli.weights.lock import read_lock
+
+    lock = read_lock(spec.name)
+    return None if lock is None else sum(file.size for file in lock.files)
+
+
+def _size(spec: "ModelSpec") -> str:
+    """How much a model is on the disk, or about how much a pull fetches: its weights, in the published number type."""
+    from dallecli.cli.pulling import size
+
+    known, weights = _bytes(spec), spec.memory()
+    if known is not None:
+        return size(known)
+    repositories = len({part.repository for part in spec.parts})
+    places = f" from {repositories} repositories" if repositories > 1 else ""
+    return f"about {size(weights)}{places}" if weights is not None and spec.parts else ""
 
 
 def _presence(spec: "ModelSpec") -> str:

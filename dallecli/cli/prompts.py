@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dallecli.batch.recognition import is_object, recognise
 from dallecli.errors import PromptError
+from dallecli.source import file_kind
 from dallecli.tasks.task import PROMPT_BYTES
 
 STDIN = "-"
@@ -41,6 +42,11 @@ def _from_stdin() -> str:
         if raw.endswith(ending):
             raw = raw.removesuffix(ending)
             break
+    named = file_kind(raw)
+    if named is not None:
+        what = f"standard input is {named}, and a prompt is expected"
+        hint = "--init - paints over a picture, dalle vary - paints others like it" if named == "a picture" else None
+        raise PromptError(what, hint=hint)
     if len(raw) > PROMPT_BYTES:
         raise PromptError(f"standard input has more than {PROMPT_BYTES} bytes", hint="is it a file given by mistake?")
     try:

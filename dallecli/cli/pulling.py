@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dallecli.cli.display import to_stderr
-from dallecli.errors import NotDownloaded
+from dallecli.errors import NetworkError, NotDownloaded
 from dallecli.safe import safe
 
 if TYPE_CHECKING:
@@ -28,20 +28,39 @@ def pull_model(name: str, *, tasks: Sequence[str] | None, half: bool | None, qui
         return pull(name, tasks=tasks, half=half, agree=watcher.announce, report=watcher.show)
 
 
+class _Declined(Exception):
+    """Somebody was asked, and does not want the model."""
+
+
 def offer(error: NotDownloaded) -> bool:
     """Ask somebody at a terminal whether the model that is missing should be pulled now, and do it. Else False.
 
-    Nothing is asked of the Hub before the answer.
+    The Hub is asked first what there is to fetch, so that the question has the true size and names every repository.
     """
     if error.model is None or not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
         return False
-    import typer
+    from dallecli.weights.fetch.pull import pull
 
     to_stderr(f"{safe(error.what)}.")
-    if not typer.confirm(f"Fetch {_about(error.model)} now?", err=True):
-        return False
-    pull_model(error.model, tasks=None, half=None, quiet=False)
+    with PullDisplay(quiet=False) as watcher:
+        try:
+            pull(error.model, agree=_ask, report=watcher.show)
+        except (_Declined, NetworkError):  # without a network the command that pulls is what remains to be said
+            return False
     return True
+
+
+def _ask(plan: "Plan") -> None:
+    """Raises _Declined unless somebody wants what a pull is about to fetch."""
+    import typer
+
+    sizes = plan.repositories()
+    for repository, (coming, files) in sizes.items():
+        to_stderr(f"  {size(coming):>8}  {_address(repository)} ({files} {'file' if files == 1 else 'files'})")
+    licence = "no licence is stated" if plan.lock.licence is None else f"licence: {safe(plan.lock.licence, 100)}"
+    places = "" if len(sizes) == 1 else f" from {len(sizes)} repositories"
+    if not typer.confirm(f"Fetch {size(plan.bytes)}{places} now ({licence})?", err=True):
+        raise _Declined
 
 
 class PullDisplay:
@@ -95,18 +114,6 @@ def size(amount: int) -> str:
     if amount >= 10**8:
         return f"{amount / 1e9:.1f} GB"
     return f"{amount / 1e6:.1f} MB" if amount >= 10**5 else f"{amount / 1e3:.1f} KB"
-
-
-def _about(name: str) -> str:
-    """What would be fetched, as far as it is known without asking."""
-    from dallecli.weights.registry import registry
-
-    spec = registry().get(name)
-    if spec is None:
-        return safe(name, 100)
-    memory = spec.memory()
-    about = "it" if memory is None else f"about {size(memory)}"
-    return f"{about} from {spec.source.partition(':')[2]} (licence {spec.licence})"
 
 
 def _address(repository: str) -> str:

@@ -13,7 +13,7 @@ from typer.main import get_command
 
 from dallecli import errors
 from dallecli.cli.app import build
-from dallecli.cli.settings import CONFIG_KEYS, KINDS, VARIABLES
+from dallecli.cli.settings import VARIABLES, settable
 from dallecli.pictures.record import RECORD
 
 WIDTH = 100
@@ -72,7 +72,7 @@ def command_line() -> str:
     """docs/reference/cli.md."""
     root = get_command(build())
     pages = [f"## {name}\n\n```text\n{text}\n```\n" for name, text in _helps(root, None, "dalle")]
-    kinds = {key: KINDS[kind] for key, kind in CONFIG_KEYS.items()}
+    kinds = {key: setting.described for key, setting in sorted(settable().items())}
     tables = [
         _RECORD.format(rows=_rows(RECORD)),
         _VARIABLES.format(rows=_rows(VARIABLES)),

@@ -4,11 +4,17 @@ Precedence: options, then environment, then config file, then the model's defaul
 its variable (options.py), and the config file becomes the context's `default_map`. Nothing else reads the environment.
 """
 
+import functools
+import inspect
+import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal, get_args, get_origin
+
+from typer.models import OptionInfo
 
 from dallecli.errors import BadConfig
 
@@ -25,32 +31,85 @@ VARIABLES: Mapping[str, str] = {
 }
 """The environment variables that change what dalle does, and how."""
 
-CONFIG_KEYS: Mapping[str, type[str] | type[int] | type[float] | type[bool]] = {
-    "model": str,
-    "device": str,
-    "dtype": str,
-    "memory": str,
-    "num": int,
-    "size": int,
-    "strict": bool,
-    "steps": int,
-    "prior-steps": int,
-    "upsampler-steps": int,
-    "guidance": float,
-    "prior-guidance": float,
-    "sampler": str,
-    "prior-candidates": int,
-    "out": str,
-    "layout": str,
-    "format": str,
-    "no-metadata": bool,
-    "preview": bool,
-    "no-history": bool,
-    "quiet": bool,
-}
-"""What a config file may set: the long names of options, without the hyphens in front."""
+UNSETTABLE: Final = frozenset({"output", "prompts", "json", "debug", "dry-run", "show-mask", "retry-failed", "shard"})
+"""Options of one run only, which would be traps as defaults."""
 
-KINDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+FOR_PROMPT_FILES: Final = frozenset({"matrix", "wildcards", "keep-going", "share"})
+"""Settings that count where --prompts is given; elsewhere these options are mistakes."""
+
+_ONE_FILE: Final = ("out", "layout", "format")
+
+GIVE_WAY: Final[Mapping[str, tuple[str, ...]]] = {
+    "-o": _ONE_FILE,
+    "--output": _ONE_FILE,
+    "--prompts": ("animate", "x", "y"),
+    "--frames": ("at", "weights"),
+    "--at": ("frames", "weights"),
+    "--weights": ("frames", "at"),
+    "--strength": ("sweep",),
+    "--sweep": ("strength",),
+}
+"""Settings that do not count beside an option that contradicts them: what is said now wins over what is usual."""
+
+KINDS = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    list: "a list",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """An option that the config file can set: its name in Python, the kind of its value, and the words it can be."""
+
+    parameter: str
+    kind: type
+    choices: tuple[str, ...] = ()
+
+    @property
+    def described(self) -> str:
+        return f"one of {', '.join(self.choices)}" if self.choices else KINDS[self.kind]
+
+
+@functools.cache
+def settable() -> Mapping[str, Setting]:
+    """What the config file may set: the options of the painting commands, by long name without the hyphens in front."""
+    from dallecli.cli.edit import edit
+    from dallecli.cli.generate import generate
+    from dallecli.cli.inpaint import inpaint
+    from dallecli.cli.interpolate import interpolate
+    from dallecli.cli.vary import vary
+
+    found: dict[str, Setting] = {}
+    for command in (generate, vary, interpolate, inpaint, edit):
+        for parameter in inspect.signature(command, eval_str=True).parameters.values():
+            kind, option = get_args(parameter.annotation)[:2]
+            for name in _long_names(option):
+                if name not in UNSETTABLE:
+                    found.setdefault(name, _setting(parameter.name, kind))
+    return found
+
+
+def _long_names(option: object) -> list[str]:
+    """The first long name of an option; nothing of an argument."""
+    if not isinstance(option, OptionInfo):
+        return []
+    # Inside Annotated there is no default, and Typer takes the first name for it.
+    declared = [option.default, *(option.param_decls if option.param_decls is not None else ())]
+    names = [name.partition("/")[0] for name in declared if isinstance(name, str)]
+    return [name.removeprefix("--") for name in names if name.startswith("--")][:1]
+
+
+def _setting(parameter: str, annotation: Any) -> Setting:
+    inner = next((kind for kind in get_args(annotation) if kind is not type(None)), annotation)
+    kind = inner if type(None) in get_args(annotation) else annotation
+    if get_origin(kind) is Literal:
+        return Setting(parameter=parameter, kind=str, choices=get_args(kind))
+    if get_origin(kind) is list:
+        return Setting(parameter=parameter, kind=list)
+    return Setting(parameter=parameter, kind=kind if kind in KINDS else str)
 
 
 def config_path() -> Path:
@@ -77,29 +136,40 @@ def read_config() -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise BadConfig(f"the config file cannot be read: {error}", where=str(path)) from error
     for key, value in values.items():
-        _check(key, value, path)
+        check_setting(key, value, str(path))
     if "out" in values:
         values["out"] = str(Path(values["out"]).expanduser())
     return values
 
 
-def defaults_from_config(command: str) -> dict[str, Any]:
-    """The config file in the form that Typer takes, by parameter name, as far as it is for a command."""
-    values = {key.replace("-", "_"): value for key, value in read_config().items()}
-    number = values.pop("num", None)
-    # All frames share one seed: there it is not how many pictures somebody usually wants.
-    return values if number is None or command == "interpolate" else values | {"n": number}
+def defaults_from_config(command: str, arguments: Sequence[str] = ()) -> dict[str, Any]:
+    """The config file in the form that Typer takes, by parameter name, as far as it is for a command line."""
+    values = read_config()
+    if command == "interpolate":
+        # All frames share one seed: there it is not how many pictures somebody usually wants.
+        values.pop("num", None)
+    given = {argument.partition("=")[0] for argument in arguments}
+    passed_over = {key for option in given for key in GIVE_WAY.get(option, ())}
+    if "--prompts" not in given:
+        passed_over |= FOR_PROMPT_FILES
+    values = {key: value for key, value in values.items() if key not in passed_over}
+    return {settable()[key].parameter: value for key, value in values.items()}
 
 
-def _check(key: str, value: object, path: Path) -> None:
-    if key not in CONFIG_KEYS:
+def check_setting(key: str, value: object, where: str | None) -> None:
+    """Raises BadConfig for a key that is no setting, and for a value of the wrong kind."""
+    known = settable()
+    if key not in known:
         from dallecli.tasks.synonyms import meant
 
-        close = meant(key, CONFIG_KEYS)
-        hint = f"did you mean {close}?" if close is not None else f"settings are {', '.join(CONFIG_KEYS)}"
-        raise BadConfig(f"{key!r} is not a setting", where=str(path), hint=hint)
-    kind = CONFIG_KEYS[key]
+        close = meant(key, known)
+        hint = f"did you mean {close}?" if close is not None else f"settings are {', '.join(known)}"
+        what = "belongs to one run, and is no setting" if key in UNSETTABLE else "is not a setting"
+        raise BadConfig(f"{key!r} {what}", where=where, hint=hint)
+    kind = known[key].kind
     # A whole number is a number; but true is not a whole number, whatever Python says.
     fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadConfig(f"{key} is {value}, it should be a finite number", where=where)
     if not fits:
-        raise BadConfig(f"{key} is {value!r}, it should be {KINDS[kind]}", where=str(path))
+        raise BadConfig(f"{key} is {value!r}, it should be {known[key].described}", where=where)

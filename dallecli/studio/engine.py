@@ -58,7 +58,7 @@ class LocalEngine:
             RequestError: the model is unknown, or cannot do this: task, size, steps, sampler, guidance, prompt length.
             WeightsError: the model is not on this machine, or its files are incomplete.
         """
-        model = self._models.find(request.model)
+        model = self._models.find(request.model, request.task)
         model.check_request(request)
         seed = request.seed if request.seed is not None else random_seed()
         recipe = fill(request, model.spec, _dropped(request, model), seed)

@@ -1,6 +1,6 @@
 """The models of this machine that were asked for: found by name or folder, checked once, and kept."""
 
-from dallecli.errors import UnknownModel
+from dallecli.errors import NotDownloaded, TaskNotSupported, UnknownModel
 from dallecli.pipelines.description import Description
 from dallecli.weights.layouts import imported
 from dallecli.weights.registry import find, locate, with_parts
@@ -12,10 +12,11 @@ class Models:
     def __init__(self) -> None:
         self._found: dict[str, Description] = {}
 
-    def find(self, name: str) -> Description:
-        """The model with the name in a request, which may be a folder.
+    def find(self, name: str, task: str | None = None) -> Description:
+        """The model with the name in a request, which may be a folder, for a task that is checked first if given.
 
         Raises:
+            TaskNotSupported: the model is not on this machine, and could not do this if it were pulled.
             UnknownModel: there is none, or another folder of this name was asked for before.
             WeightsError: it is not on this machine, or its files are incomplete.
         """
@@ -26,7 +27,13 @@ class Models:
                 what = f"two folders of one run are both called {spec.name}"
                 raise UnknownModel(what, spec.source, "rename one: recipes go by name")
             return known
-        folder = locate(spec)
+        try:
+            folder = locate(spec)
+        except NotDownloaded as error:
+            if task is not None and task not in spec.tasks:
+                what = f"{spec.name} cannot {task}, and is not on this machine"
+                raise TaskNotSupported(what, hint=f"it can {', '.join(spec.tasks)}") from error
+            raise
         description: Description = imported(folder.family.description)(with_parts(spec, folder), folder)
         self._found[spec.name] = description
         return description

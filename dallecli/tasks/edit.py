@@ -95,6 +95,10 @@ class Editing(Settings):
     def places(self) -> tuple[float, ...] | None:
         return self.strengths
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        return self.before, self.after
+
     def at(self, places: Sequence[float]) -> Self:
         return replace(self, strengths=tuple(places))
 

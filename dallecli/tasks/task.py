@@ -213,6 +213,11 @@ class Settings(ABC):
         """Whether single pictures with these settings, but other words and seeds, can be painted together."""
         return False
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """Sentences besides the prompt."""
+        return ()
+
     def at(self, places: Sequence[float]) -> Self:
         """The same with frames at these places only."""
         return self

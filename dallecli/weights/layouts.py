@@ -61,7 +61,7 @@ class Layout:
     fallbacks: Mapping[str, str] = field(default_factory=dict)
     """The part that is used instead of a missing one."""
     twins: Mapping[str, str] = field(default_factory=dict)
-    """The part whose weights may be those of another one, too; a folder that stores them once says so (see twins.py)."""
+    """The part whose weights may be another one's, too; a folder that stores them once says so (see twins.py)."""
     stages: tuple[StageParts, ...]
     """In the order in which they run; a model has those whose network it has."""
     tasks: Mapping[str, str]

@@ -7,7 +7,7 @@ import pytest
 
 from dallecli import __version__
 from dallecli.cli.app import build
-from dallecli.cli.settings import CONFIG_KEYS, config_path
+from dallecli.cli.settings import UNSETTABLE, config_path, settable
 from dallecli.pictures.metadata import read_recipe
 
 from .conftest import Dalle
@@ -163,12 +163,16 @@ def test_the_config_file_is_for_every_task_and_a_number_of_pictures_not_for_ways
     assert dalle("edit", "x.png", "--from", "a", "--to", "b", "-s", "1").lines == ["x-to-b-1.webp"]
 
 
-def test_config_keys_are_options_of_generate():
+def test_every_option_of_a_painting_command_is_a_setting_or_of_one_run_only():
     from typer.main import get_command
 
     root = get_command(build())
-    options = {param.opts[0] for param in root.commands["generate"].params}
-    assert {f"--{key}" for key in CONFIG_KEYS} <= options
+    params = [param for name in VERBS[:5] for param in root.commands[name].params]
+    options = {param.opts[0].removeprefix("--"): param.name for param in params if param.opts[0].startswith("--")}
+    assert {key: setting.parameter for key, setting in settable().items()} == {
+        key: name for key, name in options.items() if key not in UNSETTABLE
+    }
+    assert set(options) >= UNSETTABLE
 
 
 def test_the_home_folder_decides_where_the_config_file_is(monkeypatch, tmp_path):

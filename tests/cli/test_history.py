@@ -24,7 +24,8 @@ def test_a_picture_is_found_by_any_words_of_its_prompt(dalle: Dalle):
 def test_without_json_it_is_a_table_of_paths(dalle: Dalle):
     assert dalle("generate", "a fox\x1b[2J", "-s", "7").code == 0
     titles, row = dalle("history", "fox").lines
-    assert titles.split() == ["made", "model", "seed", "path"]
+    assert titles.split() == ["made", "task", "what", "model", "seed", "path"]
+    assert "  generate  a fox^[[2J  starter  7  " in row
     assert row.endswith(str(Path("a-fox-2j-7.png").absolute()))
     assert dalle("history", "zebra").lines == ["nothing was found"]
 
@@ -74,3 +75,41 @@ def test_processes_remember_at_the_same_time(dalle: Dalle):
     assert process("generate", "a fox").code == 0
     assert os.environ["DALLE_HOME"]
     assert len(dalle("history", "--json").objects) == 1
+
+
+def test_it_shows_what_every_picture_was_made_from(dalle: Dalle):
+    assert dalle("generate", "a cat", "-o", "cat.png").code == 0
+    assert dalle("interpolate", "cat.png", "a dog", "-s", "7").code == 0
+    assert dalle("inpaint", "cat.png", "--mask", "1,1,8,8", "-p", "a hat", "-s", "7").code == 0
+    assert dalle("edit", "cat.png", "--from", "a cat", "--to", "a dog", "-s", "7").code == 0
+    assert dalle("vary", "cat.png", "-s", "7").code == 0
+    found = dalle("history", "--json").objects
+    assert [(one["task"], one["inputs"], one["prompt"]) for one in found] == [
+        ("vary", ["cat.png"], ""),
+        ("edit", ["cat.png"], "a cat → a dog"),
+        ("inpaint", ["cat.png"], "a hat"),
+        ("interpolate", ["cat.png", "a dog"], ""),
+        ("generate", [], "a cat"),
+    ]
+    shown = dalle("history").out.decode()
+    assert "  interpolate  cat.png → a dog  " in shown and "  inpaint      cat.png: a hat  " in shown
+    assert "  edit         cat.png: a cat → a dog  " in shown
+    assert dalle("history", "a dog", "--json").objects[-1]["task"] == "interpolate"
+
+
+def test_a_history_of_an_older_version_goes_on(dalle: Dalle, tmp_path):
+    import sqlite3
+
+    (tmp_path / "home").mkdir()
+    with sqlite3.connect(tmp_path / "home" / "history.sqlite") as database:
+        database.execute(
+            "CREATE TABLE pictures (number INTEGER PRIMARY KEY, made INTEGER, path TEXT, task TEXT, prompt TEXT,"
+            " words TEXT, seed INTEGER, model TEXT)"
+        )
+        database.execute("INSERT INTO pictures VALUES (1, 1, '/a.png', 'generate', 'a fox', 'a fox', 7, 'starter')")
+    assert dalle("vary", "missing.png").code == 2
+    assert dalle("generate", "a hen").code == 0
+    assert [(one["prompt"], one["inputs"]) for one in dalle("history", "--json").objects] == [
+        ("a hen", []),
+        ("a fox", []),
+    ]

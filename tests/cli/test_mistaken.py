@@ -195,3 +195,21 @@ def test_a_text_file_of_ends_is_refused_at_once_with_the_way_that_works(dalle: D
     line = hint(result).partition("such as ")[2]
     Path("ways.jsonl").write_text(line.replace("cat.png", "a cat") + "\n")
     assert dalle("interpolate", "--prompts", "ways.jsonl").code == 0
+
+
+def test_a_picture_piped_where_words_are_expected_is_named(dalle: Dalle):
+    assert dalle("generate", "a cat", "-o", "cat.png").code == 0
+    picture = Path("cat.png").read_bytes()
+    for data, kind in (
+        (picture, "a picture"),
+        (b"GIF89a\x01\x00\x01\x00", "a GIF"),
+        (b"PK\x03\x04\x00", "a ZIP archive"),
+    ):
+        result = dalle("generate", "-", "-o", "x.png", stdin=data)
+        assert result.code == 2
+        assert result.err.splitlines()[0].startswith(f"error: standard input is {kind}")
+    assert (
+        hint(dalle("generate", stdin=picture)) == "--init - paints over a picture, dalle vary - paints others like it"
+    )
+    for text in (b"BMW in the snow", b"MM in the snow"):
+        assert dalle("generate", "-o", "-", stdin=text).code == 0

@@ -18,6 +18,7 @@ import torch
 from hub import Hub
 from safetensors.torch import load_file
 
+from dallecli.cli.pulling import size
 from dallecli.weights.lock import cached, folder_path
 from dallecli.weights.registry import registry
 
@@ -38,7 +39,7 @@ def test_every_model_is_listed(dalle: Dalle):
     result = dalle("models", "list")
     assert (result.code, result.err) == (0, "")
     title, *rows = result.lines
-    assert title.split() == ["NAME", "HERE", "PIXELS", "WHAT"]
+    assert title.split() == ["NAME", "HERE", "SIZE", "PIXELS", "WHAT"]
     assert [row.split()[0] for row in rows] == list(registry())
 
 
@@ -135,10 +136,14 @@ def test_somebody_at_a_terminal_is_asked_and_then_gets_the_picture_or_the_comman
     arguments += ["--steps", "2", "--prior-steps", "2", "--upsampler-steps", "2"]
     code, text = answer(b"[y/N]", said.encode() + b"\n", *arguments, DALLE_ENGINE="local")
     assert f"{NAME} is not on this machine." in text
+    total = sum(path.stat().st_size for path in model.rglob("*") if path.is_file())
+    assert f"/org/name ({len([path for path in model.rglob('*') if path.is_file()])} files)" in text
+    assert f"Fetch {size(total)} now (licence: mit)? [y/N]" in text
     if said == "y":
         assert (code, Path("a-cat-1.png").is_file()) == (0, True)
     else:
-        assert (code, list(Path().iterdir()), hub.requests) == (3, [], [])
+        assert (code, list(Path().iterdir())) == (3, [])
+        assert not cached("org/name", "x").parent.exists()  # only listed: nothing was kept
         assert f"dalle models pull {NAME}" in text
 
 
@@ -307,3 +312,20 @@ def test_a_list_of_hashes_that_is_none_is_refused(dalle: Dalle, line: str):
     result = dalle("models", "verify", "./mine")
     assert result.code == 3
     assert result.err.splitlines()[1].endswith("mine/SHA256SUMS")
+
+
+def test_what_a_model_cannot_do_is_said_before_it_is_offered(hub: Hub):
+    arguments = ["generate", "a cat", "-m", "sd-unclip"]
+    result = on_terminal(*arguments, DALLE_ENGINE="local")
+    assert (result.code, hub.requests) == (2, [])
+    assert "sd-unclip cannot generate, and is not on this machine" in result.err
+    assert "it can vary, interpolate, inpaint" in result.err and "[y/N]" not in result.err
+
+
+def test_the_list_says_how_much_there_is_and_from_how_many_repositories(dalle: Dalle, hub: Hub, model):
+    rows = {row.split()[0]: row for row in dalle("models", "list").lines}
+    assert "  about 14.9 GB from 2 repositories  " in rows["karlo"]
+    hub.add("org/name", model)
+    assert dalle("models", "pull", NAME).code == 0
+    (facts,) = [facts for facts in dalle("models", "list", "--json").objects if facts["name"] == NAME]
+    assert facts["bytes"] == sum(path.stat().st_size for path in model.rglob("*") if path.is_file())

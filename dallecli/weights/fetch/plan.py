@@ -30,6 +30,16 @@ class Plan:
     """Whether this model was not pulled before."""
     bytes: int
     """Bytes that are still to come."""
+    missing: tuple[LockedFile, ...]
+    """The files that are not here in full."""
+
+    def repositories(self) -> dict[str, tuple[int, int]]:
+        """How many bytes of how many files are still to come from each repository."""
+        found: dict[str, tuple[int, int]] = {}
+        for file in self.missing:
+            coming, files = found.get(file.repository, (0, 0))
+            found[file.repository] = coming + file.size - arrived(file), files + 1
+        return found
 
 
 def planned_lock(

@@ -68,8 +68,9 @@ def pull(
         before = read_lock(name)
         lock = planned_lock(name, before, tasks, half, patience)
         missing = [file for file in lock.files if not intact(lock, file)]
-        agree(Plan(lock=lock, fresh=before is None, bytes=sum(file.size - arrived(file) for file in missing)))
         check_space(missing)
+        coming = sum(file.size - arrived(file) for file in missing)
+        agree(Plan(lock=lock, fresh=before is None, bytes=coming, missing=tuple(missing)))
         lock.write()
         progress = TransferProgress(report, sum(file.size for file in missing))
         for file in missing:
