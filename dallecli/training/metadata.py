@@ -25,9 +25,10 @@ def pairs_in_metadata(metadata: Path, prefix: str) -> Iterator[Item | Fault]:
         with closing(PromptFile(str(metadata), "text")) as file:
             for line in file.lines():
                 yield _pair(line, metadata, prefix)
-    except (BadPromptFile, OSError) as problem:
-        why = problem.what if isinstance(problem, BadPromptFile) else str(problem.strerror)
-        yield _unread(f"{prefix}{metadata.name}", why)
+    except BadPromptFile as problem:  # its hint is for prompts
+        yield _unread(f"{prefix}{metadata.name}", problem.what)
+    except OSError as problem:
+        yield _unread(f"{prefix}{metadata.name}", f"it cannot be read: {problem.strerror}")
 
 
 def _pair(line: Line | BadLine, metadata: Path, prefix: str) -> Item | Fault:

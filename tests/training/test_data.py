@@ -185,9 +185,9 @@ def test_blanks_after_commas_are_no_part_of_a_name_or_a_caption(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"file_name;text\r\na.png;a cat\r\n", "there is no file_name in it, only 'file_name;text'"),
-        ("file_name,text\na.png,a cat\n".encode("utf-16"), "not UTF-8"),
-        (b"file_name,text\ra.png,a cat\r", "not a row of a table"),
+        (b"file_name;text\r\na.png;a cat\r\n", "this is a table with semicolons between its cells"),
+        ("file_name,text\na.png,a cat\n".encode("utf-16"), "this is text in UTF-16"),
+        (b"file_name,text\ra.png,a cat\r", "lines end with carriage returns alone"),
         (b"file_name,text,text\na.png,a cat,a dog\n", "two columns are called 'text'"),
     ],
     ids=["semicolons", "UTF-16", "old Mac", "doubled"],
