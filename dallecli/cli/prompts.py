@@ -32,6 +32,11 @@ def _from_stdin() -> str:
         raise PromptError("standard input is closed")
     # One byte more than allowed, plus what is stripped: enough to tell that it is too long without reading all of it.
     raw = sys.stdin.buffer.read(PROMPT_BYTES + len(b"\xef\xbb\xbf\r\n") + 1)
+    named = file_kind(raw)
+    if named is not None:
+        what = f"standard input is {named}, and a prompt is expected"
+        hint = "--init - paints over a picture, dalle vary - paints others like it" if named == "a picture" else None
+        raise PromptError(what, hint=hint)
     found = recognise(io.BytesIO(raw), "txt", None)
     if found is not None:
         raise PromptError(f"standard input is {found.what}", hint=found.hint)
@@ -42,11 +47,6 @@ def _from_stdin() -> str:
         if raw.endswith(ending):
             raw = raw.removesuffix(ending)
             break
-    named = file_kind(raw)
-    if named is not None:
-        what = f"standard input is {named}, and a prompt is expected"
-        hint = "--init - paints over a picture, dalle vary - paints others like it" if named == "a picture" else None
-        raise PromptError(what, hint=hint)
     if len(raw) > PROMPT_BYTES:
         raise PromptError(f"standard input has more than {PROMPT_BYTES} bytes", hint="is it a file given by mistake?")
     try:

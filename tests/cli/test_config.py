@@ -65,7 +65,7 @@ def test_names_of_other_programs_are_answered(dalle: Dalle):
 
 
 @pytest.mark.parametrize(
-    ("settings", "command"),
+    ("defaults", "command"),
     [
         ({"out": "pics", "layout": "files", "format": "webp"}, ["generate", "a fox", "-n", "2", "-o", "x.png"]),
         ({"matrix": "true", "share": "true"}, ["generate", "a fox"]),
@@ -76,10 +76,10 @@ def test_names_of_other_programs_are_answered(dalle: Dalle):
     ],
     ids=str,
 )
-def test_a_default_gives_way_to_an_option_that_contradicts_it(dalle: Dalle, settings, command):
+def test_a_default_gives_way_to_an_option_that_contradicts_it(dalle: Dalle, defaults, command):
     Image.new("RGB", (32, 32)).save("cat.png")
     Path("p.txt").write_text("a fox\n")
-    for name, value in settings.items():
+    for name, value in defaults.items():
         assert dalle("config", "set", name, value).code == 0
     result = dalle(*command)
     assert result.code == 0, result.err

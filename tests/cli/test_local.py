@@ -29,7 +29,7 @@ def test_a_folder_paints_and_its_pictures_say_how(dalle: Dalle, local: None, mod
         assert sheet.size == (66, 32)
     recipe = read_recipe(Path("a-red-cat-7-grid.png"))
     assert recipe.digest == result.objects[0]["digest"]
-    assert set(recipe.versions) == {"dallecli", "torch"}
+    assert set(recipe.versions) == {"dallecli", "torch", "cpu"}
 
 
 def test_pictures_painted_at_a_time_are_those_painted_alone_but_for_a_level(dalle: Dalle, local: None, model: str):
