@@ -4,7 +4,7 @@ Fronts (the command line, batches, Python, a server) use an `Engine` and know no
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from dallecli.errors import BadRecipe
@@ -45,8 +45,11 @@ class Engine(Protocol):
         """
         ...
 
-    def revive(self, recipe: Recipe) -> Recipe:
+    def revive(self, recipe: Recipe, model: str | None = None) -> Recipe:
         """Check a recipe that was read from a file as `resolve` checks a request. Its sources must have their bytes.
+
+        `model`, a name or a folder, is used instead of the recipe's own. Files come from strangers, so that a recipe
+        itself cannot name a folder: only a model that is registered, was pulled, or was asked for before.
 
         Raises: BadRecipe for what no request can ask for, and what `resolve` raises.
         """
@@ -113,3 +116,9 @@ def check_same_stages(recipe: Recipe, fresh: Recipe) -> None:
     if set(recipe.stages) != set(fresh.stages):
         stages = ", ".join(recipe.stages)
         raise BadRecipe(f"the recipe runs other stages than {recipe.model} does: {stages}")
+    for name, stage in recipe.stages.items():
+        if type(stage) is not type(fresh.stages[name]):
+            raise BadRecipe(f"the {name} of {recipe.model} has other dials than the recipe: {', '.join(asdict(stage))}")
+    if "prior" in recipe.stages and (recipe.prior_candidates is None) != (fresh.prior_candidates is None):
+        has, wanted = recipe.prior_candidates, fresh.prior_candidates
+        raise BadRecipe(f"the recipe has {has} prior candidates, and {fresh.model} {wanted}")

@@ -85,7 +85,8 @@ class FakeEngine:
         warnings = check_inputs(request, recipe.size, self.SPACE)
         return replace(recipe, warnings=warnings)
 
-    def revive(self, recipe: Recipe) -> Recipe:
+    def revive(self, recipe: Recipe, model: str | None = None) -> Recipe:
+        recipe = replace(recipe, model=model if model is not None else recipe.model)
         fresh = self.resolve(request_of(recipe))
         check_same_stages(recipe, fresh)
         self._check_stages(recipe.stages)

@@ -126,16 +126,20 @@ class Fields:
         return value
 
     @overload
-    def whole(self, key: str, *, least: int | None = None, optional: Literal[False] = False) -> int: ...
+    def whole(
+        self, key: str, *, least: int | None = None, most: int | None = None, optional: Literal[False] = False
+    ) -> int: ...
     @overload
-    def whole(self, key: str, *, least: int | None = None, optional: bool) -> int | None: ...
-    def whole(self, key: str, *, least: int | None = None, optional: bool = False) -> int | None:
-        """A whole number, `least` or more."""
+    def whole(self, key: str, *, least: int | None = None, most: int | None = None, optional: bool) -> int | None: ...
+    def whole(
+        self, key: str, *, least: int | None = None, most: int | None = None, optional: bool = False
+    ) -> int | None:
+        """A whole number from `least` to `most`."""
         if optional and self.null(key):
             return None
         value = self.take(key)
-        if not _is_whole(value, least):
-            raise self.wrong(key, value, "a whole number" + _from(least))
+        if not _is_whole(value, least) or (most is not None and value > most):
+            raise self.wrong(key, value, "a whole number" + _from(least) + ("" if most is None else f" up to {most}"))
         return value
 
     @overload

@@ -16,7 +16,7 @@ from dallecli.tasks.stages import (
     StageSettings,
     option,
 )
-from dallecli.tasks.task import ModelRequest, Request
+from dallecli.tasks.task import ModelRequest, Request, check_dials
 from dallecli.version import __version__
 
 INVERTING: Final = DiffusionSettings(sampler="ddim", steps=25, guidance=1.0)
@@ -168,6 +168,8 @@ def request_of(recipe: Recipe) -> Request:
         "device": recipe.device,
         "dtype": recipe.dtype,
     }
+    for name, stated in dials.items():
+        check_dials(name, stated)
     settings = recipe.settings
     if not recipe.inputs and recipe.task != "generate":
         raise BadRecipe(f"the recipe says {recipe.task}, and not what")
@@ -175,7 +177,10 @@ def request_of(recipe: Recipe) -> Request:
         if len(settings.places) != recipe.count:
             raise BadRecipe(f"the recipe has {recipe.count} pictures and {len(settings.places)} places for them")
         common["count"] = 1
-    return settings.request(recipe.prompt, recipe.inputs, common)
+    request = settings.request(recipe.prompt, recipe.inputs, common)
+    if request.inputs != recipe.inputs:
+        raise BadRecipe(f"{recipe.task} does not start from {len(recipe.inputs)} inputs")
+    return request
 
 
 def _refuse_foreign_dials(request: ModelRequest, model: Defaults) -> None:

@@ -9,18 +9,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
-from dallecli.errors import BadRecipe
+from dallecli.errors import BadRecipe, RequestError
 from dallecli.fields import Fields, Wording, read_json
 from dallecli.source import Source
 from dallecli.tasks.generate import Generating
 from dallecli.tasks.stages import DiffusionSettings, StageSettings, TokenSettings
 from dallecli.tasks.table import SETTINGS
-from dallecli.tasks.task import Settings
+from dallecli.tasks.task import Settings, check_numbers
 
 FORMAT = "dalle-recipe/2"
 OLD_FORMATS = ("dalle-recipe/1",)
 """Formats that are still read. The first knew `generate` only, so it had no inputs, settings and scores."""
 
+DIAL_LIMIT: Final = 2**31
+"""Above every number of steps and of tokens."""
 
 WORDING: Final = Wording(
     not_a_table="the recipe is not a JSON object",
@@ -206,8 +208,8 @@ class Recipe:
     def from_json(text: str) -> "Recipe":
         """Read what `to_json` wrote, or an older version did.
 
-        What is read is well-formed, not yet possible: `filling.request_of` checks that. Raises BadRecipe for anything
-        else: unknown, missing, doubled or mistyped keys.
+        What is read can be shown; whether it can be painted is checked by `filling.request_of`. Raises BadRecipe for
+        anything else: unknown, missing, doubled or mistyped keys, a number of pictures that no request has.
         """
         try:
             data = read_json(text)
@@ -217,7 +219,9 @@ class Recipe:
         written = fields.text("format")
         if written not in (FORMAT, *OLD_FORMATS):
             raise BadRecipe(f"the recipe is written as {written!r}", hint=f"this version reads {FORMAT!r}")
-        return _read(fields, old=written != FORMAT)
+        recipe = _read(fields, old=written != FORMAT)
+        _check(recipe)
+        return recipe
 
 
 def _read(fields: Fields, *, old: bool) -> Recipe:
@@ -246,6 +250,17 @@ def _read(fields: Fields, *, old: bool) -> Recipe:
     return recipe
 
 
+def _check(recipe: Recipe) -> None:
+    """Refuse what would have no title, no pictures, or numbers beyond all counting. Raises BadRecipe."""
+    if not recipe.inputs and recipe.task != "generate":
+        raise BadRecipe(f"the recipe says {recipe.task}, and not what")
+    try:
+        check_numbers(None, recipe.count, recipe.size, recipe.prior_candidates)
+        check_numbers(recipe.seed, 1, None, None)  # frames share a seed
+    except RequestError as error:
+        raise BadRecipe(error.what, hint=error.hint) from error
+
+
 def _read_settings(task: str, fields: Fields) -> Settings:
     settings = SETTINGS[task].read(fields)
     fields.finish()
@@ -259,11 +274,15 @@ def _read_stages(fields: Fields) -> dict[str, StageSettings]:
 def _read_stage(fields: Fields) -> StageSettings:
     stage: StageSettings
     if "steps" in fields:
-        sampler, steps = fields.text("sampler"), fields.whole("steps")
+        sampler, steps = fields.text("sampler"), fields.whole("steps", most=DIAL_LIMIT)
         stage = DiffusionSettings(sampler=sampler, steps=steps, guidance=fields.number("guidance"))
     else:
-        temperature, top_k, top_p = fields.number("temperature"), fields.whole("top_k"), fields.number("top_p")
-        stage = TokenSettings(temperature=temperature, top_k=top_k, top_p=top_p, guidance=fields.number("guidance"))
+        stage = TokenSettings(
+            temperature=fields.number("temperature"),
+            top_k=fields.whole("top_k", most=DIAL_LIMIT),
+            top_p=fields.number("top_p"),
+            guidance=fields.number("guidance"),
+        )
     fields.finish()
     return stage
 

@@ -323,14 +323,18 @@ def _conversion(stranger: str, path: str) -> str:
 
 def _candidates(source: Source, near: Path, places: Iterable[Path]) -> Iterator[Path]:
     if source.name != STDIN:
-        recorded = Path(source.name)
+        # A picture may come from a stranger: of a path that no recipe of ours has, only the last name is looked for.
+        recorded = Path(source.recorded().name)
         yield recorded
         yield near.parent / recorded
         yield near.parent / recorded.name
         yield Path(recorded.name)
     for place in places:
         if place.is_dir():
-            yield from sorted(place.iterdir())
+            try:
+                yield from sorted(place.iterdir())
+            except OSError as error:
+                raise BadInput(f"the folder cannot be read: {reason(error)}", where=str(place)) from error
         else:
             yield place
 

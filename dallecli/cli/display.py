@@ -6,6 +6,7 @@ bar or a preview is really drawn: it would double the time of a short command.
 
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -65,8 +66,17 @@ def emit_line(text: str) -> None:
 
 
 def emit_json(value: Mapping[str, Any]) -> None:
-    """One JSON object on one line of ASCII."""
-    emit(json.dumps(value).encode("ascii") + b"\n")
+    """One JSON object on one line of ASCII. JSON has neither infinity nor NaN: they are null."""
+    emit(json.dumps(_finite(value), allow_nan=False).encode("ascii") + b"\n")
+
+
+def _finite(value: Any) -> Any:
+    """The same plain data, with None for numbers that JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(one) for name, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def emit_rows(rows: Sequence[tuple[str, str]]) -> None:

@@ -71,7 +71,6 @@ class RecipeOptions:
         """A recipe with what is different."""
         return replace(
             recipe,
-            model=self.model if self.model is not None else recipe.model,
             device=self.device if self.device is not None else recipe.device,
             dtype=self.dtype if self.dtype is not None else recipe.dtype,
             versions={"dallecli": __version__},
@@ -111,7 +110,7 @@ def replay(
     for original in originals:
         changed = changes.change(original.recipe)
         target = _plan(original, changed, output, results=len(files), as_json=reporting.json)
-        jobs.append((engine.revive(changed), target))
+        jobs.append((engine.revive(changed, changes.model), target))
     probe(jobs, display)
     warn([recipe for recipe, _ in jobs], display)
     paths = []

@@ -58,22 +58,31 @@ class LocalEngine:
             RequestError: the model is unknown, or cannot do this: task, size, steps, sampler, guidance, prompt length.
             WeightsError: the model is not on this machine, or its files are incomplete.
         """
-        model = self._models.find(request.model, request.task)
+        return self._resolve(request, self._models.find(request.model, request.task))
+
+    def _resolve(self, request: Request, model: Description) -> Recipe:
         model.check_request(request)
         seed = request.seed if request.seed is not None else random_seed()
         recipe = fill(request, model.spec, _dropped(request, model), seed)
         model.check_stages(recipe.stages)
         return replace(recipe, warnings=model.check_inputs(request, recipe.size, recipe.stages))
 
-    def revive(self, recipe: Recipe) -> Recipe:
+    def revive(self, recipe: Recipe, model: str | None = None) -> Recipe:
         """Check a recipe that was read from a file as `resolve` checks a request.
+
+        `model`, a name or a folder, is used instead of the recipe's own, which may not be a folder.
 
         Raises: BadRecipe for what no request asks for, and what `resolve` raises.
         """
-        fresh = self.resolve(request_of(recipe))
+        found = (
+            self._models.find(model, recipe.task)
+            if model is not None
+            else self._models.recorded(recipe.model, recipe.task)
+        )
+        fresh = self._resolve(request_of(replace(recipe, model=found.spec.name)), found)
         check_same_stages(recipe, fresh)
-        self._models.find(recipe.model).check_stages(recipe.stages)
-        return replace(recipe, scores={}, warnings=(*fresh.warnings, *_unlike(recipe)))
+        found.check_stages(recipe.stages)
+        return replace(recipe, model=found.spec.name, scores={}, warnings=(*fresh.warnings, *_unlike(recipe)))
 
     def embed(self, request: Embed, progress: Callable[[Progress], None]) -> "list[Embedded]":
         """An embedding of every input, in order, after `arithmetic`.

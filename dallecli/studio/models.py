@@ -3,7 +3,7 @@
 from dallecli.errors import NotDownloaded, TaskNotSupported, UnknownModel
 from dallecli.pipelines.description import Description
 from dallecli.weights.layouts import imported
-from dallecli.weights.registry import find, locate, with_parts
+from dallecli.weights.registry import check_recorded, find, locate, with_parts
 
 
 class Models:
@@ -37,6 +37,16 @@ class Models:
         description: Description = imported(folder.family.description)(with_parts(spec, folder), folder)
         self._found[spec.name] = description
         return description
+
+    def recorded(self, name: str, task: str) -> Description:
+        """The model with the name in a recipe that was read from a file: found before, registered, or pulled.
+
+        Raises: as `find`, and UnknownModel for a folder.
+        """
+        if name not in self._found:
+            check_recorded(name)
+            return self.find(name, task)
+        return self._found[name]
 
     def named(self, name: str) -> Description:
         """The model with the name in a recipe: one that was found before, else as `find`."""

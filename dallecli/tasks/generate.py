@@ -135,9 +135,17 @@ class Generating(Settings):
             strength=fields.number("strength") if "strength" in fields else None,
         )
 
+    def _check_kept(self, kept: tuple[int, ...], seed: int, count: int) -> None:
+        """Refuse seeds that a best-of cannot have kept. Raises BadRecipe."""
+        if len(kept) != count:
+            raise BadRecipe(f"the recipe has {count} pictures and {len(kept)} seeds")
+        painted = range(seed, seed + (self.best_of if self.best_of is not None else 0))
+        if len(set(kept)) != count or not all(one in painted for one in kept):
+            raise BadRecipe(f"the recipe keeps other seeds than it paints, from {seed} on")
+
     def request(self, prompt: str, inputs: tuple[Source, ...], dials: Mapping[str, Any]) -> Generate:
-        if self.kept is not None and len(self.kept) != dials["count"]:
-            raise BadRecipe(f"the recipe has {dials['count']} pictures and {len(self.kept)} seeds")
+        if self.kept is not None:
+            self._check_kept(self.kept, dials["seed"], dials["count"])
         if len(inputs) != (0 if self.strength is None else 1):
             raise BadRecipe(f"the recipe has {len(inputs)} inputs and the strength {self.strength}")
         return Generate(

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final, Literal, Self, cast, get_args
 
-from dallecli.errors import BadInput, BadSetting
+from dallecli.errors import BadInput, BadRecipe, BadSetting
 from dallecli.fields import Fields
 from dallecli.source import Source
 from dallecli.tasks.stages import Dials
@@ -165,6 +165,8 @@ class Interpolating(Settings):
         )
 
     def request(self, prompt: str, inputs: tuple[Source, ...], dials: Mapping[str, Any]) -> Interpolate:
+        if self.weights is not None and not math.isclose(sum(self.weights), 1, rel_tol=1e-6):
+            raise BadRecipe("the weights in the recipe are not shares: their sum is not 1")
         return Interpolate(ends=inputs, positions=self.positions, weights=self.weights, noise=self.noise, **dials)
 
 
@@ -176,6 +178,8 @@ def _check_weights(weights: tuple[float, ...], ends: int) -> None:
             raise BadSetting(f"a weight is {weight:g}", hint="weights are 0 or more")
     if sum(weights) <= 0:
         raise BadSetting("all weights are 0")
+    if not math.isfinite(sum(weights)):
+        raise BadSetting("the weights have no finite sum", hint="only their ratio counts: make them smaller")
 
 
 def _check_noise(noise: str, ends: tuple[Source, ...], weights: tuple[float, ...] | None) -> None:

@@ -65,13 +65,7 @@ class ModelRequest:
     """The number type: one of `DTYPES`."""
 
     def __post_init__(self) -> None:
-        check_range("the number of pictures", self.count, 1, COUNT_LIMIT)
-        if self.seed is not None:
-            check_range("the seed", self.seed, 0, SEED_LIMIT - self.count)
-        if self.size is not None and self.size < 1:
-            raise BadSize(f"a picture cannot be {self.size} pixels wide", hint="leave --size out for the model's own")
-        if self.prior_candidates is not None:
-            check_range("the number of prior candidates", self.prior_candidates, 1, COUNT_LIMIT)
+        check_numbers(self.seed, self.count, self.size, self.prior_candidates)
         for name, dials in (("prior", self.prior), ("decoder", self.decoder), ("upsampler", self.upsampler)):
             check_dials(name, dials)
         if self.effort is not None and self.effort not in EFFORTS:
@@ -293,6 +287,17 @@ def check_dtype(dtype: str | None) -> None:
     """Refuse what is no number type. Raises BadSetting."""
     if dtype is not None and dtype not in DTYPES:
         raise BadSetting(f"no number type is called {dtype!r}", hint=f"one of {', '.join(DTYPES)}")
+
+
+def check_numbers(seed: int | None, count: int, size: int | None, prior_candidates: int | None) -> None:
+    """Raises BadSetting, BadSize for numbers that no request has; None is always one."""
+    check_range("the number of pictures", count, 1, COUNT_LIMIT)
+    if seed is not None:
+        check_range("the seed", seed, 0, SEED_LIMIT - count)
+    if size is not None and size < 1:
+        raise BadSize(f"a picture cannot be {size} pixels wide", hint="leave --size out for the model's own")
+    if prior_candidates is not None:
+        check_range("the number of prior candidates", prior_candidates, 1, COUNT_LIMIT)
 
 
 def check_range(what: str, value: int, low: int, high: int) -> None:

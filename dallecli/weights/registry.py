@@ -156,6 +156,17 @@ def find(name_or_folder: str) -> ModelSpec:
     raise UnknownModel(f"no model is called {name_or_folder!r}", hint=hint)
 
 
+def check_recorded(name: str) -> None:
+    """Refuse a name in a recipe that is not that of a registered model or a repository of the Hub.
+
+    Pictures come from strangers: a folder that lies beside one must not be opened because it is named there.
+
+    Raises: UnknownModel.
+    """
+    if name not in _registered() and not name.startswith(HUB):
+        raise UnknownModel(f"no model is called {name!r}", hint="if it is a folder that you trust: -m FOLDER")
+
+
 def locate(spec: ModelSpec) -> Folder:
     """The folder that holds a model's files. Never uses the network.
 

@@ -1,11 +1,15 @@
 """`dalle replay`: the same picture again, from the file alone or with its inputs, or a clear reason why not."""
 
 import hashlib
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from dallecli.pictures.metadata import read_recipe
 from dallecli.pictures.picture import encode
@@ -245,3 +249,112 @@ def test_inputs_are_told_apart_by_their_content(dalle: Dalle):
     assert names == [("x.png", hashlib.sha256(Path(file).read_bytes()).hexdigest()) for file in (first, second)]
     assert dalle("replay", path, "--input", "a", "--input", "b", "-o", "again.png").code == 0
     assert Path("again.png").read_bytes() == Path(path).read_bytes()
+
+
+# A stranger's picture
+
+
+def forge(path: str, change: Callable[[dict[str, Any]], None]) -> str:
+    """A copy of a picture whose recipe says something else."""
+    facts = read_recipe(Path(path)).to_dict()
+    change(facts)
+    info = PngInfo()
+    info.add_itxt("dalle", json.dumps(facts))
+    Image.new("RGB", (16, 16)).save("forged.png", pnginfo=info)
+    return "forged.png"
+
+
+@pytest.mark.parametrize(
+    "name", ["tiny", "./tiny", "{here}/tiny", "../work/tiny", "~/tiny", "~nobody/x", "\ud800", "\0"]
+)
+def test_a_recipe_cannot_open_a_folder(dalle: Dalle, model, monkeypatch, name):
+    """Not even one that lies beside it: both may have come in one archive."""
+    monkeypatch.setenv("DALLE_ENGINE", "local")
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    Path("tiny").symlink_to(model)
+    (path,) = dalle("generate", "a fox", "-m", "./tiny", "--size", "8", "--fast", "-o", "x.png").lines
+    assert read_recipe(Path(path)).model == "tiny"
+    lie = forge(path, lambda facts: facts.update(model=name.format(here=Path.cwd())))
+    result = dalle("replay", lie, "-o", "y.png")
+    assert (result.code, Path("y.png").exists()) == (2, False)
+    assert result.err.startswith("error: no model is called ")
+    assert "hint: if it is a folder that you trust: -m FOLDER" in result.err
+    assert dalle("replay", lie, "-m", "./tiny", "-o", "y.png").code == 0
+    assert read_recipe(Path("y.png")).model == "tiny"
+
+
+@pytest.mark.parametrize("name", ["hf:../../etc", "hf:a/../b", "hf:a/b@../../x", "hf:"])
+def test_a_recipe_cannot_leave_the_cache(dalle: Dalle, monkeypatch, name):
+    path = dalle("generate", "a fox", "-o", "x.png").lines[0]
+    monkeypatch.setenv("DALLE_ENGINE", "local")
+    assert dalle("replay", forge(path, lambda facts: facts.update(model=name))).code == 2
+
+
+def test_only_the_last_name_of_an_inputs_path_is_looked_for(dalle: Dalle, tmp_path):
+    path = dalle("vary", "cat.png", "-o", "x.png").lines[0]
+    Path("cat.png").rename(tmp_path / "cat.png")
+    for name in (str(tmp_path / "cat.png"), "../cat.png", "a/../../cat.png"):
+        result = dalle("replay", forge(path, lambda facts, name=name: facts["inputs"][0].update(name=name)))
+        assert (result.code, result.out) == (2, b"")
+        assert "is not here" in result.err
+
+
+LIES: list[tuple[str, str, object]] = [
+    *(("best", "count", lie) for lie in (0, -1, 10**6, 10**30, 1.5, True)),
+    *(("best", "seed", lie) for lie in (-1, 2**63, 2**63 - 1, 10**30, 7.5)),
+    *(("best", "size", lie) for lie in (0, -16, 10**30)),
+    *(("best", "prior_candidates", lie) for lie in (0, -1, 10**6, None)),
+    *(("best", "settings.best_of", lie) for lie in (0, 1, 10**6, None)),
+    *(("best", "settings.kept", lie) for lie in ([7], [7, 7], [7, 10**30], [-1, 7], [7, 14], [], ["7", 8])),
+    *(("best", "stages.decoder.steps", lie) for lie in (0, 1, -5, 10**6, 10**30)),
+    *(("best", "stages.decoder.guidance", lie) for lie in (-1, 10**400)),
+    ("best", "stages.upsampler", {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance": 1.0}),
+    ("best", "stages.decoder", {"temperature": 1.0, "top_k": 10**400, "top_p": 1.0, "guidance": 1.0}),
+    *(("vary", "inputs", lie) for lie in ([], [{"kind": "text", "name": "a fox", "sha256": None}])),
+    *(("interpolate", "settings.positions", lie) for lie in ([], [2, 0, 0, 0, 0], [0, 1], None)),
+    *(("blends", "settings.weights", lie) for lie in ([2, 1], [1e308, 1e308], [-1, 2], [0, 0], [1], None)),
+    *(("inpaint", "settings.resample", lie) for lie in (0, -1, 10**30)),
+    *(("inpaint", "settings.expand.left", lie) for lie in (-1, 10**30)),
+    *(("inpaint", "settings.mask.boxes", lie) for lie in ([[0, 0, 0, 0]], [[10**30, 0, 1, 1]], [[1, 2]])),
+    *(("sweep", "settings.strengths", lie) for lie in ([], [0, 2, 0, 0], [0, 1])),
+    *(("sweep", "settings.before", lie) for lie in ("", "\ud800", "\0")),
+]
+
+
+@pytest.mark.parametrize(("name", "key", "lie"), LIES, ids=lambda value: repr(value)[:40])
+def test_every_number_of_a_recipe_is_checked_as_a_requests_are(dalle: Dalle, name, key, lie):
+    (path,) = dalle(*EVERYTHING[name], "-s", "7", "--out", ".").lines
+
+    def change(facts: dict[str, Any]) -> None:
+        *parents, last = key.split(".")
+        for parent in parents:
+            facts = facts[parent]
+        facts[last] = lie
+
+    lying = forge(path, change)
+    result = dalle("replay", lying)
+    assert (result.code, result.out) == (2, b""), result.err
+    # What can still be shown may be shown, but nothing else happens.
+    for command in (["show"], ["show", "--json"], ["grid", "--force", "-o", "sheet.png"]):
+        shown = dalle(*command, lying)
+        assert shown.code in (0, 2), shown.err
+        if "--json" in command and shown.code == 0:
+            json.loads(shown.out, parse_constant=lambda constant: pytest.fail(constant))
+
+
+def test_a_request_with_weights_that_have_no_sum_is_refused(dalle: Dalle):
+    result = dalle("interpolate", "cat.png", "dog.jpg", "--weights", "1e308,1e308")
+    assert (result.code, result.err.splitlines()[0]) == (2, "error: the weights have no finite sum")
+
+
+def test_an_input_folder_that_cannot_be_read_is_named(dalle: Dalle, monkeypatch):
+    path = dalle("vary", "cat.png", "-o", "x.png").lines[0]
+    Path("cat.png").unlink()
+    Path("album").mkdir()
+
+    def refused(self: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    result = dalle("replay", path, "--input", "album")
+    assert (result.code, result.err.splitlines()[1]) == (2, "where: album")
