@@ -104,29 +104,35 @@ def evaluate(
     for kind in asked:
         prompts = kind.prompts(count)
         pictures = brush.paint(prompts)
-        painted = _stacked(pictures)
-        figures |= _judged(world, judge, kind.name, painted, prompts)
+        figures |= _judged(world, judge, kind.name, _stacked(pictures), prompts)
         if references:
             drawn = list(scenes(PROMPT_SEED + 2**18, DRAWN, kind.drawn))
             figures |= _judged(world, judge, f"drawn_{kind.name}", _stacked(_drawn(drawn)), scene_prompts(drawn))
         if kind.name == ANYTHING:
-            figures |= _likeness(workshop, judge, painted)
-        if out is not None:
-            _write_sheet(out, kind.name, pictures[:SHOWN], prompts[:SHOWN])
+            figures |= _likeness(workshop, judge, _stacked(pictures))
+        _write_sheet(out, kind.name, pictures[:SHOWN], prompts[:SHOWN])
     if VARIETY in names:
-        shown = world.varied()
-        varied = [brush.paint([prompt] * seeds) for prompt in shown]
-        figures |= _variety(world, judge, shown, varied)
-        if out is not None:
-            chosen = [(picture, prompt) for some, prompt in zip(varied, shown, strict=True) for picture in some[:4]]
-            _write_sheet(out, VARIETY, [one for one, _ in chosen[:SHOWN]], [prompt for _, prompt in chosen[:SHOWN]])
+        figures |= _paint_variety(world, judge, brush, seeds, out)
     if DETAIL in names:
-        prompts = scene_prompts(scenes(PROMPT_SEED + 2**17, count, world.held_out))
-        pictures = brush.paint(prompts, max(sizes))
-        figures |= _detail(world, _stacked(pictures), max(sizes))
-        if out is not None:
-            _write_sheet(out, DETAIL, pictures[:SHOWN], prompts[:SHOWN])
+        figures |= _paint_detail(world, brush, count, max(sizes), out)
     return figures | _clip_recall(world, ask.model) if references else figures
+
+
+def _paint_variety(world: World, judge: Judge, brush: "_Brush", seeds: int, out: Path | None) -> dict[str, float]:
+    """How much pictures of one prompt differ over `seeds` seeds; four of each prompt are on the sheet."""
+    shown = world.varied()
+    varied = [brush.paint([prompt] * seeds) for prompt in shown]
+    chosen = [(picture, prompt) for some, prompt in zip(varied, shown, strict=True) for picture in some[:4]]
+    _write_sheet(out, VARIETY, [one for one, _ in chosen[:SHOWN]], [prompt for _, prompt in chosen[:SHOWN]])
+    return _variety(world, judge, shown, varied)
+
+
+def _paint_detail(world: World, brush: "_Brush", count: int, size: int, out: Path | None) -> dict[str, float]:
+    """How like those of drawn scenes the edges of `count` pictures of `size` pixels are."""
+    prompts = scene_prompts(scenes(PROMPT_SEED + 2**17, count, world.held_out))
+    pictures = brush.paint(prompts, size)
+    _write_sheet(out, DETAIL, pictures[:SHOWN], prompts[:SHOWN])
+    return _detail(world, _stacked(pictures), size)
 
 
 @dataclass(slots=True)
@@ -282,7 +288,12 @@ def _clip_recall(world: World, model: str) -> dict[str, float]:
     }
 
 
-def _write_sheet(folder: Path, name: str, pictures: Sequence[NDArray[np.uint8]], prompts: Sequence[Prompt]) -> None:
+def _write_sheet(
+    folder: Path | None, name: str, pictures: Sequence[NDArray[np.uint8]], prompts: Sequence[Prompt]
+) -> None:
+    """Write a sheet of pictures and their prompts beside it, where there is a folder for them."""
+    if folder is None:
+        return
     folder.mkdir(parents=True, exist_ok=True)
     sheet = grid([Image.fromarray(picture) for picture in pictures])
     publish(folder / f"{name}.png", encode(sheet, "png", None), force=True)
