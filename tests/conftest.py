@@ -23,7 +23,7 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def users_settings_are_out_of_reach(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads or writes what the user has set: neither this process nor those that it starts."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DALLE_HOME", str(tmp_path_factory.mktemp("home")))

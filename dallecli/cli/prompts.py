@@ -32,14 +32,13 @@ def _from_stdin() -> str:
         raise PromptError("standard input is closed")
     # One byte more than allowed, plus what is stripped: enough to tell that it is too long without reading all of it.
     raw = sys.stdin.buffer.read(PROMPT_BYTES + len(b"\xef\xbb\xbf\r\n") + 1)
-    named = file_kind(raw)
-    if named is not None:
-        what = f"standard input is {named}, and a prompt is expected"
-        hint = "--init - paints over a picture, dalle vary - paints others like it" if named == "a picture" else None
-        raise PromptError(what, hint=hint)
     found = recognise(io.BytesIO(raw), "txt", None)
+    named = file_kind(raw)
+    hint = "--init - paints over a picture, dalle vary - paints others like it" if named == "a picture" else None
     if found is not None:
-        raise PromptError(f"standard input is {found.what}", hint=found.hint)
+        raise PromptError(f"standard input is {found.what}", hint=found.hint if found.hint is not None else hint)
+    if named is not None:
+        raise PromptError(f"standard input is {named}, and a prompt is expected", hint=hint)
     raw = raw.removeprefix(b"\xef\xbb\xbf")
     if is_object(raw.partition(b"\n")[0]):
         raise PromptError("standard input is JSON", hint="… | dalle generate --prompts -")

@@ -201,7 +201,7 @@ def test_a_picture_piped_where_words_are_expected_is_named(dalle: Dalle):
     assert dalle("generate", "a cat", "-o", "cat.png").code == 0
     picture = Path("cat.png").read_bytes()
     for data, kind in (
-        (picture, "a picture"),
+        (picture, "a PNG picture"),
         (b"GIF89a\x01\x00\x01\x00", "a GIF"),
         (b"PK\x03\x04\x00", "a ZIP archive"),
     ):
