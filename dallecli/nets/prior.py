@@ -80,12 +80,13 @@ class FeedForward(nn.Module):
 class PriorBlock(nn.Module):
     """A pre-norm transformer block (there is no `norm2` on disk: it belongs to cross-attention)."""
 
-    def __init__(self, config: PriorConfig) -> None:
+    def __init__(self, heads: int, head_dim: int) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(config.width)
-        self.attn1 = SelfAttention(config.width, config.num_attention_heads, config.attention_head_dim)
-        self.norm3 = nn.LayerNorm(config.width)
-        self.ff = FeedForward(config.width)
+        width = heads * head_dim
+        self.norm1 = nn.LayerNorm(width)
+        self.attn1 = SelfAttention(width, heads, head_dim)
+        self.norm3 = nn.LayerNorm(width)
+        self.ff = FeedForward(width)
 
     def forward(self, x: Tensor, bias: Tensor, before: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
         """Return [b n d] from [b n d], which may follow m tokens `before` it, and the keys and values of all m+n.
@@ -125,7 +126,9 @@ class PriorTransformer(nn.Module):
         self.encoder_hidden_states_proj = nn.Linear(d, width)
         self.positional_embedding = nn.Parameter(torch.zeros(1, tokens, width))
         self.prd_embedding = nn.Parameter(torch.zeros(1, 1, width))
-        self.transformer_blocks = nn.ModuleList([PriorBlock(config) for _ in range(config.num_layers)])
+        self.transformer_blocks = nn.ModuleList(
+            [PriorBlock(config.num_attention_heads, config.attention_head_dim) for _ in range(config.num_layers)]
+        )
         self.norm_out = nn.LayerNorm(width)
         self.proj_to_clip_embeddings = nn.Linear(width, d)
         self.clip_mean = nn.Parameter(torch.zeros(1, d))
@@ -143,7 +146,7 @@ class PriorTransformer(nn.Module):
             text_mask: bool [b n], True where a token belongs to the prompt.
         """
         tokens = torch.cat([self._text(text_embedding, text_hidden), self._asked(x, t)], dim=1)
-        bias = F.pad(_hidden(text_mask, x.dtype), (0, self.config.additional_embeddings - 1)) + _future(tokens)
+        bias = F.pad(hidden_padding(text_mask, x.dtype), (0, self.config.additional_embeddings - 1)) + future(tokens)
         return self._predict(tokens, bias, [None] * len(self.transformer_blocks))
 
     def read(self, text_embedding: Tensor, text_hidden: Tensor, text_mask: Tensor) -> ReadText:
@@ -151,8 +154,8 @@ class PriorTransformer(nn.Module):
 
         No token attends to a later one, so the states of the text's tokens do not depend on the time or the sample.
         """
-        tokens, padding = self._text(text_embedding, text_hidden), _hidden(text_mask, text_hidden.dtype)
-        bias, blocks = padding + _future(tokens), []
+        tokens, padding = self._text(text_embedding, text_hidden), hidden_padding(text_mask, text_hidden.dtype)
+        bias, blocks = padding + future(tokens), []
         for block in self.transformer_blocks:
             tokens, known = block(tokens, bias)
             blocks.append(known)
@@ -164,7 +167,7 @@ class PriorTransformer(nn.Module):
         `rows` [b] says which text each sample has.
         """
         tokens = self._asked(x, t)
-        future = _future(tokens)
+        future = future(tokens)
         bias = torch.cat([text.bias[rows].expand(-1, -1, len(future), -1), future.expand(len(x), 1, -1, -1)], dim=-1)
         # One block at a time: repeated for every sample, those of all blocks would be gigabytes in a large batch.
         return self._predict(tokens, bias, (KeysValues(*(of[rows] for of in known)) for known in text.blocks))
@@ -194,12 +197,12 @@ class PriorTransformer(nn.Module):
         return out
 
 
-def _hidden(text_mask: Tensor, dtype: torch.dtype) -> Tensor:
+def hidden_padding(text_mask: Tensor, dtype: torch.dtype) -> Tensor:
     """The bias [b 1 1 n+1] that hides the padding of a text, but not its embedding, which comes after it."""
     return F.pad((~text_mask).to(dtype) * MASKED, (0, 1))[:, None, None, :]
 
 
-def _future(tokens: Tensor) -> Tensor:
+def future(tokens: Tensor) -> Tensor:
     """The bias [n n] that hides later tokens from earlier ones."""
     n = tokens.shape[1]
     return torch.full((n, n), MASKED, dtype=tokens.dtype, device=tokens.device).triu(1)

@@ -90,6 +90,9 @@ class Stage:
 
 
 PRIOR: Final = Stage(name="prior", group="prior", imagines=True)
+AUTOREGRESSIVE_PRIOR: Final = Stage(
+    name="autoregressive_prior", group="prior", settings=TokenSettings, imagines=True, hurried=False
+)
 DECODER: Final = Stage(name="decoder", group="decoder")
 # The network of an upsampler's last step was trained for the model's own number of steps.
 UPSAMPLERS: Final = tuple(

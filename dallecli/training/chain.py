@@ -71,6 +71,10 @@ class Chain:
         """Whether a stage has been trained in this folder."""
         return self.state_file(name).exists()
 
+    def has_source(self, name: str) -> bool:
+        """Whether there are weights of a stage: trained in this folder, or those of the origin."""
+        return self._source(name) is not None
+
     def readers(self, name: str) -> list[str]:
         """Return the stages that were trained here and read what a stage has learned."""
         return [other.name for other in self.stages.values() if name in other.needs and self.has_state(other.name)]
@@ -120,7 +124,7 @@ class Chain:
         torch.manual_seed(stage.seed)
         module = stage.fresh().to(self.machine.device)
         objective = stage.objective(module, self._material)
-        origin = self.origin if stage.configs and not self.has_state(name) else None
+        origin = None if self.has_state(name) else self._origin_of(stage)
         # Behind the objective, which may have set weights by what it saw in the data.
         if origin is not None:
             read_stage(stage, module, origin.folder, self.machine.device)
@@ -152,7 +156,14 @@ class Chain:
         """Where the weights of a trained stage come from: its state, or else the origin."""
         if self.has_state(name):
             return self.state_file(name)
-        return self.origin if self.stages[name].configs else None
+        return self._origin_of(self.stages[name])
+
+    def _origin_of(self, stage: TrainingStage[Any]) -> Origin | None:
+        """The model that training starts from, unless a stage's parts are not among its."""
+        if self.origin is None or not stage.configs:
+            return None
+        has_it = not stage.optional or set(stage.configs) <= set(self.origin.folder.parts)
+        return self.origin if has_it else None
 
     def _untrained(self, name: str) -> NotDownloaded:
         return NotDownloaded(

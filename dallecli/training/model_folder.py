@@ -9,6 +9,7 @@ from safetensors.torch import save
 from torch import nn
 
 from dallecli.errors import BadOutput, NonFinite
+from dallecli.nets.autoregressive_prior import AutoregressivePrior, AutoregressivePriorConfig
 from dallecli.nets.clip import MEAN, STD, ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
 from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.nets.text_proj import TextProjConfig, UnCLIPTextProjModel
@@ -37,6 +38,7 @@ CONFIGS: Final[dict[str, Any]] = {
     "text_encoder": ClipTextConfig,
     "image_encoder": ClipVisionConfig,
     "prior": PriorConfig,
+    "autoregressive_prior": AutoregressivePriorConfig,
     "text_proj": TextProjConfig,
     "decoder": UNetConfig,
 }
@@ -58,6 +60,8 @@ def build_network(part: str, json: dict[str, Any]) -> nn.Module:
             return CLIPVisionModel(config)
         case PriorConfig():
             return PriorTransformer(config)
+        case AutoregressivePriorConfig():
+            return AutoregressivePrior(config)
         case TextProjConfig():
             return UnCLIPTextProjModel(config)
         case _:

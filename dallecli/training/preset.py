@@ -7,6 +7,7 @@ from typing import Any
 
 from dallecli.nets.clip import ClipVisionConfig
 from dallecli.training.loop import Optimisation
+from dallecli.training.stages.autoregressive_prior import AutoregressivePriorLesson
 from dallecli.training.stages.decoder import DecoderLesson
 from dallecli.training.stages.prior import PriorLesson
 from dallecli.training.stages.upsampler import UpsamplerLesson
@@ -35,6 +36,7 @@ class Lessons:
     """How the stages are taught, `[recipes]` in TOML; the defaults are the paper's."""
 
     prior: PriorLesson = field(default_factory=PriorLesson)
+    autoregressive_prior: AutoregressivePriorLesson = field(default_factory=AutoregressivePriorLesson)
     decoder: DecoderLesson = field(default_factory=DecoderLesson)
     upsampler: UpsamplerLesson = field(default_factory=UpsamplerLesson)
     upsampler_2: UpsamplerLesson = field(default_factory=lambda: UpsamplerLesson(corruption="bsr"))
@@ -60,6 +62,8 @@ class Preset:
     text_encoder: dict[str, Any]
     image_encoder: dict[str, Any]
     prior: dict[str, Any]
+    autoregressive_prior: dict[str, Any] | None = None
+    """None where no such prior is trained."""
     text_proj: dict[str, Any]
     decoder: dict[str, Any]
     upsamplers: tuple[dict[str, Any], ...]

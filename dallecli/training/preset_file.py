@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from dallecli.errors import BadSetting
+from dallecli.nets.autoregressive_prior import AutoregressivePriorConfig
 from dallecli.nets.clip import ClipTextConfig, ClipVisionConfig
 from dallecli.nets.config import read_config
 from dallecli.nets.prior import PriorConfig
@@ -23,7 +24,9 @@ from dallecli.weights.folder import Folder
 
 C = TypeVar("C")
 
-NETWORKS: Final = ("context", "vocabulary", "text_encoder", "image_encoder", "prior", "decoder", "upsamplers")
+NETWORKS: Final = (
+    "context", "vocabulary", "text_encoder", "image_encoder", "prior", "autoregressive_prior", "decoder", "upsamplers"
+)  # fmt: skip
 """What a preset says about the networks; the rest is about their training, and may change on the way."""
 
 LARGEST: Final = 1e30
@@ -104,7 +107,7 @@ def read_preset(raw: Mapping[str, Any], name: str) -> Preset:
     Raises:
         BadSetting: a setting is missing, unknown, or of the wrong kind.
     """
-    needed = [key for key in NETWORKS if key != "vocabulary" and key not in raw]
+    needed = [key for key in NETWORKS if key not in ("vocabulary", "autoregressive_prior", *raw)]
     if needed:
         raise BadSetting(f"the preset has no {', no '.join(needed)}", where=name)
     text = {"_class_name": "CLIPTextModelWithProjection", "model_type": "clip_text_model",
@@ -135,6 +138,7 @@ def read_preset(raw: Mapping[str, Any], name: str) -> Preset:
         text_encoder=text,
         image_encoder=vision,
         prior={"_class_name": "PriorTransformer", **_network(PriorConfig, raw, "prior", name)},
+        autoregressive_prior=_autoregressive(raw, name),
         text_proj=text_proj,
         decoder=decoder,
         upsamplers=tuple(_upsampler(_known(UNetConfig, one, "upsamplers", name)) for one in upsamplers),
@@ -158,6 +162,7 @@ def preset_of(folder: Folder, raw: Mapping[str, Any], name: str) -> Preset:
         text_encoder=text,
         image_encoder=image,
         prior=folder.config("prior"),
+        autoregressive_prior=_autoregressive_of(folder, raw, name),
         text_proj=folder.config("text_proj"),
         decoder=folder.config("decoder"),
         upsamplers=tuple(folder.config(f"super_res{number}_first") for number in numbers),
@@ -168,6 +173,25 @@ def preset_of(folder: Folder, raw: Mapping[str, Any], name: str) -> Preset:
         },
         **_teaching(raw, name),
     )
+
+
+def _autoregressive(raw: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    if "autoregressive_prior" not in raw:
+        return None
+    own = _network(AutoregressivePriorConfig, raw, "autoregressive_prior", name)
+    return {"_class_name": "AutoregressivePrior", **own}
+
+
+def _autoregressive_of(folder: Folder, raw: Mapping[str, Any], name: str) -> dict[str, Any] | None:
+    """A folder's own, or else that of a preset, made to fit the folder's embeddings and captions."""
+    if "autoregressive_prior" in folder.parts:
+        return folder.config("autoregressive_prior")
+    preset, prior = _autoregressive(raw, name), PriorConfig.from_config(folder.config("prior"))
+    if preset is None:
+        return None
+    width = prior.embedding_dim
+    codes = min(preset.get("num_codes", width), width)
+    return preset | {"embedding_dim": width, "num_embeddings": prior.num_embeddings, "num_codes": codes}
 
 
 def _teaching(raw: Mapping[str, Any], name: str) -> dict[str, Any]:

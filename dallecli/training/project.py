@@ -214,7 +214,8 @@ class Project:
 
     def missing(self) -> tuple[str, ...]:
         """The stages that still have no part in the model folder."""
-        return tuple(stage for stage in self.stages if not (self.out / self._last_part(stage)).is_dir())
+        needed = [name for name, stage in self._stages.items() if not stage.optional]
+        return tuple(stage for stage in needed if not (self.out / self._last_part(stage)).is_dir())
 
     def stale(self) -> tuple[str, ...]:
         """The stages whose networks were made for another CLIP than the one that was trained here."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any, Final
 
-from dallecli.tasks.stages import DECODER, PRIOR, UPSAMPLERS, Stage, StageSettings
+from dallecli.tasks.stages import AUTOREGRESSIVE_PRIOR, DECODER, PRIOR, UPSAMPLERS, Stage, StageSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +100,7 @@ def imported(name: str) -> Any:
 UNCLIP: Final = "dallecli.pipelines.unclip_description:UnClipDescription"
 
 _PRIOR: Final = StageParts(stage=PRIOR, network="prior", schedule="prior_scheduler")
+_AUTOREGRESSIVE: Final = StageParts(stage=AUTOREGRESSIVE_PRIOR, network="autoregressive_prior")
 _DECODER: Final = StageParts(stage=DECODER, network="decoder", schedule="decoder_scheduler", sized="decoder")
 
 # Each upsampler makes one size, and has a network of its own for the last step.
@@ -108,14 +109,15 @@ _UPSAMPLERS: Final = tuple(
     for stage, part in zip(UPSAMPLERS, ("super_res", "super_res_2"), strict=True)
 )
 _SECOND_UPSAMPLER: Final = ("super_res_2_first", "super_res_2_last", "super_res_2_scheduler")
+_RIVAL: Final = ("autoregressive_prior",)
 _UPSAMPLING: Final = tuple(f"super_res_{which}" for which in ("first", "last", "2_first", "2_last"))
 
 _KARLO: Final = Layout(
     pipeline="UnCLIPPipeline",
     networks=("text_encoder", "prior", "text_proj", "decoder", "super_res_first", "super_res_last"),
-    optional=(("image_encoder",), _SECOND_UPSAMPLER),
+    optional=(("image_encoder",), _RIVAL, _SECOND_UPSAMPLER),
     twins={"super_res_last": "super_res_first", "super_res_2_last": "super_res_2_first"},
-    stages=(_PRIOR, _DECODER, *_UPSAMPLERS),
+    stages=(_PRIOR, _AUTOREGRESSIVE, _DECODER, *_UPSAMPLERS),
     tasks={"generate": "prior"} | dict.fromkeys(("vary", "interpolate", "inpaint", "edit"), "image_encoder"),
     dials="karlo",
     steps={"prior": "answer", "decoder": "denoise"} | dict.fromkeys(_UPSAMPLING, "denoise"),
@@ -147,9 +149,9 @@ _KANDINSKY: Final = Layout(
     index="kandinsky-2-2-prior",
     folders=_KANDINSKY_FOLDERS,
     networks=("text_encoder", "prior", "image_encoder"),
-    optional=(_PAINTER, _INPAINTER),
+    optional=(_PAINTER, _INPAINTER, _RIVAL),
     fallbacks=dict(zip(_PAINTER, _INPAINTER, strict=True)),
-    stages=(_PRIOR, _DECODER),
+    stages=(_PRIOR, _AUTOREGRESSIVE, _DECODER),
     tasks={
         **dict.fromkeys(("generate", "vary", "interpolate"), "decoder"),
         "inpaint": "inpaint_decoder",
@@ -172,7 +174,7 @@ _STABLE: Final = Layout(
     folders={"decoder": "unet", "decoder_scheduler": "scheduler"},
     networks=("text_encoder", "image_encoder", "image_normalizer", "decoder", "vae"),
     others=("image_noising_scheduler", "tokenizer"),
-    stages=(_PRIOR, _DECODER),
+    stages=(_PRIOR, _AUTOREGRESSIVE, _DECODER),
     tasks={
         **dict.fromkeys(("vary", "interpolate", "inpaint"), "image_encoder"),
         **dict.fromkeys(("generate", "edit"), "prior"),
@@ -202,7 +204,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
         _STABLE,
         pipeline="StableUnCLIPPipeline",
         networks=("prior_text_encoder", "prior", "text_encoder", "image_normalizer", "decoder", "vae"),
-        optional=(("image_encoder",),),
+        optional=(("image_encoder",), _RIVAL),
         clip=ClipFacts(
             width=("image_normalizer", "embedding_dim"), space="prior_text_encoder", meaning="prior_text_encoder"
         ),

@@ -252,7 +252,6 @@ def with_parts(spec: ModelSpec, folder: Folder) -> ModelSpec:
 
     Raises: BadFolder, BadFile.
     """
-    last = list(spec.stages.values())[-1]  # a second upsampler is set as the first
     return replace(
         spec,
         layout=folder.layout,
@@ -260,9 +259,16 @@ def with_parts(spec: ModelSpec, folder: Folder) -> ModelSpec:
         sizes=folder.sizes(),
         largest=folder.largest(),
         declared=folder.stages,
-        stages={stage.name: spec.stages.get(stage.name, last) for stage in folder.stages},
+        stages={stage.name: spec.stages.get(stage.name, _own_dials(stage, spec)) for stage in folder.stages},
         prior_candidates=spec.prior_candidates if _imagine(folder.stages) else None,
     )
+
+
+def _own_dials(stage: Stage, spec: ModelSpec) -> StageSettings:
+    """The dials of a stage that no registry states: a second upsampler is set as the first, tokens are drawn freely."""
+    if stage.settings is TokenSettings:
+        return TokenSettings(temperature=1.0, top_k=0, top_p=1.0, guidance=1.0)
+    return list(spec.stages.values())[-1]
 
 
 def _unregistered(folder: Folder) -> ModelSpec:
@@ -315,8 +321,8 @@ def _spec(name: str, fields: Fields) -> ModelSpec:
     layout = fields.choice("layout", LAYOUTS) if tasks else fields.match("layout", FILLED)
     family = LAYOUTS.get(layout)
     sizes = _sizes(fields, family)
-    declared = _declared(family, sizes) if family is not None else ()
     stages = fields.table("stages")
+    declared = _declared(family, sizes, stages) if family is not None else ()
     source = fields.match("source", rf"package:[a-z_]+|hub:{REPOSITORY}", "package:FOLDER or hub:ORG/NAME")
     parts = tuple(_parts(table) for table in fields.tables("parts", least=1)) if "parts" in fields else ()
     commits = {part.repository: part.commit for part in parts}
@@ -355,10 +361,14 @@ def _sizes(fields: Fields, family: Layout | None) -> tuple[int, ...]:
     return sizes
 
 
-def _declared(family: Layout, sizes: tuple[int, ...]) -> tuple[Stage, ...]:
-    """The stages of a model that paints these sizes: all of its family, but for those that make larger pictures."""
-    larger = [runs for runs in family.stages if runs.sized is not None][len(sizes) :]
-    return tuple(runs.stage for runs in family.stages if runs not in larger)
+def _declared(family: Layout, sizes: tuple[int, ...], stated: Collection[str]) -> tuple[Stage, ...]:
+    """The stages of a model that paints these sizes.
+
+    All of its family, but for those that make larger pictures, and priors that it need not have and does not state.
+    """
+    left = [runs for runs in family.stages if runs.sized is not None][len(sizes) :]
+    left += [runs for runs in family.stages if runs.stage.imagines and runs.network not in family.networks]
+    return tuple(runs.stage for runs in family.stages if runs not in left or runs.stage.name in stated)
 
 
 def _imagine(stages: Collection[Stage]) -> bool:

@@ -210,6 +210,7 @@ class ClipStage:
 
     name: ClassVar[str] = "clip"
     seed: ClassVar[int] = 1
+    optional: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
     text_encoder: dict[str, Any]
     image_encoder: dict[str, Any]

@@ -179,6 +179,7 @@ class DecoderStage:
 
     name: ClassVar[str] = "decoder"
     seed: ClassVar[int] = 3
+    optional: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("clip",)
     text_proj: dict[str, Any]
     decoder: dict[str, Any]

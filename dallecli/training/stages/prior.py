@@ -116,6 +116,7 @@ class PriorStage:
 
     name: ClassVar[str] = "prior"
     seed: ClassVar[int] = 2
+    optional: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ("clip",)
     prior: dict[str, Any]
     scheduler: dict[str, Any]

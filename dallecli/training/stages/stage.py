@@ -46,6 +46,10 @@ class TrainingStage(Protocol[M]):
         """The seed of its fresh weights and of its run's draws."""
 
     @property
+    def optional(self) -> bool:
+        """Whether a model is whole without its parts."""
+
+    @property
     def needs(self) -> tuple[str, ...]:
         """The stages whose results it reads."""
 

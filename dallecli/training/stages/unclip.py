@@ -7,10 +7,12 @@ from typing import Any, Final
 import torch
 
 from dallecli.errors import BadSetting
+from dallecli.nets.autoregressive_prior import AutoregressivePriorConfig
 from dallecli.nets.clip import ClipTextConfig, ClipVisionConfig
 from dallecli.nets.prior import PriorConfig
 from dallecli.nets.text_proj import TextProjConfig
 from dallecli.training.preset import Preset
+from dallecli.training.stages.autoregressive_prior import AutoregressivePriorStage
 from dallecli.training.stages.clip import ClipStage
 from dallecli.training.stages.decoder import DecoderStage
 from dallecli.training.stages.prior import PriorStage
@@ -34,13 +36,17 @@ def stages_of(
             own_space=own_space,
         ),
         PriorStage(prior=preset.prior, scheduler=schedulers["prior"], lesson=lessons.prior),
+    ]
+    if preset.autoregressive_prior is not None:
+        stages.append(AutoregressivePriorStage(prior=preset.autoregressive_prior, lesson=lessons.autoregressive_prior))
+    stages.append(
         DecoderStage(
             text_proj=preset.text_proj,
             decoder=preset.decoder,
             scheduler=schedulers["decoder"],
             lesson=lessons.decoder,
-        ),
-    ]
+        )
+    )
     for number, unet in enumerate(preset.upsamplers[:2], start=1):
         part = "super_res" if number == 1 else "super_res_2"
         stages.append(
@@ -78,6 +84,10 @@ def check(preset: Preset) -> None:
         "text_proj.clip_embeddings_dim": (TextProjConfig.from_config(preset.text_proj).clip_embeddings_dim, width),
         "prior.num_embeddings": (prior.num_embeddings, preset.context),
     }
+    if preset.autoregressive_prior is not None:
+        rival = AutoregressivePriorConfig.from_config(preset.autoregressive_prior)
+        wanted["autoregressive_prior.embedding_dim"] = (rival.embedding_dim, width)
+        wanted["autoregressive_prior.num_embeddings"] = (rival.num_embeddings, preset.context)
     if preset.image_encoder:
         vision = ClipVisionConfig.from_config(preset.image_encoder)
         wanted["image_encoder.projection_dim"] = (vision.projection_dim, width)

@@ -165,6 +165,7 @@ class UpsamplerStage:
     unet: dict[str, Any]
     scheduler: dict[str, Any]
     lesson: UpsamplerLesson
+    optional: ClassVar[bool] = False
     needs: ClassVar[tuple[str, ...]] = ()
 
     @property

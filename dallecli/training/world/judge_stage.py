@@ -20,6 +20,7 @@ class JudgeStage:
     dataset: WorldDataset
     name: ClassVar[str] = "judge"
     seed: ClassVar[int] = 6
+    optional: ClassVar[bool] = True
     needs: ClassVar[tuple[str, ...]] = ()
 
     @property

@@ -84,7 +84,8 @@ class Workshop:
         read = [other for name in names for other in (name, *self.chain.stages[name].needs)]
         stages = [self.chain.stages[name] for name in dict.fromkeys(read) if not self.chain.has_state(name)]
         for stage in stages:
-            for part, config in stage.configs.items():
+            there = stage.configs.items() if self.chain.has_source(stage.name) else ()
+            for part, config in there:
                 self._check_part(self.origin, part, config)
         if any("clip" in (stage.name, *stage.needs) for stage in stages):
             self._check_words(self.origin)
@@ -148,7 +149,7 @@ class Workshop:
             NotDownloaded: a stage has not been trained.
         """
         for name, stage in self.chain.stages.items():
-            if stage.configs:
+            if stage.configs and (self.chain.has_source(name) or not stage.optional):
                 write_stage(stage, self.trained(name), target)
         write_tokenizer(target, self.dataset.tokenizer_folder)
         write_json(target / "model_index.json", INDEX)
