@@ -119,6 +119,6 @@ def check_same_stages(recipe: Recipe, fresh: Recipe) -> None:
     for name, stage in recipe.stages.items():
         if type(stage) is not type(fresh.stages[name]):
             raise BadRecipe(f"the {name} of {recipe.model} has other dials than the recipe: {', '.join(asdict(stage))}")
-    if "prior" in recipe.stages and (recipe.prior_candidates is None) != (fresh.prior_candidates is None):
+    if recipe.prior is not None and (recipe.prior_candidates is None) != (fresh.prior_candidates is None):
         has, wanted = recipe.prior_candidates, fresh.prior_candidates
         raise BadRecipe(f"the recipe has {has} prior candidates, and {fresh.model} {wanted}")

@@ -10,6 +10,8 @@ from dallecli.recipe import Recipe
 from dallecli.tasks.stages import (
     GROUPS,
     INVERSION,
+    NO_PRIOR,
+    PRIORS,
     Dials,
     DiffusionSettings,
     Stage,
@@ -92,6 +94,7 @@ def fill(request: Request, model: Defaults, dropped: str, seed: int) -> Recipe:
         count=max(request.count, len(settings.places) if settings.places is not None else 1),
         size=size,
         stages=fill_stages(request, model, size),
+        prior=settle_prior(request, model) if request.imagines else None,
         prior_candidates=settle_candidates(request, model, request.rivals),
         device=request.device,
         dtype=request.dtype,
@@ -99,14 +102,31 @@ def fill(request: Request, model: Defaults, dropped: str, seed: int) -> Recipe:
     )
 
 
+def settle_prior(request: ModelRequest, model: Defaults) -> str | None:
+    """What makes an image embedding of words: one of `PRIOR_KINDS`, or None for a model without a prior.
+
+    Raises: BadSetting for a prior that the model does not have.
+    """
+    kinds = [kind for kind, stage in PRIORS.items() if stage in model.declared]
+    if request.prior_kind is None or request.prior_kind in kinds:
+        return request.prior_kind if request.prior_kind is not None else next(iter(kinds), None)
+    if not kinds:
+        raise BadSetting(f"{model.name} has no prior", hint="leave out --prior")
+    if request.prior_kind != NO_PRIOR:
+        what = f"{model.name} has no {request.prior_kind} prior"
+        raise BadSetting(what, hint=f"--prior {' or '.join((*kinds, NO_PRIOR))}")
+    return NO_PRIOR
+
+
 def settle_candidates(request: ModelRequest, model: Defaults, rivals: int = 1) -> int | None:
     """How many embeddings the prior draws for each picture: the model's own times `rivals`, if none is asked for.
 
-    Raises: BadSetting if the model has no prior, and candidates were asked for.
+    Raises: BadSetting if there is no prior, and candidates were asked for.
     """
-    if model.prior_candidates is None:
+    if model.prior_candidates is None or request.prior_kind == NO_PRIOR:
         if request.prior_candidates is not None:
-            raise BadSetting(f"{model.name} has no prior", hint="leave out --prior-candidates")
+            what = f"{model.name} has no prior" if model.prior_candidates is None else "no prior draws candidates"
+            raise BadSetting(what, hint="leave out --prior-candidates")
         return None
     if request.prior_candidates is not None:
         return request.prior_candidates
@@ -130,8 +150,9 @@ def fill_stages(request: ModelRequest, model: Defaults, size: int) -> dict[str, 
 
     Raises: BadSetting for a dial that the model's stages do not have, and a sampler that does not go both ways.
     """
-    _refuse_foreign_dials(request, model)
-    own = {stage.name: _at_effort(request.effort, stage, model.stages[stage.name]) for stage in model.declared}
+    declared = _declared(request, model)
+    _refuse_foreign_dials(request, model, declared)
+    own = {stage.name: _at_effort(request.effort, stage, model.stages[stage.name]) for stage in declared}
     inversion: dict[str, StageSettings] = {}
     if request.inversion is not None:
         inversion = {INVERSION: _settle(request.inversion, _hurried(request.effort, INVERTING))}
@@ -139,11 +160,11 @@ def fill_stages(request: ModelRequest, model: Defaults, size: int) -> dict[str, 
             what = f"inverted noise cannot be painted with the sampler {request.decoder.sampler!r}"
             raise BadSetting(what, hint=f"leave --sampler out: it is {INVERTING.sampler}")
         # Steps are undone by the same steps, so what paints from inverted noise follows the inversion.
-        own |= {stage.name: inversion[INVERSION] for stage in model.declared if not stage.imagines}
+        own |= {stage.name: inversion[INVERSION] for stage in declared if not stage.imagines}
     running = model.running(size)
     asked = {"prior": request.prior, "decoder": request.decoder, "upsampler": request.upsampler}
-    settled = {stage.name: _settle(asked[stage.group], own[stage.name]) for stage in model.declared}
-    imagining = {stage.name: settled[stage.name] for stage in model.declared if stage.imagines and request.imagines}
+    settled = {stage.name: _settle(asked[stage.group], own[stage.name]) for stage in declared}
+    imagining = {stage.name: settled[stage.name] for stage in declared if stage.imagines and request.imagines}
     return imagining | inversion | {name: settled[name] for name in running}
 
 
@@ -160,11 +181,12 @@ def request_of(recipe: Recipe) -> Request:
         "seed": recipe.seed,
         "count": recipe.count,
         "size": recipe.size,
-        "prior": dials.get("prior", Dials()),
+        "prior_kind": recipe.prior,
+        "prior": next((dials[stage.name] for stage in PRIORS.values() if stage.name in dials), Dials()),
         "decoder": dials.get("decoder", Dials()),
         "inverting": dials.get(INVERSION, Dials()),
         # Of a recipe without words nobody drew any.
-        "prior_candidates": recipe.prior_candidates if "prior" in dials else None,
+        "prior_candidates": recipe.prior_candidates if recipe.prior is not None else None,
         "device": recipe.device,
         "dtype": recipe.dtype,
     }
@@ -183,18 +205,25 @@ def request_of(recipe: Recipe) -> Request:
     return request
 
 
-def _refuse_foreign_dials(request: ModelRequest, model: Defaults) -> None:
+def _declared(request: ModelRequest, model: Defaults) -> list[Stage]:
+    """The stages that a request may run: of several priors the one that is asked for."""
+    kind = settle_prior(request, model)
+    return [stage for stage in model.declared if not stage.imagines or (kind and PRIORS.get(kind) == stage)]
+
+
+def _refuse_foreign_dials(request: ModelRequest, model: Defaults, declared: Sequence[Stage]) -> None:
     """Raises BadSetting for a dial that no stage of the model has, so that none is swallowed."""
     asked = {"prior": request.prior, "decoder": request.decoder, "upsampler": request.upsampler}
     for group in GROUPS:
-        stages = [stage for stage in model.declared if stage.group == group]
+        stages = [stage for stage in declared if stage.group == group]
         for dial in asked[group].stated:
             if not stages:
-                raise BadSetting(f"{model.name} has no {group}", hint=f"leave out {option(group, dial)}")
+                nobody = f"{model.name} has no {group}" if request.prior_kind != NO_PRIOR else f"no {group} runs"
+                raise BadSetting(nobody, hint=f"leave out {option(group, dial)}")
             if not any(dial in stage.dials for stage in stages):
-                what = f"the {stages[0].name} of {model.name} has no {dial.replace('_', '-')}"
+                what = f"the {stages[0].spoken} of {model.name} has no {dial.replace('_', '-')}"
                 raise BadSetting(what, hint=f"leave out {option(group, dial)}")
-    if request.effort is not None and not any(_is_hurried(stage) for stage in model.declared):
+    if request.effort is not None and not any(_is_hurried(stage) for stage in declared):
         what = f"{model.name} has no steps that --{request.effort} would change"
         raise BadSetting(what, hint=f"leave out --{request.effort}")
 

@@ -57,8 +57,11 @@ class SeveralOptions(Sampling, total=False):
 class PriorOptions(SeveralOptions, total=False):
     """... and those in which the prior makes an embedding of words."""
 
+    prior: str
     prior_steps: int
     prior_guidance: float
+    prior_temperature: float
+    prior_top_k: int
     prior_candidates: int
 
 
@@ -121,8 +124,11 @@ class EmbedOptions(TypedDict, total=False):
     strict: bool
     fast: bool
     best: bool
+    prior: str
     prior_steps: int
     prior_guidance: float
+    prior_temperature: float
+    prior_top_k: int
     prior_candidates: int
     inversion_steps: int
 

@@ -13,7 +13,7 @@ from dallecli.errors import BadRecipe, RequestError
 from dallecli.fields import Fields, Wording, read_json
 from dallecli.source import Source
 from dallecli.tasks.generate import Generating
-from dallecli.tasks.stages import DiffusionSettings, StageSettings, TokenSettings
+from dallecli.tasks.stages import NO_PRIOR, PRIOR_KINDS, PRIORS, DiffusionSettings, StageSettings, TokenSettings
 from dallecli.tasks.table import SETTINGS
 from dallecli.tasks.task import Settings, check_numbers
 
@@ -71,6 +71,8 @@ class Recipe:
     """The side in pixels of the square that the model paints."""
     stages: Mapping[str, StageSettings]
     """The dials of the stages in the order in which they run, and of `INVERSION` if pictures are inverted."""
+    prior: str | None = None
+    """What made an image embedding of words, one of `PRIOR_KINDS`; None where there were no words, or no prior."""
     prior_candidates: int | None
     """How many embeddings the prior draws for a picture; None for a model without a prior."""
     device: str | None
@@ -191,6 +193,7 @@ class Recipe:
             "count": self.count,
             "size": self.size,
             "stages": {name: asdict(stage) for name, stage in self.stages.items()},
+            "prior": self.prior,
             "prior_candidates": self.prior_candidates,
             "device": self.device,
             "dtype": self.dtype,
@@ -226,6 +229,7 @@ class Recipe:
 
 def _read(fields: Fields, *, old: bool) -> Recipe:
     task = fields.choice("task", ("generate",) if old else tuple(SETTINGS))
+    stages = _read_stages(fields.table("stages"))
     recipe = Recipe(
         task=task,
         prompt=fields.text("prompt"),
@@ -237,7 +241,8 @@ def _read(fields: Fields, *, old: bool) -> Recipe:
         seed=fields.whole("seed"),
         count=fields.whole("count"),
         size=fields.whole("size"),
-        stages=_read_stages(fields.table("stages")),
+        stages=stages,
+        prior=_read_prior(fields, stages),
         prior_candidates=fields.whole("prior_candidates", optional=True),
         device=fields.text("device", optional=True),
         dtype=fields.text("dtype", optional=True),
@@ -265,6 +270,17 @@ def _read_settings(task: str, fields: Fields) -> Settings:
     settings = SETTINGS[task].read(fields)
     fields.finish()
     return settings
+
+
+def _read_prior(fields: Fields, stages: Mapping[str, StageSettings]) -> str | None:
+    """What made embeddings; 0.1.0 did not say so, and had one prior."""
+    ran = next((kind for kind, stage in PRIORS.items() if stage.name in stages), None)
+    if "prior" not in fields:
+        return ran
+    prior = None if fields.null("prior") else fields.choice("prior", PRIOR_KINDS)
+    if ran != (prior if prior != NO_PRIOR else None):
+        raise BadRecipe(f"the recipe has the prior {prior}, and runs {', '.join(stages)}")
+    return prior
 
 
 def _read_stages(fields: Fields) -> dict[str, StageSettings]:

@@ -56,6 +56,12 @@ def _sampler_names(incomplete: str) -> list[str]:
     return [name for name in SAMPLERS if name.startswith(incomplete)]
 
 
+def _prior_kinds(incomplete: str) -> list[str]:
+    from dallecli.tasks.stages import PRIOR_KINDS
+
+    return [kind for kind in PRIOR_KINDS if kind.startswith(incomplete)]
+
+
 def known_dtype(name: str | None) -> str | None:
     """What --dtype means, by its name here. Raises BadSetting."""
     from dallecli.tasks.task import check_dtype
@@ -262,14 +268,42 @@ class EffortOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriorDials:
-    """How the prior samples an image embedding of words."""
+    """What makes an image embedding of words, and how it is sampled."""
 
+    prior: Annotated[
+        str | None,
+        typer.Option(
+            "--prior",
+            metavar="KIND",
+            help="What makes an image embedding of the words: diffusion, autoregressive or none.",
+            autocompletion=_prior_kinds,
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
     prior_steps: Annotated[
         int | None, typer.Option("--prior-steps", metavar="N", help="Steps of the prior.", rich_help_panel=SAMPLING)
     ] = None
     prior_guidance: Annotated[
         float | None,
         typer.Option("--prior-guidance", metavar="X", help="The same for the prior.", rich_help_panel=SAMPLING),
+    ] = None
+    prior_temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--prior-temperature",
+            metavar="X",
+            help="How evenly an autoregressive prior draws; 0 always takes the likeliest.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    prior_top_k: Annotated[
+        int | None,
+        typer.Option(
+            "--prior-top-k",
+            metavar="N",
+            help="Such a prior draws only from its N likeliest codes; 0 leaves all in.",
+            rich_help_panel=SAMPLING,
+        ),
     ] = None
     prior_candidates: Annotated[
         int | None,

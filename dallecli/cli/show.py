@@ -47,6 +47,8 @@ def show(files: options.PictureFiles, json: options.Json = False, debug: options
 
 
 def _rows(recipe: "Recipe", file: str) -> list[tuple[str, str]]:
+    from dallecli.tasks.stages import NO_PRIOR
+
     rows = [("task", recipe.task), *_subject(recipe)]
     if recipe.dropped:
         rows.append(("not read", " ".join(recipe.dropped)))
@@ -55,6 +57,8 @@ def _rows(recipe: "Recipe", file: str) -> list[tuple[str, str]]:
         ("seed", _seeds(recipe)),
         ("size", f"{recipe.size} x {recipe.size} pixels"),
     ]
+    if recipe.prior == NO_PRIOR:
+        rows.append(("prior", "none: the text embedding was painted"))
     rows += [(name.replace("_", " "), _dials(recipe, name)) for name in recipe.stages]
     if recipe.motion is not None:
         back = ", and back" if recipe.motion.bounce else ""
@@ -80,10 +84,16 @@ def _subject(recipe: "Recipe") -> list[tuple[str, str]]:
 
 def _dials(recipe: "Recipe", name: str) -> str:
     """The dials of a stage, in words."""
+    from dallecli.tasks.stages import PRIORS
+
     facts = asdict(recipe.stages[name])
     parts = [f"{facts.pop('steps')} steps", facts.pop("sampler")] if "steps" in facts else []
     parts += [f"{dial.replace('_', '-')} {value:g}" for dial, value in facts.items()]
-    if name == "prior" and recipe.prior_candidates is not None and recipe.prior_candidates > 1:
+    if (
+        name in [stage.name for stage in PRIORS.values()]
+        and recipe.prior_candidates is not None
+        and recipe.prior_candidates > 1
+    ):
         parts.append(f"best of {recipe.prior_candidates}")
     return ", ".join(parts)
 

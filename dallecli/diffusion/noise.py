@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Noise:
-    """Standard normal draws for a batch of pictures, which have one generator each.
+    """Random draws for a batch of pictures, which have one generator each.
 
     A generator starts at its picture's seed. `generators` are given only to continue with existing ones.
     """
@@ -33,6 +33,10 @@ class Noise:
             # From pinned memory the copy waits for nothing; from any other it waits for all work on the device.
             return drawn.pin_memory().to(device, non_blocking=True)
         return drawn.to(device)
+
+    def uniform(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """Draw the next numbers of `shape`, evenly from [0, 1), for each of b pictures: [b *shape], float32."""
+        return torch.stack([torch.rand(tuple(shape), generator=g) for g in self._generators]).to(device)
 
     def like(self, x: Tensor) -> Tensor:
         """Draw the next numbers for a batch `x` [b ...], in its shape and dtype, on its device."""

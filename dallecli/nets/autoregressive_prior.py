@@ -200,12 +200,14 @@ class AutoregressivePrior(nn.Module):
         """The tokens [b n w] of codes [b n] at `places` [n]: what they are called, and the number that they mean."""
         centres = self.codebook.centres(places)
         values = centres.expand(len(codes), -1, -1).gather(2, codes[..., None]).to(self.value_proj.weight.dtype)
-        return self.code_embedding(codes) + self.value_proj(values)
+        tokens: Tensor = self.code_embedding(codes) + self.value_proj(values)
+        return tokens
 
     def _told(self, tokens: Tensor, embedding: Tensor, places: Tensor) -> Tensor:
         """Tokens [b n w] that ask for the codes at `places` [n], told where they are and what the caption means."""
         positions = self.positional_embedding[:, self.config.num_embeddings + 1 :][:, places]
-        return tokens + positions + self.caption_proj(embedding)[:, None]
+        told: Tensor = tokens + positions + self.caption_proj(embedding)[:, None]
+        return told
 
     def _logits(self, tokens: Tensor, embedding: Tensor, places: Tensor) -> Tensor:
         """The logits [b n buckets] in float32 of the codes at `places` [n], which `tokens` [b n w] ask for."""
@@ -214,4 +216,5 @@ class AutoregressivePrior(nn.Module):
         means = normal[..., :1] + self.to_means(embedding).float()[:, places, None]
         narrowness = torch.exp(-normal[..., 1:].clamp(min=NARROWEST))
         distances = (self.codebook.centres(places) - means) * narrowness
-        return self.to_corrections(tokens).float() - distances.square() / 2
+        logits: Tensor = self.to_corrections(tokens).float() - distances.square() / 2
+        return logits

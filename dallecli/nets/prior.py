@@ -167,8 +167,8 @@ class PriorTransformer(nn.Module):
         `rows` [b] says which text each sample has.
         """
         tokens = self._asked(x, t)
-        future = future(tokens)
-        bias = torch.cat([text.bias[rows].expand(-1, -1, len(future), -1), future.expand(len(x), 1, -1, -1)], dim=-1)
+        later = future(tokens)
+        bias = torch.cat([text.bias[rows].expand(-1, -1, len(later), -1), later.expand(len(x), 1, -1, -1)], dim=-1)
         # One block at a time: repeated for every sample, those of all blocks would be gigabytes in a large batch.
         return self._predict(tokens, bias, (KeysValues(*(of[rows] for of in known)) for known in text.blocks))
 

@@ -7,11 +7,12 @@ from PIL import Image
 from torch import Tensor
 
 from dallecli.diffusion.noise import Noise
+from dallecli.nets.autoregressive_prior import AutoregressivePriorConfig
 from dallecli.nets.clip import ClipTextConfig
 from dallecli.nets.prior import PriorConfig
 from dallecli.pipelines.embedding import Embedding
 from dallecli.pipelines.parts import Parts
-from dallecli.pipelines.prior import Prior
+from dallecli.pipelines.prior import Priors
 from dallecli.pipelines.settings import PriorSettings
 from dallecli.pipelines.text import EncodedPrompts, check_tokens, read
 from dallecli.pipelines.vision import check_image_tower, see
@@ -33,7 +34,7 @@ class ClipEmbedder:
         self._text_encoder = f"{prefix}text_encoder"
         self._prefix = prefix
         self._also_negative = also_negative
-        self._prior = Prior(parts=parts, space=space)
+        self._priors = Priors(parts=parts, space=space)
 
     @torch.inference_mode()
     def read(self, prompts: Sequence[str], negative: str = "") -> EncodedPrompts:
@@ -56,7 +57,7 @@ class ClipEmbedder:
     ) -> tuple[Embedding, Tensor]:
         """Let the prior make embeddings, and keep the one that points most like the text."""
         also_negative = self._also_negative and words.negative
-        return self._prior.imagine(words, noise, settings, watch, also_negative=also_negative)
+        return self._priors.imagine(words, noise, settings, watch, also_negative=also_negative)
 
     def check(self, width: tuple[str, int]) -> None:
         """Refuse towers and a prior that do not fit each other, or do not fit a part of the decoder.
@@ -73,6 +74,11 @@ class ClipEmbedder:
             tokens = (f"{self._prefix}tokenizer", self.tokenizer.context)
             parts.check_same("number of tokens", *tokens, "prior", prior.num_embeddings)
             parts.check_variance("prior_scheduler", "prior")
+        if "autoregressive_prior" in parts.folder.parts:
+            rival = parts.config("autoregressive_prior", AutoregressivePriorConfig.from_config)
+            parts.check_same("width of embeddings", "autoregressive_prior", rival.embedding_dim, *width)
+            tokens = (f"{self._prefix}tokenizer", self.tokenizer.context)
+            parts.check_same("number of tokens", *tokens, "autoregressive_prior", rival.num_embeddings)
         if "image_encoder" in parts.folder.parts:
             check_image_tower(parts, width)
         check_tokens(parts, self.tokenizer, self._text_encoder)

@@ -27,6 +27,7 @@ class EmbedSettings:
     model: str
     size: int
     stages: Mapping[str, StageSettings]
+    prior: str | None
     prior_candidates: int | None
     seed: int
 

@@ -1,26 +1,33 @@
-"""Image embeddings of words, from a diffusion prior (Ramesh et al. 2022, section 2.2), for every family with one."""
+"""Image embeddings of words, for every unCLIP family: by a diffusion prior, another kind of prior, or none.
+
+Ramesh et al. 2022: section 2.2 describes two kinds of prior, and section 5.1 what happens without one.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
+from safetensors import safe_open
 from torch import Tensor
 
+from dallecli.diffusion.guidance import OFF
 from dallecli.diffusion.noise import Noise
 from dallecli.nets.conditions import Place, row_at
 from dallecli.nets.prior import PriorConfig, PriorTransformer
+from dallecli.pipelines.autoregressive_prior import CodePrior
 from dallecli.pipelines.embedding import Embedding, cosine
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.settings import PriorSettings
 from dallecli.pipelines.stage import Diffusion, Nets, sample
 from dallecli.pipelines.text import EncodedPrompts
 from dallecli.pipelines.watch import Watch
-from dallecli.tasks.stages import DiffusionSettings
+from dallecli.tasks.stages import DiffusionSettings, TokenSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prior:
-    """The prior of a model folder, which makes embeddings in the space of its CLIP."""
+class Priors:
+    """The priors of a model folder, which make embeddings in the space of its CLIP."""
 
     parts: Parts
     space: str
@@ -37,7 +44,7 @@ class Prior:
         """
         candidates, like = settings.candidates, settings.like
         rivals = noise.rivals(candidates)
-        drawn = self._draw(words, rivals, settings.dials, watch, also_negative=also_negative)
+        drawn = self._draw(words, rivals, settings, watch, also_negative=also_negative)
         own = Embedding(vector=drawn[:, 0], space=self.space)
         fit = _fit(own, Embedding(vector=words.embedding[1:], space=self.space), candidates)
         merit = fit if like is None else fit + _fit(own, like, candidates)
@@ -48,6 +55,35 @@ class Prior:
         return Embedding(vector=kept[:, 0], space=self.space, away=away), fit[pictures, best]
 
     def _draw(
+        self, words: EncodedPrompts, noise: Noise, settings: PriorSettings, watch: Watch, *, also_negative: bool
+    ) -> Tensor:
+        match settings.dials:
+            case DiffusionSettings() as dials:
+                return DiffusionPrior(parts=self.parts).draw(words, noise, dials, watch, also_negative=also_negative)
+            case TokenSettings() as dials:
+                return CodePrior(parts=self.parts).draw(words, noise, dials, watch, also_negative=also_negative)
+            case None:
+                return self._text_embeddings(words, len(noise), also_negative=also_negative)
+
+    def _text_embeddings(self, words: EncodedPrompts, count: int, *, also_negative: bool) -> Tensor:
+        """The text embeddings themselves, [b 1 d] or [b 2 d], as long as image embeddings are.
+
+        CLIP compares directions, and the lengths of what its two towers make differ; a decoder has seen one of them.
+        """
+        read = words.with_negative() if also_negative else words
+        each = 2 if also_negative else 1
+        vectors = read.embedding[read.rows(each * count, OFF)]
+        length = _length_of_images(self.parts).to(vectors)
+        return F.normalize(vectors, dim=-1).mul(length).view(count, each, -1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffusionPrior:
+    """The diffusion prior of a model folder."""
+
+    parts: Parts
+
+    def draw(
         self, words: EncodedPrompts, noise: Noise, dials: DiffusionSettings, watch: Watch, *, also_negative: bool
     ) -> Tensor:
         """Embeddings [b 1 d], or [b 2 d], in which those of the negative prompt come second."""
@@ -81,6 +117,14 @@ class Prior:
 
     def _net(self, dtype: torch.dtype) -> PriorTransformer:
         return self.parts.net("prior", lambda json: PriorTransformer(PriorConfig.from_config(json)), dtype)
+
+
+def _length_of_images(parts: Parts) -> Tensor:
+    """How long image embeddings are, in the mean of squares: the diffusion prior knows it of its training data."""
+    with safe_open(parts.folder.weights_file("prior"), framework="pt") as file:
+        mean, std = (file.get_tensor(name).double() for name in ("clip_mean", "clip_std"))
+    length: Tensor = (mean.square() + std.square()).sum().sqrt()
+    return length
 
 
 def _fit(drawn: Embedding, wanted: Embedding, candidates: int) -> Tensor:

@@ -12,7 +12,7 @@ from dallecli.engine import Progress
 from dallecli.pictures.picture import Picture
 from dallecli.pipelines.embedding import Embedding, cosine
 from dallecli.pipelines.pipeline import EmbedSettings, Pipeline
-from dallecli.pipelines.settings import PaintSettings, PriorSettings, diffusion_dials
+from dallecli.pipelines.settings import PaintSettings, PriorSettings, painting_dials
 from dallecli.pipelines.sources import find_noise, look
 from dallecli.pipelines.unclip_parts import Encoded, UnClipParts
 from dallecli.pipelines.verbs import VERBS, generate_together
@@ -88,15 +88,14 @@ class ClipOf(Generic[Encoded]):
         words = embedder.read([text])
         if not request.imagine:
             return embedder.meaning(words)
-        assert settings.prior_candidates is not None  # words are imagined by models with a prior only
-        dials = diffusion_dials(settings.stages)["prior"]
-        prior = PriorSettings(dials=dials, candidates=settings.prior_candidates)
+        assert settings.prior is not None  # words are imagined by models with a prior only
+        prior = PriorSettings.chosen(settings.prior, settings.stages, settings.prior_candidates)
         embedding, _ = embedder.imagine(words, Noise([settings.seed]), prior, watch)
         return embedding
 
     def _noise_of(
         self, source: Source, embedding: Embedding, settings: EmbedSettings, watch: Watch
     ) -> dict[str, Tensor]:
-        painting = PaintSettings(dials=diffusion_dials(settings.stages), size=settings.size)
+        painting = PaintSettings(dials=painting_dials(settings.stages), size=settings.size)
         nothing = self.parts.embedder.read([""])
         return find_noise(self.parts.painter, source, embedding, nothing, painting, watch)

@@ -107,5 +107,5 @@ class UnClipDescription(Description):
         if isinstance(request, Embed) and request.texts:
             needed[self.facts.meaning] = "placing words beside pictures"
         if request.imagines:
-            needed[IMAGINING] = "making a picture of words"
+            needed[self.facts.meaning] = needed[IMAGINING] = "making a picture of words"
         return needed

@@ -29,6 +29,7 @@ from dallecli.tasks.edit import Editing
 from dallecli.tasks.generate import Generating
 from dallecli.tasks.inpaint import Inpainting
 from dallecli.tasks.interpolate import Interpolating
+from dallecli.tasks.stages import NO_PRIOR
 from dallecli.tasks.task import Settings
 from dallecli.tasks.vary import Varying
 
@@ -50,7 +51,7 @@ def generate(
         noise = Noise(chunk.seeds)
         embedding, fit = _imagine(model, recipe, words, noise, chunk.watch)
         pixels = _decode(model, recipe, embedding, words, noise, chunk.watch, given)
-        yield from chunk.pictures(to_images(pixels), [{"prior": score} for score in fit.tolist()])
+        yield from chunk.pictures(to_images(pixels), _scores(recipe, fit))
 
 
 def generate_together(
@@ -65,8 +66,8 @@ def generate_together(
     images = to_images(_decode(model, first, embedding, words, noise, watch))
     seconds = (time.perf_counter() - began) / len(recipes)
     return [
-        Picture(image=image, recipe=recipe, seconds=seconds, scores={"prior": score})
-        for recipe, image, score in zip(recipes, images, fit.tolist(), strict=True)
+        Picture(image=image, recipe=recipe, seconds=seconds, scores=scores)
+        for recipe, image, scores in zip(recipes, images, _scores(first, fit), strict=True)
     ]
 
 
@@ -178,6 +179,11 @@ def _imagine(
 ) -> tuple[Embedding, Tensor]:
     """The embeddings of words [b d] as the recipe's dials make them, and how well they fit: see `Embedder.imagine`."""
     return model.embedder.imagine(words, noise, PriorSettings.of(recipe, like), watch)
+
+
+def _scores(recipe: Recipe, fit: Tensor) -> list[dict[str, float]]:
+    """The scores of pictures whose embeddings fit their words so well; without a prior they are the words' own."""
+    return [{} if recipe.prior == NO_PRIOR else {"prior": score} for score in fit.tolist()]
 
 
 def _decode(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dallecli.engine import Progress, arithmetic, best, check_same_stages
 from dallecli.errors import BadSetting, PromptTooLong, TaskNotSupported
-from dallecli.filling import fill, fill_stages, random_seed, request_of, settle_candidates, settle_size
+from dallecli.filling import fill, fill_stages, random_seed, request_of, settle_candidates, settle_prior, settle_size
 from dallecli.pipelines.description import Description
 from dallecli.pipelines.pipeline import Clip, EmbedSettings
 from dallecli.recipe import Recipe
@@ -102,6 +102,7 @@ class LocalEngine:
             model=model.spec.name,
             size=size,
             stages=fill_stages(request, model.spec, size),
+            prior=settle_prior(request, model.spec) if request.imagines else None,
             prior_candidates=settle_candidates(request, model.spec),
             seed=request.seed if request.seed is not None else random_seed(),
         )

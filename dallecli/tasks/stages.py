@@ -4,6 +4,7 @@ A family declares its stages (`Stage`), a request states some dials (`Dials`), a
 them (`StageSettings`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Final, Literal
 
@@ -84,6 +85,11 @@ class Stage:
     """Whether `--fast` and `--best` change its steps."""
 
     @property
+    def spoken(self) -> str:
+        """Its name in a sentence."""
+        return self.name.replace("_", " ") if self.imagines else self.name
+
+    @property
     def dials(self) -> tuple[str, ...]:
         """The names of its dials."""
         return tuple(field.name for field in fields(self.settings))
@@ -99,6 +105,15 @@ UPSAMPLERS: Final = tuple(
     Stage(name=name, group="upsampler", guided=False, hurried=False) for name in ("upsampler", "upsampler_2")
 )
 """The stages of the unCLIP chain."""
+
+
+PRIORS: Final[Mapping[str, Stage]] = {"diffusion": PRIOR, "autoregressive": AUTOREGRESSIVE_PRIOR}
+"""The kinds of prior, best first: of a model that has several, the first imagines unless another is asked for."""
+
+NO_PRIOR: Final = "none"
+"""Asked for instead of a prior: the text embedding is painted as if it were an image embedding."""
+
+PRIOR_KINDS: Final = (*PRIORS, NO_PRIOR)
 
 
 def option(group: Group, dial: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, Self
 from dallecli.errors import BadInput, BadSetting, BadSize, BadSteps, NoSuchDevice, PromptError
 from dallecli.fields import Fields
 from dallecli.source import STDIN, Source
-from dallecli.tasks.stages import Dials
+from dallecli.tasks.stages import PRIOR_KINDS, Dials
 
 PROMPT_BYTES = 32 * 1024
 """The longest prompt in UTF-8 bytes. Models read a few dozen words; more is a file given by mistake."""
@@ -50,6 +50,8 @@ class ModelRequest:
     """How many pictures."""
     size: int | None = None
     """The side in pixels of the square that the model paints."""
+    prior_kind: str | None = None
+    """What makes an image embedding of words: one of `PRIOR_KINDS`."""
     prior: Dials = field(default_factory=Dials)
     decoder: Dials = field(default_factory=Dials)
     upsampler: Dials = field(default_factory=Dials)
@@ -66,6 +68,8 @@ class ModelRequest:
 
     def __post_init__(self) -> None:
         check_numbers(self.seed, self.count, self.size, self.prior_candidates)
+        if self.prior_kind is not None and self.prior_kind not in PRIOR_KINDS:
+            raise BadSetting(f"no prior is called {self.prior_kind!r}", hint=f"one of {', '.join(PRIOR_KINDS)}")
         for name, dials in (("prior", self.prior), ("decoder", self.decoder), ("upsampler", self.upsampler)):
             check_dials(name, dials)
         if self.effort is not None and self.effort not in EFFORTS:

@@ -162,7 +162,13 @@ class Values:
     def prior(self) -> dict[str, Any]:
         """What requests have in which words may become an image embedding."""
         return {
-            "prior": Dials(steps=self.whole("prior_steps"), guidance=self.number("prior_guidance")),
+            "prior_kind": self.text("prior"),
+            "prior": Dials(
+                steps=self.whole("prior_steps"),
+                guidance=self.number("prior_guidance"),
+                temperature=self.number("prior_temperature"),
+                top_k=self.whole("prior_top_k"),
+            ),
             "prior_candidates": self.whole("prior_candidates"),
         }
 

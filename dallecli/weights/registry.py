@@ -322,7 +322,7 @@ def _spec(name: str, fields: Fields) -> ModelSpec:
     family = LAYOUTS.get(layout)
     sizes = _sizes(fields, family)
     stages = fields.table("stages")
-    declared = _declared(family, sizes, stages) if family is not None else ()
+    declared = _declared(family, sizes, set(stages)) if family is not None else ()
     source = fields.match("source", rf"package:[a-z_]+|hub:{REPOSITORY}", "package:FOLDER or hub:ORG/NAME")
     parts = tuple(_parts(table) for table in fields.tables("parts", least=1)) if "parts" in fields else ()
     commits = {part.repository: part.commit for part in parts}

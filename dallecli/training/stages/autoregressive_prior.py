@@ -81,7 +81,9 @@ class AutoregressivePriorObjective:
         """Return the nats a code on held-out samples: of all, of groups, and of a prior that knows no captions."""
         chosen = torch.arange(self.count, len(self.embeddings), device=self.prior.fit_edges.device)[:512]
         keep = torch.zeros(len(chosen), dtype=torch.bool, device=chosen.device)
-        nats = torch.cat([self._nats(*part) for part in zip(chosen.split(64), keep.split(64), strict=True)])
+        nats = torch.cat(
+            [self._nats(*part) for part in zip(torch.split(chosen, 64), torch.split(keep, 64), strict=True)]
+        )
         figures = {"held_out": float(nats.mean())}
         figures |= {name: float(nats[:, where].mean()) for name, where in GROUPS.items() if nats[:, where].numel()}
         return figures
@@ -107,7 +109,7 @@ def quantise_by(prior: AutoregressivePrior, conditions: Conditions, count: int) 
     book.low.copy_(components[tail])
     # Never a bucket without width, whatever the data.
     book.high.copy_(torch.maximum(components[-1 - tail], components[tail] + 1e-3 * book.std))
-    fits = torch.cat([_cosines(conditions, part) for part in chosen[: 16 * 1024].split(1024)])
+    fits = torch.cat([_cosines(conditions, part) for part in torch.split(chosen[: 16 * 1024], 1024)])
     shares = torch.arange(1, prior.config.num_fits, device=device) / prior.config.num_fits
     prior.fit_edges.copy_(torch.quantile(fits, shares))
 
