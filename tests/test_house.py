@@ -271,7 +271,14 @@ def test_a_new_option_is_a_decision():
     found = {name: {option for param in leaf.params for option in param.opts} for name, leaf in leaves.items()}
     model = {"--model", "-m", "--device", "--dtype", "--memory"}
     decoder = {"--steps", "--decoder-steps", "--upsampler-steps", "--guidance"}
-    prior = {"--prior-steps", "--prior-guidance", "--prior-candidates"}
+    prior = {
+        "--prior-steps",
+        "--prior-guidance",
+        "--prior-candidates",
+        "--prior",
+        "--prior-temperature",
+        "--prior-top-k",
+    }
     file = {"--output", "-o", "--out", "--force"}
     output = file | {"--format", "--no-metadata", "--preview", "--open"}
     ask = {"--seed", "-s", "--size", "--strict"}

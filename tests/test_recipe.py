@@ -388,7 +388,8 @@ def test_json_says_the_same_and_is_ascii():
 )
 def test_any_recipe_survives_json(prompt, seed, guidance, dropped):
     stages = {"decoder": DiffusionSettings(sampler="ddim", steps=9, guidance=guidance)}
-    recipe = replace(_recipe(), prompt=prompt, seed=seed, dropped=tuple(dropped), stages=stages, digest=None)
+    whole = replace(_recipe(), prompt=prompt, seed=seed, dropped=tuple(dropped), digest=None)
+    recipe = replace(whole, stages=stages, prior=None)
     assert Recipe.from_json(recipe.to_json()) == recipe
 
 
@@ -400,7 +401,7 @@ def _with(key: str, value: object) -> str:
     return json.dumps({**_recipe().to_dict(), key: value})
 
 
-@pytest.mark.parametrize("key", [key for key in _recipe().to_dict() if key != "threads"])
+@pytest.mark.parametrize("key", [key for key in _recipe().to_dict() if key not in ("threads", "prior")])
 def test_a_missing_key_is_named(key):
     with pytest.raises(BadRecipe, match=f"no '{key}'"):
         Recipe.from_json(_without(key))
@@ -423,6 +424,10 @@ def test_a_missing_key_is_named(key):
         _with("inputs", [{"kind": "smell", "name": "x.png", "sha256": "00"}]),
         _with("scores", {"clip": "high"}),
         _with("extra", 1),
+        _with("prior", "magic"),
+        _with("prior", "autoregressive"),
+        _with("prior", "none"),
+        _with("prior", None),
         _with("seed", True),
         _with("seed", "7"),
         _with("seed", 7.5),
@@ -459,6 +464,14 @@ def test_the_number_of_threads_is_kept_and_may_be_missing_as_in_recipes_of_0_1_0
     facts = recipe.to_dict()
     del facts["threads"]
     assert Recipe.from_json(json.dumps(facts)) == replace(recipe, threads=None)
+
+
+def test_a_recipe_of_0_1_0_does_not_name_its_prior_and_has_the_one_that_ran():
+    facts = _recipe().to_dict()
+    assert facts.pop("prior") == "diffusion"
+    assert Recipe.from_json(json.dumps(facts)) == _recipe()
+    del facts["stages"]["prior"]
+    assert Recipe.from_json(json.dumps(facts)).prior is None
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2"])

@@ -183,6 +183,41 @@ _STAGES: Final = {
 }
 
 
+Kind = Annotated[
+    str,
+    typer.Option(
+        "--kind", metavar="NAME", help="diffusion or autoregressive; a model may have both.", rich_help_panel=WHAT
+    ),
+]
+
+
+def _prior_command(what: str, *examples: str) -> Callable[..., None]:
+    """The command that trains a prior, of either kind."""
+
+    def train(
+        *,
+        data: Data,
+        kind: Kind = "diffusion",
+        asked: ProjectOptions,
+        budget: BudgetOptions,
+        quiet: options.Quiet = False,
+        debug: options.Debug = False,
+    ) -> None:
+        from dallecli.errors import BadSetting
+        from dallecli.tasks.stages import PRIORS
+
+        if kind not in PRIORS:
+            raise BadSetting(f"no prior is called {kind!r}", hint=f"one of {', '.join(PRIORS)}")
+        _train((PRIORS[kind].name,), data, asked, budget, quiet=quiet)
+
+    train.__doc__ = _documented(what, examples)
+    return folded(train)
+
+
+def _documented(what: str, examples: Sequence[str]) -> str:
+    return what + _REST + "\n".join(f"      {example}" for example in examples)
+
+
 def _command(names: tuple[str, ...], what: str, *examples: str) -> Callable[..., None]:
     """A command that trains the stages whose name begins with one of `names`."""
 
@@ -196,7 +231,7 @@ def _command(names: tuple[str, ...], what: str, *examples: str) -> Callable[...,
     ) -> None:
         _train(names, data, asked, budget, quiet=quiet)
 
-    train.__doc__ = what + _REST + "\n".join(f"      {example}" for example in examples)
+    train.__doc__ = _documented(what, examples)
     return folded(train)
 
 
@@ -238,15 +273,23 @@ def _train(
         emit_line(str(out))
 
 
+def _of_stage(name: str) -> Callable[..., None]:
+    """The command that trains one stage."""
+    again = f"dalle train {name} my-pictures --out my-model"
+    if name == "prior":
+        return _prior_command(_STAGES[name], again, f"{again} --kind autoregressive")
+    return _command((name,), _STAGES[name], again, f"{again} --from starter --hours 2")
+
+
 COMMANDS: Final = {
-    **{
-        name: _command((name,), what, f"dalle train {name} my-pictures --out my-model",
-                       f"dalle train {name} my-pictures --out my-model --from starter --hours 2")
-        for name, what in _STAGES.items()
-    },
-    "all": _command(("",), _WHOLE, "dalle train all my-pictures --out my-model --hours 3",
-                    'dalle generate "what my captions say" --model ./my-model'),
-}  # fmt: skip
+    **{name: _of_stage(name) for name in _STAGES},
+    "all": _command(
+        tuple(_STAGES),
+        _WHOLE,
+        "dalle train all my-pictures --out my-model --hours 3",
+        'dalle generate "what my captions say" --model ./my-model',
+    ),
+}
 """The commands by name, in the order of the chain."""
 
 

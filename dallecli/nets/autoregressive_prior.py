@@ -75,9 +75,13 @@ class Codebook(nn.Module):
         return places.floor().clamp(0, self.buckets - 1).long()
 
     def decode(self, codes: Tensor, inside: Tensor) -> Tensor:
-        """Return embeddings [b d] of codes [b k]; `inside` [b k], from 0 to 1, is the place within each bucket."""
-        components = self.low + (codes + inside) / self.buckets * (self.high - self.low)
-        return components @ self.basis.float() + self.mean
+        """Return embeddings [b d] of codes [b k], in float32.
+
+        `inside` [b k], from 0 to 1, is the place within each bucket.
+        """
+        low, high, mean = self.low.float(), self.high.float(), self.mean.float()
+        components = low + (codes + inside) / self.buckets * (high - low)
+        return components @ self.basis.float() + mean
 
     def centres(self, places: Tensor) -> Tensor:
         """The middle of every bucket [n buckets] of the components at `places` [n], in deviations of the component."""
@@ -199,7 +203,7 @@ class AutoregressivePrior(nn.Module):
     def _written(self, codes: Tensor, places: Tensor) -> Tensor:
         """The tokens [b n w] of codes [b n] at `places` [n]: what they are called, and the number that they mean."""
         centres = self.codebook.centres(places)
-        values = centres.expand(len(codes), -1, -1).gather(2, codes[..., None]).to(self.value_proj.weight.dtype)
+        values = centres.expand(len(codes), -1, -1).gather(2, codes[..., None]).to(self.positional_embedding.dtype)
         tokens: Tensor = self.code_embedding(codes) + self.value_proj(values)
         return tokens
 

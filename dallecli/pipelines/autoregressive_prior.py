@@ -52,7 +52,7 @@ class CodePrior:
             embeddings = prior.codebook.decode(written, inside).view(len(noise), each, -1)
             return embeddings, (writing.healthy & embeddings.isfinite().flatten(0, 1).all(dim=1)).view(-1, each).all(1)
 
-        return self.parts.finite(PART, None, run)
+        return self.parts.finite(AUTOREGRESSIVE_PRIOR.spoken, None, run)
 
     def _net(self, dtype: torch.dtype) -> AutoregressivePrior:
         return self.parts.net(

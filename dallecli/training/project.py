@@ -215,13 +215,18 @@ class Project:
     def missing(self) -> tuple[str, ...]:
         """The stages that still have no part in the model folder."""
         needed = [name for name, stage in self._stages.items() if not stage.optional]
-        return tuple(stage for stage in needed if not (self.out / self._last_part(stage)).is_dir())
+        return tuple(stage for stage in needed if not self._has_parts(stage))
+
+    def _has_parts(self, stage: str) -> bool:
+        """Whether a stage has its parts in the model folder."""
+        return (self.out / self._last_part(stage)).is_dir()
 
     def stale(self) -> tuple[str, ...]:
         """The stages whose networks were made for another CLIP than the one that was trained here."""
         if self.origin is None or not self.state_file("clip").exists():
             return ()
-        readers = [name for name, stage in self._stages.items() if "clip" in stage.needs]
+        there = [stage for stage in self._stages.values() if not stage.optional or self._has_parts(stage.name)]
+        readers = [stage.name for stage in there if "clip" in stage.needs]
         return tuple(name for name in readers if not self.state_file(name).exists())
 
     # What is written

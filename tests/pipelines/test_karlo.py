@@ -40,6 +40,7 @@ RECIPE = Recipe(
     count=1,
     size=32,
     stages=STAGES,
+    prior="diffusion",
     prior_candidates=2,
     device=None,
     dtype=None,

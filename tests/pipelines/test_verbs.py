@@ -28,6 +28,7 @@ RECIPE = Recipe(
         "prior": DiffusionSettings(sampler="ancestral", steps=2, guidance=1.0),
         "decoder": DiffusionSettings(sampler="ancestral", steps=3, guidance=1.0),
     },
+    prior="diffusion",
     prior_candidates=2,
     device=None,
     dtype=None,

@@ -9,7 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import dallecli
 from dallecli.errors import BadFolder, BadInput, BadOutput, BadSetting, NotDownloaded
+from dallecli.tasks.stages import PRIOR_KINDS
 from dallecli.training.data import look
 from dallecli.training.machine import Machine
 from dallecli.training.preset_file import OWN, load_own, read_preset
@@ -50,7 +52,7 @@ def model(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model, every stage trained for two steps."""
     out = tmp_path_factory.mktemp("trained") / "model"
     project = open_project(out, data)
-    assert project.missing() == project.stages
+    assert project.missing() == tuple(stage for stage in project.stages if stage != "autoregressive_prior")
     for stage in project.stages:
         train(project, stage)
     assert project.missing() == ()
@@ -74,6 +76,15 @@ def test_diffusers_paints_with_what_comes_out(model: Path) -> None:
         super_res_num_inference_steps=2,
     )
     assert image.images[0].size == (64, 64)
+
+
+@pytest.mark.parametrize("kind", PRIOR_KINDS)
+def test_every_prior_paints_in_what_comes_out(model: Path, kind: str) -> None:
+    opened = dallecli.open(str(model), device="cpu")
+    (picture,) = opened.generate("a red square on blue", seed=1, fast=True, prior=kind)
+    stages = {"diffusion": {"prior"}, "autoregressive": {"autoregressive_prior"}, "none": set()}[kind]
+    assert picture.recipe.prior == kind
+    assert set(picture.recipe.stages) == stages | {"decoder", "upsampler"}
 
 
 def test_we_paint_with_what_comes_out(model: Path) -> None:
@@ -124,7 +135,8 @@ def test_parts_that_a_kill_left_unwritten_are_written(copied: Path, data: Path) 
 
 
 def test_clip_is_not_moved_once_others_depend_on_it(copied: Path, data: Path) -> None:
-    assert str(train(open_project(copied, data, preset=None), "clip", 9)).startswith("prior and decoder depend on it")
+    reason = str(train(open_project(copied, data, preset=None), "clip", 9))
+    assert reason.startswith("prior and autoregressive_prior and decoder depend on it")
 
 
 def test_a_stage_refuses_to_start_before_the_one_it_reads(data: Path, tmp_path: Path) -> None:
@@ -169,9 +181,9 @@ def test_a_model_is_begun_from_another_one_and_keeps_what_is_not_trained(
 def test_what_misreads_a_clip_that_has_moved_is_named(model: Path, data: Path, tmp_path: Path) -> None:
     project = open_project(tmp_path / "tuned", data, preset=None, origin=str(model))
     assert train(project, "clip") is None
-    assert project.stale() == ("prior", "decoder")
+    assert project.stale() == ("prior", "autoregressive_prior", "decoder")
     assert train(project, "prior") is None
-    assert project.stale() == ("decoder",)
+    assert project.stale() == ("autoregressive_prior", "decoder")
 
 
 def test_the_starter_can_be_gone_on_with(data: Path, tmp_path: Path) -> None:
@@ -242,7 +254,8 @@ def test_strict_data_are_whole_or_refused_with_the_names(data: Path, tmp_path: P
 def test_every_preset_describes_networks_that_fit_each_other(name: str) -> None:
     preset = read_preset(load_own(name), name)
     check(preset)
-    stages = ["clip", "prior", "decoder", "upsampler", "upsampler_2"][: 3 + len(preset.upsamplers)]
+    stages = ["clip", "prior", "autoregressive_prior", "decoder", "upsampler", "upsampler_2"]
+    stages = stages[: 4 + len(preset.upsamplers)]
     assert list(preset.runs) == stages
 
 

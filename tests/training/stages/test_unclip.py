@@ -20,11 +20,12 @@ def test_every_part_of_a_model_is_made_by_one_stage() -> None:
     assert len(parts) == len(set(parts))
     second = {"super_res_2_first", "super_res_2_last", "super_res_2_scheduler"}
     named = {name for name in INDEX if not name.startswith("_")}
-    assert set(parts) == (named - {"tokenizer"}) | second | {"image_encoder", "feature_extractor"}
+    more = {"image_encoder", "feature_extractor", "autoregressive_prior"}
+    assert set(parts) == (named - {"tokenizer"}) | second | more
 
 
 def test_a_stage_has_the_same_seed_wherever_it_is_trained(tmp_path: Path) -> None:
-    seeds = {"clip": 1, "prior": 2, "decoder": 3, "upsampler": 4, "upsampler_2": 5}
+    seeds = {"clip": 1, "prior": 2, "autoregressive_prior": 12, "decoder": 3, "upsampler": 4, "upsampler_2": 5}
     stages = stages_of(read_preset(load_own("small"), "small"), lambda: 512)
     assert {name: stage.seed for name, stage in stages.items()} == seeds
     starter = Workshop(load_preset("cpu"), tmp_path, Machine(torch.device("cpu")))

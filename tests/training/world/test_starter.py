@@ -43,7 +43,8 @@ def test_every_preset_names_every_stage_it_has_networks_for() -> None:
     for name in ("cpu", "looks", "gpu", "tiny"):
         preset = load_preset(name)
         upsamplers = ["upsampler", "upsampler_2"][: len(preset.upsamplers)]
-        assert list(preset.runs) == ["clip", "prior", "decoder", *upsamplers, "judge"]
+        priors = ["prior"] if preset.autoregressive_prior is None else ["prior", "autoregressive_prior"]
+        assert list(preset.runs) == ["clip", *priors, "decoder", *upsamplers, "judge"]
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones() -> None:
