@@ -158,8 +158,8 @@ class Workshop:
     def _dials(self) -> dict[str, Any]:
         """The registry's settings for the starter, so that a starter trained anew is run as the embedded one is."""
         spec = registry()["starter"]
-        stages = ["prior", "decoder", "upsampler", "upsampler_2"][: 2 + len(self.preset.upsamplers)]
+        there = [name for name, stage in self.chain.stages.items() if not stage.optional or self.chain.has_source(name)]
         return {
             "prior_candidates": spec.prior_candidates,
-            "stages": {name: asdict(spec.stages[name]) for name in stages},
+            "stages": {name: asdict(dials) for name, dials in spec.stages.items() if name in there},
         }
