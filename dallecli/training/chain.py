@@ -113,10 +113,8 @@ class Chain:
         Raises:
             NotDownloaded: a stage that it reads has not been trained.
         """
+        self.check_needs(name)
         stage = self.stages[name]
-        for other in stage.needs:
-            if self._source(other) is None:
-                raise self._untrained(other)
         torch.manual_seed(stage.seed)
         module = stage.fresh().to(self.machine.device)
         objective = stage.objective(module, self._material)
@@ -130,6 +128,12 @@ class Chain:
         if origin is not None:
             run.counters.averaged = origin.averaged
         return run
+
+    def check_needs(self, name: str) -> None:
+        """Find out whether all that a stage reads is there. Raises NotDownloaded."""
+        for other in self.stages[name].needs:
+            if self._source(other) is None:
+                raise self._untrained(other)
 
     def trained(self, name: str) -> nn.Module:
         """Return a stage's module with its averaged weights, or those of the origin, frozen.
@@ -152,7 +156,8 @@ class Chain:
         """Where the weights of a trained stage come from: its state, or else the origin."""
         if self.has_state(name):
             return self.state_file(name)
-        return self.origin if self.stages[name].configs else None
+        # Asked in this order: a stage's configs may need a tokenizer, which is trained for them.
+        return self.origin if self.origin is not None and self.stages[name].configs else None
 
     def _untrained(self, name: str) -> NotDownloaded:
         return NotDownloaded(
