@@ -18,7 +18,7 @@
     │   ├── MissingExtra           501  an optional package that this needs is not installed
     │   ├── BadPromptFile          400  a prompt file with invalid lines
     │   ├── BadOutput              500  the place to write to is missing, read-only, taken or not a file
-    │   ├── FolderInUse            409  another process is painting into this folder
+    │   ├── FolderInUse            409  another process works in this folder
     │   └── BadConfig              500  the config file or an environment variable is wrong
     ├── WeightsError            3  500  the files of a model are wrong or missing
     │   ├── NotDownloaded          404  known, but not on this machine
@@ -170,7 +170,7 @@ class BadPromptFile(RequestError):
 
 
 class FolderInUse(RequestError):
-    """Another process is painting into this folder.
+    """Another process works in this folder: it paints, or trains.
 
     Status 409: the request is sound, and conflicts with what is going on.
     """

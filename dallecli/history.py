@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from dallecli.errors import BadConfig
+from dallecli.own_folders import NOWHERE, SET_ONE, own_folder
 from dallecli.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -56,13 +58,11 @@ class Remembered:
 
 
 def history_path() -> Path:
-    """The database, which need not exist: in DALLE_HOME, else where the platform keeps such files."""
-    home = os.environ.get("DALLE_HOME")
-    if home:
-        return Path(home) / "history.sqlite"
-    from platformdirs import user_state_path
-
-    return user_state_path("dalle", appauthor=False) / "history.sqlite"
+    """The database, which need not exist. Raises BadConfig where there is no place for one."""
+    folder = own_folder("state")
+    if folder is None:
+        raise BadConfig(f"there is no history: {NOWHERE}", hint=SET_ONE)
+    return folder / "history.sqlite"
 
 
 class History:
@@ -85,6 +85,9 @@ class History:
                 self._database = _opened(history_path())
             with self._database:
                 self._database.execute(f"INSERT INTO pictures ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        except BadConfig:
+            self._on = False
+            log.warning("%s: no config file is read, and no history is kept; %s", NOWHERE, SET_ONE)
         except (sqlite3.Error, OSError, UnicodeEncodeError) as error:
             self._on = False
             log.warning("the history cannot be written, and is left alone: %s", error)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dallecli.errors import BadSetting, NoSuchDevice
+from dallecli.errors import BadConfig, BadSetting, NoSuchDevice
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,16 @@ MEMORY: Final = ("low", "auto", "high")
 
 USABLE: Final = 0.9
 """The share of free memory that a plan fills. The rest is for torch itself and for other processes."""
+
+
+MOST_THREADS: Final = 256
+"""As many, or as many as the machine has processors: libraries crash when they are asked for thousands."""
+
+WITHOUT_BF16: Final = frozenset({"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"})
+"""What oneDNN may be limited to that has no bf16 arithmetic, as ONEDNN_MAX_CPU_ISA names it."""
+
+WITHOUT_AMX: Final = WITHOUT_BF16 | {"AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX10_1_512"}
+"""The same for AMX."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +61,9 @@ def decide(device: str | None, dtype: str | None) -> Placement:
     Raises:
         NoSuchDevice: this machine has no such device.
         BadSetting: fp16 on a CPU, or an unknown number type.
+        BadConfig: the environment asks for more threads than libraries survive.
     """
+    check_thread_variables()
     import torch
 
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -76,6 +88,21 @@ def threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def thread_limit() -> int:
+    """The most threads that may be asked for."""
+    return max(MOST_THREADS, os.cpu_count() or 1)
+
+
+def check_thread_variables() -> None:
+    """Refuse variables that ask for so many threads that the process would crash. Raises BadConfig."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        asked = (
+            os.environ.get(name, "").partition(",")[0].strip()
+        )  # the first number is for threads that are not nested
+        if asked.isascii() and asked.isdigit() and (len(asked) > 9 or int(asked) > thread_limit()):
+            raise BadConfig(f"{name} asks for {asked[:20]} threads", hint=f"at most {thread_limit()}, or unset it")
+
+
 def most_threads() -> int:
     """The most threads that are started for a recipe, which may be a stranger's: a few for each core."""
     return 4 * (os.cpu_count() or 1)
@@ -90,7 +117,7 @@ def processor(device: "torch.device") -> dict[str, str]:
     if device.type != "cpu":
         return {}
     # oneDNN chooses its instructions by itself, and may be told to use fewer of them.
-    least = os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA"))
+    least = _onednn_limit()
     found = [torch.backends.cpu.get_cpu_capability(), native_bf16(), least and f"oneDNN {least}"]
     return {"cpu": "+".join(text for text in found if text)}
 
@@ -254,14 +281,27 @@ def _cpu_kind() -> tuple[str, str]:
 
 
 def native_bf16() -> str | None:
-    """The name of this CPU's bf16 arithmetic; None if there is none."""
+    """The name of this CPU's bf16 arithmetic; None if there is none, or the environment forbids its use."""
     import torch
 
-    for name, has in (("AMX", "_is_amx_tile_supported"), ("AVX512-BF16", "_is_avx512_bf16_supported")):
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):  # ATEN_CPU_CAPABILITY may say less
+        return None
+    least = (_onednn_limit() or "").upper()
+    for name, has, without in (
+        ("AMX", "_is_amx_tile_supported", WITHOUT_AMX),
+        ("AVX512-BF16", "_is_avx512_bf16_supported", WITHOUT_BF16),
+    ):
+        if least in without:
+            continue
         supported = getattr(torch.cpu, has, None)  # no public name in the oldest torch that is supported
         if supported is not None and supported():
             return name
     return None
+
+
+def _onednn_limit() -> str | None:
+    """The newest instructions that oneDNN may use; None where nothing is said."""
+    return os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA"))
 
 
 def _linux_memory() -> dict[str, int]:

@@ -21,7 +21,7 @@ FLOORS = [
     {
         *("version", "safe", "errors", "fields", "publish", "source", "tasks", "recipe", "filling", "pictures"),
         *("engine", "fake_engine"),
-        *("inputs", "arguments", "embedding_file", "embedding_arithmetic", "ranking", "cleaning"),
+        *("inputs", "arguments", "embedding_file", "embedding_arithmetic", "ranking", "cleaning", "own_folders"),
     },
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement"},

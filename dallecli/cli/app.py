@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dallecli.cli.check import check
-from dallecli.cli.completion import COMPLETION, complete
+from dallecli.cli.completion import COMPLETION, VARIABLE, asked_by_shell, complete
 from dallecli.cli.config import config
 from dallecli.cli.display import SIGPIPE, Stopped, emit_line, report, to_stderr
 from dallecli.cli.doctor import doctor
@@ -36,7 +36,17 @@ from dallecli.cli.replay import replay
 from dallecli.cli.show import show
 from dallecli.cli.train import train
 from dallecli.cli.vary import vary
-from dallecli.errors import BadConfig, DalleError, InternalError, Interrupted, NotDownloaded, OutOfMemory, RequestError
+from dallecli.errors import (
+    BadConfig,
+    DalleError,
+    InternalError,
+    Interrupted,
+    MachineError,
+    NotDownloaded,
+    OutOfMemory,
+    RequestError,
+    reason,
+)
 from dallecli.safe import safe
 from dallecli.version import __version__
 
@@ -118,7 +128,19 @@ def root(
 def main() -> NoReturn:
     """Run the command line of this process and end it."""
     _collect_garbage_seldom()
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    _abandon_streams()
+    sys.exit(code)
+
+
+def _abandon_streams() -> None:
+    """Let go of what cannot be written: it was reported, and Python would try again at the end and change the code."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _collect_garbage_seldom() -> None:
@@ -139,7 +161,10 @@ def run(arguments: Sequence[str]) -> int:
         with _signals_raise():
             if len(arguments) == 2 and arguments[0] in COMPLETION:
                 return complete(*arguments)
-            app = build(completion="_DALLE_COMPLETE" in os.environ or any(option in given for option in COMPLETION))
+            asked = asked_by_shell()
+            if not asked:
+                os.environ.pop(VARIABLE, None)  # Typer would take it for a question
+            app = build(completion=asked or any(option in given for option in COMPLETION))
             code = _called(app, arguments, may_ask=not as_json)
     except Stopped as stopped:
         return _stopped(stopped.number, as_json=as_json)
@@ -176,6 +201,11 @@ def _explain(error: Exception) -> DalleError:
         return RequestError(message, hint=f"{command} --help")
     if isinstance(error, MemoryError):
         return OutOfMemory("out of memory", hint="fewer pictures (-n), a smaller --size, or another --model")
+    if isinstance(error, OSError) and error.errno is not None:
+        where = None if error.filename is None else str(error.filename)
+        return MachineError(f"the system refuses: {reason(error)}", where, "--debug shows at what")
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        return MachineError("no thread can be started", hint="see ulimit -u, and the limits of the container")
     what = f"a mistake in dalle itself: {type(error).__name__}: {error}"
     return InternalError(what, hint="run it again with --debug, and report what it prints")
 

@@ -1,14 +1,10 @@
 """The numbers that an option may be; each raises BadSetting by the option's name."""
 
 import math
-import os
 from typing import Final
 
 MOST_HOURS: Final = 1e6
 """More than a century: whoever asks for more has made a mistake."""
-
-MOST_THREADS: Final = 256
-"""As many, or as many as the machine has processors: libraries crash when they are asked for thousands."""
 
 
 def check_above_zero(option: str, value: float | None, most: float = math.inf) -> None:
@@ -28,8 +24,9 @@ def check_hours(value: float | None) -> None:
 
 def check_threads(value: int | None) -> None:
     """Refuse more threads than a machine can have."""
-    processors = os.cpu_count()
-    check_above_zero("--threads", value, max(MOST_THREADS, 1 if processors is None else processors))
+    from dallecli.placement import thread_limit
+
+    check_above_zero("--threads", value, thread_limit())
 
 
 def check_finite(option: str, value: float) -> None:

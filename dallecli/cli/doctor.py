@@ -94,19 +94,29 @@ def _size(amount: int | None) -> str | None:
 
 
 def _settings(problems: list[DalleError]) -> dict[str, Any]:
-    from dallecli.cli.settings import VARIABLES, config_path, read_config
+    from dallecli.cli.settings import VARIABLES, read_config
 
     config: dict[str, Any] = {}
     try:
         config = read_config()
     except DalleError as problem:
         problems.append(problem)
-    path = config_path()
     return {
-        "config file": str(path) if path.is_file() else f"{path} (not there)",
+        "config file": _config_file(),
         "config": _listed({key: str(value) for key, value in config.items()}),
         "environment": _listed({name: os.environ[name] for name in VARIABLES if name in os.environ}),
     }
+
+
+def _config_file() -> str:
+    from dallecli.cli.settings import config_path
+    from dallecli.errors import BadConfig
+
+    try:
+        path = config_path()
+    except BadConfig as nowhere:
+        return nowhere.what
+    return str(path) if path.is_file() else f"{path} (not there)"
 
 
 def _listed(values: Mapping[str, str]) -> str:

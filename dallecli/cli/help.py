@@ -10,6 +10,7 @@ from typing import Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from dallecli.cli.display import emit
 from dallecli.cli.mistaken import command_hint, option_hint, spoken
 from dallecli.errors import RequestError
 
@@ -53,8 +54,7 @@ class SectionedGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args and not ctx.resilient_parsing:
-            typer.echo(ctx.get_help())
-            ctx.exit()
+            _print_help(ctx, None, True)
         if args and not ctx.resilient_parsing:
             args = spoken(self, args)
         ctx.meta.setdefault(ARGUMENTS, tuple(args))
@@ -98,7 +98,15 @@ def _plain_flag(option: Any) -> Any:
     a bool. Every other flag is False, and False it takes as it is.
     """
     option.default = False
+    option.callback = _print_help
     return option
+
+
+def _print_help(ctx: Any, _: Any, asked: bool) -> None:
+    """Like Typer's own, but what goes wrong with standard output is said as for every other result."""
+    if asked and not ctx.resilient_parsing:
+        emit(ctx.get_help().encode("utf-8", "replace") + b"\n")
+        ctx.exit()
 
 
 def _write_sections(command: TyperCommand | TyperGroup, ctx: Any, formatter: Any, usual: str) -> None:

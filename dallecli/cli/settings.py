@@ -7,7 +7,6 @@ its variable (options.py), and the config file becomes the context's `default_ma
 import functools
 import inspect
 import math
-import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 from typer.models import OptionInfo
 
 from dallecli.errors import BadConfig
+from dallecli.own_folders import NOWHERE, SET_ONE, own_folder
 
 VARIABLES: Mapping[str, str] = {
     "DALLE_MODEL": "as `--model`",
@@ -113,13 +113,11 @@ def _setting(parameter: str, annotation: Any) -> Setting:
 
 
 def config_path() -> Path:
-    """The config file, which need not exist: in DALLE_HOME, else where the platform keeps such files."""
-    home = os.environ.get("DALLE_HOME")
-    if home:
-        return Path(home) / "config.toml"
-    from platformdirs import user_config_path
-
-    return user_config_path("dalle", appauthor=False) / "config.toml"
+    """The config file, which need not exist. Raises BadConfig where there is no place for one."""
+    folder = own_folder("config")
+    if folder is None:
+        raise BadConfig(f"there is no place for a config file: {NOWHERE}", hint=SET_ONE)
+    return folder / "config.toml"
 
 
 def read_config() -> dict[str, Any]:
@@ -127,6 +125,8 @@ def read_config() -> dict[str, Any]:
 
     Raises BadConfig for TOML that cannot be read, a key that is no setting, and a value of the wrong type.
     """
+    if own_folder("config") is None:
+        return {}  # whoever paints hears of it where the history would be written
     path = config_path()
     try:
         text = path.read_text(encoding="utf-8")

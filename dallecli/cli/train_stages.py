@@ -257,7 +257,7 @@ def _train(
     project.check_stages(stages)
     budgets = budget.of(project.preset.runs, stages)
     listing = look(data, but=out)
-    with arithmetic(budget.threads), Bars(quiet=quiet or not team.first) as bars:
+    with project.alone(), arithmetic(budget.threads), Bars(quiet=quiet or not team.first) as bars:
         terms = project.terms(listing, asked.min_side, asked.mirror)
         project.begin(listing, terms, strict=asked.strict, watch=bars.count)
         for line in _about_data(project, strict=asked.strict):

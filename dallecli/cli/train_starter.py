@@ -125,10 +125,14 @@ def starter(
 
 
 def state_folder(given: Path | None, preset: str) -> Path:
-    """The state folder of a preset, below the one that was given or the cache."""
-    from platformdirs import user_cache_path
+    """The state folder of a preset, below the one that was given or the cache. Raises BadSetting without either."""
+    from dallecli.errors import BadSetting
+    from dallecli.own_folders import NOWHERE, own_folder
 
-    return (given if given is not None else user_cache_path("dalle-train")) / preset
+    folder = given if given is not None else own_folder("cache", "dalle-train")
+    if folder is None:
+        raise BadSetting(f"there is no place for the training's state: {NOWHERE}", hint="name a folder with --state")
+    return folder / preset
 
 
 def _start(workshop: "Workshop", name: str, origin: str) -> str:

@@ -117,10 +117,8 @@ class Chain:
         Raises:
             NotDownloaded: a stage that it reads has not been trained.
         """
+        self.check_needs(name)
         stage = self.stages[name]
-        for other in stage.needs:
-            if self._source(other) is None:
-                raise self._untrained(other)
         torch.manual_seed(stage.seed)
         module = stage.fresh().to(self.machine.device)
         objective = stage.objective(module, self._material)
@@ -134,6 +132,12 @@ class Chain:
         if origin is not None:
             run.counters.averaged = origin.averaged
         return run
+
+    def check_needs(self, name: str) -> None:
+        """Find out whether all that a stage reads is there. Raises NotDownloaded."""
+        for other in self.stages[name].needs:
+            if self._source(other) is None:
+                raise self._untrained(other)
 
     def trained(self, name: str) -> nn.Module:
         """Return a stage's module with its averaged weights, or those of the origin, frozen.
@@ -160,6 +164,7 @@ class Chain:
 
     def _origin_of(self, stage: TrainingStage[Any]) -> Origin | None:
         """The model that training starts from, unless a stage's parts are not among its."""
+        # Asked in this order: a stage's configs may need a tokenizer, which is trained for them.
         if self.origin is None or not stage.configs:
             return None
         has_it = not stage.optional or set(stage.configs) <= set(self.origin.folder.parts)

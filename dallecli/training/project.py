@@ -12,7 +12,8 @@ nothing is to be trained any more.
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ from dallecli.pictures.sheets import grid
 from dallecli.tokens import ClipTokenizer
 from dallecli.training.album import Album, Terms, is_current, make_album, open_album
 from dallecli.training.album_dataset import AlbumDataset
+from dallecli.training.alone import alone
 from dallecli.training.chain import Chain, Commands, Origin
 from dallecli.training.listing import Fault, Listing, summary
 from dallecli.training.loop import Report, parts_of
@@ -106,6 +108,12 @@ class Project:
         if reads and "clip" not in stages and self.origin is None and not self.state_file("clip").exists():
             hint = "train it first: dalle train clip"
             raise NotDownloaded(f"the {reads[0]} needs CLIP, which has not been trained yet", str(self.out), hint)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep trainings that are not of this team out of the folder. Raises FolderInUse, BadOutput, DiskFull."""
+        with alone(self.state) if self.machine.team.first else nullcontext():
+            yield
 
     def terms(self, listing: Listing, least: int | None, mirrored: bool) -> Terms:
         """What the album of a listing is made of; `least` of None is the side of what the decoder paints."""

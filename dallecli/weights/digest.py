@@ -13,9 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from platformdirs import user_cache_path
-
 from dallecli.errors import BadFile, reason
+from dallecli.own_folders import own_folder
 from dallecli.publish import replacing
 
 WORTH_REMEMBERING: Final = 2**20
@@ -45,7 +44,7 @@ def file_digest(path: Path) -> str:
         with path.open("rb") as file:
             before = os.fstat(file.fileno())
             note = _note(before)
-            known = _recall(note)
+            known = None if note is None else _recall(note)
             if known is not None:
                 return known
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -53,7 +52,7 @@ def file_digest(path: Path) -> str:
     except OSError as problem:
         raise BadFile(f"the file cannot be read: {reason(problem)}", str(path)) from problem
     settled = time.time() - max(before.st_mtime, before.st_ctime) > SETTLED
-    if unchanged and settled and before.st_size >= WORTH_REMEMBERING:
+    if note is not None and unchanged and settled and before.st_size >= WORTH_REMEMBERING:
         _remember(note, digest)
     return digest
 
@@ -64,12 +63,14 @@ def bytes_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _note(status: os.stat_result) -> Path:
-    """Where the digest of a file with this identity is kept."""
+def _note(status: os.stat_result) -> Path | None:
+    """Where the digest of a file with this identity is kept; None where there is no place for it."""
+    folder = own_folder("cache")
+    if folder is None:
+        return None
     identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     name = hashlib.sha256(repr(identity).encode()).hexdigest()
-    home = os.environ.get("DALLE_HOME", "")
-    return (Path(home) if home else user_cache_path("dalle", appauthor=False)) / "digests" / name
+    return folder / "digests" / name
 
 
 def _recall(note: Path) -> str | None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Final, TypeVar
 
 from dallecli.errors import DalleError, NetworkError, UnknownModel
@@ -96,6 +97,8 @@ def list_files(repository: str, revision: str, patience: Patience) -> Listing:
     """
     from huggingface_hub import HfApi, constants
 
+    check_environment()
+
     def ask() -> Any:
         try:
             with _translated(repository, revision):
@@ -137,6 +140,7 @@ def reading(file: RemoteFile, offset: int) -> Iterator[tuple[int, Iterator[bytes
     from huggingface_hub import constants, get_session, hf_hub_url
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]  # lazy there
 
+    check_environment()
     # Compressed, the offset would count other bytes.
     headers = {**build_hf_headers(library_name="dallecli"), "Accept-Encoding": "identity"}
     if offset > 0:
@@ -157,6 +161,35 @@ def reading(file: RemoteFile, offset: int) -> Iterator[tuple[int, Iterator[bytes
         yield start, response.iter_bytes()
 
 
+def check_environment() -> None:
+    """Find out whether requests can be made at all with this environment's proxies, certificates and token.
+
+    Raises NetworkError.
+    """
+    from huggingface_hub import get_session, get_token
+
+    library = import_module(_transport_error().__module__.partition(".")[0])
+    try:
+        get_session()  # makes the client, which reads the variables
+    except (ImportError, ValueError, OSError, library.InvalidURL) as error:
+        hint = "see HTTPS_PROXY, ALL_PROXY, NO_PROXY, SSL_CERT_FILE and SSL_CERT_DIR"
+        raise NetworkError(f"no connection can be set up as the environment says: {error}", host(), hint) from error
+    token = get_token()
+    if token is not None and not (token.isascii() and token.isprintable()):
+        what = "the token of the Hub holds characters that no token has"
+        raise NetworkError(what, host(), "set HF_TOKEN again, or log in with `hf auth login`")
+
+
+def _transport_error() -> type[Exception]:
+    """The base of all that can go wrong between here and the server.
+
+    httpx's HTTPError under version 1 of huggingface_hub, httpx2's under version 2.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return HfHubHTTPError.__bases__[0]
+
+
 def host() -> str:
     """The address of the Hub in use."""
     from huggingface_hub import constants
@@ -169,9 +202,7 @@ def _translated(repository: str, revision: str) -> Iterator[None]:
     """Turn the errors of huggingface_hub and its HTTP library into ours."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-    # httpx's HTTPError under version 1 of huggingface_hub, httpx2's under version 2: the base of all that can go wrong
-    # between here and the server.
-    transport_error: type[Exception] = HfHubHTTPError.__bases__[0]
+    transport_error = _transport_error()
     try:
         yield
     except OfflineModeIsEnabled as error:

@@ -24,6 +24,7 @@ from dallecli.publish import replacing
 from dallecli.weights.digest import file_digest
 from dallecli.weights.folder import PICKLES, read_object
 from dallecli.weights.hub import COMMIT, DIGEST, PATH, REPOSITORY, RemoteFile
+from dallecli.weights.hub_constants import hub_constants
 
 FORMAT: Final = "dalle-lock/1"
 SUFFIX: Final = ".lock.json"
@@ -119,9 +120,7 @@ class Lock:
 
 def home() -> Path:
     """Where locks and the folders of pulled models lie, beside the Hugging Face cache."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HOME) / "dalle"
+    return Path(hub_constants().HF_HOME) / "dalle"
 
 
 def folder_path(model: str) -> Path:
@@ -137,9 +136,7 @@ def lock_path(model: str) -> Path:
 
 def repository_cache(repository: str) -> Path:
     """A repository's folder in the Hugging Face cache."""
-    from huggingface_hub import constants
-
-    return Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    return Path(hub_constants().HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
 
 
 def cached(repository: str, etag: str) -> Path:

@@ -25,6 +25,7 @@ from dallecli.tasks.table import TASKS
 from dallecli.tasks.task import RESAMPLE
 from dallecli.weights.folder import DIALS, SHARED, Folder, read_object
 from dallecli.weights.hub import REPOSITORY
+from dallecli.weights.hub_constants import hub_constants
 from dallecli.weights.layouts import LAYOUTS, Layout
 from dallecli.weights.lock import folder_path, read_lock
 
@@ -227,6 +228,7 @@ def _of_the_hub(name: str) -> ModelSpec:
 
 def _pulled(name: str, repository: str, revision: str | None) -> Folder:
     """The folder of a model that was pulled, or a whole snapshot that another program put into the cache."""
+    hub_constants()  # or BadConfig
     from huggingface_hub import try_to_load_from_cache
 
     what = f"{name} is not on this machine"

@@ -12,6 +12,7 @@ from typing import Any, Final
 from torch import nn
 
 from dallecli.errors import BadSetting
+from dallecli.training.alone import alone
 from dallecli.training.chain import Chain, Commands, Origin
 from dallecli.training.loop import Report
 from dallecli.training.machine import Machine
@@ -123,17 +124,20 @@ class Workshop:
 
         Raises:
             BadSetting: the preset has no such stage.
+            FolderInUse: another process trains it.
             NotDownloaded, NonFinite, DiskFull: as `Chain.train`.
         """
         if name not in self.chain.stages:
             known = ", ".join(self.chain.stages)
             raise BadSetting(f"the preset {self.preset.name!r} has no stage {name!r}", hint=f"choose from {known}")
-        begins = not self.chain.has_state(name) and not self.chain.readers(name)
-        if self.origin is not None and begins and self.chain.stages[name].configs:
-            settings = {"preset": self.preset.name, "from": self._origin_name, "digest": self.origin.digest()}
-            write_json(self.folder / name / "settings.json", settings)
         budget = self.preset.runs[name].seconds if seconds is None else seconds
-        return self.chain.train(name, seconds=budget, watch=watch)
+        self.chain.check_needs(name)
+        with alone(self.folder / name):
+            begins = not self.chain.has_state(name) and not self.chain.readers(name)
+            if self.origin is not None and begins and self.chain.stages[name].configs:
+                settings = {"preset": self.preset.name, "from": self._origin_name, "digest": self.origin.digest()}
+                write_json(self.folder / name / "settings.json", settings)
+            return self.chain.train(name, seconds=budget, watch=watch)
 
     def trained(self, name: str) -> nn.Module:
         """Return a stage's module with its averaged weights, frozen (see `Chain.trained`)."""

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from dallecli.errors import BadOutput, DiskFull, reason
+from dallecli.own_folders import NOWHERE
 from dallecli.publish import FULL
 from dallecli.weights.digest import bytes_digest
+from dallecli.weights.hub_constants import hub_constants
 from dallecli.weights.lock import Lock, LockedFile, cached, folder_path, home, repository_cache
 
 PART: Final = ".dalle-part"
@@ -94,9 +96,19 @@ def alone(path: Path) -> Iterator[None]:
     """Keep other processes out of the block, with a lock as huggingface_hub takes it."""
     from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]  # lazy there
 
+    check_home()
     path.parent.mkdir(parents=True, exist_ok=True)
     with WeakFileLock(path):
         yield
+
+
+def check_home() -> None:
+    """Refuse a folder called "~", which Python names where a user has no home folder. Raises BadOutput."""
+    constants = hub_constants()
+    for folder in (constants.HF_HOME, constants.HF_HUB_CACHE):
+        if str(folder).startswith("~"):
+            what = f"there is no place for models: {NOWHERE}" if str(folder).startswith("~/") else "no such user"
+            raise BadOutput(what, str(folder), "set HF_HOME to a folder")
 
 
 def model_lock(model: str) -> Path:
