@@ -19,7 +19,20 @@ HOUSE = Path(dallecli.__file__).parent
 # know each other; on the others a room may import its neighbours.
 FLOORS = [
     {
-        *("version", "installation", "safe", "errors", "fields", "publish", "source", "tasks", "recipe", "filling", "pictures"),
+        *(
+            "version",
+            "installation",
+            "unknown",
+            "safe",
+            "errors",
+            "fields",
+            "publish",
+            "source",
+            "tasks",
+            "recipe",
+            "filling",
+            "pictures",
+        ),
         *("engine", "fake_engine"),
         *("inputs", "arguments", "embedding_file", "embedding_arithmetic", "ranking", "cleaning"),
     },

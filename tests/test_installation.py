@@ -1,4 +1,4 @@
-"""The command that a hint names installs a package where dalle is: with pip, pipx or uv, whatever made the environment."""
+"""The command that a hint names installs a package where dalle is, with pip, pipx or uv."""
 
 import sys
 import tomllib

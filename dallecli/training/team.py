@@ -112,7 +112,9 @@ def join(device: torch.device) -> tuple[Team, torch.device]:
     try:
         from accelerate import Accelerator, InitProcessGroupKwargs
     except ImportError as missing:
-        raise BadSetting("several processes need accelerate, which is not installed", hint=extra_command("train")) from missing
+        raise BadSetting(
+            "several processes need accelerate, which is not installed", hint=extra_command("train")
+        ) from missing
     patience = InitProcessGroupKwargs(timeout=PATIENCE)
     accelerator = Accelerator(mixed_precision="no", cpu=device.type == "cpu", kwargs_handlers=[patience])
     return Launched(accelerator), accelerator.device
