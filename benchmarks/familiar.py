@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dallecli.model import Model
+from dallecli.model import ignore
+from dallecli.studio.engine import LocalEngine
+from dallecli.tasks.generate import Generate
 from dallecli.training.world.known import drawn, strangeness_of
 from dallecli.training.world.pool import scenes
 from dallecli.training.world.prompts import PROMPT_SEED
@@ -58,9 +60,10 @@ def _kinds(photographs: list[Path], count: int) -> Mapping[str, list[Image.Image
 
 def _painted(count: int) -> list[Image.Image]:
     """Pictures of captions of this world, painted by the starter."""
-    model = Model("starter", batch=16)
-    captions = [scene.caption for scene in scenes(PROMPT_SEED + 2**22, count, find_world("first").held_out)]
-    return [next(model.generate(caption, seed=seed, size=SIDE)).image for seed, caption in enumerate(captions)]
+    engine = LocalEngine(batch=16)
+    captions = [scene.caption for scene in scenes(PROMPT_SEED + 2**19, count, find_world("first").held_out)]
+    asked = [Generate(model="starter", prompt=caption, seed=k, size=SIDE) for k, caption in enumerate(captions)]
+    return [picture.image for picture in engine.paint_together([engine.resolve(one) for one in asked], ignore)]
 
 
 def _cut(photo: Image.Image, rng: np.random.Generator) -> Image.Image:
