@@ -324,6 +324,7 @@ def test_a_new_option_is_a_decision():
         "config unset": {"option", "--quiet", "-q", "--debug"},
         "models list": {"--json", "--debug"},
         "models path": {"name", "--debug"},
+        "models words": {"name", "--json", "--debug"},
         "models pull": {"name", "--for", "--half"} | reporting,
         "models verify": {"names"} | reporting,
         "models remove": {"name", "--yes", "-y"} | reporting,
