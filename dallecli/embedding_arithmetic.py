@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 from dallecli.embedding_file import Embedded, check_space
 from dallecli.errors import BadEmbedding
+from dallecli.unknown import together
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +36,12 @@ def combine(first: Embedded, minus: Sequence[Embedded], plus: Sequence[Embedded]
         raise BadEmbedding("nothing is left of this embedding", where=first.name)
     scaled = total * (float(np.linalg.norm(first.vector.astype(np.float64))) / length)
     story = [f" - {other.name}" for other in minus] + [f" + {other.name}" for other in plus]
-    return replace(first, vector=scaled.astype(np.float32), name="".join([first.name, *story]))
+    return replace(
+        first,
+        vector=scaled.astype(np.float32),
+        name="".join([first.name, *story]),
+        unknown=together(one.unknown for one in (first, *minus, *plus)),
+    )
 
 
 def cosines(a: Sequence[Embedded], b: Sequence[Embedded]) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 from dallecli.errors import BadEmbedding
 from dallecli.source import Source
+from dallecli.unknown import Unknown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +44,9 @@ class Embedded:
     noise: "Mapping[str, Array]" = field(default_factory=dict)
     """The x_T `[3 h w]` of each painting stage that inversion found; empty if nothing was inverted."""
 
+    unknown: Unknown = field(default=Unknown())
+    """What the model does not know of the words or the picture; no file has it."""
+
     def facts(self) -> dict[str, Any]:
         """Everything but the numbers, to be shown or written as JSON."""
         return {
@@ -52,6 +56,7 @@ class Embedded:
             "dimensions": len(self.vector),
             "noise": list(self.noise),
             "model": self.model,
+            "unknown": self.unknown.to_dict(),
         }
 
     def encode(self) -> bytes:

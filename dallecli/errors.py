@@ -7,6 +7,7 @@
     │   ├── TaskNotSupported       400  this model cannot do this task
     │   ├── PromptError            400  empty, too big, not text
     │   ├── PromptTooLong          400  --strict, and the model would not read all of it
+    │   ├── NotKnown               400  --strict, and the model does not know a word, or nothing like a picture
     │   ├── BadSetting             400  a number or name outside its range: count, seed, guidance, dtype
     │   ├── BadSteps               400  too few or too many steps for the schedule
     │   ├── BadSize                400  a size that this model does not paint
@@ -113,6 +114,10 @@ class PromptError(RequestError):
 
 class PromptTooLong(RequestError):
     """The model would not read the whole prompt, and the request is strict."""
+
+
+class NotKnown(RequestError):
+    """The model does not know a word, or nothing like a picture, and the request is strict."""
 
 
 class BadSetting(RequestError):

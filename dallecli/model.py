@@ -18,6 +18,7 @@ from dallecli.source import Source, SourceKind
 from dallecli.studio.choice import choose_engine
 from dallecli.tasks.builder import build_embed, build_request
 from dallecli.tasks.values import dtype_of
+from dallecli.unknown import unknown_notices
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -204,7 +205,10 @@ class Model:
     def embed(self, *inputs: "Given", progress: OnStep = ignore, **options: Unpack[EmbedOptions]) -> "list[Embedded]":
         """Let CLIP look at pictures and read sentences, and do arithmetic with what it finds: `dalle embed`."""
         values = _values({"inputs": inputs, **options})
-        return self.engine.embed(build_embed({**self._model, **values}), progress)
+        found = self.engine.embed(build_embed({**self._model, **values}), progress)
+        for notice in unknown_notices(found):
+            warnings.warn(notice, DalleWarning, stacklevel=3)
+        return found
 
     def rank(self, *things: "Given", progress: OnStep = ignore) -> "list[Score]":
         """Score how well sentences and pictures fit, the best first: `dalle rank`."""
@@ -223,7 +227,7 @@ class Model:
         return {"model": self.name, "device": self.device, "dtype": self.dtype}
 
     def _pictures(self, recipe: Recipe, on_step: OnStep) -> Iterator[Picture]:
-        for notice in recipe.notices:
+        for notice in (*recipe.notices, *unknown_notices([recipe])):
             warnings.warn(notice, DalleWarning, stacklevel=4)
         return self.engine.paint(recipe, on_step)
 

@@ -1,12 +1,13 @@
 """Which sentence fits a picture best, and which picture a sentence, by CLIP."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
 from dallecli.embedding_arithmetic import cosines
 from dallecli.embedding_file import Embedded
 from dallecli.errors import BadInput
+from dallecli.unknown import Unknown, together
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,13 +24,15 @@ class Score:
     """How well a picture and a sentence fit.
 
     picture, text: as they were given. score: the cosine between what CLIP sees and what it reads, from -1 to 1. share:
-    what it would bet on this sentence if one of all were true, from 0 to 1.
+    what it would bet on this sentence if one of all were true, from 0 to 1. unknown: what the model does not know of
+    both.
     """
 
     picture: str
     text: str
     score: float
     share: float
+    unknown: Unknown = field(default_factory=Unknown)
 
 
 def rank(found: Sequence[Embedded], names: Sequence[str] | None = None) -> list[Score]:
@@ -54,7 +57,13 @@ def rank(found: Sequence[Embedded], names: Sequence[str] | None = None) -> list[
     if len(texts) == 1:
         pairs.sort(key=lambda pair: -scores[pair])
     return [
-        Score(picture=pictures[i][0], text=texts[j][0], score=float(scores[i, j]), share=float(shares[i, j]))
+        Score(
+            picture=pictures[i][0],
+            text=texts[j][0],
+            score=float(scores[i, j]),
+            share=float(shares[i, j]),
+            unknown=together((pictures[i][1].unknown, texts[j][1].unknown)),
+        )
         for i, j in pairs
     ]
 

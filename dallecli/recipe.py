@@ -16,6 +16,7 @@ from dallecli.tasks.generate import Generating
 from dallecli.tasks.stages import NO_PRIOR, PRIOR_KINDS, PRIORS, DiffusionSettings, StageSettings, TokenSettings
 from dallecli.tasks.table import SETTINGS
 from dallecli.tasks.task import Settings, check_numbers
+from dallecli.unknown import Unknown
 
 FORMAT = "dalle-recipe/2"
 OLD_FORMATS = ("dalle-recipe/1",)
@@ -88,6 +89,8 @@ class Recipe:
     """Of an animation."""
     warnings: tuple[str, ...] = field(default=(), compare=False)
     """For the author of the request; no file has them."""
+    unknown: Unknown = field(default=Unknown(), compare=False)
+    """What the model does not know of this; no file has it."""
 
     def single(self, k: int) -> "Recipe":
         """The recipe of picture k alone, from 0: it paints exactly that picture.
@@ -133,7 +136,7 @@ class Recipe:
         """
         if self.count != 1 or self.inputs or not self.settings.alike:
             return None
-        return replace(self, prompt="", dropped=(), seed=0, warnings=())
+        return replace(self, prompt="", dropped=(), seed=0, warnings=(), unknown=Unknown())
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -153,7 +156,10 @@ class Recipe:
 
     @property
     def notices(self) -> list[str]:
-        """What whoever asked should know before this is painted: the picture is perhaps not what was meant."""
+        """What whoever asked should know before this is painted: the picture is perhaps not what was meant.
+
+        What is `unknown` is not among it: of many recipes it is said once.
+        """
         dropped = " ".join(self.dropped)
         unread = [f"{self.model} reads no further than this; dropped: {dropped}"] if dropped else []
         return [*self.warnings, *unread]

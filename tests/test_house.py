@@ -19,7 +19,20 @@ HOUSE = Path(dallecli.__file__).parent
 # know each other; on the others a room may import its neighbours.
 FLOORS = [
     {
-        *("version", "safe", "errors", "fields", "publish", "source", "tasks", "recipe", "filling", "pictures"),
+        *(
+            "version",
+            "installation",
+            "unknown",
+            "safe",
+            "errors",
+            "fields",
+            "publish",
+            "source",
+            "tasks",
+            "recipe",
+            "filling",
+            "pictures",
+        ),
         *("engine", "fake_engine"),
         *("inputs", "arguments", "embedding_file", "embedding_arithmetic", "ranking", "cleaning", "own_folders"),
     },
@@ -318,6 +331,7 @@ def test_a_new_option_is_a_decision():
         "config unset": {"option", "--quiet", "-q", "--debug"},
         "models list": {"--json", "--debug"},
         "models path": {"name", "--debug"},
+        "models words": {"name", "--json", "--debug"},
         "models pull": {"name", "--for", "--half"} | reporting,
         "models verify": {"names"} | reporting,
         "models remove": {"name", "--yes", "-y"} | reporting,

@@ -71,7 +71,7 @@ def test_the_wheel_carries_no_large_file_twice(distributions: Path) -> None:
 
 def test_the_wheel_names_its_licences_and_its_command(distributions: Path) -> None:
     with zipfile.ZipFile(wheel(distributions)) as archive:
-        info = f"dallecli-{__version__}.dist-info"
+        info = f"dalle_shell-{__version__}.dist-info"
         licences = {name for name in archive.namelist() if name.startswith(f"{info}/licenses/")}
         commands = archive.read(f"{info}/entry_points.txt").decode()
         metadata = archive.read(f"{info}/METADATA").decode()

@@ -23,6 +23,7 @@ from dallecli.batch.journal import Entry, Journal, item_key
 from dallecli.batch.machines import Machines
 from dallecli.batch.presence import Presence
 from dallecli.batch.prompt_file import BadLine, PromptFile
+from dallecli.batch.unknown_lines import UnknownLines
 from dallecli.engine import Engine, Progress
 from dallecli.errors import BadOutput, DalleError, DiskFull, NonFinite, OutOfMemory, RequestError
 from dallecli.pictures.formats import FORMATS
@@ -81,7 +82,7 @@ class Item:
 class Survey:
     """What a prompt file asks for: bad lines by number, bytes that its largest picture takes, some requests to show.
 
-    `checked` is what the files of the good lines held.
+    `checked` is what the files of the good lines held; `unknown` is what the models do not know of them.
     """
 
     lines: int = 0
@@ -91,6 +92,7 @@ class Survey:
     models: dict[str, int] = field(default_factory=dict)
     first: list[tuple[Job, Recipe]] = field(default_factory=list)
     checked: Checked = field(default_factory=Checked)
+    unknown: UnknownLines = field(default_factory=UnknownLines)
 
     def close(self) -> None:
         """Forget what was in the files."""
@@ -128,6 +130,9 @@ class Watcher(Protocol):
     def warn(self, line: int, text: str) -> None:
         """What a line asks for may not be what was meant."""
 
+    def unknown(self, survey: Survey) -> None:
+        """All lines have been looked at: what do the models not know of them?"""
+
     def checked(self, survey: Survey) -> None:
         """Another line has been looked at."""
 
@@ -163,6 +168,7 @@ def survey(batch: Batch, engine: Engine, watcher: Watcher, first: int = 10) -> S
                     if job.name is not None:
                         found.checked.take_names(file_names(batch, job, recipe), job.line)
                     found.checked.note(job, recipe)
+                    found.unknown.note(entry.number, recipe)
                     for notice in (*job.doubts, *recipe.notices):
                         watcher.warn(entry.number, notice)
                     found.pictures += recipe.count
@@ -177,6 +183,7 @@ def survey(batch: Batch, engine: Engine, watcher: Watcher, first: int = 10) -> S
             found.bad.add(problem.number)
             watcher.bad(problem)
         watcher.checked(found)
+    watcher.unknown(found)
     return found
 
 

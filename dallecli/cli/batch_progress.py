@@ -59,6 +59,10 @@ class Progressing:
     def warn(self, line: int, text: str) -> None:
         self.display.warn(f"{safe(self.batch.file.name, 200)}:{line}: {safe(text)}")
 
+    def unknown(self, survey: Survey) -> None:
+        for notice in survey.unknown.notices():
+            self.display.warn(f"{safe(self.batch.file.name, 200)}: {safe(notice, 400)}")
+
     def mixed(self, before: str, now: str) -> None:
         hint = "; OMP_NUM_THREADS sets the number of threads" if "thread" in before else ""
         what = f"pictures of an earlier run were painted with {before}; the missing ones are with {now}"

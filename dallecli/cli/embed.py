@@ -76,8 +76,10 @@ def embed(
     from dallecli.arguments import check_one_stdin, read_batches, read_files_or_words
     from dallecli.cli.destination import choose_destination, probe_destination
     from dallecli.cli.display import Display
+    from dallecli.safe import safe
     from dallecli.source import EMBEDDING_SUFFIX
     from dallecli.tasks.builder import build_embed
+    from dallecli.unknown import Asking, unknown_notices
 
     check_one_stdin(things, asked.minus, asked.plus)
     taken = read_files_or_words(asked.minus if asked.minus is not None else [])
@@ -87,12 +89,16 @@ def embed(
     )
     display, engine = Display(quiet=reporting.quiet), memory.engine()
     probe_destination(destination, ROOM * len(things), display)
+    unknown: list[Asking] = []
     for batch in read_batches(things):
         request = build_embed({"inputs": batch, "minus": taken, "plus": added}, options.values_of(asked))
         with display.opening(request.model):
             found = engine.embed(request, display.progress)
+        unknown += [Asking(model=embedded.model, unknown=embedded.unknown) for embedded in found]
         for embedded in found:
             _write(embedded, destination, as_json=reporting.json)
+    for notice in unknown_notices(unknown):
+        display.warn(safe(notice, 400))
 
 
 def _write(embedded: "Embedded", destination: "Destination", *, as_json: bool) -> None:

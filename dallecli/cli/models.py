@@ -11,6 +11,8 @@ from dallecli.cli import options
 from dallecli.cli.help import SectionedCommand
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dallecli.weights.registry import ModelSpec
 
 models = typer.Typer(rich_markup_mode=None, help="The models: which there are, where they are, and how to get them.")
@@ -69,6 +71,43 @@ def path(name: options.ModelName, debug: options.Debug = False) -> None:
     from dallecli.weights.registry import find, locate
 
     emit_line(str(locate(find(name)).path))
+
+
+@models.command("words", cls=SectionedCommand)
+def words(name: options.KnowingModel = "starter", json: options.Json = False, debug: options.Debug = False) -> None:
+    """Print the words that a model knows, by kind.
+
+    Of a small model its makers know them all, and what else it is asked for it cannot paint: every painting command
+    says so, and refuses with --strict. Published models have no such list. With --json, one object a name: its kind,
+    and how else it is said.
+
+    \b
+    Examples:
+      dalle models words
+      dalle models words starter --json | jq -r 'select(.kind == "things").name'
+    """
+    from dallecli.cli.display import emit_json, emit_line, emit_rows
+    from dallecli.weights.known import read_words
+    from dallecli.weights.registry import find, locate
+
+    spec = find(name)
+    known = read_words(locate(spec).path)
+    if known is None:
+        if json:
+            return
+        emit_line(f"{spec.name} has no list of its words: what it knows, its makers did not write down")
+        return
+    if json:
+        for kind, phrases in known.kinds.items():
+            for first, others in phrases.items():
+                emit_json({"kind": kind, "name": first, "also": list(others)})
+        return
+    emit_rows([(kind, _listed(phrases)) for kind, phrases in known.kinds.items()])
+
+
+def _listed(phrases: "Mapping[str, tuple[str, ...]]") -> str:
+    """Names, each with how else it is said: dog (dogs, puppy), ..."""
+    return ", ".join(f"{name} ({', '.join(others)})" if others else name for name, others in phrases.items())
 
 
 @models.command("pull", cls=SectionedCommand)

@@ -120,6 +120,11 @@ ModelName = Annotated[
 
 # Of `dalle models`
 
+KnowingModel = Annotated[
+    str,
+    typer.Argument(metavar="[NAME]", help="A name from `dalle models list`, or a folder.", autocompletion=model_names),
+]
+
 PullName = Annotated[
     str,
     typer.Argument(
@@ -246,7 +251,9 @@ class PictureOptions:
     strict: Annotated[
         bool,
         typer.Option(
-            "--strict", help="Refuse a prompt that is too long for the model to read whole.", rich_help_panel=PICTURES
+            "--strict",
+            help="Refuse what the model does not know, or would not read to its end.",
+            rich_help_panel=PICTURES,
         ),
     ] = False
 

@@ -15,6 +15,7 @@ from dallecli.history import History
 from dallecli.recipe import Recipe
 from dallecli.safe import safe
 from dallecli.tasks.task import Request
+from dallecli.unknown import unknown_notices
 
 if TYPE_CHECKING:
     from dallecli.pictures.picture import Picture
@@ -47,7 +48,7 @@ def describe(recipes: Sequence[Recipe], engine: Engine, reporting: PaintingRepor
     for recipe in recipes:
         needed = engine.memory(recipe)
         if reporting.json:
-            emit_json({"recipe": recipe.to_dict(), "memory": needed})
+            emit_json({"recipe": recipe.to_dict(), "memory": needed, "unknown": recipe.unknown.to_dict()})
         else:
             pictures = "1 picture" if recipe.count == 1 else f"{recipe.count} pictures"
             what = f"{pictures} of {recipe.size} px, seed {recipe.seed}, {safe(recipe.model, 60)}"
@@ -119,3 +120,5 @@ def warn(recipes: Sequence[Recipe], display: Display) -> None:
     for recipe in recipes:
         for notice in recipe.notices:
             display.warn(safe(notice, 300))
+    for notice in unknown_notices(recipes):
+        display.warn(safe(notice, 400))

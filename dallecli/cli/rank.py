@@ -31,7 +31,9 @@ def rank(
     from dallecli.arguments import read_batches
     from dallecli.cli.display import Display, emit_json, emit_table
     from dallecli.ranking import rank as ranked
+    from dallecli.safe import safe
     from dallecli.tasks.builder import build_embed
+    from dallecli.unknown import unknown_notices
 
     display = Display(quiet=reporting.quiet)
     engine = memory.engine()
@@ -40,10 +42,13 @@ def rank(
         request = build_embed({"inputs": batch}, options.values_of(model))
         with display.opening(model.model):
             found += engine.embed(request, display.progress)
+    for notice in unknown_notices(found):
+        display.warn(safe(notice, 400))
     scores = ranked(found, things)
     if reporting.json:
         for one in scores:
-            emit_json({"path": one.picture, "text": one.text, "score": one.score, "share": one.share})
+            facts = {"path": one.picture, "text": one.text, "score": one.score, "share": one.share}
+            emit_json({**facts, "unknown": one.unknown.to_dict()})
         return
     rows = [(f"{one.score:.3f}", f"{one.share:.1%}", one.picture, one.text) for one in scores]
     emit_table(("SCORE", "SHARE", "PICTURE", "TEXT"), rows)

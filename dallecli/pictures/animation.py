@@ -6,8 +6,6 @@ APNG, whole frames in MP4. Rounding errors never add up. All but MP4 repeat for 
 
 import importlib.util
 import io
-import shlex
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,6 +14,7 @@ from typing import Final, cast
 from PIL import Image
 
 from dallecli.errors import BadSetting, MissingExtra
+from dallecli.installation import extra_command
 from dallecli.pictures.metadata import exif_of, png_text
 from dallecli.recipe import Recipe
 
@@ -157,6 +156,4 @@ def _mp4(images: Sequence[Image.Image], tempo: Tempo) -> bytes:
 
 
 def _without_pyav(what: str) -> MissingExtra:
-    # It is missing in the interpreter that runs, which may not be the one of the `pip` on the path.
-    command = f"{shlex.quote(sys.executable)} -m pip install 'dallecli[video]'"
-    return MissingExtra(f"an MP4 cannot be made: {what}", hint=command)
+    return MissingExtra(f"an MP4 cannot be made: {what}", hint=extra_command("video"))

@@ -4,7 +4,7 @@ A studio asks it whether a request is possible, how much of its sentences is rea
 it does not know the kind.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from dallecli.tasks.embed import Embed
 from dallecli.tasks.stages import INVERSION, Dials, DiffusionSettings, StageSettings
 from dallecli.tasks.task import ModelRequest, Request, check_dials
 from dallecli.weights.folder import Folder
+from dallecli.weights.known import read_strangeness, read_words
 from dallecli.weights.layouts import imported
 from dallecli.weights.registry import SAMPLERS, ModelSpec
 
@@ -26,6 +27,8 @@ class Description:
     """A model that was found and checked: all of its files are there and complete.
 
     spec: the model, with the parts that are on this machine. parameters: how many numbers each network has.
+    words: those that it knows; strangeness: from where on a picture is strange to it; None where its folder does
+    not say.
 
     Raises: BadFolder, BadFile.
     """
@@ -34,6 +37,8 @@ class Description:
         self.spec = spec
         self.folder = folder
         self.parameters: Mapping[str, int] = {part: folder.parameters_of(part) for part in folder.networks}
+        self.words = read_words(folder.path)
+        self.strangeness = read_strangeness(folder.path)
         self._trained_steps: dict[str, int] = {}
 
     def open(self, parts: "Parts") -> "Pipeline":
@@ -52,6 +57,10 @@ class Description:
     def dropped(self, text: str) -> str:
         """The end of a sentence that the model will not read; "" if it reads all."""
         return ""
+
+    def unknown(self, texts: Iterable[str]) -> tuple[str, ...]:
+        """The words of some sentences that the model does not know; none where its folder has no list of words."""
+        return () if self.words is None else self.words.unknown(texts)
 
     def check_stages(self, stages: Mapping[str, StageSettings]) -> None:
         """Refuse dials that a stage cannot have. Raises UnknownSampler, BadSteps, BadSetting."""

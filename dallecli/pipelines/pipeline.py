@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dallecli.engine import Progress
 from dallecli.recipe import Recipe
+from dallecli.source import Source
 from dallecli.tasks.embed import Embed
 from dallecli.tasks.stages import Stage, StageSettings
 from dallecli.weights.folder import Folder
@@ -40,6 +41,10 @@ class Clip(Protocol):
 
         All words that the prior imagines get the noise of the same seed.
         """
+        ...
+
+    def strangeness(self, pictures: "Sequence[Source]", size: int) -> list[float]:
+        """How strange pictures are to the model, whose decoder paints `size` pixels: see `familiarity.strangeness`."""
         ...
 
     def judge(self, pictures: "Iterable[Picture]", prompt: str) -> "list[Picture]":

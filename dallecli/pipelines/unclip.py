@@ -10,7 +10,9 @@ from dallecli.diffusion.noise import Noise
 from dallecli.embedding_file import Embedded, read_embedding
 from dallecli.engine import Progress
 from dallecli.pictures.picture import Picture
+from dallecli.pictures.reading import read_picture
 from dallecli.pipelines.embedding import Embedding, cosine
+from dallecli.pipelines.familiarity import strangeness
 from dallecli.pipelines.pipeline import EmbedSettings, Pipeline
 from dallecli.pipelines.settings import PaintSettings, PriorSettings, painting_dials
 from dallecli.pipelines.sources import find_noise, look
@@ -72,6 +74,10 @@ class ClipOf(Generic[Encoded]):
                 )
             )
         return found
+
+    def strangeness(self, pictures: Sequence[Source], size: int) -> list[float]:
+        """How strange pictures are to the model, whose decoder paints `size` pixels: see `familiarity.strangeness`."""
+        return strangeness(self.parts, [read_picture(source).image for source in pictures], size)
 
     def judge(self, pictures: Iterable[Picture], prompt: str) -> list[Picture]:
         """The pictures with the score "clip": the cosine of their embedding and the prompt's."""

@@ -16,12 +16,14 @@ from dallecli.pipelines.description import Description
 from dallecli.pipelines.pipeline import Clip, EmbedSettings
 from dallecli.recipe import Recipe
 from dallecli.safe import safe
+from dallecli.source import Source
 from dallecli.studio.batches import BATCH, paint_groups, paint_in_batches
 from dallecli.studio.memory import check_memory, memory_errors, plan_model
 from dallecli.studio.models import Models
 from dallecli.studio.opened import LastOpened, Opened, placed
 from dallecli.tasks.embed import Embed
 from dallecli.tasks.task import ModelRequest, Request
+from dallecli.unknown import Unknown
 
 if TYPE_CHECKING:
     from dallecli.embedding_file import Embedded
@@ -49,13 +51,17 @@ class LocalEngine:
         self._memory = memory
         self._models = Models()
         self._last = LastOpened(memory, compiled=compiled)
+        self._strangeness: dict[str, dict[str | None, float]] = {}  # by the model's source and the picture's sha256
         self._batch = dict(BATCH) if batch is None else dict.fromkeys(BATCH, batch)
 
     def resolve(self, request: Request) -> Recipe:
         """Close what the request left open. Reads descriptions, headers and the tokenizer, but no weights.
 
+        Weights are read only for a model whose folder says what pictures it knows, and that starts from a picture.
+
         Raises:
-            RequestError: the model is unknown, or cannot do this: task, size, steps, sampler, guidance, prompt length.
+            RequestError: the model is unknown, or cannot do this: task, size, steps, sampler, guidance, prompt length;
+                or a strict request has what it does not know.
             WeightsError: the model is not on this machine, or its files are incomplete.
         """
         return self._resolve(request, self._models.find(request.model, request.task))
@@ -65,7 +71,8 @@ class LocalEngine:
         seed = request.seed if request.seed is not None else random_seed()
         recipe = fill(request, model.spec, _dropped(request, model), seed)
         model.check_stages(recipe.stages)
-        return replace(recipe, warnings=model.check_inputs(request, recipe.size, recipe.stages))
+        warnings = model.check_inputs(request, recipe.size, recipe.stages)
+        return replace(recipe, warnings=warnings, unknown=self._unknown(request, model))
 
     def revive(self, recipe: Recipe, model: str | None = None) -> Recipe:
         """Check a recipe that was read from a file as `resolve` checks a request.
@@ -108,10 +115,15 @@ class LocalEngine:
         )
         model.check_stages(settings.stages)
         model.check_inputs(request, size, settings.stages)
+        unknown = self._unknown(request, model)
         clip = _clip(self._last.open(model, request.device, request.dtype), model.spec.name)
         with memory_errors(model.spec.name):
             found = clip.embed(request, settings, progress)
-        return arithmetic(request, found)
+        noted = [
+            replace(one, unknown=_unknown_of(source, model, unknown))
+            for one, source in zip(found, request.sources, strict=True)
+        ]
+        return arithmetic(request, noted)
 
     def paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
         """Yield the pictures of a recipe as they are done, each with its own completed recipe.
@@ -179,6 +191,32 @@ class LocalEngine:
         check_memory(model.spec.name, placement, plan)
         return plan.why
 
+    def _unknown(self, request: ModelRequest, model: Description) -> Unknown:
+        """What the model does not know of a request. Raises NotKnown if a strict one has something."""
+        words = Unknown(words=model.unknown(request.texts))
+        if request.strict:
+            words.refuse(model.spec.name)
+        given = request.inputs if isinstance(request, Request) else request.sources
+        found = replace(words, pictures=self._strange(given, request, model))
+        if request.strict:
+            found.refuse(model.spec.name)
+        return found
+
+    def _strange(self, given: Sequence[Source], request: ModelRequest, model: Description) -> tuple[str, ...]:
+        """The names of the pictures that are strange to a model; each file is looked at once."""
+        pictures = {source.sha256: source for source in given if source.kind == "picture"}
+        if model.strangeness is None or not pictures:
+            return ()
+        known = self._strangeness.setdefault(model.spec.source, {})
+        fresh = [source for sha256, source in pictures.items() if sha256 not in known]
+        if fresh:
+            clip = _clip(self._last.open(model, request.device, request.dtype), model.spec.name)
+            with memory_errors(model.spec.name):
+                for source in fresh:
+                    known[source.sha256] = clip.strangeness([source], model.spec.sizes[0])[0]
+        strange = [source for source in given if known.get(source.sha256, 0.0) > model.strangeness]
+        return tuple(dict.fromkeys(source.where for source in strange))
+
     def _open(self, recipe: Recipe) -> Opened:
         return self._last.open(self._models.named(recipe.model), recipe.device, recipe.dtype, recipe.digest)
 
@@ -186,6 +224,13 @@ class LocalEngine:
 def _dropped(request: ModelRequest, model: Description) -> str:
     """The ends of a request's sentences that the model will not read."""
     return " ".join(model.dropped(text) for text in request.texts).strip()
+
+
+def _unknown_of(source: Source, model: Description, all_of_it: Unknown) -> Unknown:
+    """What the model does not know of one source of a request."""
+    if source.kind == "text":
+        return Unknown(words=model.unknown([source.name]))
+    return Unknown(pictures=tuple(name for name in all_of_it.pictures if name == source.where))
 
 
 def _unlike(recipe: Recipe) -> tuple[str, ...]:

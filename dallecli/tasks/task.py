@@ -61,7 +61,7 @@ class ModelRequest:
     effort: str | None = None
     """One of `EFFORTS`. It changes the model's own dials, but none that is stated here."""
     strict: bool = False
-    """Refuse a prompt that the model would not read to its end."""
+    """Refuse what the model does not know, and a prompt that it would not read to its end."""
     device: str | None = None
     dtype: str | None = None
     """The number type: one of `DTYPES`."""

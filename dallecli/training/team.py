@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from dallecli.errors import BadSetting
+from dallecli.installation import extra_command
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-INSTALL: Final = "pip install 'dallecli[train]'"
 PATIENCE: Final = timedelta(hours=12)
 """How long processes wait for the first, which decodes the pictures and validates."""
 
@@ -112,7 +112,9 @@ def join(device: torch.device) -> tuple[Team, torch.device]:
     try:
         from accelerate import Accelerator, InitProcessGroupKwargs
     except ImportError as missing:
-        raise BadSetting("several processes need accelerate, which is not installed", hint=INSTALL) from missing
+        raise BadSetting(
+            "several processes need accelerate, which is not installed", hint=extra_command("train")
+        ) from missing
     patience = InitProcessGroupKwargs(timeout=PATIENCE)
     accelerator = Accelerator(mixed_precision="no", cpu=device.type == "cpu", kwargs_handlers=[patience])
     return Launched(accelerator), accelerator.device

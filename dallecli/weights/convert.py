@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from dallecli.errors import BadFile, BadFolder, BadOutput, BadSetting, OutOfMemory
+from dallecli.installation import install_command
 from dallecli.weights.folder import PICKLES, Folder
 from dallecli.weights.header import read_header
 from dallecli.weights.selection import safetensors_name
@@ -138,7 +139,7 @@ def _run(targets: Mapping[Path, Path]) -> None:
     if facts["kind"] == "memory":
         raise OutOfMemory("the checkpoint does not fit into memory", facts["where"])
     if facts["kind"] == "torch":
-        raise BadSetting(facts["what"], hint="pip install --upgrade torch")
+        raise BadSetting(facts["what"], hint=install_command("torch", upgrade=True))
     raise BadFile(facts["what"], facts["where"], HINT)
 
 

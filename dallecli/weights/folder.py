@@ -6,6 +6,7 @@ prior/, decoder/, …                   config.json and one .safetensors file
 prior_scheduler/, …                   scheduler_config.json
 feature_extractor/                    preprocessor_config.json, for the image_encoder
 dalle.json                            optional: the dials that suit this model (see registry.py)
+words.json, familiar.json             optional: the words and pictures that it knows (see known.py)
 
 Where a family is laid out in another way, its parts have these names all the same: see layouts.py.
 """

@@ -57,6 +57,9 @@ class Quiet:
     def checked(self, survey: Any) -> None:
         pass
 
+    def unknown(self, survey: Any) -> None:
+        pass
+
     def mixed(self, before: str, now: str) -> None:
         self.mixtures.append((before, now))
 

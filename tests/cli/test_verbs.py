@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dallecli.installation import extra_command
 from dallecli.pictures.metadata import read_recipe
 from dallecli.pictures.record import RECORD
 from dallecli.tasks.edit import Editing
@@ -224,7 +225,7 @@ def test_an_mp4_without_pyav_names_the_command_that_installs_it(dalle: Dalle, mo
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     result = dalle("interpolate", "cat.png", "dog.jpg", "-o", "x.mp4")
     assert (result.code, result.out) == (2, b"")
-    assert "pip install 'dallecli[video]'" in result.err
+    assert f"hint: {extra_command('video')}" in result.err
     assert _files() == set()
 
 

@@ -15,6 +15,7 @@ from PIL import Image, ImageFilter
 
 from dallecli.errors import BadRecipe, BadSetting, MissingExtra
 from dallecli.fake_engine import FakeEngine
+from dallecli.installation import extra_command
 from dallecli.pictures import animation
 from dallecli.pictures.animation import (
     FORMATS,
@@ -253,7 +254,7 @@ def test_without_pyav_the_error_says_what_to_type(monkeypatch):
         with pytest.raises(MissingExtra, match="PyAV is not installed") as caught:
             attempt()
         assert caught.value.exit_code == 2
-        assert caught.value.hint == f"{sys.executable} -m pip install 'dallecli[video]'"
+        assert caught.value.hint == extra_command("video")
     for format in STILL_FORMATS:
         check_format(format, Tempo())
 

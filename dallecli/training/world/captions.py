@@ -1,6 +1,7 @@
 """The words of the training captions: every phrase the grammar can write, and the closed list of its words."""
 
 import re
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from dallecli.training.world.backdrops import COLOURS, PLACES
@@ -65,6 +66,16 @@ quality hd 4k close view background scene riding wearing
 """Words that people type though no caption has them: whole tokens that the text encoder meets untrained but short."""
 
 
+FUNCTION_WORDS = """
+a an the one of and with in on at to is are was were be being been it its there here this that these those which who i
+you he she we they me him them us my your his her our their some any just so very really please show make draw paint
+"""
+"""Words that show nothing: a caption means the same with and without them, whether or not it has them."""
+
+WordKinds = dict[str, dict[str, list[str]]]
+"""Kind of words -> what it is called first -> how else it is said: `words.json` of a model (weights/known.py)."""
+
+
 def article(phrase: str) -> str:
     """The phrase with "a" or "an" before it, as it sounds: an apple, a unicorn."""
     vowel = phrase[0] in "aeiou" and not phrase.startswith("uni")
@@ -74,6 +85,47 @@ def article(phrase: str) -> str:
 def determined(determiner: str, phrase: str) -> str:
     """The phrase behind one of ``DETERMINERS``."""
     return article(phrase) if determiner == "a" else f"{determiner} {phrase}".strip()
+
+
+def word_kinds() -> WordKinds:
+    """The words of the captions, by kind."""
+    return {
+        "things": {thing.name: others(thing.plural, *thing.aliases) for thing in things()},
+        "colours": {colour: [] for colour in sorted({*COLOURS, *INKS})},
+        "backgrounds": named({"background": PLAIN_GROUND}),
+        "places": named(PLACE_PHRASES),
+        "styles": named(STYLE_PHRASES),
+        "relations": relations([verb for thing in things() for verb in thing.verbs]),
+        "counts": {"one": [], **{words[0]: list(words[1:]) for words in COUNTS.values()}},
+        **MODIFIERS,
+        "openings": {opening.strip(): [] for opening in dict.fromkeys(OPENINGS) if opening},
+        "function words": {word: [] for word in FUNCTION_WORDS.split()},
+    }
+
+
+MODIFIERS: WordKinds = {
+    "sizes": {SMALL[0]: list(SMALL[1:]), LARGE[0]: list(LARGE[1:])},
+    "sides": {LEFT[0]: list(LEFT[1:]), RIGHT[0]: list(RIGHT[1:])},
+}
+
+
+def relations(verbs: Sequence[str]) -> dict[str, list[str]]:
+    """How two things stand to each other; `verbs` are those of riding."""
+    said = (tuple(dict.fromkeys(verbs)), ON, WEARING, UNDER, BESIDE, LEFT_OF, RIGHT_OF)
+    return {phrases[0]: list(phrases[1:]) for phrases in said}
+
+
+def named(phrases: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Names with the phrases that say them, in which "…" is the place of something else."""
+    return {
+        name: others(*(re.sub(r"\{\w\}", "…", phrase).strip(" ,") for phrase in said), but=name)
+        for name, said in phrases.items()
+    }
+
+
+def others(*said: str, but: str = "") -> list[str]:
+    """Each way to say it once."""
+    return [one for one in dict.fromkeys(said) if one not in ("", but)]
 
 
 @lru_cache(maxsize=1)

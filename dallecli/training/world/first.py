@@ -7,7 +7,7 @@ import numpy as np
 
 from dallecli.training.world import prompts
 from dallecli.training.world.backdrops import COLOURS, NAMES
-from dallecli.training.world.captions import STYLE_PHRASES, STYLES, article, caption_words
+from dallecli.training.world.captions import STYLE_PHRASES, STYLES, article, caption_words, word_kinds
 from dallecli.training.world.pool import scenes
 from dallecli.training.world.prompts import PROMPT_SEED
 from dallecli.training.world.scenes import SINGLES, Mix, Scene, another
@@ -92,6 +92,7 @@ FIRST: Final = World(
     styles=STYLES,
     looks=(),
     words=caption_words,
+    word_kinds=word_kinds,
     train=Mix(),
     held_out=_ANYTHING,
     large=replace(Mix(), style=0.1),

@@ -24,6 +24,7 @@ from dallecli.training.stages.unclip import stages_of
 from dallecli.training.stages.upsampler import UpsamplerLesson
 from dallecli.training.world.dataset import WorldDataset
 from dallecli.training.world.judge_stage import JudgeStage
+from dallecli.training.world.known import write_known
 from dallecli.weights.folder import Folder, read_object
 from dallecli.weights.registry import find, locate, registry
 
@@ -158,6 +159,7 @@ class Workshop:
         write_tokenizer(target, self.dataset.tokenizer_folder)
         write_json(target / "model_index.json", INDEX)
         write_json(target / "dalle.json", self._dials())
+        write_known(target, self.dataset.world, self.dataset.device)
 
     def _dials(self) -> dict[str, Any]:
         """The registry's settings for the starter, so that a starter trained anew is run as the embedded one is."""

@@ -85,7 +85,8 @@ class World:
     """A world.
 
     things, grounds, styles and looks: names of the judge's classes, in label order; `grounds` begins with the unnamed
-    one, `styles` with none, and `looks` is empty where each thing has one drawing. words: every word of its captions.
+    one, `styles` with none, and `looks` is empty where each thing has one drawing. words: every word of its captions;
+    word_kinds: what they say, by kind.
     train, held_out, large: the scenes of the main pool, of the one that validates, and of the last upsampler's. grey:
     styles that a large picture shows and a small one only hints at. kinds: what a model of it is asked; varied: prompts
     of which every seed should paint another picture; redraw: another scene of such a prompt.
@@ -97,6 +98,7 @@ class World:
     styles: tuple[str, ...]
     looks: tuple[str, ...]
     words: Callable[[], tuple[str, ...]]
+    word_kinds: Callable[[], dict[str, dict[str, list[str]]]]
     train: Grammar[Drawable]
     held_out: Grammar[Drawable]
     large: Grammar[Drawable]

@@ -48,6 +48,18 @@ def styled(template: str, phrase: str, place: str) -> str:
     return template.format(phrase + place)
 
 
+def word_kinds() -> first.WordKinds:
+    """The words of the captions, by kind."""
+    return {
+        **first.word_kinds(),
+        "things": {thing.name: first.others(thing.plural, *thing.aliases) for thing in things()},
+        "colours": {colour: [] for colour in sorted({*COLOURS, *first.INKS})},
+        "places": first.named(PLACE_PHRASES),
+        "styles": first.named(STYLE_PHRASES),
+        "relations": first.relations([verb for thing in things() for verb in thing.verbs]),
+    }
+
+
 @lru_cache(maxsize=1)
 def caption_words() -> tuple[str, ...]:
     """Every word and mark that a caption of this world can contain, then the everyday words; sorted, each once."""

@@ -9,7 +9,7 @@ from dallecli.training.world import prompts
 from dallecli.training.world.backdrops import COLOURS
 from dallecli.training.world.captions import article
 from dallecli.training.world.first import VARIED
-from dallecli.training.world.looks.captions import STYLE_PHRASES, STYLES, caption_words
+from dallecli.training.world.looks.captions import STYLE_PHRASES, STYLES, caption_words, word_kinds
 from dallecli.training.world.looks.grounds import NAMES
 from dallecli.training.world.looks.scenes import APART, LOOK_NAMES, SINGLES, Mix, Scene, another, looks_for
 from dallecli.training.world.looks.sprites import Drawn, mean_colour
@@ -99,6 +99,7 @@ LOOKS_WORLD: Final = World(
     styles=STYLES,
     looks=tuple(LOOKS[look] for look in LOOK_NAMES),
     words=caption_words,
+    word_kinds=word_kinds,
     train=Mix(),
     held_out=_ANYTHING,
     large=Mix(),
