@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from dallecli.limits import HISTORY_BYTES
 from dallecli.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -131,6 +132,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     database = sqlite3.connect(path, timeout=BUSY)
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, HISTORY_BYTES)
     # Do not wait for the disk: after a power failure the last rows may be missing, and nothing worse.
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = NORMAL")

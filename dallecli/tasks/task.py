@@ -14,14 +14,9 @@ from typing import Any, ClassVar, Final, Self
 
 from dallecli.errors import BadInput, BadSetting, BadSize, BadSteps, NoSuchDevice, PromptError
 from dallecli.fields import Fields
+from dallecli.limits import COUNT_LIMIT, PROMPT_BYTES
 from dallecli.source import STDIN, Source
 from dallecli.tasks.stages import Dials
-
-PROMPT_BYTES = 32 * 1024
-"""The longest prompt in UTF-8 bytes. Models read a few dozen words; more is a file given by mistake."""
-
-COUNT_LIMIT = 1000
-"""The most pictures in one request: they are kept in memory until their grid is drawn."""
 
 SEED_LIMIT = 2**63
 """Seeds are below this: what `torch.Generator` takes without wrapping, and a signed 64-bit integer elsewhere."""

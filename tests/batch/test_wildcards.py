@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dallecli.batch.wildcards import DEPTH, LIST_BYTES, Template, Wildcards, escaped
+from dallecli.batch.wildcards import DEPTH, Template, Wildcards, escaped
 from dallecli.errors import BadSetting
+from dallecli.limits import LIST_BYTES
 
 NOWHERE = Wildcards(Path("/nonexistent"))
 
