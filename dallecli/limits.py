@@ -58,12 +58,15 @@ TOKENS: Final = 2**18
 
 # The Hub, and checkpoints that are converted
 
-LISTING_BYTES: Final = 16 * MIB
+LISTING_BYTES: Final = 8 * MIB
 LISTING_FILES: Final = 10_000
+MODEL_FILES: Final = 500
+REDIRECTS: Final = 10
 ANSWER_SECONDS: Final = 60.0
 RATE_BYTES: Final = 64 * KIB
 RATE_SECONDS: Final = 60.0
 CHECKPOINT_TIMES: Final = 4
+DIRECTORY_BYTES: Final = 16 * MIB
 CHECKPOINT_SPARE: Final = 512 * MIB
 CHECKPOINT_SECONDS: Final = 120
 CHECKPOINT_RATE: Final = 4 * MIB
@@ -120,10 +123,13 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "The Hub, and checkpoints that are converted": {
         "LISTING_BYTES": "the Hub's listing of a repository",
         "LISTING_FILES": "files of a repository",
+        "MODEL_FILES": "files of a repository that a model needs",
+        "REDIRECTS": "redirects before an answer",
         "ANSWER_SECONDS": "seconds until the Hub's listing is there, or the first byte of a file, redirects included",
         "RATE_BYTES": "bytes that come of a file at least, in every",
         "RATE_SECONDS": "seconds",
         "CHECKPOINT_TIMES": "times as many bytes as a pickled checkpoint has, which its tensors may have together",
+        "DIRECTORY_BYTES": "the list of a checkpoint's members; they are no more than two for each of `TENSORS`",
         "CHECKPOINT_SPARE": "memory beside those, in which it is converted",
         "CHECKPOINT_SECONDS": "seconds in which it is converted, and one more for every",
         "CHECKPOINT_RATE": "bytes of it",

@@ -77,9 +77,11 @@ def read_picture(source: Source, *, background: str = BACKGROUND) -> Reading:
         pixels, reason = _to_srgb(pixels, profile)
         if reason is not None:
             warnings.append(f"{where}: {reason}")
-    image = pixels.convert("RGB")
+    image = pixels if pixels.mode == "RGB" else pixels.convert("RGB")
     if alpha is not None:
-        image = Image.composite(image, Image.new("RGB", image.size, behind), alpha)
+        ground = Image.new("RGB", image.size, behind)
+        ground.paste(image, mask=alpha)
+        image = ground
     if turn is not None:
         image = image.transpose(turn)
         alpha = alpha.transpose(turn) if alpha is not None else None
