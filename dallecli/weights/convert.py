@@ -205,8 +205,10 @@ def _run(targets: Mapping[Path, Path], size: int, allowance: int) -> None:
         raise BadFile(f"the checkpoint could not be converted: {reason}", str(next(iter(targets))), HINT)
     facts = json.loads(said[-1])
     if facts["kind"] == "memory":
-        what = f"the checkpoint does not fit into {in_words(allowance)} of memory, which none of its size needs"
-        raise OutOfMemory(what, facts["where"], HINT)
+        if sys.platform != "linux" or os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < allowance:
+            raise OutOfMemory("the checkpoint does not fit into memory", facts["where"])
+        what = f"the checkpoint takes more than {in_words(allowance)} of memory: it unpacks to more than is stored"
+        raise BadFile(what, facts["where"], HINT)
     if facts["kind"] == "torch":
         raise BadSetting(facts["what"], hint="pip install --upgrade torch")
     raise BadFile(facts["what"], facts["where"], HINT)
