@@ -27,7 +27,7 @@ LIST_BYTES: Final = 16 * MIB
 PIPE_SECONDS: Final = 10
 COUNT_LIMIT: Final = 1000
 KEPT_PIXELS: Final = 2**28
-CANDIDATES: Final = 4096
+CANDIDATES: Final = 256
 
 # Pictures and embeddings
 
@@ -93,7 +93,7 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "PIPE_SECONDS": "seconds until something comes through a named pipe; it may then take as long as it likes",
         "COUNT_LIMIT": "pictures, frames, or places on a sheet of one request",
         "KEPT_PIXELS": "pixels that all pictures of one request have together: they are kept for their sheet",
-        "CANDIDATES": "embeddings that a prior draws at once: `--prior-candidates` times the pictures painted at once",
+        "CANDIDATES": "embeddings that the prior draws for a picture, all at once",
     },
     "Pictures and embeddings": {
         "PICTURE_BYTES": "a picture, a mask, or an embedding, as a file",

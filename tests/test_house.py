@@ -19,7 +19,19 @@ HOUSE = Path(dallecli.__file__).parent
 # know each other; on the others a room may import its neighbours.
 FLOORS = [
     {
-        *("version", "safe", "errors", "fields", "publish", "source", "tasks", "recipe", "filling", "pictures"),
+        *(
+            "version",
+            "safe",
+            "errors",
+            "limits",
+            "fields",
+            "publish",
+            "source",
+            "tasks",
+            "recipe",
+            "filling",
+            "pictures",
+        ),
         *("engine", "fake_engine"),
         *("inputs", "arguments", "embedding_file", "embedding_arithmetic", "ranking", "cleaning"),
     },

@@ -16,7 +16,7 @@ from dallecli.cli.painting import describe, warn
 from dallecli.cli.viewer import show_in_viewer
 from dallecli.engine import Engine
 from dallecli.errors import BadSetting, RequestError
-from dallecli.filling import random_seed
+from dallecli.filling import check_kept, random_seed
 from dallecli.history import History
 from dallecli.limits import COUNT_LIMIT
 from dallecli.pictures.formats import FORMATS
@@ -152,6 +152,7 @@ def _resolve(task: str, values: Mapping[str, object], axes: Axes, engine: Engine
             said = ", ".join(f"{name} {value}" for name, value in pair.items())
             raise type(error)(error.what, where=said, hint=error.hint) from error
         recipes.append(recipe)
+        check_kept(axes.columns * axes.rows, recipe.size)
     return recipes
 
 

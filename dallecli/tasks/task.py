@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, Self
 
 from dallecli.errors import BadInput, BadSetting, BadSize, BadSteps, NoSuchDevice, PromptError
 from dallecli.fields import Fields
-from dallecli.limits import COUNT_LIMIT, PROMPT_BYTES
+from dallecli.limits import CANDIDATES, COUNT_LIMIT, PROMPT_BYTES
 from dallecli.source import STDIN, Source
 from dallecli.tasks.stages import Dials
 
@@ -292,7 +292,7 @@ def check_numbers(seed: int | None, count: int, size: int | None, prior_candidat
     if size is not None and size < 1:
         raise BadSize(f"a picture cannot be {size} pixels wide", hint="leave --size out for the model's own")
     if prior_candidates is not None:
-        check_range("the number of prior candidates", prior_candidates, 1, COUNT_LIMIT)
+        check_range("the number of prior candidates", prior_candidates, 1, CANDIDATES)
 
 
 def check_range(what: str, value: int, low: int, high: int) -> None:
