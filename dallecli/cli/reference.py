@@ -71,8 +71,8 @@ The HTTP status is that of a server's response with this error.
 _LIMITS = """# Limits
 
 What comes from outside is read up to a bound, which is checked before the work that it bounds. What is larger is
-refused, with the bound; nothing is cut without a word. No command reads a device, or waits for a pipe that nobody writes
-into. Metadata in pictures are not unpacked, and never refuse one.
+refused, with the bound; nothing is cut without a word. No command reads a device, or waits for a pipe that nobody
+writes into. Metadata in pictures are not unpacked, and never refuse one.
 """
 
 
