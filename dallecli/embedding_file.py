@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 from dallecli.errors import BadEmbedding
+from dallecli.limits import EMBEDDING_HEADER_BYTES, in_words
 from dallecli.source import Source
 from dallecli.unknown import Unknown
 
@@ -96,6 +97,9 @@ def read_embedding(source: Source) -> Embedded:
     data = source.data
     if source.kind != "embedding" or data is None:
         raise BadEmbedding("this is not an embedding", where=where)
+    if int.from_bytes(data[:8], "little") > EMBEDDING_HEADER_BYTES:
+        what = f"its header has more than {in_words(EMBEDDING_HEADER_BYTES)}: this is no embedding"
+        raise BadEmbedding(what, where=where)
     try:
         tensors = load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any, Final, Protocol
 
 from dallecli.errors import BadRecipe, BadSetting, BadSize, PromptTooLong, TaskNotSupported
+from dallecli.limits import CANDIDATES, KEPT_PIXELS
 from dallecli.recipe import Recipe
 from dallecli.tasks.stages import (
     GROUPS,
@@ -82,6 +83,8 @@ def fill(request: Request, model: Defaults, dropped: str, seed: int) -> Recipe:
         )
     size = settle_size(request, model)
     settings = request.settle(model.resample)
+    count = max(request.count, len(settings.places) if settings.places is not None else 1)
+    check_kept(max(count, settings.best_of if settings.best_of is not None else 1), size)
     return Recipe(
         task=request.task,
         prompt=request.words,
@@ -91,7 +94,7 @@ def fill(request: Request, model: Defaults, dropped: str, seed: int) -> Recipe:
         model=model.name,
         digest=None,
         seed=seed,
-        count=max(request.count, len(settings.places) if settings.places is not None else 1),
+        count=count,
         size=size,
         stages=fill_stages(request, model, size),
         prior=settle_prior(request, model) if request.imagines else None,
@@ -118,6 +121,17 @@ def settle_prior(request: ModelRequest, model: Defaults) -> str | None:
     return NO_PRIOR
 
 
+def check_kept(count: int, size: int) -> None:
+    """Refuse more pictures than can be kept until their sheet is drawn, or the best of them are known.
+
+    Raises: BadSetting.
+    """
+    if count * size**2 > KEPT_PIXELS:
+        most = max(KEPT_PIXELS // size**2, 1)
+        hint = f"at most {most} of this size at a time; lines of a prompt file paint any number"
+        raise BadSetting(f"{count} pictures of {size} px are more than are kept in memory", hint=hint)
+
+
 def settle_candidates(request: ModelRequest, model: Defaults, rivals: int = 1) -> int | None:
     """How many embeddings the prior draws for each picture: the model's own times `rivals`, if none is asked for.
 
@@ -130,7 +144,7 @@ def settle_candidates(request: ModelRequest, model: Defaults, rivals: int = 1) -
         return None
     if request.prior_candidates is not None:
         return request.prior_candidates
-    return model.prior_candidates * rivals * (BEST if request.effort == "best" else 1)
+    return min(model.prior_candidates * rivals * (BEST if request.effort == "best" else 1), CANDIDATES)
 
 
 def settle_size(request: ModelRequest, model: Defaults) -> int:
@@ -193,6 +207,7 @@ def request_of(recipe: Recipe) -> Request:
     for name, stated in dials.items():
         check_dials(name, stated)
     settings = recipe.settings
+    check_kept(max(recipe.count, settings.best_of if settings.best_of is not None else 1), recipe.size)
     if not recipe.inputs and recipe.task != "generate":
         raise BadRecipe(f"the recipe says {recipe.task}, and not what")
     if settings.has_frames and settings.places is not None:

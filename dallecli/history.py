@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from dallecli.errors import BadConfig
+from dallecli.limits import HISTORY_BYTES
 from dallecli.own_folders import NOWHERE, SET_ONE, own_folder
 from dallecli.recipe import Recipe
 
@@ -134,6 +135,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     with suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     database = sqlite3.connect(path, timeout=BUSY)
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, HISTORY_BYTES)
     # Do not wait for the disk: after a power failure the last rows may be missing, and nothing worse.
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = NORMAL")

@@ -7,6 +7,7 @@ that it can be painted on another machine; a recipe keeps their name and sha256,
 import base64
 import hashlib
 import os
+import re
 import shlex
 import stat
 import sys
@@ -14,15 +15,13 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import Any, BinaryIO, Final, Literal, Self, cast, get_args
+from typing import Any, Final, Literal, Self, cast, get_args
 
 from dallecli.errors import BadInput, BadPicture, BadRecipe, PromptError, reason
 from dallecli.fields import Fields
+from dallecli.limits import PICTURE_BYTES, open_stream, read_file, read_stream
 
 SourceKind = Literal["text", "picture", "embedding"]
-
-FILE_BYTES: Final = 256 * 1024 * 1024
-"""The largest file that is read as a picture or an embedding."""
 
 EMBEDDED_BYTES: Final = 8192
 """An embedding whose file is no larger than this is kept inside a recipe; one with its noise is larger."""
@@ -50,30 +49,65 @@ _FILE_SUFFIXES = (
     ".pt",
 )
 
-# The first bytes of other well-known files, so that a refusal can say what the file is.
-_STRANGERS = (
-    (0, b"GIF8", "a GIF"),
-    (0, b"BM", "a BMP picture"),
-    (0, b"II*\0", "a TIFF picture"),
-    (0, b"MM\0*", "a TIFF picture"),
-    (4, b"ftypheic", "a HEIC picture"),
-    (4, b"ftypmif1", "a HEIF picture"),
-    (4, b"ftypavif", "an AVIF picture"),
-    (4, b"ftyp", "a video"),
-    (0, b"%PDF", "a PDF"),
-    (0, b"<svg", "an SVG drawing"),
-    (0, b"<?xml", "an XML file"),
-    (0, b"<!DOCTYPE", "a web page"),
-    (0, b"<html", "a web page"),
-    (0, b"PK\x03\x04", "a ZIP archive, perhaps with pickled code"),
-    (0, b"\x80\x02", "a pickle"),
-    (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
+
+@dataclass(frozen=True, slots=True)
+class _Stranger:
+    """A well-known kind of file that is not read, and the command that makes a PNG of it, if there is one.
+
+    In the command, {file} stands for the file, {first} for its first frame, page or layer, {png} for the new file and
+    {stem} for that without its suffix; all are quoted.
+    """
+
+    name: str
+    command: str | None = None
+
+
+_MAGICK: Final = "magick {first} {png}"
+_HEIF: Final = _Stranger("a HEIC picture", "heif-convert {file} {png}")
+_VIDEO: Final = _Stranger("a video", "ffmpeg -i {file} -frames:v 1 {png}")
+_JXL: Final = _Stranger("a JPEG XL picture", "djxl {file} {png}")
+_JP2: Final = _Stranger("a JPEG 2000 picture", "opj_decompress -i {file} -o {png}")
+_SVG: Final = _Stranger("an SVG drawing", "rsvg-convert {file} -o {png}")
+_TIFF: Final = _Stranger("a TIFF picture", _MAGICK)
+_AVIF: Final = _Stranger("an AVIF picture", _MAGICK)
+_PAGE: Final = _Stranger("a web page")
+
+# The first bytes of other well-known files, so that a refusal can say what the file is. Of the brands of ISO files
+# (ftyp) there are those of ISO/IEC 23008-12 and of AV1.
+_STRANGERS: Final = (
+    (0, b"GIF8", _Stranger("a GIF", _MAGICK)),
+    (0, b"BM", _Stranger("a BMP picture", _MAGICK)),
+    (0, b"II*\0", _TIFF),
+    (0, b"MM\0*", _TIFF),
+    (0, b"II+\0", _TIFF),
+    (0, b"MM\0+", _TIFF),
+    (0, b"8BPS", _Stranger("a Photoshop document", _MAGICK)),
+    *((4, b"ftyp" + brand, _HEIF) for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")),
+    *((4, b"ftyp" + brand, _Stranger("a HEIF picture", _HEIF.command)) for brand in (b"mif1", b"msf1")),
+    *((4, b"ftyp" + brand, _AVIF) for brand in (b"avif", b"avis")),
+    (4, b"ftypjp2", _JP2),
+    (4, b"ftypqt", _VIDEO),
+    (4, b"ftyp", _VIDEO),
+    (0, b"\x1aE\xdf\xa3", _VIDEO),
+    (8, b"AVI ", _VIDEO),
+    (0, b"\xff\x0a", _JXL),
+    (0, b"\0\0\0\x0cJXL ", _JXL),
+    (0, b"\0\0\0\x0cjP  ", _JP2),
+    (0, b"\xff\x4f\xff\x51", _JP2),
+    (0, b"%PDF", _Stranger("a PDF", "pdftoppm -png -singlefile {file} {stem}")),
+    (0, b"%!PS", _Stranger("a PostScript document", _MAGICK)),
+    (0, b"\0\0\1\0", _Stranger("an icon", _MAGICK)),
+    (0, b"<!DOCTYPE", _PAGE),
+    (0, b"<!doctype", _PAGE),
+    (0, b"<html", _PAGE),
+    (0, b"<?xml", _Stranger("an XML file")),
+    (0, b"PK\x03\x04", _Stranger("a ZIP archive, perhaps with pickled code")),
+    (0, b"\x80\x02", _Stranger("a pickle")),
+    (0, b"version https://git-lfs", _Stranger("a Git LFS pointer, not the file itself")),
 )
 
-_CONVERTERS: Final = {
-    **dict.fromkeys(("a GIF", "a BMP picture", "a TIFF picture", "an AVIF picture"), "magick"),
-    **dict.fromkeys(("a HEIC picture", "a HEIF picture"), "heif-convert"),
-}
+_SVG_WITHIN: Final = 4096
+"""So many bytes of an XML file may stand before `<svg`: comments, and a document type."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,15 +185,13 @@ def read_source(path: str) -> Source:
     Pipes and process substitutions are read to their end.
 
     Raises:
-        BadInput: there is no such file, it cannot be read, or is larger than `FILE_BYTES`.
+        BadInput: there is no such file, it cannot be read, or is larger than `PICTURE_BYTES`.
         BadPicture: it is neither a PNG, JPEG or WebP picture nor a safetensors file.
     """
     data = _read(path)
     kind = _kind(data)
     if kind is None:
-        stranger = _stranger(data)
-        what = "not a picture" if stranger is None else f"{stranger}, not a picture that can be read"
-        raise BadPicture(f"this is {what}", where=_shown(path), hint=_conversion(stranger or "", path))
+        raise not_a_picture(data, path)
     return Source(kind=kind, name=path, sha256=hashlib.sha256(data).hexdigest(), data=data)
 
 
@@ -233,14 +265,10 @@ def _read(path: str) -> bytes:
         if path == STDIN:
             if sys.stdin is None or sys.stdin.isatty():
                 raise BadInput("standard input is a terminal", hint="name a file, or pipe one in")
-            data = _capped(sys.stdin.buffer, path)
+            data = read_stream(sys.stdin.buffer, PICTURE_BYTES)
         else:
-            file = _path(path)
-            status = file.stat()
-            if stat.S_ISREG(status.st_mode) and status.st_size > FILE_BYTES:
-                raise _too_big(path)
-            with file.open("rb") as opened:
-                data = _capped(opened, path)
+            with open_stream(_path(path)) as opened:
+                data = read_stream(opened, PICTURE_BYTES)
     except (OSError, ValueError, RuntimeError) as error:
         raise _unreadable(error, path) from error
     if not data:
@@ -260,17 +288,6 @@ def _unreadable(error: Exception, path: str) -> BadInput:
     elif " " in path and isinstance(error, FileNotFoundError):
         hint = "a file name is expected here; dalle generate paints sentences"
     return BadInput(f"the file cannot be read: {reason(error)}", where=_shown(path), hint=hint)
-
-
-def _capped(file: BinaryIO, path: str) -> bytes:
-    data = file.read(FILE_BYTES + 1)
-    if len(data) > FILE_BYTES:
-        raise _too_big(path)
-    return data
-
-
-def _too_big(path: str) -> BadInput:
-    return BadInput(f"the file has more than {FILE_BYTES // 2**20} MiB", where=_shown(path))
 
 
 def _shown(path: str) -> str:
@@ -294,7 +311,10 @@ def file_kind(data: bytes) -> str | None:
         if b"\0" not in data and data.decode("utf-8"):
             return None
     kind = _kind(data)
-    return f"{'an' if kind == 'embedding' else 'a'} {kind}" if kind is not None else _stranger(data)
+    if kind is not None:
+        return f"{'an' if kind == 'embedding' else 'a'} {kind}"
+    stranger = _stranger(data)
+    return stranger.name if stranger is not None else None
 
 
 def _kind(data: bytes) -> SourceKind | None:
@@ -305,20 +325,31 @@ def _kind(data: bytes) -> SourceKind | None:
     return None
 
 
-def _stranger(data: bytes) -> str | None:
-    return next((name for offset, magic, name in _STRANGERS if data[offset : offset + len(magic)] == magic), None)
+def not_a_picture(data: bytes, path: str) -> BadPicture:
+    """The error about the bytes of a file that is no PNG, JPEG or WebP: what it is, and what makes a picture of it."""
+    stranger = _stranger(data)
+    what = "not a picture" if stranger is None else f"{stranger.name}, not a picture that can be read"
+    return BadPicture(f"this is {what}", where=_shown(path), hint=_conversion(stranger, path))
 
 
-def _conversion(stranger: str, path: str) -> str:
+def _stranger(data: bytes) -> _Stranger | None:
+    start = data[:_SVG_WITHIN].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if re.match(rb"<(svg|\?xml|!--|!DOCTYPE svg)", start) and re.search(rb"<svg[\s>]", start):
+        return _SVG
+    return next((kind for offset, magic, kind in _STRANGERS if data[offset : offset + len(magic)] == magic), None)
+
+
+def _conversion(stranger: _Stranger | None, path: str) -> str:
     """The command that makes a picture of another format one that can be read."""
-    if stranger not in _CONVERTERS:
+    if stranger is None or stranger.command is None:
         return "PNG, JPEG and WebP can be read"
     if path == STDIN:
-        return f"{_CONVERTERS[stranger]} can convert it to PNG, in the pipe before"
+        return f"{stranger.command.partition(' ')[0]} can convert it to PNG, in the pipe before"
     own = f"./{path}" if path.startswith("-") else path
-    frame = "[0]" if _CONVERTERS[stranger] == "magick" else ""  # of an animation, or of pages, the first
-    stem = own.rpartition(".")[0]
-    return f"convert it: {shlex.join([_CONVERTERS[stranger], own + frame, (stem if stem else own) + '.png'])}"
+    folder, slash, name = own.rpartition("/")
+    stem = folder + slash + PurePath(name).stem
+    names = {"file": own, "first": f"{own}[0]", "png": f"{stem}.png", "stem": stem}
+    return "convert it: " + stranger.command.format(**{name: shlex.quote(text) for name, text in names.items()})
 
 
 def _candidates(source: Source, near: Path, places: Iterable[Path]) -> Iterator[Path]:
@@ -342,9 +373,6 @@ def _candidates(source: Source, near: Path, places: Iterable[Path]) -> Iterator[
 def _read_quietly(path: Path) -> bytes | None:
     """The bytes of a regular file that is small enough; a name in a recipe must not open a device or a pipe."""
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode) or status.st_size > FILE_BYTES:
-            return None
-        return path.read_bytes()
+        return read_file(path, PICTURE_BYTES)
     except (OSError, ValueError):
         return None

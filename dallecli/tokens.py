@@ -16,7 +16,8 @@ from typing import Any, Final
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from dallecli.cleaning import clean, typed_at
-from dallecli.errors import BadFile, BadFolder
+from dallecli.errors import BadFile, BadFolder, reason
+from dallecli.limits import TOKENIZER_BYTES, TOKENS, read_file
 
 REPAIR: Final = "correct it, or pull or copy the model again"
 CONTEXT: Final = 77  # tokens that CLIP's published text towers read; used when a folder does not say
@@ -163,6 +164,8 @@ def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]], di
 def _token_ids(vocab: object, source: Path) -> dict[str, int]:
     if not isinstance(vocab, dict) or not vocab:
         raise BadFile("the vocabulary is empty or not a table of tokens", str(source), REPAIR)
+    if len(vocab) > TOKENS:
+        raise BadFile(f"the vocabulary has {len(vocab)} tokens, the limit is {TOKENS}", str(source), REPAIR)
     if not all(type(index) is int and 0 <= index < 2**31 for index in vocab.values()):
         raise BadFile("the vocabulary has an id that is not a whole number from 0 on", str(source), REPAIR)
     if len(set(vocab.values())) != len(vocab):
@@ -174,6 +177,8 @@ def _merges(merges: object, vocab: dict[str, int], source: Path) -> list[tuple[s
     """The merges as pairs. Each must be of known tokens that join to a known token: the library panics on any other."""
     if not isinstance(merges, list):
         raise BadFile("the merges are missing", str(source), REPAIR)
+    if len(merges) > TOKENS:
+        raise BadFile(f"there are {len(merges)} merges, the limit is {TOKENS}", str(source), REPAIR)
     pairs = []
     for rank, pair in enumerate(merges, start=1):
         match pair:
@@ -217,6 +222,6 @@ def _object(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_file(path, TOKENIZER_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError) as problem:
-        raise BadFile(f"this file cannot be read: {problem}", str(path), REPAIR) from problem
+        raise BadFile(f"this file cannot be read: {reason(problem)}", str(path), REPAIR) from problem

@@ -4,6 +4,7 @@ It serves repositories from memory, small files itself and large ones (in "LFS")
 does. Switches make it misbehave in every way that a network does.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -58,6 +59,9 @@ class Trouble:
     replace: bytes | None = None  # send these bytes instead
     no_ranges: bool = False  # answer 200 and everything to a request for a part
     pause: float = 0.0  # seconds between chunks of 4 KB
+    step: int = 4096  # bytes of such a chunk
+    drip: float = 0.0  # seconds between the bytes of the answer's first line, which never ends
+    redirect: bool = False  # send the client to the same address, for ever
     listing: bool = False  # trouble with the API instead of with a file
 
 
@@ -164,8 +168,11 @@ class _Handler(BaseHTTPRequestHandler):
         if trouble.status is not None:
             self._fail(trouble.status, **trouble.headers)
             return None
+        if trouble.drip or trouble.redirect:
+            self._stall(trouble)
+            return None
         if trouble.replace is not None:
-            self._answer(200, trouble.replace, {"Content-Type": "text/html"})
+            self._answer(200, trouble.replace, {"Content-Type": "text/html", **trouble.headers}, trouble)
             return None
         repository = self.hub.find(name, revision)
         known = name in self.hub.repositories
@@ -220,8 +227,12 @@ class _Handler(BaseHTTPRequestHandler):
         if trouble.status is not None:
             self._fail(trouble.status, **trouble.headers)
             return
+        if trouble.drip or trouble.redirect:
+            self._stall(trouble)
+            return
         if trouble.replace is not None:
             data = trouble.replace
+        headers = {**(headers if headers is not None else {}), **trouble.headers}
         if trouble.flip is not None:
             data = data[: trouble.flip] + bytes([data[trouble.flip] ^ 1]) + data[trouble.flip + 1 :]
         data += b"x" * trouble.long
@@ -231,7 +242,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._fail(416)
             return
         self.send_response(206 if start > 0 else 200)
-        for name, value in (headers if headers is not None else {}).items():
+        for name, value in headers.items():
             self.send_header(name, value)
         if start > 0:
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
@@ -240,13 +251,25 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             cut = end if trouble.drop_at is None else min(end, trouble.drop_at)
-            self._body(data[start:cut], trouble.pause)
+            self._body(data[start:cut], trouble)
             if cut < end:
                 self.close_connection = True
                 self.connection.close()
 
-    def _body(self, data: bytes, pause: float) -> None:
-        step = len(data) if pause == 0 else 4096
+    def _stall(self, trouble: Trouble) -> None:
+        """Redirect to the same place, or answer with a first line that never ends."""
+        if trouble.redirect:
+            self._answer(302, b"x" * 1000, {"Location": self.path})
+            return
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            for _ in range(1000):
+                self.wfile.write(b"H")
+                self.wfile.flush()
+                time.sleep(trouble.drip)
+
+    def _body(self, data: bytes, trouble: Trouble, *, counted: bool = True) -> None:
+        step = len(data) if trouble.pause == 0 else trouble.step
         for k in range(0, len(data), max(1, step)):
             try:
                 self.wfile.write(data[k : k + step])
@@ -254,20 +277,20 @@ class _Handler(BaseHTTPRequestHandler):
             except OSError:  # the client is gone
                 self.close_connection = True
                 return
-            self.request_log.sent += len(data[k : k + step])
-            time.sleep(pause)
+            self.request_log.sent += len(data[k : k + step]) if counted else 0
+            time.sleep(trouble.pause)
 
     def _fail(self, status: int, **headers: str) -> None:
         self._answer(status, json.dumps({"error": "trouble"}).encode(), headers)
 
-    def _answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+    def _answer(self, status: int, body: bytes, headers: Mapping[str, str], trouble: Trouble | None = None) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(body)
+            self._body(body, trouble if trouble is not None else Trouble(), counted=False)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ FLOORS = [
             "unknown",
             "safe",
             "errors",
+            "limits",
             "fields",
             "publish",
             "source",

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import resource
 import struct
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from PIL import Image
 
 from dallecli import source as sources
 from dallecli.errors import BadInput, BadPicture
+from dallecli.limits import PICTURE_BYTES
 from dallecli.source import Source, check_readable, locate, read_source, read_source_or_words, words
 
 
@@ -79,12 +81,13 @@ def test_files_that_cannot_be_read_are_refused():
             read_source(name)
 
 
-def test_a_file_over_the_limit_is_refused_unread(monkeypatch):
+def test_a_file_over_the_limit_is_refused_unread():
     with Path("big.png").open("wb") as file:
-        file.truncate(sources.FILE_BYTES + 1)  # a sparse file: it takes no room, and reading it would take seconds
-    monkeypatch.setattr(sources, "_capped", lambda *_: pytest.fail("it was read"))
-    with pytest.raises(BadInput, match="256 MiB"):
+        file.truncate(PICTURE_BYTES + 1)  # a sparse file: it takes no room, and reading it would take seconds
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(BadInput, match="more than 256 MiB"):
         read_source("big.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 * 2**10  # KiB
 
 
 def test_a_pipe_is_read_to_its_end_but_not_beyond_the_limit(monkeypatch):
@@ -93,9 +96,22 @@ def test_a_pipe_is_read_to_its_end_but_not_beyond_the_limit(monkeypatch):
         file.write(_picture("PNG"))
     assert read_source(f"/dev/fd/{reader}").data == _picture("PNG")
     os.close(reader)
-    monkeypatch.setattr(sources, "FILE_BYTES", 1000)
-    with pytest.raises(BadInput, match="more than"):
+    monkeypatch.setattr(sources, "PICTURE_BYTES", 1000)
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as file:
+        file.write(bytes(2000))
+    with pytest.raises(BadInput, match="more than 1000 bytes"):
+        read_source(f"/dev/fd/{reader}")
+    os.close(reader)
+
+
+def test_a_device_is_no_file_and_a_pipe_that_nobody_writes_into_is_not_waited_for(monkeypatch):
+    with pytest.raises(BadInput, match="it is a device, and not a file"):
         read_source("/dev/zero")
+    monkeypatch.setattr("dallecli.limits.PIPE_SECONDS", 0.1)
+    os.mkfifo("pipe")
+    with pytest.raises(BadInput, match="nothing came through this pipe"):
+        read_source("pipe")
 
 
 def test_standard_input_is_a_file_too():
@@ -209,13 +225,27 @@ def test_words_are_complete():
         (b"MM\0*....", "cat.tiff", "convert it: magick 'cat.tiff[0]' cat.png"),
         (b"\0\0\0\x20ftypavif....", "cat.avif", "convert it: magick 'cat.avif[0]' cat.png"),
         (b"\0\0\0\x20ftypheic....", "cat.heic", "convert it: heif-convert cat.heic cat.png"),
-        (b"<svg ", "cat.svg", "PNG, JPEG and WebP can be read"),
+        *(
+            (b"\0\0\0\x20ftyp" + brand + b"....", "cat.heic", "convert it: heif-convert cat.heic cat.png")
+            for brand in (b"heix", b"hevc", b"mif1", b"msf1")
+        ),
+        (b"\0\0\0\x20ftypavis....", "cat.avif", "convert it: magick 'cat.avif[0]' cat.png"),
+        (b"\xff\x0a..", "cat.jxl", "convert it: djxl cat.jxl cat.png"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "cat.jxl", "convert it: djxl cat.jxl cat.png"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "cat.jp2", "convert it: opj_decompress -i cat.jp2 -o cat.png"),
+        (b"8BPS\0\1", "a/b.c/cat", "convert it: magick 'a/b.c/cat[0]' a/b.c/cat.png"),
+        (b"<svg ", "cat.svg", "convert it: rsvg-convert cat.svg -o cat.png"),
+        (b"<?xml version='1.0'?>\n<svg ", "cat.svg", "convert it: rsvg-convert cat.svg -o cat.png"),
+        (b"\0\0\0\x20ftypisom....", "cat.mp4", "convert it: ffmpeg -i cat.mp4 -frames:v 1 cat.png"),
+        (b"\x1aE\xdf\xa3....", "my cat.webm", "convert it: ffmpeg -i 'my cat.webm' -frames:v 1 'my cat.png'"),
+        (b"%PDF-1.7", "cat.pdf", "convert it: pdftoppm -png -singlefile cat.pdf cat"),
     ],
 )
 def test_a_picture_of_another_format_is_answered_by_the_command_that_converts_it(
     tmp_path, monkeypatch, data, name, hint
 ):
     monkeypatch.chdir(tmp_path)
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
     Path(name).write_bytes(data)
     with pytest.raises(BadPicture) as caught:
         read_source(f"./{name}" if name.startswith("-") else name)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 from dallecli.batch.wildcards import Template, Wildcards, escaped, has_choices
 from dallecli.errors import BadSetting, NoSuchDevice
+from dallecli.limits import COUNT_LIMIT
 from dallecli.safe import is_hidden
 from dallecli.source import check_no_file
 from dallecli.tasks.builder import build_request
 from dallecli.tasks.table import TASKS
-from dallecli.tasks.task import COUNT_LIMIT, Request
+from dallecli.tasks.task import Request
 from dallecli.tasks.values import Values
 
 if TYPE_CHECKING:

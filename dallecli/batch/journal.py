@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final
 
 from dallecli.cleaning import is_rewritten
 from dallecli.errors import BadOutput, DiskFull, reason
+from dallecli.limits import ENTRY_BYTES, JOURNAL_BYTES, Unfit, in_words, open_file
 from dallecli.publish import disk_errors, open_own
 from dallecli.recipe import Recipe
 
@@ -108,7 +109,7 @@ class Journal:
         with disk_errors(self.path):
             (folder / HIDDEN).mkdir(exist_ok=True)
             self._file = open_own(self.path, os.O_RDWR | os.O_APPEND)
-            self._reader = self.path.open("rb")
+            self._reader = _opened(self.path)
         self._lock = FileLock(folder / HIDDEN / "journal.lock")
         self._read_to = 0
         self._reading = threading.Lock()  # one thread writes, another looks things up
@@ -194,7 +195,7 @@ class Journal:
 def same_bytes(path: Path, entry: Entry) -> bool:
     """Whether a file has the recorded sha256; reads every byte. Raises BadOutput if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == entry.sha256
     except OSError as error:
         raise BadOutput(f"a finished picture cannot be read: {reason(error)}", where=str(path)) from error
@@ -204,9 +205,7 @@ def read_journal(folder: Path) -> Iterator[Entry]:
     """The last entry about every picture of a journal, which is not changed. Raises BadOutput if there is none."""
     path = folder / NAME
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for it
-            raise BadOutput("this is not a journal", where=str(path))
-        file = path.open("rb")
+        file = _opened(path)
     except OSError as error:
         raise BadOutput(
             f"there is no journal here: {reason(error)}", where=str(path), hint="dalle generate --prompts writes one"
@@ -229,11 +228,19 @@ def _index() -> sqlite3.Connection:
     return index
 
 
+def _opened(path: Path) -> BinaryIO:
+    """A journal for reading. Raises OSError for what is none, or is larger than any."""
+    file = open_file(path)
+    if os.fstat(file.fileno()).st_size > JOURNAL_BYTES:
+        file.close()
+        raise Unfit(f"it has more than {in_words(JOURNAL_BYTES)}")
+    return file
+
+
 def _note_all(index: sqlite3.Connection, file: BinaryIO, start: int) -> int:
     """Index the complete lines of a journal from an offset on. Returns the offset where the last of them ends."""
-    end = start
-    for line in _lines(file, start):
-        end += len(line) + 1
+    for line, end in _lines(file, start):
+        start = end
         entry = _parsed(line)
         if entry is not None:
             index.execute(
@@ -241,16 +248,20 @@ def _note_all(index: sqlite3.Connection, file: BinaryIO, start: int) -> int:
                 " ON CONFLICT (key) DO UPDATE SET done = excluded.done, entry = excluded.entry",
                 (bytes.fromhex(entry.key), entry.status == "done", line),
             )
-    return end
+    return start
 
 
-def _lines(file: BinaryIO, start: int) -> Iterator[bytes]:
-    """The complete lines from an offset on, without their line ends."""
-    rest = b""
+def _lines(file: BinaryIO, start: int) -> Iterator[tuple[bytes, int]]:
+    """The complete lines from an offset on, and the offset where each ends; of one that is too long, the beginning."""
+    file.seek(0, os.SEEK_END)  # forgets what was read ahead: a torn line may have been cut since
     file.seek(start)
-    while block := file.read(2**20):
-        *lines, rest = (rest + block).split(b"\n")
-        yield from lines
+    while line := file.readline(ENTRY_BYTES):
+        part = line
+        while not part.endswith(b"\n"):
+            part = file.readline(ENTRY_BYTES)
+            if not part:
+                return
+        yield line, file.tell()
 
 
 def _parsed(line: bytes) -> Entry | None:

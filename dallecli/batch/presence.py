@@ -18,6 +18,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 
 from dallecli.batch.journal import HIDDEN
 from dallecli.errors import BadOutput, FolderInUse
+from dallecli.limits import NOTE_BYTES, read_file
 from dallecli.publish import disk_errors, open_own, remove_abandoned
 
 EXCLUSIVE: Final = "alone"
@@ -66,7 +67,7 @@ class Presence:
         path = self._claims / key
         with disk_errors(path), self._door:
             with suppress(FileNotFoundError):  # its holder may release it at this very moment
-                holder = path.read_text(encoding="ascii")
+                holder = read_file(path, NOTE_BYTES).decode("ascii", "replace")
                 if holder != self.run and self._at_work(holder):
                     return False
             _write(path, self.run)
@@ -83,7 +84,7 @@ class Presence:
         for path in sorted(self._runs.glob("*.lock")):
             if self._at_work(path.stem):
                 try:
-                    yield json.loads(self._facts_of(path.stem).read_text(encoding="ascii"))
+                    yield json.loads(read_file(self._facts_of(path.stem), NOTE_BYTES))
                 except (OSError, ValueError):
                     yield {}
 

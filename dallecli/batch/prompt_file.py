@@ -21,6 +21,7 @@ from typing import BinaryIO, Final
 from dallecli.batch.recognition import Kind, recognise
 from dallecli.errors import BadPromptFile, reason
 from dallecli.fields import read_json
+from dallecli.limits import LINE_BYTES, PROMPT_FILE_BYTES, in_words, open_stream
 from dallecli.publish import disk_errors
 
 KINDS: Final[Mapping[str, Kind]] = {
@@ -31,12 +32,6 @@ KINDS: Final[Mapping[str, Kind]] = {
     ".tsv": "tsv",
 }
 """What a file holds, by its suffix."""
-
-LINE_BYTES: Final = 2**20
-"""The longest line: a prompt has at most 32 KB, and a JSON string may write every character in six."""
-
-FILE_BYTES: Final = 2**30
-"""The longest file, or stream: millions of lines. What has no end must not fill the disk."""
 
 STDIN: Final = "-"
 
@@ -125,10 +120,8 @@ def _opened(path: str) -> tuple[BinaryIO, str | None]:
             if sys.stdin is None or sys.stdin.isatty():
                 raise BadPromptFile("standard input is a terminal", hint="name a file, or pipe one in")
             return _copy(sys.stdin.buffer, "stdin"), None
-        with Path(path).open("rb") as file:
+        with open_stream(Path(path)) as file:
             mode = os.fstat(file.fileno()).st_mode
-            if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
-                raise BadPromptFile("the prompt file is a device", where=path)
             return _copy(file, path), Path(path).suffix.lower() if stat.S_ISREG(mode) else None
     except (OSError, ValueError) as error:
         raise BadPromptFile(f"the prompt file cannot be read: {reason(error)}", where=path) from error
@@ -142,8 +135,8 @@ def _copy(stream: BinaryIO, name: str) -> BinaryIO:
         size = 0
         while block := stream.read(2**20):
             size += len(block)
-            if size > FILE_BYTES:
-                what = f"there are more than {FILE_BYTES // 2**20} MiB in it"
+            if size > PROMPT_FILE_BYTES:
+                what = f"there are more than {in_words(PROMPT_FILE_BYTES)} in it"
                 raise BadPromptFile(what, where=name, hint="divide it into several files")
             with disk_errors(Path("temporary files")):
                 copy.write(block)

@@ -16,7 +16,6 @@ import hashlib
 import io
 import os
 import re
-import stat
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,15 +27,13 @@ from typing import Final
 
 from dallecli.batch.recognition import recognise
 from dallecli.errors import BadSetting, reason
+from dallecli.limits import LIST_BYTES, read_file
 
 MOST: Final = 1_000_000
 """The most sentences that one template may stand for."""
 
 DEPTH: Final = 16
 """How deep choices and lists may be nested."""
-
-LIST_BYTES: Final = 16 * 2**20
-"""The longest list: all of it is kept in memory."""
 
 SEPARATOR: Final = ", "
 """What is between several choices, if nothing else is said."""
@@ -218,12 +215,7 @@ class Wildcards:
 
 def _text_of(path: Path) -> str:
     """The text of a list. Raises OSError, and ValueError with a reason."""
-    if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe would wait for it
-        raise ValueError("it is not a regular file")
-    with path.open("rb") as file:
-        data = file.read(LIST_BYTES + 1)
-    if len(data) > LIST_BYTES:
-        raise ValueError(f"it has more than {LIST_BYTES // 2**20} MiB")
+    data = read_file(path, LIST_BYTES)
     found = recognise(io.BytesIO(data if b"\n" in data else data.replace(b"\r", b"\n")), "txt", str(path))
     if found is not None:
         raise ValueError(f"it is {found.what}")

@@ -16,8 +16,9 @@ from dallecli.cli.painting import describe, warn
 from dallecli.cli.viewer import show_in_viewer
 from dallecli.engine import Engine
 from dallecli.errors import BadSetting, RequestError
-from dallecli.filling import random_seed
+from dallecli.filling import check_kept, random_seed
 from dallecli.history import History
+from dallecli.limits import COUNT_LIMIT
 from dallecli.pictures.formats import FORMATS
 from dallecli.pictures.names import file_name
 from dallecli.pictures.picture import Picture, encode
@@ -25,7 +26,6 @@ from dallecli.pictures.record import picture_record
 from dallecli.pictures.sheets import Tile, contact_sheet
 from dallecli.publish import check_file
 from dallecli.recipe import Recipe
-from dallecli.tasks.task import COUNT_LIMIT
 
 TILE = 512
 """The most pixels that the side of a picture has on the sheet."""
@@ -152,6 +152,7 @@ def _resolve(task: str, values: Mapping[str, object], axes: Axes, engine: Engine
             said = ", ".join(f"{name} {value}" for name, value in pair.items())
             raise type(error)(error.what, where=said, hint=error.hint) from error
         recipes.append(recipe)
+        check_kept(axes.columns * axes.rows, recipe.size)
     return recipes
 
 

@@ -1,6 +1,5 @@
 """`dalle grid`: many pictures on a sheet."""
 
-import io
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -137,7 +136,7 @@ def _tile(path: Path, label: Label) -> "Tile":
     words = path.name if label in ("name", "prompt") else ""
     if label in ("prompt", "seed") and source.data is not None:
         with suppress(DalleError):
-            recipe = read_recipe(io.BytesIO(source.data), where=str(path))
+            recipe = read_recipe(source.data, where=str(path))
             words = recipe.title if label == "prompt" else f"seed {recipe.seed}"
     return Tile(image=read_picture(source).image, label=words)
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from dallecli.batch.recognition import is_object, recognise
 from dallecli.errors import PromptError
+from dallecli.limits import PROMPT_BYTES
 from dallecli.source import file_kind
-from dallecli.tasks.task import PROMPT_BYTES
 
 STDIN = "-"
 

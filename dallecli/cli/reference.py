@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from typer.main import get_command
 
-from dallecli import errors
+from dallecli import errors, limits
 from dallecli.cli.app import build
 from dallecli.cli.settings import VARIABLES, settable
 from dallecli.pictures.record import RECORD
@@ -68,6 +68,14 @@ The HTTP status is that of a server's response with this error.
 """
 
 
+_LIMITS = """# Limits
+
+What comes from outside is read up to a bound, which is checked before the work that it bounds. What is larger is
+refused, with the bound; nothing is cut without a word. No command reads a device, or waits for a pipe that nobody
+writes into. Metadata in pictures are not unpacked, and never refuse one.
+"""
+
+
 def command_line() -> str:
     """docs/reference/cli.md."""
     root = get_command(build())
@@ -88,6 +96,21 @@ def error_table() -> str:
         when = (kind.__doc__ if kind.__doc__ is not None else "").partition("\n")[0]
         rows.append(f"| {'&emsp;' * depth}`{kind.__name__}` | {kind.exit_code} | {kind.http_status} | {when} |")
     return _GENERATED + _ERRORS.format(rows="\n".join(rows))
+
+
+def limits_page() -> str:
+    """docs/reference/limits.md."""
+    sections = [
+        f"## {title}\n\n| most | of what | `limits.py` |\n| --- | --- | --- |\n"
+        + "\n".join(f"| {_bound(name)} | {what} | `{name}` |" for name, what in rows.items())
+        for title, rows in limits.TABLE.items()
+    ]
+    return "\n\n".join([_GENERATED + _LIMITS.strip(), *sections]) + "\n"
+
+
+def _bound(name: str) -> str:
+    value = getattr(limits, name)
+    return limits.in_words(value) if name.endswith(("BYTES", "SPARE", "RATE")) else f"{value:,}".removesuffix(".0")
 
 
 def _rows(meanings: Mapping[str, str]) -> str:
@@ -121,3 +144,4 @@ if __name__ == "__main__":
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "cli.md").write_text(command_line(), encoding="utf-8")
     (folder / "errors.md").write_text(error_table(), encoding="utf-8")
+    (folder / "limits.md").write_text(limits_page(), encoding="utf-8")

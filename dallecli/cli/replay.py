@@ -1,7 +1,6 @@
 """`dalle replay`: a picture made again from the recipe that it carries."""
 
 import functools
-import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -140,11 +139,11 @@ def _read(source: "Source", places: list[Path]) -> _Original:
     from dallecli.source import locate
 
     data = source.data if source.data is not None else b""
-    recipe = read_recipe(io.BytesIO(data), where=source.name)
-    with opened(io.BytesIO(data), source.name) as file:
-        image, format = file.convert("RGB"), file.format
+    recipe = read_recipe(data, where=source.name)
+    with opened(data, source.where) as picture:
+        image, format = picture.file.convert("RGB"), picture.plain.format
     recipe = recipe.with_sources(lambda wanted: locate(wanted, Path(source.name), places))
-    kind = cast("options.Format", str(format).lower())
+    kind = cast("options.Format", format.lower())
     animated: options.Animated | None = None
     if recipe.motion is not None:
         animated = "webp" if kind == "webp" else "apng"
@@ -193,8 +192,8 @@ def _compare(
 
     if "jpeg" in (format, original.format) and format != original.format:
         return
-    with opened(io.BytesIO(written.data), "the new picture") as file:
-        image = file.convert("RGB")
+    with opened(written.data, "the new picture") as picture:
+        image = picture.file.convert("RGB")
     name = safe(original.name, 200)
     if image.size != original.image.size:
         display.warn(f"{name} is {_sides(original.image)} pixels, what was made from its recipe {_sides(image)}")

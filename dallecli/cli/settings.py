@@ -15,7 +15,8 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 from typer.models import OptionInfo
 
-from dallecli.errors import BadConfig
+from dallecli.errors import BadConfig, reason
+from dallecli.limits import SETTINGS_BYTES, read_file
 from dallecli.own_folders import NOWHERE, SET_ONE, own_folder
 
 VARIABLES: Mapping[str, str] = {
@@ -129,12 +130,11 @@ def read_config() -> dict[str, Any]:
         return {}  # whoever paints hears of it where the history would be written
     path = config_path()
     try:
-        text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
+        values = tomllib.loads(read_file(path, SETTINGS_BYTES).decode("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except (OSError, ValueError) as error:
-        raise BadConfig(f"the config file cannot be read: {error}", where=str(path)) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadConfig(f"the config file cannot be read: {reason(error)}", where=str(path)) from error
     for key, value in values.items():
         check_setting(key, value, str(path))
     if "out" in values:

@@ -1,6 +1,5 @@
 """`dalle show`: how a picture was made."""
 
-import io
 import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -36,7 +35,7 @@ def show(files: options.PictureFiles, json: options.Json = False, debug: options
             told = {**facts, "noise": ", ".join(facts["noise"]) if facts["noise"] else "none"}
             rows = [(name, str(value)) for name, value in told.items()]
         else:
-            recipe = read_recipe(io.BytesIO(data), where=file)
+            recipe = read_recipe(data, where=file)
             facts, rows = recipe.to_dict(), _rows(recipe, file)
         if json:
             emit_json({"path": file, **facts})

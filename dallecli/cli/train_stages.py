@@ -14,6 +14,7 @@ from dallecli.cli import options
 from dallecli.cli.bars import Bars
 from dallecli.cli.bounds import check_above_zero, check_hours, check_threads
 from dallecli.cli.folding import folded
+from dallecli.limits import SIDE_LIMIT
 
 if TYPE_CHECKING:
     from dallecli.training.preset import RunSettings
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 WHAT, HOW = "Data and model", "Training"
 
 MOST_STEPS: Final = 10**9
-SIDE_LIMIT: Final = 16_384
-"""No picture that can be read has a longer side."""
 
 Data = Annotated[
     list[Path],

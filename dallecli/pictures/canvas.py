@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from dallecli.errors import BadSetting
+from dallecli.limits import PIXEL_LIMIT, SIDE_LIMIT
 from dallecli.pictures.masks import draw
-from dallecli.pictures.reading import PIXEL_LIMIT, SIDE_LIMIT, read_picture
+from dallecli.pictures.reading import read_picture
 from dallecli.source import Source
 from dallecli.tasks.mask import Edges, Mask
 

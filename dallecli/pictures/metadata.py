@@ -1,16 +1,15 @@
 """The recipe inside a picture file: a PNG's iTXt chunk named "dalle"; the EXIF user comment in JPEG and WebP."""
 
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from PIL import ExifTags, Image, PngImagePlugin
 
-from dallecli.errors import BadRecipe, PromptError
-from dallecli.pictures.formats import opened
+from dallecli.errors import BadPicture, BadRecipe, PromptError, reason
+from dallecli.limits import RECIPE_BYTES
+from dallecli.pictures.formats import DECODER_ERRORS, opened, picture_bytes
+from dallecli.pictures.plain import Damaged, DamagedText, format_of, text_in_png
 from dallecli.recipe import Recipe
-
-RECIPE_BYTES: Final = 60 * 1024
-"""The longest recipe: a JPEG segment holds 64 KB, and every format keeps the same limit."""
 
 _KEY: Final = "dalle"
 _COMMENT_CODE: Final = b"ASCII\0\0\0"
@@ -26,28 +25,40 @@ def check_recipe_fits(recipe: Recipe) -> None:
         )
 
 
-def read_recipe(source: Path | BinaryIO, where: str | None = None) -> Recipe:
-    """The recipe in a picture file, or in an open one; errors call it `where`.
+def read_recipe(source: Path | bytes, where: str | None = None) -> Recipe:
+    """The recipe in a picture file, or in its bytes; errors call it `where`. Its pixels are not looked at.
 
-    Raises BadPicture if it is not a picture that can be read, BadRecipe if it holds no recipe.
+    Raises BadPicture if it is not a picture that can be read, BadRecipe if it holds no recipe, or a damaged one.
     """
-    path = where if where is not None else source if isinstance(source, Path) else "standard input"
-    with opened(source, str(path)) as image:
-        if image.format == "PNG":
-            text = image.info.get(_KEY)
-        else:
-            comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
-            text = _comment(comment)
-    if not isinstance(text, str):
-        raise BadRecipe(
-            "this picture carries no recipe", where=str(path), hint="it was not made by dalle, or with --no-metadata"
-        )
+    path = where if where is not None else str(source) if isinstance(source, Path) else "standard input"
+    data = picture_bytes(source) if isinstance(source, Path) else source
+    text = _recorded(data, path)
+    if text is None:
+        hint = "it was not made by dalle, or with --no-metadata"
+        raise BadRecipe("this picture carries no recipe", where=path, hint=hint)
     if len(text) > RECIPE_BYTES:
-        raise BadRecipe(f"the recipe has {len(text)} characters, the limit is {RECIPE_BYTES}", where=str(path))
+        raise BadRecipe(f"the recipe has {len(text)} characters, the limit is {RECIPE_BYTES}", where=path)
     try:
         return Recipe.from_json(text)
     except BadRecipe as error:
-        raise BadRecipe(error.what, where=str(path), hint=error.hint) from error
+        raise BadRecipe(error.what, where=path, hint=error.hint) from error
+
+
+def _recorded(data: bytes, where: str) -> str | None:
+    """The text of the recipe in a picture; None if it has none. Raises BadPicture, BadRecipe."""
+    if format_of(data) == "PNG":
+        try:
+            return text_in_png(data, _KEY.encode())
+        except DamagedText as error:
+            raise BadRecipe(f"the recipe in this picture is damaged: {error}", where=where) from error
+        except Damaged as error:
+            raise BadPicture(f"the PNG is damaged: {error}", where=where) from error
+    with opened(data, where) as picture:
+        try:
+            return _comment(picture.file.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment))
+        except (OSError, *DECODER_ERRORS) as error:
+            what = f"the EXIF data, which may hold a recipe, are damaged: {reason(error)}"
+            raise BadRecipe(what, where=where) from error
 
 
 def png_text(recipe: Recipe | None) -> PngImagePlugin.PngInfo | None:

@@ -5,6 +5,7 @@ the EXIF orientation. The gamma and chromaticity chunks of old PNGs are not: the
 """
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,15 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageColor, ImageFile
 
-from dallecli.errors import BadPicture, BadSetting
+from dallecli.errors import BadSetting
 from dallecli.pictures.formats import DECODER_ERRORS, opened
 from dallecli.source import Source
-
-SIDE_LIMIT: Final = 16_384
-"""The longest side of a picture in pixels."""
-
-PIXEL_LIMIT: Final = 64 * 2**20
-"""The most pixels of a picture: a little more than phone cameras produce."""
 
 BACKGROUND: Final = "white"
 
@@ -36,6 +31,9 @@ _UPRIGHT: Final = {
 }
 
 _GREY_AND_ALPHA: Final = 4  # a colour type of PNG
+
+STRIP: Final = 2**20
+"""Pixels of a picture with 16 bits a sample that are rounded at once."""
 
 _MODES_OF_SPACES: Final = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
@@ -60,30 +58,30 @@ def read_picture(source: Source, *, background: str = BACKGROUND) -> Reading:
     `background` is the colour behind transparent pixels, by name or as #rrggbb.
 
     Raises:
-        BadPicture: the file is cut short, damaged, or larger than `SIDE_LIMIT` and `PIXEL_LIMIT`, which is checked
-            before its pixels are decoded.
+        BadPicture, OutOfMemory: as `opened`.
         BadSetting: the background is not a colour.
     """
     if source.data is None:
         raise ValueError("a source without its bytes cannot be read")
     behind = _colour(background)
     where = source.where
-    warnings: list[str] = []
-    with opened(io.BytesIO(source.data), where) as file:
-        _check_size(file, where)
-        pixels, alpha = _decode(file, source.data)
-        frames = 1 if file.format == "MPO" else getattr(file, "n_frames", 1)  # an MPO is a photo with its preview
-        profile = file.info.get("icc_profile")
-        turn = _UPRIGHT.get(_orientation(file))
+    with opened(source.data, where) as picture:
+        pixels, alpha = _decode(picture.file, picture.plain.data)
+        frames = max(picture.plain.frames, getattr(picture.file, "n_frames", 1))
+        profile = picture.plain.profile if picture.plain.format == "PNG" else picture.file.info.get("icc_profile")
+        turn = _UPRIGHT.get(_orientation(picture.file))
+        warnings = [f"{where}: {doubt}" for doubt in picture.plain.doubts]
     if frames > 1:
         warnings.append(f"{where} is an animation: only the first of its {frames} frames is read")
     if profile:
         pixels, reason = _to_srgb(pixels, profile)
         if reason is not None:
             warnings.append(f"{where}: {reason}")
-    image = pixels.convert("RGB")
+    image = pixels if pixels.mode == "RGB" else pixels.convert("RGB")
     if alpha is not None:
-        image = Image.composite(image, Image.new("RGB", image.size, behind), alpha)
+        ground = Image.new("RGB", image.size, behind)
+        ground.paste(image, mask=alpha)
+        image = ground
     if turn is not None:
         image = image.transpose(turn)
         alpha = alpha.transpose(turn) if alpha is not None else None
@@ -95,15 +93,6 @@ def _colour(name: str) -> tuple[int, ...]:
         return ImageColor.getrgb(name)[:3]
     except ValueError as error:
         raise BadSetting(f"{name!r} is not a colour", hint="use a name such as white, or #rrggbb") from error
-
-
-def _check_size(file: ImageFile.ImageFile, where: str) -> None:
-    if max(file.size) > SIDE_LIMIT or file.width * file.height > PIXEL_LIMIT:
-        raise BadPicture(
-            f"the picture has {file.width} x {file.height} pixels, more than can be read",
-            where=where,
-            hint=f"make it smaller: up to {SIDE_LIMIT} on a side, and {PIXEL_LIMIT // 10**6} million in all",
-        )
 
 
 def _decode(file: ImageFile.ImageFile, data: bytes) -> tuple[Image.Image, Image.Image | None]:
@@ -139,23 +128,46 @@ def _decode_16_bit(file: ImageFile.ImageFile, data: bytes, transparent: Any) -> 
 
     Pillow keeps the upper bytes of 16-bit colours, which is off by up to one level, so it is made to unpack the others.
     """
-    samples: NDArray[np.uint16]
-    if file.mode == "I;16":
-        samples = np.asarray(file).astype(np.uint16)[..., None]
-    elif data[25] == _GREY_AND_ALPHA:
+    if file.mode != "I;16" and data[25] == _GREY_AND_ALPHA:
         _unpack_as(file, "RGBA")  # two samples of 16 bits are as long as four of 8
-        samples = np.ascontiguousarray(np.asarray(file)).view(">u2").astype(np.uint16)
-    else:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as twin:
-            _unpack_as(twin, f"{twin.mode};16L")  # as if the lower byte came first
-            lower = np.asarray(twin)
-        samples = np.asarray(file).astype(np.uint16) << 8 | lower
-    whole, rest = np.divmod(samples, 257)
-    levels = (whole + (rest > 128)).astype(np.uint8)
-    channels = levels.shape[2]
-    if channels in (2, 4):
-        return _from_levels(levels[..., :-1]), _from_levels(levels[..., -1:])
-    return _from_levels(levels), _all_but(samples, transparent) if transparent is not None else None
+        return _rounded(file, lambda rows: np.ascontiguousarray(rows).view(">u2"), 2, None)
+    if file.mode == "I;16":
+        return _rounded(file, lambda rows: rows.astype(np.uint16)[..., None], 1, transparent)
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as twin:
+        _unpack_as(twin, f"{twin.mode};16L")  # as if the lower byte came first
+        file.load()
+        twin.load()
+        return _rounded(
+            file, lambda rows, lower: rows.astype(np.uint16) << 8 | lower, len(file.getbands()), transparent, twin
+        )
+
+
+def _rounded(
+    file: ImageFile.ImageFile,
+    samples_of: Callable[..., NDArray[np.uint16]],
+    channels: int,
+    transparent: Any,
+    *more: ImageFile.ImageFile,
+) -> tuple[Image.Image, Image.Image | None]:
+    """The picture and its alpha channel of 16-bit samples, strip by strip: all of them would be many times the file.
+
+    samples_of: makes samples `[h w channels]` of the rows of `file` and of `more`.
+    """
+    colours = Image.new("L" if channels <= 2 else "RGB", file.size)
+    alpha = Image.new("L", file.size) if channels in (2, 4) or transparent is not None else None
+    height = max(1, STRIP // file.width)
+    for top in range(0, file.height, height):
+        box = (0, top, file.width, min(top + height, file.height))
+        samples = samples_of(*(np.asarray(image.crop(box)) for image in (file, *more)))
+        whole, rest = np.divmod(samples.astype(np.uint16), np.uint16(257))
+        levels = (whole + (rest > 128)).astype(np.uint8)
+        if channels in (2, 4):
+            colours.paste(_from_levels(levels[..., :-1]), box)
+        else:
+            colours.paste(_from_levels(levels), box)
+        if alpha is not None:
+            alpha.paste(_from_levels(levels[..., -1:]) if channels in (2, 4) else _all_but(samples, transparent), box)
+    return colours, alpha
 
 
 def _unpack_as(file: ImageFile.ImageFile, layout: str) -> None:

@@ -7,13 +7,11 @@ from typing import Final
 from PIL import Image, ImageDraw, ImageFont
 
 from dallecli.errors import BadSetting
+from dallecli.limits import SHEET_PIXELS
 from dallecli.safe import safe
 
 LABEL_LINES: Final = 2
 """The most lines of a label; what does not fit ends in an ellipsis."""
-
-PIXELS: Final = 200_000_000
-"""The most pixels of a sheet, which take 600 MB while it is made."""
 
 _INK, _PAPER = (40, 40, 40), "white"
 
@@ -39,7 +37,7 @@ def contact_sheet(
     """The tiles row by row on white, each picture scaled to fit into a square of `side` pixels.
 
     Smaller pictures are enlarged by whole multiples only, so that their pixels stay square. Raises BadSetting for a
-    sheet of more than `PIXELS`.
+    sheet of more than `SHEET_PIXELS`.
     """
     rows = -(-len(tiles) // columns)
     font = ImageFont.load_default(max(10, side // 16))
@@ -51,7 +49,7 @@ def contact_sheet(
     beside = max((round(font.getlength(_shown(title))) for title in row_titles), default=-gap) + gap
     beside = min(beside, side)
     width, height = beside + gap + columns * (side + gap), above + gap + rows * (side + under + gap)
-    if width * height > PIXELS:
+    if width * height > SHEET_PIXELS:
         raise BadSetting(f"the sheet would have {width} x {height} pixels", hint="smaller --tile, or fewer --rows")
     sheet = Image.new("RGB", (width, height), _PAPER)
     pen = ImageDraw.Draw(sheet)

@@ -6,10 +6,10 @@ from typing import Any, ClassVar, Final, Self
 
 from dallecli.errors import BadRecipe, BadSetting
 from dallecli.fields import Fields
+from dallecli.limits import COUNT_LIMIT
 from dallecli.source import Source
 from dallecli.tasks.stages import Dials
 from dallecli.tasks.task import (
-    COUNT_LIMIT,
     InvertibleRequest,
     Settings,
     check_prompt,

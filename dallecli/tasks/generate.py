@@ -6,8 +6,9 @@ from typing import Any, ClassVar, Final, Self
 
 from dallecli.errors import BadInput, BadRecipe, BadSetting
 from dallecli.fields import Fields
+from dallecli.limits import COUNT_LIMIT
 from dallecli.source import Source
-from dallecli.tasks.task import COUNT_LIMIT, SEED_LIMIT, Request, Settings, check_prompt, check_range
+from dallecli.tasks.task import SEED_LIMIT, Request, Settings, check_prompt, check_range
 from dallecli.tasks.values import Values
 
 INIT_STRENGTH: Final = 0.3

@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Final, Literal, Self, cast, get_args
 
 from dallecli.errors import BadInput, BadRecipe, BadSetting
 from dallecli.fields import Fields
+from dallecli.limits import COUNT_LIMIT
 from dallecli.source import Source
 from dallecli.tasks.stages import Dials
 from dallecli.tasks.task import (
-    COUNT_LIMIT,
     Request,
     Settings,
     check_dials,

@@ -14,14 +14,9 @@ from typing import Any, ClassVar, Final, Self
 
 from dallecli.errors import BadInput, BadSetting, BadSize, BadSteps, NoSuchDevice, PromptError
 from dallecli.fields import Fields
+from dallecli.limits import CANDIDATES, COUNT_LIMIT, PROMPT_BYTES
 from dallecli.source import STDIN, Source
 from dallecli.tasks.stages import PRIOR_KINDS, Dials
-
-PROMPT_BYTES = 32 * 1024
-"""The longest prompt in UTF-8 bytes. Models read a few dozen words; more is a file given by mistake."""
-
-COUNT_LIMIT = 1000
-"""The most pictures in one request: they are kept in memory until their grid is drawn."""
 
 SEED_LIMIT = 2**63
 """Seeds are below this: what `torch.Generator` takes without wrapping, and a signed 64-bit integer elsewhere."""
@@ -301,7 +296,7 @@ def check_numbers(seed: int | None, count: int, size: int | None, prior_candidat
     if size is not None and size < 1:
         raise BadSize(f"a picture cannot be {size} pixels wide", hint="leave --size out for the model's own")
     if prior_candidates is not None:
-        check_range("the number of prior candidates", prior_candidates, 1, COUNT_LIMIT)
+        check_range("the number of prior candidates", prior_candidates, 1, CANDIDATES)
 
 
 def check_range(what: str, value: int, low: int, high: int) -> None:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from dallecli.errors import BadInput, BadPicture, DiskFull
+from dallecli.errors import BadFile, BadInput, BadPicture, DiskFull, reason
+from dallecli.limits import ALBUM_INDEX_BYTES, read_file
 from dallecli.pictures.reading import read_picture
 from dallecli.publish import publish
 from dallecli.source import Source
@@ -105,13 +106,15 @@ def make_album(
 
 def is_current(folder: Path, terms: Terms) -> bool:
     """Whether there is an album in `folder` that was made on these terms."""
-    file = folder / INDEX
-    return file.is_file() and json.loads(file.read_text(encoding="utf-8"))["terms"] == _plain(terms)
+    try:
+        return (folder / INDEX).is_file() and _index(folder)["terms"] == _plain(terms)
+    except (BadFile, LookupError, TypeError):
+        return False
 
 
 def open_album(folder: Path) -> Album:
     """Open an album that `make_album` made."""
-    index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    index = _index(folder)
     pictures = {}
     for size in index["terms"]["sizes"]:
         # Mapped privately: torch wants memory that could be written to, and nobody does.
@@ -124,6 +127,16 @@ def open_album(folder: Path) -> Album:
         small=index["small"],
         faults=tuple(Fault(**fault) for fault in index["faults"]),
     )
+
+
+def _index(folder: Path) -> Any:
+    try:
+        return json.loads(read_file(folder / INDEX, ALBUM_INDEX_BYTES))
+    except (OSError, ValueError) as problem:
+        hint = "remove this folder: its pictures are decoded again"
+        raise BadFile(f"the index of the decoded pictures cannot be read: {reason(problem)}", str(folder), hint) from (
+            problem
+        )
 
 
 def square(image: Image.Image, size: int) -> Image.Image:

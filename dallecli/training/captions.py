@@ -3,16 +3,14 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
+from dallecli.errors import reason
 from dallecli.fields import read_json
-from dallecli.tasks.task import PROMPT_BYTES
+from dallecli.limits import CAPTION_BYTES, PROMPT_BYTES, read_file
 from dallecli.training.listing import Fault, Item
 
 CAPTION_KEYS: Final = ("text", "caption")
-CAPTION_BYTES: Final = 2**20
-"""The most that is read of a caption, with the blanks and the JSON around it."""
-
 _KINDS: Final = {list: "a list", dict: "an object", bool: "true or false", int: "a number", float: "a number"}
 
 
@@ -82,23 +80,14 @@ def checked(caption: str) -> str:
     return caption
 
 
-def read_at_most(file: BinaryIO) -> bytes:
-    """The bytes of a caption's file. Raises NoCaption if there are too many."""
-    data = file.read(CAPTION_BYTES + 1)
-    if len(data) > CAPTION_BYTES:
-        raise unreadable(f"it has more than {CAPTION_BYTES} bytes")
-    return data
-
-
 def captioned_by_file(name: str, picture: Path, text: Path) -> Item | Fault:
     """A picture whose caption is the whole of a text file."""
     try:
-        with text.open("rb") as file:
-            return Item(name=name, caption=caption_of_text(read_at_most(file)), file=picture)
+        return Item(name=name, caption=caption_of_text(read_file(text, CAPTION_BYTES)), file=picture)
     except NoCaption as problem:
         return fault(name, problem)
     except OSError as problem:
-        return fault(name, unreadable(f"{text.name} cannot be read: {problem.strerror}"))
+        return fault(name, unreadable(f"{text.name} cannot be read: {reason(problem)}"))
 
 
 def fault(name: str, problem: NoCaption) -> Fault:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from dallecli.source import FILE_BYTES
+from dallecli.limits import PICTURE_BYTES, in_words, open_file
 
 NAMED: Final = 3
 """How many of each kind of fault are named in a summary; all of them are in the list."""
@@ -29,10 +29,10 @@ class Item:
 
     def read(self) -> bytes:
         """The bytes of the picture. Raises OSError; ValueError if there are too many."""
-        with self.file.open("rb") as file:
+        with open_file(self.file) as file:
             size = os.fstat(file.fileno()).st_size if self.size is None else self.size
-            if size > FILE_BYTES:
-                raise ValueError(f"it has {size} bytes, the limit is {FILE_BYTES}")
+            if size > PICTURE_BYTES:
+                raise ValueError(f"it has {size} bytes, the limit is {in_words(PICTURE_BYTES)}")
             file.seek(self.start)
             return file.read(size)
 

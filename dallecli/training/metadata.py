@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from dallecli.batch.prompt_file import BadLine, Line, PromptFile
-from dallecli.errors import BadPromptFile
+from dallecli.errors import BadPromptFile, reason
 from dallecli.training.captions import NoCaption, caption_of_row, fault
 from dallecli.training.listing import Fault, Item
 
@@ -28,7 +28,7 @@ def pairs_in_metadata(metadata: Path, prefix: str) -> Iterator[Item | Fault]:
     except BadPromptFile as problem:  # its hint is for prompts
         yield _unread(f"{prefix}{metadata.name}", problem.what)
     except OSError as problem:
-        yield _unread(f"{prefix}{metadata.name}", f"it cannot be read: {problem.strerror}")
+        yield _unread(f"{prefix}{metadata.name}", f"it cannot be read: {reason(problem)}")
 
 
 def _pair(line: Line | BadLine, metadata: Path, prefix: str) -> Item | Fault:

@@ -12,7 +12,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from dallecli.errors import BadSetting
+from dallecli.errors import BadSetting, reason
+from dallecli.limits import SETTINGS_BYTES, read_file
 from dallecli.nets.autoregressive_prior import AutoregressivePriorConfig
 from dallecli.nets.clip import ClipTextConfig, ClipVisionConfig
 from dallecli.nets.config import read_config
@@ -62,9 +63,9 @@ def load_own(name_or_file: str) -> dict[str, Any]:
             hint = f"choose one of {', '.join(OWN)}, or give a .toml file"
             raise BadSetting(f"there is no training preset {name_or_file!r}", hint=hint)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = read_file(path, SETTINGS_BYTES).decode("utf-8")
         except (OSError, UnicodeDecodeError) as problem:
-            raise BadSetting(f"the preset cannot be read: {problem}", where=name_or_file) from problem
+            raise BadSetting(f"the preset cannot be read: {reason(problem)}", where=name_or_file) from problem
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as problem:

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from dallecli.errors import reason
+from dallecli.limits import CAPTION_BYTES, open_file
 from dallecli.source import PICTURE_SUFFIXES
 from dallecli.training.captions import (
-    CAPTION_BYTES,
     NoCaption,
     caption_of_json,
     caption_of_text,
@@ -32,7 +33,7 @@ def pairs_in_shard(shard: Path, prefix: str) -> Iterator[Item | Fault]:
     samples: dict[str, Parts] = {}
     name = prefix + shard.name
     try:
-        with shard.open("rb") as file:
+        with open_file(shard) as file:
             for member in members(file):
                 found = _placed(member, samples, name)
                 if found is not None:
@@ -41,7 +42,7 @@ def pairs_in_shard(shard: Path, prefix: str) -> Iterator[Item | Fault]:
         # What comes before the damage is whole.
         yield Fault(name=name, kind="damaged shards", why=str(problem))
     except OSError as problem:
-        yield Fault(name=name, kind="damaged shards", why=f"it cannot be read: {problem.strerror}")
+        yield Fault(name=name, kind="damaged shards", why=f"it cannot be read: {reason(problem)}")
     for key, parts in samples.items():
         yield from _sample(shard, f"{name}/{key}", parts)
 
@@ -100,11 +101,11 @@ def _caption(shard: Path, parts: Mapping[str, Member]) -> str:
     if member.size > CAPTION_BYTES:
         raise unreadable(f"it has {member.size} bytes, the limit is {CAPTION_BYTES}")
     try:
-        with shard.open("rb") as file:
+        with open_file(shard) as file:
             file.seek(member.start)
             return caption_of(file.read(member.size))
     except OSError as problem:
-        raise unreadable(f"it cannot be read: {problem.strerror}") from problem
+        raise unreadable(f"it cannot be read: {reason(problem)}") from problem
 
 
 _CAPTIONS: Final = {".txt": caption_of_text, ".json": caption_of_json}

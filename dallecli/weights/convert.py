@@ -8,14 +8,26 @@ when it tries to use the network, start a program or write to a file; and the pr
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, BinaryIO, Final, NoReturn
 
-from dallecli.errors import BadFile, BadFolder, BadOutput, BadSetting, OutOfMemory
+from dallecli.errors import BadFile, BadFolder, BadOutput, BadSetting, OutOfMemory, reason
 from dallecli.installation import install_command
+from dallecli.limits import (
+    CHECKPOINT_RATE,
+    CHECKPOINT_SECONDS,
+    CHECKPOINT_SPARE,
+    CHECKPOINT_TIMES,
+    DIRECTORY_BYTES,
+    TENSORS,
+    in_words,
+    open_file,
+)
 from dallecli.weights.folder import PICKLES, Folder
 from dallecli.weights.header import read_header
 from dallecli.weights.selection import safetensors_name
@@ -56,8 +68,9 @@ def convert(targets: Mapping[Path, Path]) -> None:
         BadSetting: torch is too old to open it safely.
         OutOfMemory: the tensors do not fit.
     """
+    allowances = [_allowance(path) for path in targets]
     try:
-        _run(targets)
+        _run(targets, sum(path.stat().st_size for path in targets), max(allowances, default=0))
         for target in targets.values():
             read_header(target)
     except BaseException:
@@ -116,19 +129,75 @@ def _sharing(source: Path) -> Folder | None:
         return None
 
 
-def _run(targets: Mapping[Path, Path]) -> None:
+def _allowance(path: Path) -> int:
+    """The bytes of memory in which a checkpoint can be converted: itself, its tensors, and their file.
+
+    Raises: BadFile for what is no file, or an archive whose members are not what torch writes.
+    """
+    try:
+        with open_file(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            _check_archive(file, size, path)
+    except OSError as problem:
+        raise BadFile(f"the checkpoint cannot be read: {reason(problem)}", str(path), HINT) from problem
+    return (2 * CHECKPOINT_TIMES + 1) * size + CHECKPOINT_SPARE
+
+
+def _check_archive(file: BinaryIO, size: int, path: Path) -> None:
+    """Refuse a zip archive that holds more than it has, or more members than any network has tensors."""
+    file.seek(0)
+    if file.read(4) != b"PK\x03\x04":
+        return  # torch's form from before 2020
+    count, directory = _end_of_directory(file, size)
+    if count > 2 * TENSORS or directory > DIRECTORY_BYTES:
+        raise BadFile(f"the checkpoint has {count} members, the limit is {2 * TENSORS}", str(path), HINT)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as problem:
+        raise BadFile(f"the checkpoint is damaged: {problem}", str(path), HINT) from problem
+    packed = next((member.filename for member in members if member.compress_type != zipfile.ZIP_STORED), None)
+    if packed is not None:
+        raise BadFile(f"{packed[:80]} in this checkpoint is compressed, which torch never does", str(path), HINT)
+    if sum(member.file_size for member in members) > size:
+        raise BadFile("the checkpoint claims to hold more bytes than it has", str(path), HINT)
+
+
+def _end_of_directory(file: BinaryIO, size: int) -> tuple[int, int]:
+    """How many members an archive says that it has, and in how many bytes it lists them; 0 where it does not say."""
+    start = max(0, size - 2**16 - 22)
+    file.seek(start)
+    tail = file.read()
+    place = tail.rfind(b"PK\x05\x06")
+    if place < 0 or place + 22 > len(tail):
+        return 0, 0
+    count, directory = struct.unpack("<HI", tail[place + 10 : place + 16])
+    wide = tail.rfind(b"PK\x06\x06")  # where two bytes do not suffice
+    if wide >= 0 and wide + 48 <= len(tail):
+        count, directory = struct.unpack("<QQ", tail[wide + 32 : wide + 48])
+    return count, directory
+
+
+def _run(targets: Mapping[Path, Path], size: int, allowance: int) -> None:
     root = str(Path(__file__).parents[2])
     paths = os.pathsep.join([root, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     # The environment of the other process holds no secrets of this one, such as tokens.
     kept = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
-    done = subprocess.run(
-        [sys.executable, "-m", "dallecli.weights.convert", *(str(path) for pair in targets.items() for path in pair)],
-        env={**kept, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        check=False,
-    )
+    pairs = [str(path) for pair in targets.items() for path in pair]
+    seconds = CHECKPOINT_SECONDS + size / CHECKPOINT_RATE
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "dallecli.weights.convert", str(allowance), *pairs],
+            env={**kept, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=seconds,
+        )
+    except subprocess.TimeoutExpired as problem:
+        what = f"the checkpoint was not converted in {seconds:.0f} seconds"
+        raise BadFile(what, str(next(iter(targets))), HINT) from problem
     if done.returncode == 0:
         return
     said = done.stderr.decode("utf-8", "replace").strip().splitlines()
@@ -137,7 +206,10 @@ def _run(targets: Mapping[Path, Path]) -> None:
         raise BadFile(f"the checkpoint could not be converted: {reason}", str(next(iter(targets))), HINT)
     facts = json.loads(said[-1])
     if facts["kind"] == "memory":
-        raise OutOfMemory("the checkpoint does not fit into memory", facts["where"])
+        if sys.platform != "linux" or os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < allowance:
+            raise OutOfMemory("the checkpoint does not fit into memory", facts["where"])
+        what = f"the checkpoint takes more than {in_words(allowance)} of memory: it unpacks to more than is stored"
+        raise BadFile(what, facts["where"], HINT)
     if facts["kind"] == "torch":
         raise BadSetting(facts["what"], hint=install_command("torch", upgrade=True))
     raise BadFile(facts["what"], facts["where"], HINT)
@@ -159,7 +231,18 @@ def _refuse(kind: str, what: str) -> NoReturn:
     os._exit(REFUSED)
 
 
-def _convert_all(pairs: Sequence[tuple[str, str]]) -> None:
+def _limit_memory(allowance: int) -> None:
+    """Let the process have so many bytes more than it has now, where the system can see to that: on Linux."""
+    if sys.platform == "linux":
+        import resource
+
+        taken = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        most = taken + allowance
+        resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _convert_all(allowance: int, pairs: Sequence[tuple[str, str]]) -> None:
     """What the process does."""
     global _reading
     import pickle
@@ -169,6 +252,9 @@ def _convert_all(pairs: Sequence[tuple[str, str]]) -> None:
     version = tuple(int(number) for number in torch.__version__.split("+")[0].split(".")[:2])
     if version < NEEDED_TORCH:
         _refuse("torch", f"torch {torch.__version__} cannot open pickles safely; 2.10 and later can")
+    import safetensors.torch  # noqa: F401  # before the memory is limited: it is not the checkpoint's
+
+    _limit_memory(allowance)
     sys.addaudithook(_guard)
     for source, target in pairs:
         _reading = source
@@ -188,8 +274,6 @@ def _in_words(error: Exception) -> str:
 
 
 def _convert(source: str, target: str) -> None:
-    import zipfile
-
     import torch
     from safetensors.torch import save_file
 
@@ -199,11 +283,14 @@ def _convert(source: str, target: str) -> None:
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:
         raise ValueError("it is not a table of tensors")
-    tensors, seen = {}, set()
+    tensors, seen, left = {}, set(), CHECKPOINT_TIMES * Path(source).stat().st_size
     for name, value in content.items():
         plain = type(value) in (torch.Tensor, torch.nn.Parameter) and value.layout == torch.strided
         if not isinstance(name, str) or not plain:
             raise ValueError(f"{name!r} is not a plain tensor")
+        left -= value.nbytes
+        if left < 0 or value.nbytes > value.untyped_storage().nbytes():
+            raise ValueError(f"{name!r} unpacks to more than is stored: {value.nbytes} bytes")
         # Each tensor needs bytes of its own in safetensors.
         tensor = value.detach()
         place = tensor.untyped_storage().data_ptr()
@@ -215,5 +302,5 @@ def _convert(source: str, target: str) -> None:
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    _convert_all(list(zip(given[::2], given[1::2], strict=True)))
+    given = sys.argv[2:]
+    _convert_all(int(sys.argv[1]), list(zip(given[::2], given[1::2], strict=True)))

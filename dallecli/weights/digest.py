@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from dallecli.errors import BadFile, reason
+from dallecli.limits import NOTE_BYTES, open_file, read_file
 from dallecli.own_folders import own_folder
 from dallecli.publish import replacing
 
@@ -41,7 +42,7 @@ def file_digest(path: Path) -> str:
         BadFile: the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             before = os.fstat(file.fileno())
             note = _note(before)
             known = None if note is None else _recall(note)
@@ -59,7 +60,7 @@ def file_digest(path: Path) -> str:
 
 def bytes_digest(path: Path) -> str:
     """The sha256, in hex, of the bytes that are there now, whatever is remembered of them. Raises OSError."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -75,7 +76,7 @@ def _note(status: os.stat_result) -> Path | None:
 
 def _recall(note: Path) -> str | None:
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        digest = note.read_text(encoding="ascii")
+        digest = read_file(note, NOTE_BYTES).decode("ascii")
         if re.fullmatch("[0-9a-f]{64}", digest):
             return digest
     return None

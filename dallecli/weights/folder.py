@@ -16,7 +16,17 @@ import math
 from pathlib import Path
 from typing import Any, Final
 
-from dallecli.errors import BadFile, BadFolder
+from dallecli.errors import BadFile, BadFolder, reason
+from dallecli.limits import (
+    LATENT_CHANNELS,
+    MODEL_DEPTH,
+    MODEL_JSON_BYTES,
+    MODEL_LEVELS,
+    MODEL_NUMBER,
+    MODEL_SIDE,
+    PAINTED_SIDE,
+    read_file,
+)
 from dallecli.tasks.stages import Stage
 from dallecli.weights.digest import combined_digest
 from dallecli.weights.header import read_header
@@ -29,12 +39,6 @@ DIALS: Final = "dalle.json"
 SHARED: Final = "shared"
 """The key there of the parts that are stored once, with their twin's (see twins.py)."""
 
-LARGEST_JSON: Final = 2**20  # bytes; published configs have 2 KB
-LARGEST_NUMBER: Final = 2**20  # a vocabulary of 49,408 is the largest number in a published config
-LARGEST_DEPTH: Final = 512
-LARGEST_SIDE: Final = 4096  # pixels
-LARGEST_PAINTED: Final = 2048  # pixels, by a decoder that was trained on a quarter of that and knows nothing of more
-MOST_LEVELS: Final = 6  # of an autoencoder; published ones have 4
 DEPTHS: Final = frozenset({"num_layers", "num_hidden_layers", "layers_per_block"})
 
 
@@ -152,7 +156,7 @@ class Folder:
         for part in self._sized():
             size = self._sample_size(part)
             smaller = sizes[-1] if sizes else 0
-            if type(size) is not int or not smaller < size * self.cell() <= LARGEST_SIDE:
+            if type(size) is not int or not smaller < size * self.cell() <= MODEL_SIDE:
                 raise BadFile(f"the sample_size of {part} cannot be {size!r}", str(self._config_file(part)), REPAIR)
             sizes.append(size * self.cell())
         return tuple(sizes)
@@ -172,7 +176,7 @@ class Folder:
         if part is None:
             return 1
         channels = self.config(part).get("block_out_channels")
-        if not isinstance(channels, list) or not 1 <= len(channels) <= MOST_LEVELS:
+        if not isinstance(channels, list) or not 1 <= len(channels) <= MODEL_LEVELS:
             raise BadFile(f"block_out_channels of {part} cannot be {channels!r}", str(self._config_file(part)), REPAIR)
         return int(2 ** (len(channels) - 1))
 
@@ -184,13 +188,13 @@ class Folder:
         """
         part = self._sized()[0]
         channels = self.config(part).get("block_out_channels")
-        if not isinstance(channels, list) or not 1 <= len(channels) <= MOST_LEVELS:
+        if not isinstance(channels, list) or not 1 <= len(channels) <= MODEL_LEVELS:
             raise BadFile(f"block_out_channels of {part} cannot be {channels!r}", str(self._config_file(part)), REPAIR)
         return self.cell() << (len(channels) - 1)
 
     def largest(self) -> int | None:
         """The largest side in pixels, where any size is painted; None where there are only `sizes`."""
-        return None if self.family.autoencoder is None else LARGEST_PAINTED
+        return None if self.family.autoencoder is None else PAINTED_SIDE
 
     def noise_shape(self, size: int) -> tuple[int, int, int]:
         """The channels, height and width of the noise that a picture of `size` is painted from, by the stage for that.
@@ -202,7 +206,7 @@ class Folder:
         if part is None:
             return 3, size, size
         channels = self.config(part).get("latent_channels")
-        if type(channels) is not int:
+        if type(channels) is not int or not 1 <= channels <= LATENT_CHANNELS:
             raise BadFile(f"latent_channels cannot be {channels!r}", str(self._config_file(part)), REPAIR)
         side = -(-size // self.grid()) * self.grid() // self.cell()
         return channels, side, side
@@ -335,15 +339,9 @@ def read_object(path: Path) -> dict[str, Any]:
         BadFile: the file cannot be read, is too large for what it should be, or holds something else.
     """
     try:
-        with path.open("rb") as file:
-            text = file.read(LARGEST_JSON + 1)
-        if len(text) > LARGEST_JSON:
-            raise BadFile(
-                f"this file should be a short description, but has more than {LARGEST_JSON} bytes", str(path), REPAIR
-            )
-        content = json.loads(text.decode("utf-8"), parse_constant=_refuse_constant)
+        content = json.loads(read_file(path, MODEL_JSON_BYTES).decode("utf-8"), parse_constant=_refuse_constant)
     except OSError as problem:
-        raise BadFile(f"this file cannot be read: {problem.strerror}", str(path), REPAIR) from problem
+        raise BadFile(f"this file cannot be read: {reason(problem)}", str(path), REPAIR) from problem
     except (ValueError, RecursionError) as problem:
         raise BadFile(f"this file is not valid JSON: {problem}", str(path), REPAIR) from problem
     if not isinstance(content, dict):
@@ -361,7 +359,7 @@ def _check_size(name: str, value: object, path: Path) -> None:
         for item in value:
             _check_size(name, item, path)
     elif isinstance(value, int | float):
-        limit = LARGEST_DEPTH if name in DEPTHS else LARGEST_NUMBER
+        limit = MODEL_DEPTH if name in DEPTHS else MODEL_NUMBER
         if abs(value) > limit:
             raise BadFile(f"{name} is {value}, which no network here has", str(path), REPAIR)
 

@@ -14,11 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from dallecli.errors import BadFile
-
-LARGEST_HEADER: Final = 16 * 2**20  # bytes; the 716 tensors of Karlo's decoder need 90 KB
-MOST_TENSORS: Final = 20_000
-LONGEST_NAME: Final = 512
+from dallecli.errors import BadFile, reason
+from dallecli.limits import HEADER_BYTES, TENSOR_NAME, TENSORS, open_file
 
 # bytes per number, for the kinds of number that the format knows and a weights file may hold
 WIDTHS: Final[Mapping[str, int]] = {
@@ -46,10 +43,10 @@ def read_header(path: Path) -> dict[str, Entry]:
         BadFile: the file cannot be read, is something else, is cut short or padded, or its header does not add up.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return header_of(file, path)
     except OSError as problem:
-        raise BadFile(f"the weights cannot be read: {problem.strerror}", str(path), FETCH_AGAIN) from problem
+        raise BadFile(f"the weights cannot be read: {reason(problem)}", str(path), FETCH_AGAIN) from problem
 
 
 def header_of(file: BinaryIO, path: Path) -> dict[str, Entry]:
@@ -58,7 +55,7 @@ def header_of(file: BinaryIO, path: Path) -> dict[str, Entry]:
     first = file.read(512)
     _refuse_impostors(first, size, path)
     length = int.from_bytes(first[:8], "little")
-    if length > LARGEST_HEADER:
+    if length > HEADER_BYTES:
         raise BadFile(f"the header claims {length} bytes, which no model needs", str(path), FETCH_AGAIN)
     if 8 + length > size:
         raise _cut_short(8 + length, size, path, "at least ")
@@ -113,7 +110,7 @@ def _parse(text: bytes, path: Path) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise BadFile("the header is damaged: it is not a table of tensors", str(path), FETCH_AGAIN)
     header.pop("__metadata__", None)
-    if len(header) > MOST_TENSORS:
+    if len(header) > TENSORS:
         raise BadFile(f"the file claims {len(header)} tensors, which no model here has", str(path), FETCH_AGAIN)
     return header
 
@@ -131,7 +128,7 @@ def _entries(header: dict[str, Any], end: int, path: Path) -> dict[str, Entry]:
 
 
 def _entry(name: str, stated: object, header_end: int, path: Path) -> Entry:
-    if not name.isprintable() or len(name) > LONGEST_NAME:
+    if not name.isprintable() or len(name) > TENSOR_NAME:
         raise BadFile(f"a tensor has a name that no network uses: {name}", str(path), FETCH_AGAIN)
     match stated:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [int(start), int(end)]} if (

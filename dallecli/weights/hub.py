@@ -7,15 +7,28 @@ process ends, and accepts any bytes of the right number.
 huggingface_hub is imported inside functions only: short commands have no time for it.
 """
 
+import json
+import queue
 import re
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote
 
-from dallecli.errors import DalleError, NetworkError, UnknownModel
+from dallecli.errors import BadFolder, DalleError, NetworkError, UnknownModel
+from dallecli.limits import (
+    ANSWER_SECONDS,
+    LISTING_BYTES,
+    LISTING_FILES,
+    RATE_BYTES,
+    RATE_SECONDS,
+    REDIRECTS,
+    in_words,
+)
 
 T = TypeVar("T")
 
@@ -31,6 +44,11 @@ DIGEST: Final = "[0-9a-f]{40}|[0-9a-f]{64}"
 
 RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
 """The statuses after which a request is made again; any other would be the same the next time."""
+
+LONGEST_PATH: Final = 512
+LONGEST_LICENCE: Final = 100
+
+LOGIN: Final = "is there a login page in between?"
 
 LONGEST_WAIT: Final = 120.0
 """Seconds. If a server asks for a longer pause, the pull fails."""
@@ -73,6 +91,10 @@ class Patience:
     unit: float = 1.0
     """Seconds."""
     sleep: Callable[[float], None] = time.sleep
+    answer: float = ANSWER_SECONDS
+    """Seconds until a listing is there, or the first byte of a file."""
+    window: float = RATE_SECONDS
+    """Seconds in which `RATE_BYTES` of a file have to come."""
 
     def pause(self, failures: int, asked: float | None = None) -> None:
         """Wait after the first, second, … failure in a row."""
@@ -93,23 +115,42 @@ def list_files(repository: str, revision: str, patience: Patience) -> Listing:
 
     Raises:
         UnknownModel: there is no such repository or revision, or it is private.
-        NetworkError: the Hub cannot be reached, refuses, or does not answer as the Hub does.
+        NetworkError: the Hub cannot be reached, refuses, is too slow, or does not answer as the Hub does.
+        BadFolder: it has more files than any model.
     """
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import constants
 
     check_environment()
+    # As HfApi.model_info asks for it. That would believe whatever length an answer has, however slowly it comes.
+    url = f"{constants.ENDPOINT}/api/models/{repository}/revision/{quote(revision, safe='')}?blobs=true"
 
-    def ask() -> Any:
-        try:
-            with _translated(repository, revision):
-                return HfApi().model_info(
-                    repository, revision=revision, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
-                )
-        except (ValueError, TypeError, KeyError, AttributeError) as error:  # huggingface_hub trusts that it is the Hub
-            what = "the server does not answer as the Hub does"
-            raise NetworkError(what, host(), "is there a login page in between?") from error
+    def ask() -> bytes:
+        with _translated(repository, revision), _Pump(lambda: _stream(url, {}, constants.HF_HUB_ETAG_TIMEOUT)) as pump:
+            return _whole(pump, patience)
 
-    return _listing(repository, patiently(ask, patience))
+    return _listing(repository, _parsed(patiently(ask, patience)))
+
+
+def _whole(pump: "_Pump", patience: "Patience") -> bytes:
+    """All bytes of a short answer. Raises NetworkError if there are too many, or they take too long."""
+    until = time.monotonic() + patience.answer
+    pump.head(patience.answer)
+    answer = bytearray()
+    while chunk := pump.take(until - time.monotonic(), f"the Hub has not answered in {patience.answer:g} seconds"):
+        answer += chunk
+        if len(answer) > LISTING_BYTES:
+            raise NetworkError(f"the Hub's listing has more than {in_words(LISTING_BYTES)}", host(), LOGIN)
+    return bytes(answer)
+
+
+def _parsed(answer: bytes) -> dict[str, Any]:
+    try:
+        facts = json.loads(answer)
+    except (ValueError, RecursionError) as error:
+        raise NetworkError("the server does not answer as the Hub does", host(), LOGIN) from error
+    if not isinstance(facts, dict):
+        raise NetworkError("the server does not answer as the Hub does", host(), LOGIN)
+    return facts
 
 
 def patiently(ask: Callable[[], T], patience: Patience) -> T:
@@ -130,35 +171,145 @@ def patiently(ask: Callable[[], T], patience: Patience) -> T:
 
 
 @contextmanager
-def reading(file: RemoteFile, offset: int) -> Iterator[tuple[int, Iterator[bytes]]]:
+def reading(file: RemoteFile, offset: int, patience: Patience) -> Iterator[tuple[int, Iterator[bytes]]]:
     """The bytes of a file as they arrive, and the offset at which they start: `offset`, or 0.
 
     Raises:
         Dropped: the connection failed, now or while the bytes are read; a later request may succeed.
-        UnknownModel, NetworkError: as `list_files`.
+        NetworkError: as `list_files`, and where they come more slowly than `RATE_BYTES` in `patience.window`.
+        UnknownModel: as `list_files`.
     """
-    from huggingface_hub import constants, get_session, hf_hub_url
-    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]  # lazy there
+    from huggingface_hub import constants, hf_hub_url
 
     check_environment()
-    # Compressed, the offset would count other bytes.
-    headers = {**build_hf_headers(library_name="dallecli"), "Accept-Encoding": "identity"}
-    if offset > 0:
-        headers["Range"] = f"bytes={offset}-"
     url = hf_hub_url(file.repository, file.path, revision=file.commit)
+    part = {"Range": f"bytes={offset}-"} if offset > 0 else {}
     with (
         _translated(file.repository, file.commit),
-        get_session().stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response,
+        _Pump(lambda: _stream(url, part, constants.HF_HUB_DOWNLOAD_TIMEOUT)) as pump,
     ):
-        if response.status_code == 416:  # nothing at this offset: what we have is not the start of this file
+        head = pump.head(patience.answer)
+        if head.status == 416:  # nothing at this offset: what we have is not the start of this file
             yield 0, iter(())
             return
-        hf_raise_for_status(response)
-        stated = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-        start = int(stated[1]) if response.status_code == 206 and stated is not None else 0
+        stated = re.match(r"bytes (\d+)-", head.range)
+        start = int(stated[1]) if head.status == 206 and stated is not None else 0
         if start not in (0, offset):
             raise NetworkError(f"the server answered with byte {start} instead of {offset}", host())
-        yield start, response.iter_bytes()
+        yield start, _paced(pump, patience.window)
+
+
+def _paced(pump: "_Pump", window: float) -> Iterator[bytes]:
+    """The chunks as they come. Raises NetworkError where fewer than `RATE_BYTES` come in `window` seconds."""
+    slow = f"the Hub sends less than {in_words(RATE_BYTES)} in {window:g} seconds"
+    began, came = time.monotonic(), 0
+    while chunk := pump.take(began + window - time.monotonic(), slow):
+        yield chunk
+        came += len(chunk)
+        if came >= RATE_BYTES:
+            began, came = time.monotonic(), 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What the headers of an answer say: the status, and which bytes these are."""
+
+    status: int
+    range: str
+
+
+def _stream(url: str, headers: Mapping[str, str], timeout: float) -> Generator[_Head | bytes]:
+    """The head of an answer, and then its bytes as they come. Raises what huggingface_hub and its HTTP library raise.
+
+    Redirects are followed here: the library would read the whole body of each. Nothing is unpacked, and an error's body
+    is not looked at.
+    """
+    from huggingface_hub import get_session
+    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]  # lazy there
+
+    session = get_session()
+    # Compressed, an offset would count other bytes, and a length say nothing.
+    asked = {**build_hf_headers(library_name="dallecli"), "Accept-Encoding": "identity", **headers}
+    request = session.build_request("GET", url, headers=asked, timeout=timeout)
+    for _ in range(REDIRECTS + 1):
+        response = session.send(request, stream=True, follow_redirects=False)
+        try:
+            if response.next_request is not None:
+                request = response.next_request
+                continue
+            if response.status_code >= 400 and response.status_code != 416:
+                told = {k: v for k, v in response.headers.items() if k.lower() not in _ABOUT_BODIES}
+                hf_raise_for_status(type(response)(response.status_code, headers=told, request=request))
+            if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+                raise NetworkError("the server sends packed bytes, which were not asked for", host(), LOGIN)
+            yield _Head(response.status_code, response.headers.get("Content-Range", ""))
+            yield from response.iter_raw()
+            return
+        finally:
+            response.close()
+    raise NetworkError(f"the server redirects more than {REDIRECTS} times", host(), LOGIN)
+
+
+_ABOUT_BODIES: Final = ("content-encoding", "content-length", "transfer-encoding")
+
+
+class _Pump:
+    """A thread that reads an answer, so that nobody waits longer for it than they want to.
+
+    A timeout of the HTTP library begins again with every byte: a server that sends one now and then is never too slow.
+    """
+
+    def __init__(self, produce: Callable[[], Generator[_Head | bytes]]) -> None:
+        self._produce = produce
+        self._ready = queue.Queue[_Head | bytes | BaseException](maxsize=8)
+        self._left = threading.Event()
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._run, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._left.set()
+
+    def head(self, seconds: float) -> _Head:
+        """The head of the answer. Raises what making the request raised, and NetworkError if it takes too long."""
+        head = self._next(seconds, f"the Hub has not answered in {seconds:g} seconds")
+        assert isinstance(head, _Head)
+        return head
+
+    def take(self, seconds: float, late: str) -> bytes:
+        """The next bytes, none at the end. Raises as `head`, with these words."""
+        chunk = self._next(seconds, late)
+        assert isinstance(chunk, bytes)
+        return chunk
+
+    def _next(self, seconds: float, late: str) -> _Head | bytes:
+        try:
+            ready = self._ready.get(timeout=max(seconds, 0))
+        except queue.Empty:
+            hint = "try again later, or over another line: the same command goes on where it stopped"
+            raise NetworkError(late, host(), hint) from None
+        if isinstance(ready, BaseException):
+            raise ready
+        return ready
+
+    def _run(self) -> None:
+        try:
+            with closing(self._produce()) as answer:
+                for item in answer:
+                    if item and not self._put(item):
+                        return
+            self._put(b"")
+        except BaseException as error:  # whatever it is, it is raised again where the answer is waited for
+            self._put(error)
+
+    def _put(self, item: _Head | bytes | BaseException) -> bool:
+        """Hand it over; False if nobody waits any more."""
+        while not self._left.is_set():
+            with suppress(queue.Full):
+                self._ready.put(item, timeout=0.5)
+                return True
+        return False
 
 
 def check_environment() -> None:
@@ -247,18 +398,31 @@ def _retry_after(stated: str) -> float | None:
     return float(stated) if re.fullmatch(r"\d{1,6}", stated) else None
 
 
-def _listing(repository: str, info: Any) -> Listing:
-    commit = info.sha
-    if not isinstance(commit, str) or not re.fullmatch(COMMIT, commit) or info.siblings is None:
-        raise NetworkError("the server does not answer as the Hub does: no commit, or no files", host())
+def _listing(repository: str, facts: Mapping[str, Any]) -> Listing:
+    commit, siblings, tags = facts.get("sha"), facts.get("siblings"), facts.get("tags")
+    if not isinstance(commit, str) or not re.fullmatch(COMMIT, commit) or not isinstance(siblings, list):
+        raise NetworkError("the server does not answer as the Hub does: no commit, or no files", host(), LOGIN)
+    if len(siblings) > LISTING_FILES:
+        raise BadFolder(f"this repository has {len(siblings)} files, the limit is {LISTING_FILES}", repository)
     files = {}
-    for sibling in info.siblings:
-        etag = sibling.lfs.sha256 if sibling.lfs is not None else sibling.blob_id
-        size = sibling.lfs.size if sibling.lfs is not None else sibling.size
-        path = str(sibling.rfilename)
-        plain = re.fullmatch(PATH, path, re.ASCII)
-        if plain and type(size) is int and size >= 0 and re.fullmatch(DIGEST, str(etag)):
-            files[path] = RemoteFile(repository=repository, commit=commit, path=path, size=size, etag=str(etag))
-    tags = info.tags if info.tags is not None else []
-    licence = next((tag.partition(":")[2] for tag in tags if tag.startswith("license:")), None)
+    for sibling in siblings:
+        file = _remote(repository, commit, sibling) if isinstance(sibling, dict) else None
+        if file is not None:
+            files[file.path] = file
+    plain = (tag for tag in tags if isinstance(tag, str)) if isinstance(tags, list) else ()
+    licence = next((tag.partition(":")[2][:LONGEST_LICENCE] for tag in plain if tag.startswith("license:")), None)
     return Listing(repository=repository, commit=commit, licence=licence, files=files)
+
+
+def _remote(repository: str, commit: str, sibling: Mapping[str, Any]) -> RemoteFile | None:
+    """A file as the Hub lists it; None for one with an unusual name, or without a size or digest."""
+    lfs, path = sibling.get("lfs"), sibling.get("rfilename")
+    if isinstance(lfs, dict):
+        etag, size = lfs.get("sha256"), lfs.get("size")
+    else:
+        etag, size = sibling.get("blobId"), sibling.get("size")
+    if not isinstance(path, str) or len(path) > LONGEST_PATH or not re.fullmatch(PATH, path, re.ASCII):
+        return None
+    if type(size) is not int or size < 0 or not isinstance(etag, str) or not re.fullmatch(DIGEST, etag):
+        return None
+    return RemoteFile(repository=repository, commit=commit, path=path, size=size, etag=etag)

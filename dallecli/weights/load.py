@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dallecli.errors import BadFile, BadSetting, LayoutMismatch
+from dallecli.limits import NETWORK_TIMES
 from dallecli.weights.header import FETCH_AGAIN, Entry, header_of
 from dallecli.weights.stream import DTYPES, stream
 
@@ -26,6 +27,10 @@ OLD_NAMES: Final[Mapping[str, str]] = {"query": "to_q", "key": "to_k", "value": 
 
 # What the names in a text tower without a projection begin with, unless transformers 5 has written them.
 LEFT_OUT: Final = "text_model."
+
+SPARE_TENSORS: Final = 100
+SPARE_NUMBERS: Final = 2**20
+"""What a small network may have beside its weights."""
 
 LISTED: Final = 5  # names of each kind in a report of differences
 REPORT: Final = 360  # characters; an error's line is cut soon after
@@ -44,7 +49,7 @@ def load_net(build: Callable[[], N], file: Path, dtype: torch.dtype, device: tor
     try:
         with file.open("rb", buffering=0) as opened:
             header = header_of(opened, file)
-            net = _build(build, file)
+            net = _build(build, file, header)
             names = _match(net, header, file)
             tensors = _read(opened, {there: header[there] for there in names.values()}, dtype, device, file)
     except (OSError, EOFError) as problem:
@@ -71,11 +76,22 @@ def _read(
     return tensors
 
 
+class _TooLarge(ValueError):
+    """The config asks for a larger network than the weights are of."""
+
+
 class _Uninitialised(TorchFunctionMode):
-    """Leaves out the initialisation of weights.
+    """Leaves out the initialisation of weights, and stops where there would be too many for the file.
 
     On the meta device it does nothing but import the half of torch that can compute without data: a second and more.
+    A network costs no memory there, but a million layers cost a million objects.
     """
+
+    def __init__(self, header: Mapping[str, Entry]) -> None:
+        super().__init__()
+        # Some are made and replaced, or are no weights: positions, tables of angles.
+        self._tensors = NETWORK_TIMES * len(header) + SPARE_TENSORS
+        self._numbers = NETWORK_TIMES * sum(math.prod(entry.shape) for entry in header.values()) + SPARE_NUMBERS
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -83,12 +99,23 @@ class _Uninitialised(TorchFunctionMode):
         named = kwargs if kwargs is not None else {}
         if getattr(func, "__module__", None) == "torch.nn.init":
             return named["tensor"] if "tensor" in named else args[0]
-        return func(*args, **named)
+        made = func(*args, **named)
+        if func in _FACTORIES:
+            self._tensors -= 1
+            self._numbers -= made.numel()
+            if self._tensors < 0 or self._numbers < 0:
+                what = "tensors" if self._tensors < 0 else "numbers"
+                raise _TooLarge(f"it asks for more than {NETWORK_TIMES} times as many {what} as the weights have")
+        return made
 
 
-def _build(build: Callable[[], N], file: Path) -> N:
+_FACTORIES: Final = frozenset({torch.empty, torch.zeros, torch.ones, torch.full, torch.arange, torch.linspace})
+"""What the constructors of networks make tensors with."""
+
+
+def _build(build: Callable[[], N], file: Path, header: Mapping[str, Entry]) -> N:
     try:
-        with torch.device("meta"), _Uninitialised():
+        with torch.device("meta"), _Uninitialised(header):
             return build()
     # what a constructor may answer to numbers that make no network: zero heads, a negative width, too large a product
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as problem:

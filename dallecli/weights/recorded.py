@@ -10,11 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from dallecli.errors import BadFile, reason
+from dallecli.limits import MODEL_JSON_BYTES, read_file
 from dallecli.weights.digest import bytes_digest
 
 SUMS: Final = "SHA256SUMS"
-LARGEST: Final = 2**20
-"""Bytes of a list: a model has some dozen files."""
 
 
 def recorded(folder: Path) -> dict[str, str] | None:
@@ -27,15 +26,13 @@ def recorded(folder: Path) -> dict[str, str] | None:
     if not file.is_file():
         return None
     try:
-        with file.open("rb") as opened:
-            text = opened.read(LARGEST + 1)
-        lines = text.decode("utf-8").splitlines()
+        lines = read_file(file, MODEL_JSON_BYTES).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as problem:
         raise BadFile(f"the list of hashes cannot be read: {reason(problem)}", str(file)) from problem
     sums = {}
     for number, line in enumerate(lines, start=1):
         match = re.fullmatch(r"([0-9a-f]{64}) [ *](?:\./)?(.+)", line)
-        if match is None or len(text) > LARGEST or ".." in PurePosixPath(match[2]).parts or match[2].startswith("/"):
+        if match is None or ".." in PurePosixPath(match[2]).parts or match[2].startswith("/"):
             raise BadFile(f"line {number} is not a sha256 and the name of a file in this folder", str(file))
         sums[match[2]] = match[1]
     if not sums:

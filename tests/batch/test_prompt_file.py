@@ -10,8 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dallecli.batch.prompt_file import KINDS, LINE_BYTES, BadLine, Line, PromptFile
+from dallecli.batch.prompt_file import KINDS, BadLine, Line, PromptFile
 from dallecli.errors import BadPromptFile
+from dallecli.limits import LINE_BYTES
 
 
 def read(path: Path) -> list[Line | BadLine]:

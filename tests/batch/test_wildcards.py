@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dallecli.batch.wildcards import DEPTH, LIST_BYTES, Template, Wildcards, escaped
+from dallecli.batch.wildcards import DEPTH, Template, Wildcards, escaped
 from dallecli.errors import BadSetting
+from dallecli.limits import LIST_BYTES
 
 NOWHERE = Wildcards(Path("/nonexistent"))
 
@@ -225,7 +226,7 @@ def test_a_list_is_a_regular_file_of_a_bounded_size(tmp_path, kind):
     else:
         with path.open("wb") as file:
             file.truncate(LIST_BYTES + 1)
-    with pytest.raises(BadSetting, match=r"not a regular file|more than 16 MiB"):
+    with pytest.raises(BadSetting, match=r"and not a file|more than 16 MiB"):
         every("__a__", Wildcards(tmp_path))
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dallecli.limits import PROMPT_BYTES
 from dallecli.pictures.metadata import read_recipe
 from dallecli.pictures.record import RECORD
-from dallecli.tasks.task import PROMPT_BYTES
 
 from .conftest import Dalle
 

@@ -1,6 +1,5 @@
 """Pictures that version 0.1.0 painted, every verb and format of them, are still read and made again."""
 
-import io
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,7 @@ def test_a_recipe_of_an_old_picture_says_the_same_when_it_is_written_again(path)
 
 @pytest.mark.parametrize("path", PICTURES, ids=lambda path: path.stem)
 def test_the_starter_takes_up_an_old_recipe_as_it_is(path, local):
-    recipe = read_recipe(io.BytesIO(path.read_bytes()), where=path.name)
+    recipe = read_recipe(path.read_bytes(), where=path.name)
     recipe = recipe.with_sources(lambda source: locate(source, path))
     assert LocalEngine().revive(recipe).stages == recipe.stages
 

@@ -199,7 +199,7 @@ def test_the_recipe_travels_where_it_can_be_read(tmp_path):
         assert read_recipe(path) == recipe
         assert len(played(path.read_bytes())) == 4
     with pytest.raises(BadRecipe, match="carries no recipe"):
-        read_recipe(io.BytesIO(animate(flat(), "apng", Tempo())))
+        read_recipe(animate(flat(), "apng", Tempo()))
 
 
 # Video

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from dallecli.errors import BadMask, BadPicture, BadSetting
+from dallecli.limits import SIDE_LIMIT
 from dallecli.pictures.canvas import (
     FEATHER,
     PATCH_LIMIT,
@@ -20,7 +21,6 @@ from dallecli.pictures.canvas import (
     find_patches,
     lay_out,
 )
-from dallecli.pictures.reading import SIDE_LIMIT
 from dallecli.source import Source
 from dallecli.tasks.mask import Edges, Mask
 

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from dallecli.errors import BadInput, BadMask, BadSetting, BadSize, BadSteps, NoSuchDevice, PromptError
+from dallecli.limits import COUNT_LIMIT, PROMPT_BYTES
 from dallecli.source import Source, words
 from dallecli.tasks.edit import Edit
 from dallecli.tasks.embed import Embed
@@ -13,7 +14,7 @@ from dallecli.tasks.inpaint import Inpaint
 from dallecli.tasks.interpolate import Interpolate
 from dallecli.tasks.mask import Edges, Mask
 from dallecli.tasks.stages import Dials
-from dallecli.tasks.task import COUNT_LIMIT, PROMPT_BYTES, SEED_LIMIT, check_prompt
+from dallecli.tasks.task import SEED_LIMIT, check_prompt
 from dallecli.tasks.vary import Vary
 
 FOX = Source(kind="picture", name="fox.png", sha256="f0" * 32, data=b"fox")

@@ -1,9 +1,11 @@
 """Pulling from a Hub that misbehaves: what is wrong is never used, and what has arrived is never asked for again."""
 
+import gzip
 import hashlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import socket
@@ -825,3 +827,79 @@ class TestPickles:
         assert not (tmp_path / "owned").exists()
         with pytest.raises(NotDownloaded):
             find(NAME)
+
+
+SOON = Patience(tries=3, unit=0.0, answer=1.0, window=1.0)
+
+
+class TestAServerWithoutMeasure:
+    """Every answer has a most that is read of it, and a time after which nobody waits for it any more."""
+
+    @pytest.fixture(autouse=True)
+    def published(self, hub: Hub, source: Path) -> None:
+        hub.add("org/name", source)
+
+    def refused(self, words: str, seconds: float = 10.0) -> None:
+        """A pull is refused in these words, soon and in little memory, and leaves nothing behind but parts."""
+        began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        with pytest.raises(DalleError, match=words) as raised:
+            fetch_it(patience=SOON)
+        assert len(raised.value.lines()) <= 3
+        assert raised.value.exit_code in (3, 4)
+        assert time.monotonic() - began < seconds
+        assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 2**10  # KiB
+        with pytest.raises(NotDownloaded):
+            find(NAME)
+
+    def test_a_listing_that_unpacks_to_a_gigabyte_is_not_unpacked(self, hub: Hub) -> None:
+        bomb = gzip.compress(bytes(2**20)) * 1024
+        hub.trouble(listing=True, replace=bomb, headers={"Content-Encoding": "gzip"})
+        self.refused("packed bytes, which were not asked for")
+
+    def test_a_file_that_comes_packed_is_not_unpacked(self, hub: Hub, source: Path) -> None:
+        hub.trouble("model_index.json", headers={"Content-Encoding": "gzip"})
+        self.refused("packed bytes, which were not asked for")
+
+    @pytest.mark.parametrize("listing", [b" " * (9 * 2**20), b"[" * 2**20, b'{"a":' * 2**20], ids=len)
+    def test_a_huge_listing_is_not_read_to_its_end(self, hub: Hub, listing: bytes) -> None:
+        hub.trouble(listing=True, replace=listing)
+        self.refused("more than 8 MiB|does not answer as the Hub does")
+
+    def test_a_listing_of_a_hundred_thousand_files_is_refused(self, hub: Hub) -> None:
+        siblings = [{"rfilename": f"{k}"} for k in range(100_000)]
+        hub.trouble(listing=True, replace=json.dumps({"sha": "0" * 40, "siblings": siblings}).encode())
+        self.refused("this repository has 100000 files, the limit is 10000")
+
+    def test_an_index_of_ten_terabytes_is_refused_before_anybody_is_asked(self, hub: Hub) -> None:
+        sibling = {"rfilename": "model_index.json", "size": 10**13, "blobId": "0" * 40}
+        hub.trouble(listing=True, replace=json.dumps({"sha": "0" * 40, "siblings": [sibling]}).encode())
+        self.refused("its model_index.json has 10000000000000 bytes, the limit is 1 MiB")
+        assert [request.path for request in hub.requests if "/resolve/" in request.path] == []
+
+    @pytest.mark.parametrize("listing", [True, False])
+    def test_redirects_without_an_end_are_not_followed_to_it(self, hub: Hub, listing: bool) -> None:
+        hub.trouble("" if listing else "model_index.json", listing=listing, redirect=True)
+        self.refused("the server redirects more than 10 times")
+        assert len(hub.requests) <= 12
+
+    @pytest.mark.parametrize("listing", [True, False])
+    def test_headers_that_come_byte_by_byte_are_not_waited_for(self, hub: Hub, listing: bool) -> None:
+        hub.trouble("" if listing else "model_index.json", listing=listing, drip=0.1)
+        self.refused("the Hub has not answered in 1 seconds")
+
+    def test_a_listing_that_comes_byte_by_byte_is_not_waited_for(self, hub: Hub) -> None:
+        hub.trouble(listing=True, replace=b" " * 1000, pause=0.1, step=1)
+        self.refused("the Hub has not answered in 1 seconds")
+
+    def test_a_file_that_comes_byte_by_byte_is_not_waited_for_and_what_has_come_stays(
+        self, hub: Hub, source: Path
+    ) -> None:
+        slow = hub.trouble(BIG, pause=0.05, step=100)
+        self.refused("the Hub sends less than 64 KiB in 1 seconds")
+        assert [path.stat().st_size > 0 for path in strangers() if path.name.endswith(PART)] == [True]
+        slow.times = 0
+        assert_same(fetch_it(patience=SOON).folder, source)
+
+    def test_a_slow_line_is_no_server_without_measure(self, hub: Hub, source: Path) -> None:
+        hub.trouble(BIG, pause=0.02)
+        assert_same(fetch_it(patience=SOON).folder, source)

@@ -109,7 +109,7 @@ def test_json_that_is_not_text_is_refused(model: Path) -> None:
 
 def test_a_film_saved_as_config_is_not_read_to_its_end(model: Path) -> None:
     os.truncate(model / "prior" / "config.json", 2**33)
-    assert "short description" in refusal(lambda: Folder(model).config("prior")).what
+    assert "it has more than 1 MiB" in refusal(lambda: Folder(model).config("prior")).what
 
 
 def test_a_missing_config_is_named(model: Path) -> None:

@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from dallecli.errors import BadFile
-from dallecli.weights.header import LARGEST_HEADER, Entry, read_header
+from dallecli.limits import HEADER_BYTES
+from dallecli.weights.header import Entry, read_header
 
 GOOD = {"a": {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]}}
 
@@ -72,7 +73,7 @@ def test_an_empty_tensor_may_share_its_place(file: Path) -> None:
         (b"\x80\x02}q\x00.", "pickled"),
         (b'{"error":"Repository not found"}', "a text, not weights: .*Repository not found"),
         (b"Entry not found", "a text, not weights: Entry not found"),
-        (struct.pack("<Q", LARGEST_HEADER + 1) + b"{}", "claims 16777217 bytes"),
+        (struct.pack("<Q", HEADER_BYTES + 1) + b"{}", "claims 16777217 bytes"),
         (b"\xff" * 64, "claims"),
         (struct.pack("<Q", 400) + b"{}", "cut short: 10 of at least 408"),
     ],

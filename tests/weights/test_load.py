@@ -248,3 +248,29 @@ def test_a_file_that_is_cut_after_loading_is_no_concern(tensors: dict[str, Tenso
     os.truncate(file, 0)
     for name, tensor in net.state_dict().items():
         assert torch.equal(tensor, tensors[name])
+
+
+def test_a_config_that_asks_for_a_million_layers_is_refused_while_it_is_built(
+    tensors: dict[str, Tensor], file: Path
+) -> None:
+    save_file(tensors, file)
+    built = 0
+
+    def build() -> nn.Module:
+        nonlocal built
+        layers = []
+        for _ in range(10**6):
+            built += 1
+            layers.append(nn.Linear(4, 4))
+        return nn.Sequential(*layers)
+
+    with pytest.raises(BadFile, match="more than 2 times as many tensors as the weights have") as caught:
+        load_net(build, file, torch.float32, CPU)
+    assert caught.value.where == str(file.parent / "config.json")
+    assert built < 100
+
+
+def test_a_config_that_asks_for_a_trillion_numbers_is_refused(tensors: dict[str, Tensor], file: Path) -> None:
+    save_file(tensors, file)
+    with pytest.raises(BadFile, match="more than 2 times as many numbers as the weights have"):
+        load_net(lambda: Attention(10**6), file, torch.float32, CPU)

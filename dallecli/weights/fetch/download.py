@@ -79,7 +79,7 @@ class Download:
 
     def _connect(self, draft: FileIO, check: "_Check") -> None:
         """Append what one connection delivers; stop when it is more than the file has. Raises Dropped."""
-        with reading(self.file, check.size) as (start, chunks):
+        with reading(self.file, check.size, self.patience) as (start, chunks):
             if start < check.size:  # the server gives everything or nothing
                 draft.truncate(0)
                 self.progress.done -= check.size

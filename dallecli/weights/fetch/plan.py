@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from dallecli.errors import BadFolder, DiskFull, RequestError, TaskNotSupported
+from dallecli.limits import MODEL_FILES, MODEL_JSON_BYTES, in_words
 from dallecli.weights.fetch.cache import part_of
 from dallecli.weights.fetch.download import Download
 from dallecli.weights.fetch.progress import TransferProgress
@@ -65,6 +66,8 @@ def planned_lock(
             files.setdefault(file.path, file)
     if before is not None:
         files |= {file.path: file for file in before.files if _same(file, files.get(file.path))}
+    if len(files) > MODEL_FILES:
+        raise BadFolder(f"this model has {len(files)} files, the limit is {MODEL_FILES}", name)
     ordered = tuple(files[path] for path in sorted(files))
     return Lock(model=name, licence=licence, commits=commits, tasks=wanted, half=half, files=ordered)
 
@@ -130,6 +133,9 @@ def _layout_parts(listing: Listing, patience: Patience) -> tuple[str, ...]:
     if "model_index.json" not in listing.files:
         raise BadFolder("this repository has no model_index.json: it is not a model", listing.repository)
     index = listing.files["model_index.json"]
+    if index.size > MODEL_JSON_BYTES:
+        what = f"its model_index.json has {index.size} bytes, the limit is {in_words(MODEL_JSON_BYTES)}"
+        raise BadFolder(what, listing.repository)
     path = home() / f"index-{index.etag}"
     try:
         Download(index, index.path, TransferProgress(lambda _: None, index.size), patience).to(path)

@@ -1,0 +1,237 @@
+"""How much is read of anything that comes from outside, and how long is waited for it: every bound, in one place.
+
+Each is checked before the work that it bounds: before a file is read, a picture decoded, a network built, or a picture
+painted. Those are the most of what is useful, with room to spare, and not what a machine can just bear. `TABLE` is the
+page docs/reference/limits.md.
+"""
+
+import errno
+import os
+import select
+import stat
+from collections.abc import Mapping
+from io import BufferedReader
+from pathlib import Path
+from typing import BinaryIO, Final
+
+KIB: Final = 2**10
+MIB: Final = 2**20
+GIB: Final = 2**30
+
+# Prompts and prompt files
+
+PROMPT_BYTES: Final = 32 * KIB
+LINE_BYTES: Final = MIB
+PROMPT_FILE_BYTES: Final = GIB
+LIST_BYTES: Final = 16 * MIB
+PIPE_SECONDS: Final = 10
+COUNT_LIMIT: Final = 1000
+KEPT_PIXELS: Final = 2**28
+CANDIDATES: Final = 256
+
+# Pictures and embeddings
+
+PICTURE_BYTES: Final = 256 * MIB
+SIDE_LIMIT: Final = 16_384
+PIXEL_LIMIT: Final = 64 * MIB
+SCANS: Final = 100
+PROFILE_BYTES: Final = 16 * MIB
+SHEET_PIXELS: Final = 200_000_000
+RECIPE_BYTES: Final = 60 * KIB
+EMBEDDING_HEADER_BYTES: Final = 64 * KIB
+
+# Models
+
+MODEL_JSON_BYTES: Final = MIB
+MODEL_NUMBER: Final = 2**20
+MODEL_DEPTH: Final = 512
+MODEL_LEVELS: Final = 6
+LATENT_CHANNELS: Final = 64
+MODEL_SIDE: Final = 4096
+PAINTED_SIDE: Final = 2048
+NETWORK_TIMES: Final = 2
+HEADER_BYTES: Final = 16 * MIB
+TENSORS: Final = 20_000
+TENSOR_NAME: Final = 512
+TOKENIZER_BYTES: Final = 8 * MIB
+TOKENS: Final = 2**18
+
+# The Hub, and checkpoints that are converted
+
+LISTING_BYTES: Final = 8 * MIB
+LISTING_FILES: Final = 10_000
+MODEL_FILES: Final = 500
+REDIRECTS: Final = 10
+ANSWER_SECONDS: Final = 60.0
+RATE_BYTES: Final = 64 * KIB
+RATE_SECONDS: Final = 60.0
+CHECKPOINT_TIMES: Final = 4
+DIRECTORY_BYTES: Final = 16 * MIB
+CHECKPOINT_SPARE: Final = 512 * MIB
+CHECKPOINT_SECONDS: Final = 120
+CHECKPOINT_RATE: Final = 4 * MIB
+
+# What dalle keeps
+
+SETTINGS_BYTES: Final = MIB
+NOTE_BYTES: Final = 64 * KIB
+HISTORY_BYTES: Final = MIB
+JOURNAL_BYTES: Final = 8 * GIB
+ENTRY_BYTES: Final = 4 * MIB
+
+# Training
+
+CAPTION_BYTES: Final = MIB
+ALBUM_INDEX_BYTES: Final = GIB
+
+TABLE: Final[Mapping[str, Mapping[str, str]]] = {
+    "Prompts and prompt files": {
+        "PROMPT_BYTES": "a prompt, in UTF-8",
+        "LINE_BYTES": "a line of a prompt file, or a row of a table",
+        "PROMPT_FILE_BYTES": "a prompt file, also from a pipe or standard input",
+        "LIST_BYTES": "a list of a wildcard",
+        "PIPE_SECONDS": "seconds until something comes through a named pipe; it may then take as long as it likes",
+        "COUNT_LIMIT": "pictures, frames, or places on a sheet of one request",
+        "KEPT_PIXELS": "pixels that all pictures of one request have together: they are kept for their sheet",
+        "CANDIDATES": "embeddings that the prior draws for a picture, all at once",
+    },
+    "Pictures and embeddings": {
+        "PICTURE_BYTES": "a picture, a mask, or an embedding, as a file",
+        "SIDE_LIMIT": "pixels on a side of a picture",
+        "PIXEL_LIMIT": "pixels of a picture",
+        "SCANS": "scans of a progressive JPEG: each is worth a whole decoding",
+        "PROFILE_BYTES": "a colour profile in a PNG, unpacked; a larger one is ignored",
+        "SHEET_PIXELS": "pixels of a sheet",
+        "RECIPE_BYTES": "a recipe in a picture",
+        "EMBEDDING_HEADER_BYTES": "the header of an embedding",
+    },
+    "Models": {
+        "MODEL_JSON_BYTES": "a `config.json`, `model_index.json`, lock, or any other description of a model",
+        "MODEL_NUMBER": "any number in a config",
+        "MODEL_DEPTH": "layers of a network, or of a block of it",
+        "MODEL_LEVELS": "levels of an autoencoder",
+        "LATENT_CHANNELS": "channels of latents",
+        "MODEL_SIDE": "pixels on a side, of what a config says is painted",
+        "PAINTED_SIDE": "pixels on a side, of what is asked of a model that paints any size",
+        "NETWORK_TIMES": "times as many numbers as the weights file has, which a config may ask for",
+        "HEADER_BYTES": "the header of a `.safetensors` file",
+        "TENSORS": "tensors of a `.safetensors` file",
+        "TENSOR_NAME": "characters in the name of a tensor",
+        "TOKENIZER_BYTES": "a `vocab.json`, `merges.txt`, or `tokenizer.json`",
+        "TOKENS": "tokens of a vocabulary; merges are no more",
+    },
+    "The Hub, and checkpoints that are converted": {
+        "LISTING_BYTES": "the Hub's listing of a repository",
+        "LISTING_FILES": "files of a repository",
+        "MODEL_FILES": "files of a repository that a model needs",
+        "REDIRECTS": "redirects before an answer",
+        "ANSWER_SECONDS": "seconds until the Hub's listing is there, or the first byte of a file, redirects included",
+        "RATE_BYTES": "bytes that come of a file at least, in every",
+        "RATE_SECONDS": "seconds",
+        "CHECKPOINT_TIMES": "times as many bytes as a pickled checkpoint has, which its tensors may have together",
+        "DIRECTORY_BYTES": "the list of a checkpoint's members; they are no more than two for each of `TENSORS`",
+        "CHECKPOINT_SPARE": "memory beside those, in which it is converted",
+        "CHECKPOINT_SECONDS": "seconds in which it is converted, and one more for every",
+        "CHECKPOINT_RATE": "bytes of it",
+    },
+    "What dalle keeps": {
+        "SETTINGS_BYTES": "the config file, a preset for training",
+        "NOTE_BYTES": "a note of a process or a digest",
+        "HISTORY_BYTES": "a text in the history",
+        "JOURNAL_BYTES": "a journal",
+        "ENTRY_BYTES": "a line of a journal; a longer one is passed over",
+    },
+    "Training": {
+        "CAPTION_BYTES": "the file of a caption",
+        "ALBUM_INDEX_BYTES": "the index of decoded pictures",
+    },
+}
+"""What each bound is of, by page section."""
+
+_KINDS: Final = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+class Unfit(OSError):
+    """A file that is none, or larger than it may be; the message says so, with the bound."""
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """The bytes of a regular file that has at most `most`; a pipe or device is neither waited for nor read.
+
+    Raises: OSError, as Unfit if it is no such file.
+    """
+    with open_file(path) as file:
+        return read_stream(file, most)
+
+
+def open_file(path: Path) -> BufferedReader:
+    """Open a regular file for reading, and nothing else. Raises: OSError, as Unfit if it is another kind."""
+    file = _opened(path)
+    mode = os.fstat(file.fileno()).st_mode
+    if not stat.S_ISREG(mode):
+        file.close()
+        raise Unfit(f"it is {_KINDS.get(stat.S_IFMT(mode), 'no file')}, and not a file")
+    return file
+
+
+def read_stream(stream: BinaryIO, most: int) -> bytes:
+    """All bytes of a stream that has at most `most`. Raises: OSError, as Unfit if there are more."""
+    try:
+        size = os.fstat(stream.fileno()).st_size
+    except OSError:  # in memory
+        size = 0
+    if size > most or len(data := stream.read(most + 1)) > most:
+        raise Unfit(f"it has more than {in_words(most)}")
+    return data
+
+
+def open_stream(path: Path) -> BufferedReader:
+    """Open a regular file or a pipe that somebody writes into, and no device.
+
+    A named pipe is waited for `PIPE_SECONDS` until something is in it; one that a shell made (`<(…)`) has a writer.
+
+    Raises: OSError, as Unfit if it is another kind, or nothing comes.
+    """
+    file = _opened(path)
+    try:
+        mode = os.fstat(file.fileno()).st_mode
+        if stat.S_ISFIFO(mode):
+            if os.path.lexists(os.path.realpath(path)) and not _comes(file):
+                raise Unfit(f"nothing came through this pipe in {PIPE_SECONDS} seconds")
+            os.set_blocking(file.fileno(), True)
+        elif not stat.S_ISREG(mode):
+            raise Unfit(f"it is {_KINDS.get(stat.S_IFMT(mode), 'no file')}, and not a file")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _opened(path: Path) -> BufferedReader:
+    # Without O_NONBLOCK, opening a pipe waits until somebody writes into it.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def _comes(file: BinaryIO) -> bool:
+    readable, _, _ = select.select([file], [], [], PIPE_SECONDS)
+    return bool(readable)
+
+
+def in_words(size: int) -> str:
+    """A number of bytes as people read it, exactly: 256 MiB, 1000 bytes."""
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if size >= unit and size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size} bytes"
