@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from figures import ratio
 from torch import Tensor, nn
 
+from dallecli.devices import native_bf16
 from dallecli.nets.autoencoder import SpatialNorm
 from dallecli.nets.conditions import Context, Time
 from dallecli.nets.layers import channels_last
@@ -31,7 +32,6 @@ from dallecli.nets.prepacked import can_prepack, prepack
 from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.nets.text_proj import TextProjConfig
 from dallecli.nets.unet import UNet, UNetConfig
-from dallecli.placement import native_bf16
 from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.weights.load import load_net

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from dallecli.placement import native_bf16
+from dallecli.devices import native_bf16
 
 HERE = Path(__file__).parent
 PAGES = HERE.parent / "docs" / "benchmarks"

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 from dallecli.errors import BadInput, BadSetting
-from dallecli.source import STDIN, Source, check_readable, read_source, read_source_or_words
+from dallecli.source import STDIN, Source, read_source, read_source_or_words
 from dallecli.tasks.mask import read_boxes
 
 BATCH_BYTES: Final = 256 * 2**20
@@ -39,18 +40,26 @@ def read_ends(arguments: Sequence[str]) -> tuple[Source, ...]:
     return tuple(ends)
 
 
-def read_batches(arguments: Sequence[str], most: int = BATCH_BYTES) -> Iterator[list[Source]]:
+def read_batches(
+    arguments: Sequence[str],
+    most: int = BATCH_BYTES,
+    passing_over: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
+) -> Iterator[list[Source]]:
     """As `read_files_or_words`, but not more bytes at once than a whole album of photos has.
 
-    That every file is there is found out before the first are read. Raises BadInput and BadPicture.
+    Inside of `passing_over`, which is called with its name, each is read: it may keep the error of one from the others.
+
+    Raises BadInput and BadPicture.
     """
     check_one_stdin(arguments)
-    for argument in arguments:
-        check_readable(argument)
     batch: list[Source] = []
     size = 0
     for argument in arguments:
-        source = read_source_or_words(argument)
+        source: Source | None = None
+        with passing_over(argument):
+            source = read_source_or_words(argument)
+        if source is None:
+            continue
         batch.append(source)
         size += len(source.data) if source.data is not None else 0
         if size >= most:

@@ -82,7 +82,7 @@ class FakeEngine:
         seed = request.seed if request.seed is not None else random_seed()
         recipe = fill(request, spec, self._dropped(request), seed)
         self._check_stages(recipe.stages)
-        warnings = check_inputs(request, recipe.size, self.SPACE)
+        warnings = (*recipe.warnings, *check_inputs(request, recipe.size, self.SPACE))
         return replace(recipe, warnings=warnings)
 
     def revive(self, recipe: Recipe, model: str | None = None) -> Recipe:

@@ -85,6 +85,7 @@ def fill(request: Request, model: Defaults, dropped: str, seed: int) -> Recipe:
     settings = request.settle(model.resample)
     count = max(request.count, len(settings.places) if settings.places is not None else 1)
     check_kept(max(count, settings.best_of if settings.best_of is not None else 1), size)
+    stages = fill_stages(request, model, size)
     return Recipe(
         task=request.task,
         prompt=request.words,
@@ -96,12 +97,13 @@ def fill(request: Request, model: Defaults, dropped: str, seed: int) -> Recipe:
         seed=seed,
         count=count,
         size=size,
-        stages=fill_stages(request, model, size),
+        stages=stages,
         prior=settle_prior(request, model) if request.imagines else None,
         prior_candidates=settle_candidates(request, model, request.rivals),
         device=request.device,
         dtype=request.dtype,
         versions={"dallecli": __version__},
+        warnings=_idle_dials(request, stages, model),
     )
 
 
@@ -130,6 +132,16 @@ def check_kept(count: int, size: int) -> None:
         most = max(KEPT_PIXELS // size**2, 1)
         hint = f"at most {most} of this size at a time; lines of a prompt file paint any number"
         raise BadSetting(f"{count} pictures of {size} px are more than are kept in memory", hint=hint)
+
+
+def _idle_dials(request: ModelRequest, stages: Mapping[str, StageSettings], model: Defaults) -> tuple[str, ...]:
+    """What is said of dials that were asked for, of stages that the model has and that do not run for this."""
+    asked = {"prior": request.prior, "decoder": request.decoder, "upsampler": request.upsampler}
+    running = {stage.group for stage in model.declared if stage.name in stages}
+    options = [option(group, dial) for group in GROUPS if group not in running for dial in asked[group].stated]
+    if request.prior_candidates is not None and "prior" not in running:
+        options.append("--prior-candidates")
+    return tuple(f"{name} changes nothing: that stage does not run for this" for name in options)
 
 
 def settle_candidates(request: ModelRequest, model: Defaults, rivals: int = 1) -> int | None:

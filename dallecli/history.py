@@ -80,7 +80,7 @@ class History:
         words = " ".join([recipe.title, recipe.prompt, *(source.name for source in recipe.sources)])
         inputs = json.dumps([source.name for source in recipe.inputs])
         prompt = recipe.prompt if recipe.prompt else BETWEEN.join(recipe.settings.sentences)
-        row = (int(time.time()), str(path.absolute()), recipe.task, prompt, words, seed, recipe.model, inputs)
+        row = (int(time.time()), _kept(path), recipe.task, prompt, _searched(words), seed, recipe.model, inputs)
         try:
             if self._database is None:
                 self._database = _opened(history_path())
@@ -109,9 +109,17 @@ def recall(words: Sequence[str], most: int) -> Iterator[Remembered]:
         return
     with closing(_opened(path)) as database:
         where = " AND ".join(["words LIKE ? ESCAPE '\\'"] * len(words)) if words else "1"
-        patterns = [f"%{_literal(word)}%" for word in words]
+        patterns = [f"%{_literal(_searched(word))}%" for word in words]
         yield from (
-            Remembered(made=made, path=place, task=task, prompt=prompt, inputs=_inputs(inputs), seed=seed, model=model)
+            Remembered(
+                made=made,
+                path=os.fsdecode(place),
+                task=task,
+                prompt=prompt,
+                inputs=_inputs(inputs),
+                seed=seed,
+                model=model,
+            )
             for made, place, task, prompt, _, seed, model, inputs in database.execute(
                 f"SELECT {_COLUMNS} FROM pictures"
                 f" WHERE {where} ORDER BY number DESC LIMIT ?",  # the words themselves are parameters
@@ -148,7 +156,25 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 def _inputs(text: str | None) -> tuple[str, ...]:
     """The inputs of a row; rows of older versions have none."""
-    return tuple(map(str, json.loads(text))) if text is not None else ()
+    try:
+        return tuple(map(str, json.loads(text))) if text is not None else ()
+    except ValueError:  # one damaged row must not hide the others
+        return ()
+
+
+def _kept(path: Path) -> str | bytes:
+    """A path as it is kept: as bytes, if its name holds some that are not UTF-8."""
+    place = str(path.absolute())
+    try:
+        place.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(place)
+    return place
+
+
+def _searched(words: str) -> str:
+    """Words as they are searched; bytes of names that are not UTF-8 cannot be."""
+    return words.encode("utf-8", "replace").decode()
 
 
 def _literal(word: str) -> str:

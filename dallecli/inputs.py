@@ -14,7 +14,7 @@ def check_inputs(request: ModelRequest, size: int, space: str | None = None) -> 
 
     Raises: BadInput, BadPicture, BadMask, BadEmbedding, BadSetting.
     """
-    if not request.sources:
+    if all(source.kind == "text" for source in request.sources):
         return ()
     # They import Pillow and numpy: who asks with words alone is answered sooner.
     from dallecli.pictures.canvas import lay_out

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from dallecli.devices import accelerators, native_bf16, onednn_limit, torch_build
 from dallecli.errors import BadConfig, BadSetting, NoSuchDevice
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ AMPERE = (8, 0)
 MEMORY: Final = ("low", "auto", "high")
 """What stays in memory: only the network at work, as many networks as fit, or all of them."""
 
+WIDTHS: Final = {"fp32": 4, "bf16": 2, "fp16": 2}
+"""Bytes of a number, by the name of its type in a request."""
+
 USABLE: Final = 0.9
 """The share of free memory that a plan fills. The rest is for torch itself and for other processes."""
 
@@ -33,24 +37,36 @@ USABLE: Final = 0.9
 MOST_THREADS: Final = 256
 """As many, or as many as the machine has processors: libraries crash when they are asked for thousands."""
 
-WITHOUT_BF16: Final = frozenset({"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"})
-"""What oneDNN may be limited to that has no bf16 arithmetic, as ONEDNN_MAX_CPU_ISA names it."""
-
-WITHOUT_AMX: Final = WITHOUT_BF16 | {"AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX10_1_512"}
-"""The same for AMX."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """Where a model runs, and in which number type."""
+    """Where a model runs, and in which number type. Only `device` and `dtype` import torch."""
 
-    device: "torch.device"
-    dtype: "torch.dtype"
-    """Of the weights."""
+    name: str
+    """The device: cpu, mps or cuda:N."""
     kind: str
-    """The name of the number type in a request."""
+    """The number type of the weights, by its name in a request."""
     why: str
     """Why these, in words."""
+
+    @property
+    def device(self) -> "torch.device":
+        """The device, as torch has it."""
+        import torch
+
+        return torch.device(self.name)
+
+    @property
+    def dtype(self) -> "torch.dtype":
+        """The number type, as torch has it."""
+        import torch
+
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.kind]
+
+    @property
+    def width(self) -> int:
+        """Bytes of a number."""
+        return WIDTHS[self.kind]
 
 
 def decide(device: str | None, dtype: str | None) -> Placement:
@@ -64,14 +80,11 @@ def decide(device: str | None, dtype: str | None) -> Placement:
         BadConfig: the environment asks for more threads than libraries survive.
     """
     check_thread_variables()
-    import torch
-
-    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if dtype is not None and dtype not in dtypes:
-        raise BadSetting(f"no number type is called {dtype!r}", hint=f"one of {', '.join(dtypes)}")
-    chosen, reason = _device(device)
-    kind, because = _kind(chosen, dtype)
-    return Placement(device=chosen, dtype=dtypes[kind], kind=kind, why=f"{reason}; {because}")
+    if dtype is not None and dtype not in WIDTHS:
+        raise BadSetting(f"no number type is called {dtype!r}", hint=f"one of {', '.join(WIDTHS)}")
+    name, reason = _device(device)
+    kind, because = _kind(name, dtype)
+    return Placement(name=name, kind=kind, why=f"{reason}; {because}")
 
 
 @contextmanager
@@ -117,18 +130,18 @@ def processor(device: "torch.device") -> dict[str, str]:
     if device.type != "cpu":
         return {}
     # oneDNN chooses its instructions by itself, and may be told to use fewer of them.
-    least = _onednn_limit()
+    least = onednn_limit()
     found = [torch.backends.cpu.get_cpu_capability(), native_bf16(), least and f"oneDNN {least}"]
     return {"cpu": "+".join(text for text in found if text)}
 
 
-def free_memory(device: "torch.device") -> int | None:
-    """The bytes that are free on a device; None where the system does not tell."""
-    if device.type == "cuda":
+def free_memory(device: str) -> int | None:
+    """The bytes that are free on a device of this name; None where the system does not tell."""
+    if device.startswith("cuda"):
         import torch
 
-        return torch.cuda.mem_get_info(device)[0]
-    return system_memory().free if device.type == "cpu" else None
+        return torch.cuda.mem_get_info(torch.device(device))[0]
+    return system_memory().free if device == "cpu" else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,79 +242,45 @@ def _peak(needs: Mapping[str, Need], kept: frozenset[str]) -> int:
     )
 
 
-def _device(asked: str | None) -> "tuple[torch.device, str]":
-    import torch
-
-    here = _devices_here()
+def _device(asked: str | None) -> tuple[str, str]:
+    if asked == "cpu":  # always there: nobody has to be asked
+        return asked, "cpu was asked for"
+    here = [*accelerators(), "cpu"]
     if asked is None:
         # the list is in the order of speed
         reason = "is the fastest device here" if len(here) > 1 else "is the only device that torch finds here"
-        return torch.device(here[0]), f"{here[0]} {reason}"
+        return here[0], f"{here[0]} {reason}"
     name = "cuda:0" if asked == "cuda" else asked
     if name not in here:
-        built_for = "" if torch.version.cuda is not None or not asked.startswith("cuda") else ", and torch has no CUDA"
+        built_for = "" if torch_build().cuda is not None or not asked.startswith("cuda") else ", and torch has no CUDA"
         raise NoSuchDevice(f"there is no {asked} here{built_for}", hint=f"here: {', '.join(here)}")
-    return torch.device(name), f"{name} was asked for"
+    return name, f"{name} was asked for"
 
 
-def _devices_here() -> list[str]:
-    import torch
-
-    devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    if torch.backends.mps.is_available():
-        devices.append("mps")
-    return [*devices, "cpu"]
-
-
-def _kind(device: "torch.device", asked: str | None) -> tuple[str, str]:
-    if device.type == "cpu" and asked == "fp16":
+def _kind(device: str, asked: str | None) -> tuple[str, str]:
+    if device == "cpu" and asked == "fp16":
         raise BadSetting("fp16 is not computed on a CPU", hint="--dtype fp32, or bf16 for half the memory")
     if asked is not None:
         return asked, f"{asked} was asked for"
-    if device.type == "cuda":
-        import torch
-
-        name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
-        if capability >= AMPERE:
-            return "bf16", f"bf16, which {name} computes natively"
-        return "fp16", f"fp16, because {name} has no bf16 arithmetic"
-    if device.type == "mps":
+    if device == "mps":
         return "fp32", "fp32, because half precision is not measured on this kind of device"
-    return _cpu_kind()
+    return _cpu_kind() if device == "cpu" else _cuda_kind(device)
+
+
+def _cuda_kind(device: str) -> tuple[str, str]:
+    import torch
+
+    name, capability = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
+    if capability >= AMPERE:
+        return "bf16", f"bf16, which {name} computes natively"
+    return "fp16", f"fp16, because {name} has no bf16 arithmetic"
 
 
 def _cpu_kind() -> tuple[str, str]:
-    import torch
-
     name = native_bf16()
     if name is not None:
         return "bf16", f"bf16, which this CPU computes natively ({name})"
-    capability = torch.backends.cpu.get_cpu_capability()
-    return "fp32", f"fp32, because this CPU ({capability}) has no bf16 arithmetic"
-
-
-def native_bf16() -> str | None:
-    """The name of this CPU's bf16 arithmetic; None if there is none, or the environment forbids its use."""
-    import torch
-
-    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512"):  # ATEN_CPU_CAPABILITY may say less
-        return None
-    least = (_onednn_limit() or "").upper()
-    for name, has, without in (
-        ("AMX", "_is_amx_tile_supported", WITHOUT_AMX),
-        ("AVX512-BF16", "_is_avx512_bf16_supported", WITHOUT_BF16),
-    ):
-        if least in without:
-            continue
-        supported = getattr(torch.cpu, has, None)  # no public name in the oldest torch that is supported
-        if supported is not None and supported():
-            return name
-    return None
-
-
-def _onednn_limit() -> str | None:
-    """The newest instructions that oneDNN may use; None where nothing is said."""
-    return os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA"))
+    return "fp32", "fp32, because this CPU has no bf16 arithmetic"
 
 
 def _linux_memory() -> dict[str, int]:

@@ -6,10 +6,10 @@ that it can be painted on another machine; a recipe keeps their name and sha256,
 
 import base64
 import hashlib
+import logging
 import os
 import re
 import shlex
-import stat
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -20,6 +20,8 @@ from typing import Any, Final, Literal, Self, cast, get_args
 from dallecli.errors import BadInput, BadPicture, BadRecipe, PromptError, reason
 from dallecli.fields import Fields
 from dallecli.limits import PICTURE_BYTES, open_stream, read_file, read_stream
+
+log = logging.getLogger(__name__)
 
 SourceKind = Literal["text", "picture", "embedding"]
 
@@ -195,17 +197,6 @@ def read_source(path: str) -> Source:
     return Source(kind=kind, name=path, sha256=hashlib.sha256(data).hexdigest(), data=data)
 
 
-def check_readable(argument: str) -> None:
-    """Refuse what `read_source_or_words` could not open, without reading it. Raises BadInput."""
-    if argument != STDIN and _is_file(argument):
-        try:
-            if stat.S_ISREG(_path(argument).stat().st_mode):  # opening a pipe would already take from it
-                with _path(argument).open("rb"):
-                    pass
-        except (OSError, ValueError, RuntimeError) as error:
-            raise _unreadable(error, argument) from error
-
-
 def check_no_file(text: str) -> None:
     """Refuse a file's name where words are expected: it would be painted. Raises PromptError."""
     name = text.strip()
@@ -231,7 +222,17 @@ def read_source_or_words(argument: str) -> Source:
 
     Raises: as `read_source`.
     """
-    return read_source(argument) if argument == STDIN or _is_file(argument) else words(argument)
+    if argument == STDIN or _is_file(argument):
+        return read_source(argument)
+    with suppress(OSError, ValueError):
+        if _is_folder(argument):
+            log.warning("%r is taken for words, not for the folder of this name", argument)
+    return words(argument)
+
+
+def is_words(argument: str) -> bool:
+    """Whether `read_source_or_words` takes an argument for words."""
+    return argument != STDIN and not _is_file(argument)
 
 
 def locate(source: Source, near: Path, places: Iterable[Path] = ()) -> Source:
@@ -263,7 +264,9 @@ def locate(source: Source, near: Path, places: Iterable[Path] = ()) -> Source:
 def _read(path: str) -> bytes:
     try:
         if path == STDIN:
-            if sys.stdin is None or sys.stdin.isatty():
+            if sys.stdin is None:
+                raise BadInput("standard input is closed", hint="name a file, or pipe one in")
+            if sys.stdin.isatty():
                 raise BadInput("standard input is a terminal", hint="name a file, or pipe one in")
             data = read_stream(sys.stdin.buffer, PICTURE_BYTES)
         else:
@@ -300,9 +303,14 @@ def _is_file(argument: str) -> bool:
         return True
     # Words may be longer than any name (ENAMETOOLONG) or hold what no name can.
     try:
-        return os.path.lexists(argument)
+        return os.path.lexists(argument) and not _is_folder(argument)
     except (OSError, ValueError):
         return False
+
+
+def _is_folder(argument: str) -> bool:
+    """Whether a plain word is the name of a folder, which is never an input. Raises OSError, ValueError."""
+    return os.sep not in argument and Path(argument).is_dir()
 
 
 def file_kind(data: bytes) -> str | None:
@@ -313,16 +321,23 @@ def file_kind(data: bytes) -> str | None:
     kind = _kind(data)
     if kind is not None:
         return f"{'an' if kind == 'embedding' else 'a'} {kind}"
-    stranger = _stranger(data)
-    return stranger.name if stranger is not None else None
+    return stranger_name(data)
+
+
+def is_picture(head: bytes) -> bool:
+    """Whether a file that begins so is a PNG, JPEG or WebP picture."""
+    return head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+
+
+def is_safetensors_head(head: bytes, size: int) -> bool:
+    """Whether a file of `size` bytes that begins so is a safetensors file."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= size - 8
 
 
 def _kind(data: bytes) -> SourceKind | None:
-    if data.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
+    if is_picture(data):
         return "picture"
-    if data[8:9] == b"{" and int.from_bytes(data[:8], "little") <= len(data) - 8:
-        return "embedding"
-    return None
+    return "embedding" if is_safetensors_head(data, len(data)) else None
 
 
 def not_a_picture(data: bytes, path: str) -> BadPicture:
@@ -330,6 +345,12 @@ def not_a_picture(data: bytes, path: str) -> BadPicture:
     stranger = _stranger(data)
     what = "not a picture" if stranger is None else f"{stranger.name}, not a picture that can be read"
     return BadPicture(f"this is {what}", where=_shown(path), hint=_conversion(stranger, path))
+
+
+def stranger_name(head: bytes) -> str | None:
+    """What a well-known file is that begins so, and is no picture that can be read; None for any other."""
+    stranger = _stranger(head)
+    return stranger.name if stranger is not None else None
 
 
 def _stranger(data: bytes) -> _Stranger | None:

@@ -64,14 +64,14 @@ def test_a_gpu_is_preferred_and_explained() -> None:
     assert placement.kind in ("bf16", "fp16")
     assert "cuda:0 is the fastest device here" in placement.why
     assert decide("cuda", None).device == placement.device
-    free = free_memory(placement.device)
+    free = free_memory(placement.name)
     assert free is not None
     assert free > 2**20
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
 def test_free_memory_is_what_the_system_has_left_at_most() -> None:
-    free = free_memory(torch.device("cpu"))
+    free = free_memory("cpu")
     total = next(line for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal"))
     assert free is not None
     assert 0 < free <= int(total.split()[1]) * 1024

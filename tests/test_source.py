@@ -15,7 +15,7 @@ from PIL import Image
 from dallecli import source as sources
 from dallecli.errors import BadInput, BadPicture
 from dallecli.limits import PICTURE_BYTES
-from dallecli.source import Source, check_readable, locate, read_source, read_source_or_words, words
+from dallecli.source import Source, locate, read_source, read_source_or_words, words
 
 
 def _picture(format: str, colour: str = "red") -> bytes:
@@ -133,16 +133,6 @@ def test_a_file_wins_over_words_and_a_mistyped_file_is_not_words():
     for name in ("cat.png", "CAT.JPG", "./cat", "~/no-such-cat", "z.safetensors", "/nowhere/cat"):
         with pytest.raises(BadInput, match="No such file"):
             read_source_or_words(name)
-
-
-def test_files_are_looked_for_without_reading_them():
-    Path("x.png").write_bytes(_picture("PNG"))
-    os.mkfifo("pipe")
-    for argument in ("x.png", "a red car", "-", "pipe"):  # opening the pipe would wait for somebody who writes
-        check_readable(argument)
-    for argument in ("missing.png", "~nobody-of-this-name/x", "./a\0b"):
-        with pytest.raises(BadInput):
-            check_readable(argument)
 
 
 def test_bytes_do_not_decide_whether_two_sources_are_equal():

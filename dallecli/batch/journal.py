@@ -201,6 +201,12 @@ def same_bytes(path: Path, entry: Entry) -> bool:
         raise BadOutput(f"a finished picture cannot be read: {reason(error)}", where=str(path)) from error
 
 
+def unreadable_lines(folder: Path) -> int:
+    """How many lines of a journal are no entries; half a line at its end is none. Raises OSError."""
+    with (folder / NAME).open("rb") as file:
+        return sum(_parsed(line) is None for line, _ in _lines(file, 0))
+
+
 def read_journal(folder: Path) -> Iterator[Entry]:
     """The last entry about every picture of a journal, which is not changed. Raises BadOutput if there is none."""
     path = folder / NAME

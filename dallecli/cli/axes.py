@@ -1,5 +1,6 @@
 """`--x` and `--y`: one sheet with a picture for every pair of values of two options."""
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from dallecli.cli.destination import probe_destination, put
 from dallecli.cli.display import Display, emit, emit_json, emit_line
 from dallecli.cli.options import PaintingReporting
 from dallecli.cli.output import Output
-from dallecli.cli.painting import describe, warn
+from dallecli.cli.painting import describe, running, summary, warn
 from dallecli.cli.viewer import show_in_viewer
 from dallecli.engine import Engine
 from dallecli.errors import BadSetting, RequestError
@@ -111,8 +112,10 @@ def paint_axes(
     _probe(recipes, output, name, display)
     warn(recipes, display)
     painted: list[Picture] = []
-    for recipe in recipes:
-        with display.opening(recipe.model):
+    began = time.perf_counter()
+    with running(recipes, display):
+        for recipe in recipes:
+            display.begin()
             painted += engine.paint(recipe, display.progress)
     sheet = contact_sheet(
         [Tile(image=picture.image) for picture in painted],
@@ -129,6 +132,7 @@ def paint_axes(
         with closing(History(on=not reporting.no_history)) as history:
             history.remember(path, recipes[0], recipes[0].seed)
         _announce(painted, path, axes, as_json=reporting.json)
+    display.say(summary(recipes, [path], time.perf_counter() - began))
     if reporting.preview:
         display.preview(sheet)
     if reporting.open:

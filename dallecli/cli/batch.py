@@ -11,10 +11,11 @@ from dallecli.batch.presence import Presence
 from dallecli.batch.prompt_file import STDIN, PromptFile
 from dallecli.batch.runner import FAILED, Batch, Runner, Survey, file_names, survey, write_failures
 from dallecli.batch.wildcards import Wildcards
-from dallecli.cli.batch_progress import Progressing, clock
+from dallecli.cli.batch_progress import Progressing
 from dallecli.cli.destination import make_folder
-from dallecli.cli.display import emit_json, emit_line
+from dallecli.cli.display import clock, emit_json, emit_line
 from dallecli.cli.options import BatchOptions, OutputOptions, PaintingOptions
+from dallecli.cli.painting import say_passes
 from dallecli.cli.viewer import show_in_viewer
 from dallecli.engine import Engine
 from dallecli.errors import BadOutput, BadPromptFile, SomeFailed
@@ -42,6 +43,7 @@ def paint_file(task: str, values: Mapping[str, object], painting: PaintingOption
         watcher = stack.enter_context(closing(Progressing(batch, reporting)))
         found = stack.enter_context(closing(survey(batch, engine, watcher, _SHOWN)))
         watcher.display.clear()
+        say_passes([recipe for _, recipe in found.first], watcher.display)
         if found.bad and not options.keep_going:
             count = f"{len(found.bad)} of {found.lines} lines"
             hint = "--keep-going leaves such lines out"
@@ -90,7 +92,7 @@ def _paint(batch: Batch, found: Survey, engine: Engine, watcher: Progressing) ->
             before = journal.count()
             runner = Runner(batch, engine, journal, presence, watcher, found)
             try:
-                with watcher.display.opening(", ".join(found.models)):
+                with watcher.display.running(", ".join(found.models)):
                     tally = runner.run()
             except BaseException as error:
                 watcher.interrupted(runner.tally, error)

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from dallecli.batch.prompt_file import BadLine
 from dallecli.batch.runner import Batch, Item, Survey, Tally
-from dallecli.cli.display import SIGPIPE, Display, Stopped, emit_json, emit_line, to_stderr
+from dallecli.cli.display import SIGPIPE, Display, Stopped, clock, emit_json, emit_line, to_stderr
 from dallecli.cli.options import PaintingReporting
+from dallecli.cli.region import Line
 from dallecli.engine import Progress
 from dallecli.errors import DalleError
 from dallecli.history import History
@@ -116,29 +117,34 @@ class Progressing:
 class BatchDisplay(Display):
     """The state of a batch above the bar of the stage that runs; elsewhere a line now and then."""
 
+    tally: Tally | None = None
+    """What became of the pictures so far; None before the first is painted."""
+
     def checking(self, lines: int) -> None:
         """So many lines have been checked."""
-        if self.animated and lines % 1000 == 0:
-            if self.bars is None:
-                self.tasks["batch"] = self._start_bars().add_task("", total=None, rate="", count="")
-            assert self.bars is not None
-            self.bars.update(self.tasks["batch"], description=f"checking line {lines}")
+        if lines % 1000 == 0:
+            self._opening = f"checking line {lines}"
+            self.draw()
+
+    def overall(self) -> Line:
+        tally = self.tally
+        if tally is None:
+            return super().overall()
+        done = tally.total - tally.left
+        failed = f", {tally.failed} failed" if tally.failed else ""
+        left = "" if tally.done == 0 else f"  {clock(tally.left / tally.rate)} left"
+        share = done / max(1, tally.total)
+        label, short = f"{done} of {tally.total} pictures{failed}", f"{done}/{tally.total}"
+        return Line(label=label, short=short, share=share, figures=f"{share:4.0%}{left}")
 
     def step(self, progress: Progress, tally: Tally) -> None:
         """One step was done."""
-        state = _state(tally)
+        self.tally = tally
         if self.animated:
-            if "batch" not in self.tasks:
-                self.clear()  # what said that the model is being opened
-                self.tasks["batch"] = self._start_bars().add_task("", total=tally.total, rate="", count="")
-            assert self.bars is not None
-            self.bars.update(
-                self.tasks["batch"], description=state, completed=tally.total - tally.left, total=tally.total
-            )
-            self._move_bar(progress)
+            self.progress(progress)
         elif not self.quiet and time.monotonic() - self.shown >= _pause(tally):
             self.shown = time.monotonic()
-            to_stderr(state)
+            to_stderr(_state(tally))
 
 
 def _pause(tally: Tally) -> float:
@@ -150,9 +156,3 @@ def _state(tally: Tally) -> str:
     left = "" if tally.done == 0 else f", {tally.rate:.2g}/s, {clock(tally.left / tally.rate)} left"
     failed = f", {tally.failed} failed" if tally.failed else ""
     return f"{tally.total - tally.left} of {tally.total}{left}{failed}"
-
-
-def clock(seconds: float) -> str:
-    """A duration: 3.2 s, or 1:02:03."""
-    whole = round(seconds)
-    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}" if whole >= 60 else f"{seconds:.1f} s"

@@ -13,6 +13,7 @@ from dallecli.cli.options import (
 from dallecli.errors import BadInput, BadOutput, BadSetting, RequestError
 
 if TYPE_CHECKING:
+    from dallecli.cli.many import Many
     from dallecli.cli.output import Output
     from dallecli.tasks.task import Request
 
@@ -37,38 +38,54 @@ class PaintingCommand:
         pictures: int = 1,
         noun: str = "prompts",
         axes: AxesOptions | None = None,
+        many: "Many | None" = None,
     ) -> None:
         """Paint what the arguments gave, each a request with `pictures` pictures; `noun` says what they are.
 
         It has the names of a prompt line's values. Files among it are read already: standard input can be only once.
+        `many` are all arguments, if a bad one does not stop the others. Prompts are typed, and are one whole.
 
-        Raises: RequestError, and what an engine raises.
+        Raises: RequestError, and what an engine raises; SomeFailed if one of many was bad.
         """
         from dallecli.cli.painting import paint_all
 
-        requests = [self.request(one) for one in given]
-        self._check_words(requests)
-        output = self.plan(pictures=pictures, results=len(given), noun=noun)
+        many = many if many is not None else self.many(len(given), whole=True)
+        requests = many.each(self._asked, given, _name)
+        output = self.plan(pictures=pictures, results=many.total, noun=noun)
         engine, reporting = self.painting.engine, self.painting.reporting
         if axes is None or not axes.given:
-            paint_all(requests, output, engine.engine(), reporting)
+            paint_all(requests, output, engine.engine(), reporting, many)
             return
         from dallecli.cli.axes import Axes, paint_axes, read_axis
 
         chosen = Axes(x=read_axis(axes.x), y=read_axis(axes.y))
-        if len(given) > 1:
+        if many.total > 1:
             what = f"the pictures of a sheet with axes are of one {noun.removesuffix('s')}"
             raise BadSetting(what, hint="--y 'prompt=a fox|a dog'" if noun == "prompts" else None)
         paint_axes(self.task, {**self.values, **given[0]}, chosen, output, engine.engine(), reporting)
 
-    def _check_words(self, requests: "Sequence[Request]") -> None:
+    def many(self, total: int, *, whole: bool = False) -> "Many":
+        """So many arguments, of which a bad one does not stop the others; if they are one `whole`, it does."""
+        from dallecli.cli.display import Display
+        from dallecli.cli.many import OF_INPUTS, Many
+
+        reporting = self.painting.reporting
+        errors = () if whole else OF_INPUTS
+        return Many(total, Display(quiet=reporting.quiet), as_json=reporting.json, errors=errors)
+
+    def _asked(self, given: Mapping[str, object]) -> "Request":
+        request = self.request(given)
+        self._check_words(request)
+        return request
+
+    def _check_words(self, request: "Request") -> None:
         """Refuse the names of files, and say that choices are made in prompt files alone. Raises PromptError."""
         from dallecli.batch.wildcards import has_choices
         from dallecli.cli.display import Display
         from dallecli.safe import safe
         from dallecli.source import check_no_file
 
-        for text in dict.fromkeys(text for request in requests for text in request.texts):
+        for text in request.texts:
             check_no_file(text)
             if has_choices(text):
                 what = (
@@ -119,6 +136,12 @@ class PaintingCommand:
     def values(self) -> dict[str, object]:
         """What the options say of a request, by the names of a prompt line's values."""
         return values_of(self.asked)
+
+
+def _name(given: Mapping[str, object]) -> str:
+    """What an argument is called: its words, or its file."""
+    one = given.get("prompt", given.get("image"))
+    return str(getattr(one, "name", one))
 
 
 T = TypeVar("T")

@@ -1,7 +1,7 @@
 """Everything that is printed. Results go to standard output, everything for the eye to standard error.
 
-Text from outside passes `safe`; rich gets `Text` and plain strings with markup off. Rich itself is imported only when a
-bar or a preview is really drawn: it would double the time of a short command.
+Text from outside passes `safe`; rich gets `Text` and plain strings with markup off. Rich itself is imported only when
+something is really drawn: it would double the time of a short command.
 """
 
 import json
@@ -13,16 +13,16 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from dallecli.cli.region import Line, Region
+from dallecli.cli.run import Part, Run
 from dallecli.errors import BadOutput, DalleError
 from dallecli.safe import safe
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from rich.console import Console
-    from rich.progress import Progress as Bars
-    from rich.progress import TaskID
 
     from dallecli.engine import Progress
 
@@ -131,9 +131,11 @@ class Display:
         log.setLevel(logging.INFO)
         self.quiet = quiet
         self.animated = not quiet and _is_terminal()
-        self.bars: Bars | None = None
-        self.tasks: dict[str, TaskID] = {}
         self.shown = time.monotonic()
+        self._run = Run()
+        self._opening: str | None = None
+        self._region: Region | None = None
+        self._unseen = False
 
     def warn(self, text: str) -> None:
         """A warning; the caller has passed what is quoted in it through `safe`."""
@@ -154,68 +156,91 @@ class Display:
             to_stderr(text)
 
     @contextmanager
-    def opening(self, model: str) -> Iterator[None]:
-        """Say that a model is being opened, until `progress` has news; leave a clean terminal behind."""
-        if self.animated:
-            self._start_bars().add_task(f"opening {safe(model, 60)}", total=None, rate="", count="")
+    def running(self, model: str, parts: Sequence[Part] = ()) -> Iterator[None]:
+        """Show a whole run of these parts, from the opening of the model on; leave a clean terminal behind."""
+        self._run, self._opening = Run(parts), f"opening {safe(model, 60)}"
+        self.draw()
         try:
             yield
         finally:
             self.clear()
+            self._opening = None
+
+    def begin(self) -> None:
+        """The next part of the run begins."""
+        self._run.begin()
+        self.draw()
 
     def progress(self, progress: "Progress") -> None:
         """One step was done."""
+        now = time.monotonic()
+        self._run.take(progress, now)
+        self._opening = None
         if self.animated:
-            self._move_bar(progress)
-        elif not self.quiet and time.monotonic() - self.shown >= _SPARSE_SECONDS:
-            self.shown = time.monotonic()
-            to_stderr(f"{_label(progress)}: step {progress.step} of {progress.steps}")
+            self.draw()
+        elif not self.quiet and now - self.shown >= _SPARSE_SECONDS:
+            self.shown = now
+            left = self._run.left(now)
+            which = "" if self._run.position == "picture" else f", {self._run.position}"
+            yet = "" if left is None else f"; {clock(left)} left"
+            to_stderr(f"{_spoken(progress.stage)}{which}: step {progress.step} of {progress.steps}{yet}")
+
+    def draw(self) -> None:
+        """Bring the lines onto the terminal, if it is one and they are not there."""
+        if self.animated and self._region is None:
+            self._region = Region(self.lines)
 
     def clear(self) -> None:
-        """Take the bars off the terminal, so that something else can be written to it; `progress` brings new ones."""
-        if self.bars is not None:
-            self.bars.stop()
-            self.bars = None
-            self.tasks = {}
+        """Take the lines off the terminal, so that something else can be written to it; `draw` brings them back."""
+        region, self._region = self._region, None
+        if region is not None:
+            region.clear()
+
+    def lines(self) -> list[Line]:
+        """The run as a whole, and the stages beneath it. Called by the thread that draws."""
+        if self._opening is not None:
+            return [Line(label=self._opening)]
+        return [self.overall(), *self.stages()]
+
+    def overall(self) -> Line:
+        """The whole run in one line."""
+        now = time.monotonic()
+        share, left = self._run.share(now), self._run.left(now)
+        figures = f"{share:4.0%}" + ("" if left is None else f"  {clock(left)} left")
+        return Line(label=self._run.position, short=self._run.count, share=share, figures=figures)
+
+    def stages(self) -> list[Line]:
+        """The stages of the pictures that are being painted."""
+        return [
+            Line(
+                label=f"  {_spoken(name)}",
+                share=state.step / max(1, state.steps),
+                figures=f"{state.step}/{state.steps}" + ("" if state.rate is None else f"  {state.rate:.1f}/s"),
+            )
+            for name, state in list(self._run.stages.items())
+            if name not in self._run.skipped
+        ]
 
     def preview(self, image: "Image") -> None:
-        """Draw a picture into the terminal."""
+        """Draw a picture into the terminal; without one, say so, once."""
         if self.animated:
             from dallecli.cli.preview import draw
 
             self.clear()
             draw(image, _console())
-
-    def _start_bars(self) -> "Bars":
-        # New ones each time: rich's can be started again, but then erase lines that are not theirs.
-        self.bars = _new_bars(_console())
-        self.bars.start()
-        return self.bars
-
-    def _move_bar(self, progress: "Progress") -> None:
-        if self.bars is None or not self.tasks:
-            self.clear()  # what said that the model is being opened
-            self._start_bars()
-        bars = cast("Bars", self.bars)
-        # A stage's bar appears when the stage first runs, and starts again with every picture.
-        if progress.stage not in self.tasks:
-            self.tasks[progress.stage] = bars.add_task("", total=progress.steps, rate="", count="")
-        task = self.tasks[progress.stage]
-        if progress.step == 1:
-            bars.reset(task, total=progress.steps)
-        count = f"{progress.step}/{progress.steps}"
-        bars.update(task, completed=progress.step, description=_label(progress), count=count)
-        speed = next(shown.speed for shown in bars.tasks if shown.id == task)
-        bars.update(task, rate="" if speed is None else f"{speed:.1f}/s")
+        elif not self._unseen:
+            self._unseen = True
+            self.warn("--preview draws on standard error, which is no terminal that can be drawn on")
 
 
-def _label(progress: "Progress") -> str:
-    stage = progress.stage.replace("_", " ")
-    first, last = progress.picture + 1, progress.picture + progress.together
-    which = f"picture {first}" if first == last else f"pictures {first} to {last}"
-    picture = f", {which} of {progress.pictures}" if progress.pictures > 1 else ""
-    square = f", square {progress.square + 1} of {progress.squares}" if progress.squares > 1 else ""
-    return stage + picture + square
+def clock(seconds: float) -> str:
+    """A duration: 3.2 s, or 1:02:03."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}" if whole >= 60 else f"{seconds:.1f} s"
+
+
+def _spoken(stage: str) -> str:
+    return stage.replace("_", " ")
 
 
 def _is_terminal() -> bool:
@@ -227,19 +252,3 @@ def _console() -> "Console":
     from rich.console import Console
 
     return Console(stderr=True, force_terminal=True, markup=False, emoji=False, highlight=False, soft_wrap=False)
-
-
-def _new_bars(console: "Console") -> "Bars":
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=30),
-        TextColumn("{task.fields[count]}", markup=False, justify="right"),
-        TextColumn("{task.fields[rate]}", markup=False, justify="right"),
-        TimeRemainingColumn(compact=True),
-        console=console,
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )

@@ -151,7 +151,7 @@ def _placement(wanted: options.ModelOptions, memory: str, problems: list[DalleEr
     except DalleError as problem:
         problems.append(problem)
         return {"device": wanted.device, "dtype": wanted.dtype, "why": None}
-    found: dict[str, Any] = {"device": str(placement.device), "dtype": placement.kind, "why": placement.why}
+    found: dict[str, Any] = {"device": placement.name, "dtype": placement.kind, "why": placement.why}
     try:
         plan = LocalEngine(memory).plan_memory(wanted.model, placement)
         needs = (f"{part} {in_words(need.weights + need.working)}" for part, need in plan.needs.items())

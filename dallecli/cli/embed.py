@@ -1,6 +1,8 @@
 """`dalle embed`: what CLIP sees or reads, as a small file that stands wherever a picture does."""
 
+import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -8,10 +10,14 @@ import typer
 from dallecli.cli import options
 from dallecli.cli.folding import folded
 from dallecli.cli.help import ARITHMETIC, PICTURES
+from dallecli.safe import safe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dallecli.cli.destination import Destination
     from dallecli.embedding_file import Embedded
+    from dallecli.source import Source
 
 ROOM = 2**16
 """Bytes that an embedding takes, generously; with its noise it may take more."""
@@ -75,8 +81,10 @@ def embed(
     """
     from dallecli.arguments import check_one_stdin, read_batches, read_files_or_words
     from dallecli.cli.destination import choose_destination, probe_destination
-    from dallecli.cli.display import Display
-    from dallecli.safe import safe
+    from dallecli.cli.display import Display, clock
+    from dallecli.cli.many import Many
+    from dallecli.cli.painting import counted, places
+    from dallecli.cli.run import Part
     from dallecli.source import EMBEDDING_SUFFIX
     from dallecli.tasks.builder import build_embed
     from dallecli.unknown import Asking, unknown_notices
@@ -89,19 +97,28 @@ def embed(
     )
     display, engine = Display(quiet=reporting.quiet), memory.engine()
     probe_destination(destination, ROOM * len(things), display)
-    unknown: list[Asking] = []
-    for batch in read_batches(things):
+    paths: list[Path | None] = []
+    began = time.perf_counter()
+    many = Many(len(things), display, as_json=reporting.json)
+
+    def embedded(batch: "Sequence[Source]") -> "list[Embedded]":
         request = build_embed({"inputs": batch, "minus": taken, "plus": added}, options.values_of(asked))
-        with display.opening(request.model):
-            found = engine.embed(request, display.progress)
-        unknown += [Asking(model=embedded.model, unknown=embedded.unknown) for embedded in found]
-        for embedded in found:
-            _write(embedded, destination, as_json=reporting.json)
+        with display.running(request.model, [Part(pictures=len(request.sources), noun="input")]):
+            return engine.embed(request, display.progress)
+
+    unknown: list[Asking] = []
+    for batch in read_batches(things, passing_over=many.passing_over):
+        done = many.together(embedded, batch, lambda source: source.name)
+        unknown += [Asking(model=one.model, unknown=one.unknown) for _, one in done]
+        paths += [_write(one, destination, as_json=reporting.json) for _, one in done]
     for notice in unknown_notices(unknown):
         display.warn(safe(notice, 400))
+    took = clock(time.perf_counter() - began)
+    display.say(f"{counted(len(paths), 'embedding')} in {took} ({safe(asked.model.model, 60)}): {places(paths)}")
+    many.finish()
 
 
-def _write(embedded: "Embedded", destination: "Destination", *, as_json: bool) -> None:
+def _write(embedded: "Embedded", destination: "Destination", *, as_json: bool) -> "Path | None":
     from dallecli.cli.destination import put
     from dallecli.cli.display import emit, emit_json, emit_line
     from dallecli.pictures.names import slug
@@ -115,6 +132,7 @@ def _write(embedded: "Embedded", destination: "Destination", *, as_json: bool) -
         emit_json({"path": str(path), **embedded.facts()})
     else:
         emit_line(str(path))
+    return path
 
 
 def _stem(name: str) -> str:

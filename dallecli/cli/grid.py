@@ -54,18 +54,24 @@ def grid(
       dalle grid pictures --tile 96 --columns 20 --rows 30 --label none
     """
     from dallecli.cli.display import Display
+    from dallecli.cli.many import Many
     from dallecli.cli.viewer import show_in_viewer
     from dallecli.pictures.sheets import grid_shape
 
+    display = Display(quiet=reporting.quiet)
     files = _pictures(things)
+    many = Many(len(files), display, as_json=reporting.json)
     across = sheet.columns if sheet.columns is not None else min(grid_shape(len(files))[0], ROWS)
     pages = [files[k : k + across * sheet.rows] for k in range(0, len(files), across * sheet.rows)]
     paths = []
     for number, files in enumerate(pages, 1):
         page = _Page(number=number, pages=len(pages), files=files, columns=min(across, len(files)))
-        paths.append(_write(page, sheet, output, reporting))
+        tiles = many.each(lambda path: (path, _tile(path, sheet.label)), page.files)
+        if tiles:
+            paths.append(_write(page, tiles, sheet, output, reporting))
     if open:
-        show_in_viewer(paths, Display(quiet=reporting.quiet))
+        show_in_viewer(paths, display)
+    many.finish()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +84,13 @@ class _Page:
     columns: int
 
 
-def _write(page: _Page, sheet: SheetOptions, output: options.FileOptions, reporting: options.Reporting) -> Path | None:
+def _write(
+    page: _Page,
+    tiles: "Sequence[tuple[Path, Tile]]",
+    sheet: SheetOptions,
+    output: options.FileOptions,
+    reporting: options.Reporting,
+) -> Path | None:
     """Write one sheet and say where; None is standard output."""
     from dallecli.cli.destination import choose_destination, probe_destination, put
     from dallecli.cli.display import Display, emit, emit_json, emit_line
@@ -89,7 +101,7 @@ def _write(page: _Page, sheet: SheetOptions, output: options.FileOptions, report
     numbered = replace(output, output=_numbered(output.output, page.number)) if page.pages > 1 else output
     destination = choose_destination(numbered, results=1, noun="pages", as_json=reporting.json, redirected="sheet.png")
     form = _format_of(destination.file.suffix.lower() if destination.file is not None else ".png")
-    image = contact_sheet([_tile(path, sheet.label) for path in page.files], page.columns, sheet.tile)
+    image = contact_sheet([tile for _, tile in tiles], min(page.columns, len(tiles)), sheet.tile)
     name = f"sheet-{page.number}{FORMATS[form]}" if page.pages > 1 else f"sheet{FORMATS[form]}"
     data = encode(image, form, None)
     probe_destination(destination, len(data), Display(quiet=reporting.quiet))
@@ -98,7 +110,7 @@ def _write(page: _Page, sheet: SheetOptions, output: options.FileOptions, report
         emit(data)
     elif reporting.json:
         facts = {"path": str(path), "page": page.number, "pages": page.pages}
-        on_it = [str(one) for one in page.files]
+        on_it = [str(path) for path, _ in tiles]
         emit_json({**facts, "pictures": on_it, "width": image.width, "height": image.height})
     else:
         emit_line(str(path))

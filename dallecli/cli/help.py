@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from dallecli.cli.display import emit
+from dallecli.cli.idle import refuse_idle
 from dallecli.cli.mistaken import command_hint, option_hint, spoken
 from dallecli.errors import RequestError
 
@@ -37,7 +38,10 @@ class SectionedCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         with _options_answered(self, ctx):
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
+        if not ctx.resilient_parsing:
+            refuse_idle(self.name or "", ctx.params, _on_the_line(self, ctx))
+        return rest
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         _write_sections(self, ctx, formatter, REPORTING)
@@ -75,6 +79,17 @@ class SectionedGroup(TyperGroup):
         return _plain_flag(super().get_help_option(ctx))
 
 
+def _on_the_line(command: TyperCommand, ctx: Any) -> dict[str, str]:
+    """How the parameters are spelled, by their names, that the command line itself gives a value."""
+    found = {}
+    for param in command.get_params(ctx):
+        source = ctx.get_parameter_source(param.name)
+        if param.name is not None and source is not None and source.name == "COMMANDLINE":
+            option = next((name for name in param.opts if name.startswith("--")), param.opts[0])
+            found[param.name] = option
+    return found
+
+
 @contextmanager
 def _options_answered(command: TyperCommand | TyperGroup, ctx: Any) -> Iterator[None]:
     """Inside, an option that does not exist is answered by what was meant. Raises RequestError."""
@@ -83,6 +98,8 @@ def _options_answered(command: TyperCommand | TyperGroup, ctx: Any) -> Iterator[
     except typer.TyperException as error:
         option = getattr(error, "option_name", None)
         if option is None or not hasattr(error, "possibilities"):
+            if getattr(error, "ctx", ctx) is None:  # a missing value does not say of which command
+                vars(error)["ctx"] = ctx
             raise
         hint = option_hint(command, ctx.command_path, option)
         raise RequestError(f"No such option: {option}", hint=hint) from error

@@ -166,25 +166,32 @@ def verify(
       dalle models verify starter
       dalle models verify karlo || dalle models pull karlo
     """
-    from dallecli.cli.display import emit_json, emit_line
+    from dallecli.cli.display import Display, emit_json, emit_line
+    from dallecli.cli.many import Many
     from dallecli.cli.pulling import PullDisplay
-    from dallecli.errors import BadFile
+    from dallecli.errors import BadFile, RequestError, WeightsError
     from dallecli.weights.fetch.verify import verify as verify_bytes
     from dallecli.weights.lock import all_locks, folder_path, read_lock
     from dallecli.weights.registry import find
 
     bad = []
-    for name in names if names is not None else [lock.model for lock in all_locks()]:
+    chosen = names if names is not None else [lock.model for lock in all_locks()]
+    many = Many(len(chosen), Display(quiet=quiet), as_json=json, errors=(RequestError, WeightsError))
+    for name in chosen:
         lock = read_lock(name)
         hint = f"dalle models pull {name}"
-        if lock is None:
-            path, wrong, compared = _verified(name)
-            packaged = find(name).source.startswith("package:")
-            hint = "install dalle again, from a full package" if packaged else "copy this folder again"
-        else:
-            path, compared = folder_path(name), True
-            with PullDisplay(quiet=quiet) as watcher:
-                wrong = [file.path for file in verify_bytes(lock, watcher.show)]
+        path = None
+        with many.passing_over(name):
+            if lock is None:
+                path, wrong, compared = _verified(name)
+                packaged = find(name).source.startswith("package:")
+                hint = "install dalle again, from a full package" if packaged else "copy this folder again"
+            else:
+                path, compared = folder_path(name), True
+                with PullDisplay(quiet=quiet) as watcher:
+                    wrong = [file.path for file in verify_bytes(lock, watcher.show)]
+        if path is None:
+            continue
         bad += [(name, path / file, hint) for file in wrong]
         if json:
             emit_json({"name": name, "path": str(path), "locked": compared, "wrong": wrong})
@@ -194,6 +201,7 @@ def verify(
         name, file, hint = bad[0]
         others = "" if len(bad) == 1 else f", and {len(bad) - 1} more are"
         raise BadFile(f"a file of {name} is missing or wrong{others}", str(file), hint)
+    many.finish()
 
 
 def _verified(name: str) -> tuple[Path, list[str], bool]:

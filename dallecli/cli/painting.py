@@ -2,12 +2,15 @@
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dallecli.cli.display import SIGPIPE, Display, Stopped, emit, emit_json, emit_line
+from dallecli.cli.display import SIGPIPE, Display, Stopped, clock, emit, emit_json, emit_line
+from dallecli.cli.many import Many
 from dallecli.cli.options import PaintingReporting, PictureReporting
 from dallecli.cli.output import Output
+from dallecli.cli.run import parts_of
 from dallecli.cli.saving import Written, probe, save
 from dallecli.cli.viewer import show_in_viewer
 from dallecli.engine import Engine
@@ -21,26 +24,44 @@ if TYPE_CHECKING:
     from dallecli.pictures.picture import Picture
 
 
-def paint_all(requests: Sequence[Request], output: Output, engine: Engine, reporting: PaintingReporting) -> None:
+def paint_all(
+    requests: Sequence[Request], output: Output, engine: Engine, reporting: PaintingReporting, many: Many
+) -> None:
     """Resolve every request, make sure that the results can be written, and only then paint, one after the other.
 
-    A dry run only says what would be painted.
+    A dry run only says what would be painted. Raises SomeFailed at the end if one of many was bad.
     """
-    recipes = [engine.resolve(request) for request in requests]
+    recipes = many.each(engine.resolve, requests, _called)
     if reporting.dry_run:
         describe(recipes, engine, reporting)
+        many.finish()
         return
     display = Display(quiet=reporting.quiet)
     probe([(recipe, output) for recipe in recipes], display)
+    _warn_of_words(recipes, display)
     warn(recipes, display)
     if output.notice is not None:
         display.say(output.notice)
-    with closing(History(on=not reporting.no_history)) as history:
-        finished = [
-            written for recipe in recipes for written in paint(engine, recipe, output, display, history, reporting)
-        ]
+    began = time.perf_counter()
+    finished: list[Written] = []
+    with closing(History(on=not reporting.no_history)) as history, running(recipes, display):
+        painted: list[Recipe] = []
+        for recipe in recipes:
+            with many.passing_over(recipe.title):
+                finished += paint(engine, recipe, output, display, history, reporting)
+                painted.append(recipe)
+    paths = [written.path for written in finished]
+    if painted:
+        display.say(summary(painted, paths, time.perf_counter() - began))
     if reporting.open:
-        show_in_viewer([written.path for written in finished], display)
+        show_in_viewer(paths, display)
+    many.finish()
+
+
+def _called(request: Request) -> str:
+    """What a request is called before it is settled: its files, or its words."""
+    files = [source.where for source in request.sources if source.kind != "text"]
+    return ", ".join(files if files else request.texts)
 
 
 def describe(recipes: Sequence[Recipe], engine: Engine, reporting: PaintingReporting) -> None:
@@ -50,10 +71,43 @@ def describe(recipes: Sequence[Recipe], engine: Engine, reporting: PaintingRepor
         if reporting.json:
             emit_json({"recipe": recipe.to_dict(), "memory": needed, "unknown": recipe.unknown.to_dict()})
         else:
-            pictures = "1 picture" if recipe.count == 1 else f"{recipe.count} pictures"
-            what = f"{pictures} of {recipe.size} px, seed {recipe.seed}, {safe(recipe.model, 60)}"
+            what = (
+                f"{counted(recipe.count, 'picture')} of {recipe.size} px, seed {recipe.seed}, {safe(recipe.model, 60)}"
+            )
             emit_line(f"{safe(repr(recipe.title), 60)}: {what}; memory: {needed}")
     warn(recipes, Display(quiet=reporting.quiet))
+
+
+def running(recipes: Sequence[Recipe], display: Display) -> AbstractContextManager[None]:
+    """Show how far the painting of all these recipes is."""
+    models = ", ".join(dict.fromkeys(recipe.model for recipe in recipes))
+    return display.running(models, [part for recipe in recipes for part in parts_of(recipe)])
+
+
+def summary(recipes: Sequence[Recipe], paths: Sequence[Path | None], seconds: float) -> str:
+    """What was painted, by which model, where it is, and how long it took, in one line."""
+    count = sum(recipe.count for recipe in recipes)
+    noun = "frame" if all(recipe.settings.has_frames for recipe in recipes) else "picture"
+    models = ", ".join(safe(model, 60) for model in dict.fromkeys(recipe.model for recipe in recipes))
+    seed = f", seed {recipes[0].seed}" if len(recipes) == 1 else ""
+    return f"{counted(count, noun)} in {clock(seconds)} ({models}{seed}): {places(paths)}"
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: 1 picture, 2 pictures."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def places(paths: Sequence[Path | None]) -> str:
+    """Where results went: None is standard output."""
+    files = [path for path in paths if path is not None]
+    if len(files) < 2:
+        return safe(str(files[0]), 200) if files else "on standard output"
+    folders = {path.parent for path in files}
+    if len(folders) > 1:
+        return f"{len(files)} files"
+    (folder,) = folders
+    return f"{len(files)} files in {'this folder' if folder == Path() else safe(str(folder), 200)}"
 
 
 def paint(
@@ -64,8 +118,7 @@ def paint(
     history: History,
     reporting: PictureReporting,
 ) -> list[Written]:
-    """Paint a recipe that an engine has resolved or revived, and write and announce the results."""
-    start = time.perf_counter()
+    """Paint a recipe that an engine has resolved or revived, and write and announce the results: inside `running`."""
     finished: list[Written] = []
 
     def done(written: Written) -> None:
@@ -78,8 +131,7 @@ def paint(
             display.preview(written.image)
 
     try:
-        with display.opening(recipe.model):
-            save(recipe, _pictures(engine, recipe, display), output, done)
+        save(recipe, _pictures(engine, recipe, display), output, done)
     except BaseException as error:
         kept = sum(len(written.records) for written in finished if written.path is not None)
         # A reader that left (`| head`) has seen enough: nothing more is said.
@@ -87,9 +139,6 @@ def paint(
         if kept > 0 and not unread:
             display.warn(f"{kept} of {recipe.count} pictures of {safe(repr(recipe.title), 60)} were finished and kept")
         raise
-    seconds = time.perf_counter() - start
-    plural = "picture" if recipe.count == 1 else "pictures"
-    display.note(f"{recipe.count} {plural} in {seconds:.1f} s: {safe(recipe.model, 60)}, seed {recipe.seed}")
     return finished
 
 
@@ -97,8 +146,10 @@ def _pictures(engine: Engine, recipe: Recipe, display: Display) -> Iterator["Pic
     """The pictures of a recipe. Of a best-of with a known outcome only those that were kept are painted again."""
     if recipe.settings.kept is not None:
         for k in range(recipe.count):
+            display.begin()
             yield from engine.paint(recipe.single(k), display.progress)
     else:
+        display.begin()
         yield from engine.paint(recipe, display.progress)
 
 
@@ -113,12 +164,25 @@ def announce(written: Written, *, as_json: bool) -> None:
         emit_line(str(written.path))
 
 
-def warn(recipes: Sequence[Recipe], display: Display) -> None:
-    """Say what somebody should know before pictures are painted that are perhaps not what was meant."""
+def _warn_of_words(recipes: Sequence[Recipe], display: Display) -> None:
+    """Say that the quotes around a sentence were perhaps forgotten."""
     if len(recipes) > 1 and all(recipe.task == "generate" and len(recipe.prompt.split()) == 1 for recipe in recipes):
         display.warn(f"{len(recipes)} prompts of one word each; put a sentence into quotes to paint it as one")
+
+
+def warn(recipes: Sequence[Recipe], display: Display) -> None:
+    """Say what somebody should know before pictures are painted that are perhaps not what was meant."""
     for recipe in recipes:
         for notice in recipe.notices:
             display.warn(safe(notice, 300))
     for notice in unknown_notices(recipes):
         display.warn(safe(notice, 400))
+    say_passes(recipes, display)
+
+
+def say_passes(recipes: Sequence[Recipe], display: Display) -> None:
+    """Say that painting takes several times as long, and why, where steps are taken more than once."""
+    passes = max((recipe.settings.passes for recipe in recipes), default=1)
+    if passes > 1:
+        why = "so that the new part fits the old one"
+        display.say(f"each step is taken {passes} times, {why}: about {passes} times as long as with --resample 1")

@@ -6,7 +6,10 @@ from dallecli.cli import options
 from dallecli.cli.folding import folded
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dallecli.embedding_file import Embedded
+    from dallecli.source import Source
 
 
 @folded
@@ -30,6 +33,8 @@ def rank(
     """
     from dallecli.arguments import read_batches
     from dallecli.cli.display import Display, emit_json, emit_table
+    from dallecli.cli.many import Many
+    from dallecli.cli.run import Part
     from dallecli.ranking import rank as ranked
     from dallecli.safe import safe
     from dallecli.tasks.builder import build_embed
@@ -37,18 +42,24 @@ def rank(
 
     display = Display(quiet=reporting.quiet)
     engine = memory.engine()
-    found: list[Embedded] = []
-    for batch in read_batches(things):
+    many = Many(len(things), display, as_json=reporting.json)
+    found: list[tuple[Source, Embedded]] = []
+
+    def embedded(batch: "Sequence[Source]") -> "list[Embedded]":
         request = build_embed({"inputs": batch}, options.values_of(model))
-        with display.opening(model.model):
-            found += engine.embed(request, display.progress)
-    for notice in unknown_notices(found):
+        with display.running(model.model, [Part(pictures=len(batch), noun="input")]):
+            return engine.embed(request, display.progress)
+
+    for batch in read_batches(things, passing_over=many.passing_over):
+        found += many.together(embedded, batch, lambda source: source.name)
+    for notice in unknown_notices([one for _, one in found]):
         display.warn(safe(notice, 400))
-    scores = ranked(found, things)
+    scores = ranked([one for _, one in found], [source.name for source, _ in found])
     if reporting.json:
         for one in scores:
             facts = {"path": one.picture, "text": one.text, "score": one.score, "share": one.share}
             emit_json({**facts, "unknown": one.unknown.to_dict()})
-        return
-    rows = [(f"{one.score:.3f}", f"{one.share:.1%}", one.picture, one.text) for one in scores]
-    emit_table(("SCORE", "SHARE", "PICTURE", "TEXT"), rows)
+    else:
+        rows = [(f"{one.score:.3f}", f"{one.share:.1%}", one.picture, one.text) for one in scores]
+        emit_table(("SCORE", "SHARE", "PICTURE", "TEXT"), rows)
+    many.finish()

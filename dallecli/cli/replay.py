@@ -1,6 +1,8 @@
 """`dalle replay`: a picture made again from the recipe that it carries."""
 
 import functools
+import time
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -96,29 +98,40 @@ def replay(
       dalle replay cat-vary-7-grid.png --input ~/photos
     """
     from dallecli.cli.display import Display
-    from dallecli.cli.painting import paint, warn
+    from dallecli.cli.many import OF_INPUTS, Many
+    from dallecli.cli.painting import paint, running, summary, warn
     from dallecli.cli.saving import probe
     from dallecli.cli.viewer import show_in_viewer
+    from dallecli.errors import UnknownModel, WeightsError
     from dallecli.history import History
     from dallecli.source import read_source
 
     display, history = Display(quiet=reporting.quiet), History(on=not reporting.no_history)
     engine = memory.engine()
-    originals = [_read(read_source(file), changes.input if changes.input is not None else []) for file in files]
-    jobs = []
-    for original in originals:
-        changed = changes.change(original.recipe)
-        target = _plan(original, changed, output, results=len(files), as_json=reporting.json)
-        jobs.append((engine.revive(changed, changes.model), target))
+    many = Many(len(files), display, as_json=reporting.json, errors=(*OF_INPUTS, UnknownModel, WeightsError))
+    places = changes.input if changes.input is not None else []
+    originals, jobs = [], []
+    for file in files:
+        with many.passing_over(file):
+            original = _read(read_source(file), places)
+            changed = changes.change(original.recipe)
+            target = _plan(original, changed, output, results=len(files), as_json=reporting.json)
+            jobs.append((engine.revive(changed, changes.model), target))
+            originals.append(original)
     probe(jobs, display)
     warn([recipe for recipe, _ in jobs], display)
-    paths = []
-    for original, (recipe, target) in zip(originals, jobs, strict=True):
-        (written,) = paint(engine, recipe, target, display, history, reporting)
-        _compare(original, written, engine.machine(recipe), target.format, display)
-        paths.append(written.path)
+    recipes, paths, began = [recipe for recipe, _ in jobs], [], time.perf_counter()
+    with closing(history), running(recipes, display):
+        for original, (recipe, target) in zip(originals, jobs, strict=True):
+            with many.passing_over(original.name):
+                (written,) = paint(engine, recipe, target, display, history, reporting)
+                _compare(original, written, engine.machine(recipe), target.format, display)
+                paths.append(written.path)
+    if paths:
+        display.say(summary(recipes, paths, time.perf_counter() - began))
     if reporting.open:
         show_in_viewer(paths, display)
+    many.finish()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

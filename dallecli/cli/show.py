@@ -2,7 +2,7 @@
 
 import shlex
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dallecli.cli import options
 from dallecli.safe import safe
@@ -22,27 +22,37 @@ def show(files: options.PictureFiles, json: options.Json = False, debug: options
       dalle show --json pictures/*.png | jq .prompt
       dalle generate "a red fox" -o - | dalle show -
     """
-    from dallecli.cli.display import emit, emit_json, emit_rows
+    from dallecli.cli.display import Display, emit, emit_json, emit_rows
+    from dallecli.cli.many import Many
+
+    many = Many(len(files), Display(quiet=False), as_json=json)
+    shown = 0
+    for file in files:
+        with many.passing_over(file):
+            facts, rows = _told(file)
+            if json:
+                emit_json({"path": file, **facts})
+                continue
+            if shown > 0:
+                emit(b"\n")
+            shown += 1
+            emit_rows([("file", file), *rows])
+    many.finish()
+
+
+def _told(file: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """What a file says of itself: everything for programs, and rows for people."""
     from dallecli.embedding_file import read_embedding
     from dallecli.pictures.metadata import read_recipe
     from dallecli.source import read_source
 
-    for k, file in enumerate(files):
-        source = read_source(file)
-        data = source.data if source.data is not None else b""
-        if source.kind == "embedding":
-            facts = read_embedding(source).facts()
-            told = {**facts, "noise": ", ".join(facts["noise"]) if facts["noise"] else "none"}
-            rows = [(name, str(value)) for name, value in told.items()]
-        else:
-            recipe = read_recipe(data, where=file)
-            facts, rows = recipe.to_dict(), _rows(recipe, file)
-        if json:
-            emit_json({"path": file, **facts})
-            continue
-        if k > 0:
-            emit(b"\n")
-        emit_rows([("file", file), *rows])
+    source = read_source(file)
+    if source.kind == "embedding":
+        facts = read_embedding(source).facts()
+        told = {**facts, "noise": ", ".join(facts["noise"]) if facts["noise"] else "none"}
+        return facts, [(name, str(value)) for name, value in told.items()]
+    recipe = read_recipe(source.data if source.data is not None else b"", where=file)
+    return recipe.to_dict(), _rows(recipe, file)
 
 
 def _rows(recipe: "Recipe", file: str) -> list[tuple[str, str]]:

@@ -52,12 +52,15 @@ def vary(
       dalle vary --prompts photos.csv --out variations
       dalle embed cat.jpg --minus "a cat" --plus "a dog" -o - | dalle vary -
     """
-    from dallecli.arguments import needed, read_files
+    from dallecli.arguments import check_one_stdin, needed, read_files
     from dallecli.cli.command import PaintingCommand
 
     command = PaintingCommand(task="vary", asked=asked, painting=painting)
     if painting.batch.file is not None:
         command.paint_file(images, axes)
     else:
-        given = [{"image": image} for image in read_files(needed(images, "IMAGE"))]
-        command.paint(given, pictures=asked.n, noun="pictures", axes=axes)
+        paths = needed(images, "IMAGE")
+        check_one_stdin(paths)
+        many = command.many(len(paths))
+        given = many.each(lambda path: {"image": read_files([path])[0]}, paths)
+        command.paint(given, pictures=asked.n, noun="pictures", axes=axes, many=many)

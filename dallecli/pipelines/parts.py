@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from dallecli.devices import native_bf16
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.schedule import Schedule
 from dallecli.errors import BadFile, BadFolder, NonFinite
@@ -20,7 +21,6 @@ from dallecli.nets.single import multiply_in_single
 from dallecli.pipelines.allocator import return_freed, trim
 from dallecli.pipelines.compiled import compile_step
 from dallecli.pipelines.graphs import Graphs
-from dallecli.placement import native_bf16
 from dallecli.weights.folder import Folder
 from dallecli.weights.load import load_net
 

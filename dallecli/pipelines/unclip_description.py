@@ -55,7 +55,10 @@ class UnClipDescription(Description):
         for part, what in self._needed(request).items():
             if part not in self.folder.parts:
                 missing = f"{self.spec.name} has no {part}, which {what} needs"
-                raise TaskNotSupported(missing, str(self.folder.path), self.abilities)
+                # A task that the model can do, but not from this input, must not be offered as the way out.
+                seeing = "give it words or embeddings instead of pictures, or use a model that sees pictures"
+                hint = seeing if part == LOOKING and request.looks else self.abilities
+                raise TaskNotSupported(missing, str(self.folder.path), hint)
         if isinstance(request, Request) and request.reads_beside and not self.facts.reads:
             what = f"the decoder of {self.spec.name} reads no words beside a picture"
             raise TaskNotSupported(what, hint="mix both: dalle interpolate PICTURE WORDS --weights 2,1")

@@ -71,7 +71,7 @@ class LocalEngine:
         seed = request.seed if request.seed is not None else random_seed()
         recipe = fill(request, model.spec, _dropped(request, model), seed)
         model.check_stages(recipe.stages)
-        warnings = model.check_inputs(request, recipe.size, recipe.stages)
+        warnings = (*recipe.warnings, *model.check_inputs(request, recipe.size, recipe.stages))
         return replace(recipe, warnings=warnings, unknown=self._unknown(request, model))
 
     def revive(self, recipe: Recipe, model: str | None = None) -> Recipe:

@@ -17,13 +17,13 @@ def plan_model(model: Description, placement: "Placement", kind: str) -> "Memory
 
     needs = {
         part: Need(
-            weights=count * placement.dtype.itemsize,
+            weights=count * placement.width,
             # Whatever the type of the weights, some layers compute in float32.
             working=model.folder.working_numbers(part) * 4,
         )
         for part, count in model.parameters.items()
     }
-    return plan_memory(needs, free_memory(placement.device), kind)
+    return plan_memory(needs, free_memory(placement.name), kind)
 
 
 def check_memory(model: str, placement: "Placement", plan: "MemoryPlan") -> None:
@@ -38,11 +38,11 @@ def check_memory(model: str, placement: "Placement", plan: "MemoryPlan") -> None
     ways = []
     if plan.least <= plan.free:
         ways.append("--memory low")
-    if placement.dtype.itemsize == 4:
+    if placement.width == 4:
         ways.append("--dtype bf16 for half of it")
     raise OutOfMemory(
         f"{model} takes {in_words(plan.peak)} in {placement.kind},"
-        f" and {in_words(plan.free)} are free on {placement.device}",
+        f" and {in_words(plan.free)} are free on {placement.name}",
         hint=" or ".join([*ways, "a smaller model"]),
     )
 

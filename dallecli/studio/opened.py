@@ -39,7 +39,7 @@ def placed(recipe: Recipe, placement: "Placement") -> Recipe:
 
     return replace(
         recipe,
-        device=str(placement.device),
+        device=placement.name,
         dtype=placement.kind,
         threads=torch.get_num_threads() if placement.device.type == "cpu" else None,
         versions={**recipe.versions, "torch": str(torch.__version__), **processor(placement.device)},
@@ -87,7 +87,7 @@ class LastOpened:
         check_bytes(model.spec.name)
         compiled = self._compiled and placement.device.type == "cuda"
         if self._compiled and not compiled:
-            log.warning("networks are compiled for CUDA devices only, and this is %s", placement.device)
+            log.warning("networks are compiled for CUDA devices only, and this is %s", placement.name)
         parts = Parts(model.folder, placement.device, placement.dtype, plan.kept, compiled)
         with memory_errors(model.spec.name):
             pipeline = model.open(parts)

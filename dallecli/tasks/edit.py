@@ -45,8 +45,8 @@ class Edit(InvertibleRequest):
 
     def __post_init__(self) -> None:
         InvertibleRequest.__post_init__(self)
-        check_prompt(self.before)
-        check_prompt(self.after)
+        check_prompt(self.before, "--from")
+        check_prompt(self.after, "--to")
         if self.before.strip() == self.after.strip():
             raise BadSetting("both sentences are the same, so there is no difference to follow")
         if self.strength is not None:

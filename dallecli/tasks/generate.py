@@ -38,7 +38,7 @@ class Generate(Request):
         Request.__post_init__(self)
         check_prompt(self.prompt)
         if self.negative is not None:
-            check_prompt(self.negative)
+            check_prompt(self.negative, "--negative")
         if self.init is not None and self.init.kind != "picture":
             raise BadInput("only a picture can be painted over", where=self.init.where)
         if self.strength is not None:

@@ -45,9 +45,9 @@ class Inpaint(Request):
         if self.mask is None and not self.expand:
             raise BadMask("nothing was marked for repainting", hint="--mask FILE, --mask x,y,w,h or --expand left=64")
         if self.prompt is not None:
-            check_prompt(self.prompt)
+            check_prompt(self.prompt, "--prompt")
         if self.negative is not None:
-            check_prompt(self.negative)
+            check_prompt(self.negative, "--negative")
             if self.prompt is None:
                 raise BadSetting("a negative prompt does not say what to paint", hint="give a --prompt as well")
         if self.resample is not None:
@@ -106,6 +106,10 @@ class Inpainting(Settings):
     resample: int
     expand: Edges
     negative: str = ""
+
+    @property
+    def passes(self) -> int:
+        return self.resample
 
     @property
     def mask_files(self) -> tuple[Source, ...]:

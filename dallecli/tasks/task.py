@@ -197,6 +197,11 @@ class Settings(ABC):
         return self.places is not None and len(self.places) > 1
 
     @property
+    def passes(self) -> int:
+        """How often each step is taken, and so how many times as long painting takes."""
+        return 1
+
+    @property
     def mask_files(self) -> tuple[Source, ...]:
         """The files of a mask."""
         return ()
@@ -253,32 +258,33 @@ class Settings(ABC):
         """
 
 
-def check_prompt(prompt: str) -> None:
-    """Refuse what is not a sentence, before any model is opened.
+def check_prompt(prompt: str, option: str | None = None) -> None:
+    """Refuse what is not a sentence, before any model is opened; `option` is the one that says it, if one does.
 
     Raises: PromptError for empty or blank text, more than `PROMPT_BYTES`, NUL, or characters that UTF-8 cannot carry.
     """
+    what = "the prompt" if option is None else f"the text of {option}"
     # A lone surrogate is how Python hands us a byte of an argument or a file name that was not UTF-8.
     for position, char in enumerate(prompt):
         if char == "\0":
-            raise PromptError(f"the prompt holds a NUL at character {position}", hint="prompts are plain text")
+            raise PromptError(f"{what} holds a NUL at character {position}", hint="prompts are plain text")
         if "\ud800" <= char <= "\udfff":
             offset = len(prompt[:position].encode("utf-8", "surrogatepass"))
             found = f"byte 0x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else f"surrogate {ord(char):#x}"
             raise PromptError(
-                f"the prompt is not valid UTF-8: {found} at offset {offset}", hint="convert it, for example with iconv"
+                f"{what} is not valid UTF-8: {found} at offset {offset}", hint="convert it, for example with iconv"
             )
         if position > PROMPT_BYTES:
             break
     length = len(prompt.encode("utf-8", "replace"))
     if length > PROMPT_BYTES:
         raise PromptError(
-            f"the prompt has {length} bytes, the limit is {PROMPT_BYTES}", hint="is it a file given by mistake?"
+            f"{what} has {length} bytes, the limit is {PROMPT_BYTES}", hint="is it a file given by mistake?"
         )
     if not prompt.strip():
         raise PromptError(
-            "the prompt is empty" if not prompt else "the prompt is only blanks",
-            hint='say what to paint: dalle generate "a red fox"',
+            f"{what} is empty" if not prompt else f"{what} is only blanks",
+            hint='say what to paint: dalle generate "a red fox"' if option is None else "give it words",
         )
 
 

@@ -29,7 +29,7 @@ class Vary(InvertibleRequest):
     def __post_init__(self) -> None:
         InvertibleRequest.__post_init__(self)
         if self.prompt is not None:
-            check_prompt(self.prompt)
+            check_prompt(self.prompt, "--prompt")
         if self.fidelity is not None:
             check_share("the fidelity", self.fidelity)
 

@@ -26,7 +26,7 @@ class Machine:
 
     def hold(self, data: Tensor) -> Tensor:
         """Return data on the device, if a quarter of its free memory holds them; else where they are."""
-        free = free_memory(self.device)
+        free = free_memory(str(self.device))
         if self.device.type == "cpu" or (free is not None and data.nbytes > free // 4):
             return data
         return data.to(self.device)

@@ -7,6 +7,7 @@ when it tries to use the network, start a program or write to a file; and the pr
 
 import json
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -28,6 +29,7 @@ from dallecli.limits import (
     in_words,
     open_file,
 )
+from dallecli.source import is_picture, is_safetensors_head, stranger_name
 from dallecli.weights.folder import PICKLES, Folder
 from dallecli.weights.header import read_header
 from dallecli.weights.selection import safetensors_name
@@ -55,6 +57,10 @@ REFUSED: Final = 3
 
 ENVIRONMENT: Final = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
 
+_HEAD: Final = 64
+_CHECKPOINTS: Final = ("a ZIP archive", "a pickle")
+"""What checkpoints are, in the words of `source.stranger`."""
+
 HINT: Final = "use a .safetensors file of this model"
 
 
@@ -68,6 +74,8 @@ def convert(targets: Mapping[Path, Path]) -> None:
         BadSetting: torch is too old to open it safely.
         OutOfMemory: the tensors do not fit.
     """
+    for source in targets:
+        check_checkpoint(source)
     allowances = [_allowance(path) for path in targets]
     try:
         _run(targets, sum(path.stat().st_size for path in targets), max(allowances, default=0))
@@ -77,6 +85,28 @@ def convert(targets: Mapping[Path, Path]) -> None:
         for target in targets.values():
             target.unlink(missing_ok=True)
         raise
+
+
+def check_checkpoint(path: Path) -> None:
+    """Refuse what is plainly another kind of file, by its first bytes. Raises BadFile."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        raise BadFile(f"the file cannot be read: {reason(error)}", str(path)) from error
+    if path.stat().st_size == 0:
+        raise BadFile("the file is empty", str(path), HINT)
+    kind, hint = stranger_name(head), HINT
+    if is_safetensors_head(head, path.stat().st_size):
+        kind, hint = "a safetensors file already", "there is nothing to convert: use it as it is"
+    elif is_picture(head):
+        kind = "a picture"
+    elif kind is not None and kind.startswith("a Git LFS"):
+        hint = "git lfs pull fetches the file itself"
+    elif kind in ("a web page", "an XML file"):
+        hint = "download the file itself, not the page that is about it"
+    if kind is not None and not kind.startswith(_CHECKPOINTS):
+        raise BadFile(f"this is {kind.partition(',')[0]}, not a checkpoint", str(path), hint)
 
 
 def convert_file(source: Path, target: Path) -> None:
@@ -269,8 +299,15 @@ def _convert_all(allowance: int, pairs: Sequence[tuple[str, str]]) -> None:
 
 
 def _in_words(error: Exception) -> str:
-    first = str(error).partition("\n")[0]
-    return f"the checkpoint cannot be read: {first if first else type(error).__name__}"
+    """Why a file cannot be read. torch's own words would advise to open it without any guard."""
+    said = str(error)
+    names = re.search(r"(?:GLOBAL|Unsupported class) ([\w.]+)", said)
+    if names is not None:
+        return f"the checkpoint cannot be read: besides tensors it holds {names[1]}, which could be a program"
+    first = said.partition("\n")[0]
+    if "weights_only" in said or not first.strip() or first.strip().isdigit():
+        return "the checkpoint cannot be read: it is not a pickle of tensors, or it is damaged"
+    return f"the checkpoint cannot be read: {first}"
 
 
 def _convert(source: str, target: str) -> None:

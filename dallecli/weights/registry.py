@@ -149,8 +149,10 @@ def find(name_or_folder: str) -> ModelSpec:
     path = os.path.expanduser(name_or_folder)  # noqa: PTH111  # Path.expanduser raises for unknown users
     if os.path.lexists(path):
         return _unregistered(Folder(Path(path)))
-    if os.sep in name_or_folder or name_or_folder.startswith((".", "~")):
-        raise UnknownModel("there is no such model folder", name_or_folder)
+    if "/" in name_or_folder or os.sep in name_or_folder or name_or_folder.startswith((".", "~")):
+        meant = on_the_hub(name_or_folder)
+        hint = f"from the Hugging Face Hub it is {meant}" if meant is not None else None
+        raise UnknownModel("there is no such model folder", name_or_folder, hint)
     close = difflib.get_close_matches(name_or_folder, known, n=1, cutoff=0.6)
     names = ", ".join(known)
     hint = f"did you mean {close[0]}?" if close else f"the models are {names}; a folder or hf:ORG/NAME works, too"
@@ -209,6 +211,18 @@ def parse_hub_name(name: str) -> tuple[str, str]:
             f"{name!r} is not the name of a repository", hint="write hf:ORG/NAME or hf:ORG/NAME@REVISION"
         )
     return match[1], match[2] if match[2] is not None else "main"
+
+
+def on_the_hub(name: str) -> str | None:
+    """What ORG/NAME, or the address of a page of the Hub, is called here; None for what is neither."""
+    address = re.fullmatch(
+        rf"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/({REPOSITORY})(?:/.*)?", name, re.ASCII
+    )
+    if address is not None:
+        revision = re.search(r"/(?:tree|blob|resolve)/([\w][\w.-]*)", name)
+        at = f"@{revision[1]}" if revision is not None and revision[1] != "main" else ""
+        return f"{HUB}{address[1]}{at}"
+    return f"{HUB}{name}" if re.fullmatch(REPOSITORY, name, re.ASCII) and not name.startswith((".", "~")) else None
 
 
 def _of_the_hub(name: str) -> ModelSpec:

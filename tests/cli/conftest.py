@@ -1,5 +1,6 @@
 """`dalle` in this process (fast) and as a process of its own (true), both with the fake engine in an empty folder."""
 
+import codecs
 import contextlib
 import fcntl
 import io
@@ -7,11 +8,13 @@ import json
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +37,12 @@ class Result:
     @property
     def lines(self) -> list[str]:
         return self.out.decode().splitlines()
+
+    @property
+    def remarks(self) -> str:
+        """What it said besides what was made, where it is, and how long that took."""
+        made = re.compile(r"\d+ (picture|frame|embedding)s? in .*\n")
+        return "".join(line for line in self.err.splitlines(keepends=True) if not made.fullmatch(line))
 
     @property
     def objects(self) -> list[dict[str, Any]]:
@@ -114,13 +123,16 @@ def process(*arguments: str | bytes, stdin: bytes = b"", **changes: str) -> Resu
     return Result(done.returncode, done.stdout, done.stderr.decode())
 
 
-def on_terminal(*arguments: str, out_too: bool = False, **changes: str) -> Result:
-    """Run `dalle` with standard error (and standard output, too, if asked) on a terminal 80 columns wide.
+def on_terminal(
+    *arguments: str, out_too: bool = False, widths: Sequence[int] = (80,), seconds: float = 0.3, **changes: str
+) -> Result:
+    """Run `dalle` with standard error (and standard output, too, if asked) on a terminal.
 
-    `err` is everything that the terminal received.
+    It has the first of `widths`, and every so many `seconds` the next. `err` is everything that the terminal received;
+    where it was resized, what stands on it in the end.
     """
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
+    _resize(theirs, widths[0])
     running = subprocess.Popen(
         command(*arguments),
         stdin=subprocess.DEVNULL,
@@ -129,34 +141,121 @@ def on_terminal(*arguments: str, out_too: bool = False, **changes: str) -> Resul
         env=environment(**{"TERM": "xterm-256color", **changes}),
     )
     os.close(theirs)
-    received = b""
+    received, terminal, coming, since = b"", Terminal(widths[0]), list(widths[1:]), time.monotonic()
+    decoder = codecs.getincrementaldecoder("utf-8")()
     # Linux ends a terminal whose other side was closed with an error, other systems with no bytes.
     with contextlib.suppress(OSError):
-        while chunk := os.read(ours, 65536):
+        while True:
+            if coming and time.monotonic() - since >= seconds:
+                # What was on its way to the old terminal reaches the new one, as it does everywhere.
+                _resize(ours, coming[0])
+                terminal.resize(coming.pop(0))
+                since = time.monotonic()
+            if not select.select([ours], [], [], 0.02)[0]:
+                continue
+            chunk = os.read(ours, 65536)
+            if not chunk:
+                break
             received += chunk
+            terminal.receive(decoder.decode(chunk))
     os.close(ours)
     out = running.communicate(timeout=60)[0]
-    return Result(running.returncode, b"" if out is None else out, received.decode())
+    said = received.decode() if len(widths) == 1 else "\n".join(terminal.lines)
+    return Result(running.returncode, b"" if out is None else out, said)
 
 
-def screen(received: str) -> list[str]:
-    """The lines that stand on a terminal after it received this text.
+def _resize(terminal: int, width: int) -> None:
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
 
-    It knows what rich uses: line ends, colours, up, and erasing a line. Lines do not wrap or scroll.
-    """
-    lines, row, column = [""], 0, 0
-    for control, text in re.findall(r"(\x1b\[[0-9;?]*[A-Za-z]|\r|\n)|([^\x1b\r\n]+)", received):
-        if control == "\r":
-            column = 0
-        elif control == "\n":
-            row += 1
-            lines += [""] * (row + 1 - len(lines))
-        elif control == "\x1b[2K":
-            lines[row] = ""
-        elif re.fullmatch(r"\x1b\[\d*A", control):
-            row -= int(control[2:-1] or 1)
-        elif control:
-            assert control[-1] in "mhl", f"a control that this screen does not know: {control!r}"
-        lines[row] = lines[row][:column].ljust(column) + text + lines[row][column + len(text) :]
-        column += len(text)
-    return [line.rstrip() for line in lines]
+
+def screen(received: str, width: int = 80) -> list[str]:
+    """The lines that stand on a terminal after it received this text."""
+    terminal = Terminal(width)
+    terminal.receive(received)
+    return terminal.lines
+
+
+class Terminal:
+    """A terminal that never scrolls, and folds and unfolds its lines when it is resized, as those in use do."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.rows = [""]
+        self.folded = [False]
+        """Whether a row goes on in the next one."""
+        self.row = self.column = 0
+        self.cuts = False
+        self._rest = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """What stands there, with folded rows in one."""
+        found = [""]
+        for row, folded in zip(self.rows, self.folded, strict=True):
+            found[-1] += row
+            if not folded:
+                found.append("")
+        return [line.rstrip() for line in found[:-1]]
+
+    def receive(self, text: str) -> None:
+        text = self._rest + text
+        tokens = re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\[?[0-9;?]*$|.", text, re.DOTALL)
+        self._rest = tokens.pop() if tokens and re.fullmatch(r"\x1b\[?[0-9;?]*", tokens[-1]) else ""
+        for token in tokens:
+            self._take(token)
+
+    def _take(self, token: str) -> None:
+        if token == "\r":
+            self.column = 0
+        elif token == "\n":
+            self._down()
+        elif token == "\x1b[2K":
+            self.rows[self.row], self.folded[self.row] = "", False
+        elif token == "\x1b[0J":
+            self.rows[self.row] = self.rows[self.row][: self.column]
+            del self.rows[self.row + 1 :], self.folded[self.row + 1 :]
+            self.folded[self.row] = False
+        elif re.fullmatch(r"\x1b\[\d*A", token):
+            self.row = max(0, self.row - int(token[2:-1] or 1))
+        elif token in ("\x1b[?7l", "\x1b[?7h"):
+            self.cuts = token[-1] == "l"
+        elif token.startswith("\x1b"):
+            assert token[-1] in "mhl", f"a control that this terminal does not know: {token!r}"
+        else:
+            self._write(token)
+
+    def _write(self, character: str) -> None:
+        if self.column >= self.width:
+            if self.cuts:
+                self.column = self.width - 1
+            else:
+                self.folded[self.row] = True
+                self._down()
+                self.column = 0
+        row = self.rows[self.row].ljust(self.column)
+        self.rows[self.row] = row[: self.column] + character + row[self.column + 1 :]
+        self.column += 1
+
+    def _down(self) -> None:
+        self.row += 1
+        if self.row == len(self.rows):
+            self.rows.append("")
+            self.folded.append(False)
+
+    def resize(self, width: int) -> None:
+        rows: list[str] = []
+        folded: list[bool] = []
+        line = ""
+        place = (0, 0)  # the new row where the line of the cursor begins, and the cursor's place in that line
+        for number, (row, goes_on) in enumerate(zip(self.rows, self.folded, strict=True)):
+            if number == self.row:
+                place = len(rows), len(line) + self.column
+            line += row
+            if goes_on:
+                continue
+            parts = [line[k : k + width] for k in range(0, max(1, len(line)), width)]
+            rows += parts
+            folded += [True] * (len(parts) - 1) + [False]
+            line = ""
+        self.rows, self.folded, self.width = rows, folded, width
+        self.row, self.column = min(len(rows) - 1, place[0] + place[1] // width), place[1] % width

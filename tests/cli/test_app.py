@@ -22,7 +22,7 @@ def _config(text: str) -> None:
 def test_no_command_shows_the_help(dalle: Dalle):
     assert dalle() == dalle("--help") == dalle("-h")
     result = dalle()
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.remarks) == (0, "")
     assert "Examples:\n    dalle generate" in result.out.decode()
 
 
@@ -43,7 +43,7 @@ VERBS = ["generate", "vary", "interpolate", "inpaint", "edit", "rank", "embed", 
 def test_every_command_has_help_with_examples(dalle: Dalle, command):
     for flag in ("-h", "--help"):
         result = dalle(*command, flag)
-        assert (result.code, result.err) == (0, "")
+        assert (result.code, result.remarks) == (0, "")
         text = result.out.decode()
         assert f"Usage: dalle {' '.join(command)}" in text
         assert text.count("    dalle ") + text.count("$(dalle ") >= 2
@@ -125,7 +125,7 @@ def test_a_mistake_in_the_config_file_is_explained(dalle: Dalle, text, what):
 
 def test_a_near_miss_in_the_config_file_gets_a_suggestion(dalle: Dalle):
     _config("modle = 'starter'")
-    assert dalle("generate", "a fox").err.splitlines() == [
+    assert dalle("generate", "a fox").remarks.splitlines() == [
         "error: 'modle' is not a setting",
         f"where: {config_path()}",
         "hint: did you mean model?",

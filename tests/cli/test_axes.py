@@ -65,7 +65,7 @@ def test_a_picture_from_a_pipe_is_painted_over_by_every_picture_of_a_sheet():
         *("generate", "a dog", "--init", "-", "--x", "steps=3,4", "--y", "strength=0.2,0.4", "--json"),
         stdin=Path("cat.png").read_bytes(),
     )
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.remarks) == (0, "")
     assert [found["tile"] for found in result.objects] == [[0, 0], [1, 0], [0, 1], [1, 1]]
     named = process("generate", "a dog", "--init", "cat.png", "--x", "steps=3,4", "--json")
     assert {found["inputs"][0]["sha256"] for found in result.objects + named.objects} == {
@@ -79,14 +79,14 @@ def test_a_picture_from_a_pipe_is_painted_over_by_every_picture_of_a_sheet():
     [
         (["vary", "-", "--x", "fidelity=0.2,0.8"], "stdin-vary-3-by-fidelity.png"),
         (["vary", "-", "--prompt", "a {fox}", "--x", "fidelity=0.2,0.8"], "stdin-a-fox-3-by-fidelity.png"),
-        (["inpaint", "-", "--mask", "0,0,9,9", "--x", "prompt=a hat|a fox"], None),
-        (["inpaint", "cat.png", "--mask", "-", "--x", "resample=1,2"], "cat-inpaint-3-by-resample.png"),
+        (["inpaint", "-", "--mask", "0,0,9,9", "--resample", "1", "--x", "prompt=a hat|a fox"], None),
+        (["inpaint", "cat.png", "--mask", "-", "--resample", "1", "--x", "steps=3,4"], "cat-inpaint-3-by-steps.png"),
         (["edit", "-", "--from", "a", "--to", "b", "--x", "strength=0.2,0.8"], "stdin-to-b-3-by-strength.png"),
     ],
 )
 def test_what_a_command_is_given_in_a_pipe_is_in_every_picture_of_a_sheet(arguments, name):
     result = process(*arguments, "--seed", "3", "--json", stdin=Path("square.png").read_bytes())
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.remarks) == (0, "")
     first, second = result.objects
     assert (first["tile"], second["tile"]) == ([0, 0], [1, 0])
     assert first["inputs"] == second["inputs"] != []
@@ -97,14 +97,14 @@ def test_what_a_command_is_given_in_a_pipe_is_in_every_picture_of_a_sheet(argume
 def test_a_sheet_has_one_picture_for_each_pair(dalle: Dalle):
     result = dalle("edit", "cat.png", "--from", "a", "--to", "b", "--sweep", "3", "--x", "steps=3,4")
     assert (result.code, result.out) == (2, b"")
-    assert result.err.splitlines() == ["error: each pair of values is one picture, not 3", "where: steps 3"]
+    assert result.remarks.splitlines() == ["error: each pair of values is one picture, not 3", "where: steps 3"]
 
 
 @pytest.mark.usefixtures("pictures")
 def test_a_sheet_is_of_one_picture_that_is_there(dalle: Dalle):
     result = dalle("vary", "cat.png", "square.png", "--x", "steps=3,4")
     assert (result.code, result.out) == (2, b"")
-    assert result.err == "error: the pictures of a sheet with axes are of one picture\n"
+    assert result.remarks == "error: the pictures of a sheet with axes are of one picture\n"
 
 
 def test_a_sheet_replaces_an_older_one_if_it_may(dalle: Dalle):

@@ -212,7 +212,7 @@ def test_every_painting_command_paints_a_prompt_file(dalle: Dalle, task, options
         Image.new("RGB", (32, 32), "white").save(name)
     Path("lines.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     told = dalle(task, *options, "--prompts", "lines.jsonl", "--dry-run")
-    assert (told.code, told.err) == (0, "")
+    assert (told.code, told.remarks) == (0, "")
     assert told.lines[: len(names)] == [f"lines/{name}-….png" for name in names]
     assert not Path("lines").exists()
     result = dalle(task, *options, "--prompts", "lines.jsonl")
@@ -444,7 +444,7 @@ def test_a_batch_leaves_no_threads_and_no_open_files():
 def test_check_finds_what_is_missing_changed_or_failed(dalle: Dalle, foxes):
     assert dalle("generate", "--prompts", str(foxes)).code == 0
     good = dalle("check", "foxes")
-    assert (good.code, good.out, good.err) == (0, b"", "foxes: 3 intact\n")
+    assert (good.code, good.out, good.remarks) == (0, b"", "foxes: 3 intact\n")
     names = pictures("foxes")
     (Path("foxes") / names[0]).unlink()
     changed = Path("foxes/red.png")
@@ -475,7 +475,7 @@ def test_a_torn_last_line_is_cut_and_damage_is_passed_over(dalle: Dalle, foxes):
     # The third is there, as its recipe says, so it is taken for what it is.
     assert (again.code, len(again.lines)) == (0, 1)
     assert journal.read_bytes().endswith(b"}\n")
-    assert dalle("check", "foxes").err == "foxes: 3 intact\n"
+    assert dalle("check", "foxes").remarks == "foxes: 3 intact\n"
 
 
 # Choices that mean nothing
@@ -486,7 +486,7 @@ def test_what_looks_like_a_choice_and_is_none_is_named_with_its_line(dalle: Dall
     Path("p.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     result = dalle("generate", "--prompts", "p.txt", "--dry-run")
     assert result.code == 0
-    assert result.err.splitlines() == [
+    assert result.remarks.splitlines() == [
         "warning: p.txt:2: {red,blue} is painted as it stands: it has no bar",
         "warning: p.txt:4: {red fox is painted as it stands: the brace is never closed",
         "warning: p.txt:5: __colour*__ is painted as it stands: no list is called so",
@@ -500,7 +500,7 @@ def test_choices_in_other_values_of_a_line_are_named(dalle: Dalle):
     ]
     data = "".join(json.dumps(line) + "\n" for line in lines).encode()
     result = dalle("generate", "--prompts", "-", "--dry-run", stdin=data)
-    assert result.err.splitlines() == [
+    assert result.remarks.splitlines() == [
         "warning: stdin:1: choices are for prompts; 'negative' is taken as it stands",
         "warning: stdin:2: choices are for prompts; 'ends' is taken as it stands",
     ]

@@ -55,7 +55,7 @@ def test_a_missing_output_folder_is_made_and_named_once(dalle: Dalle, arguments)
 @pytest.mark.parametrize("arguments", COMMANDS.values(), ids=COMMANDS)
 def test_quiet_makes_the_folder_and_says_nothing(dalle: Dalle, arguments):
     result = dalle(*arguments, "--out", "new", "--quiet")
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.remarks) == (0, "")
     assert Path("new").is_dir()
 
 
@@ -113,4 +113,4 @@ def test_a_viewer_that_is_missing_or_fails_is_a_warning(dalle: Dalle, viewed: Pa
     assert missing.code == 0
     assert f"y.png cannot be shown: {program} is not installed" in missing.err
     piped = dalle("generate", "a fox", "-o", "-", "--open")
-    assert (piped.code, piped.err) == (0, "warning: --open: there is no file to show\n")
+    assert (piped.code, piped.remarks) == (0, "warning: --open: there is no file to show\n")

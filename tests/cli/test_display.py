@@ -3,32 +3,106 @@
 import re
 
 import pytest
+from PIL import Image
 
 from dallecli.cli.display import Display
+from dallecli.cli.region import Line, rendered
 from dallecli.engine import Progress
 
-from .conftest import on_terminal, process, screen
+from .conftest import Terminal, on_terminal, process, screen
 
 ASK = ("generate", "a red fox", "-n", "2", "-s", "7", "--layout", "files")
 COLOUR = re.compile(r"\x1b\[[0-9;]*[345][0-9][;m]")
 
 
-def test_bars_name_stage_picture_steps_rate_and_go_away():
-    result = on_terminal(*ASK, DALLE_FAKE_SECONDS="0.02")
+SUMMARY = r"2 pictures in \d+\.\d s \(starter, seed 7\): 2 files in this folder"
+
+
+def test_one_line_is_about_the_whole_run_with_the_stages_beneath_it_and_all_go_away():
+    result = on_terminal(*ASK, DALLE_FAKE_SECONDS="0.03")
     assert (result.code, result.lines) == (0, ["a-red-fox-7.png", "a-red-fox-8.png"])
-    for text in ("opening starter", "prior, picture 1 of 2", "decoder, picture 2 of 2", "upsampler 2", "25/25", "/s"):
+    drawn = "opening starter", "picture 1 of 2", "picture 2 of 2", "  prior", "  decoder", "  upsampler 2", "/25", "/s"
+    for text in drawn:
         assert text in result.err
+    assert re.search(r" \d+%  \d\.\d s left", result.err)
     assert COLOUR.search(result.err)
     (summary,) = [line for line in screen(result.err) if line]
-    assert re.fullmatch(r"2 pictures in \d+\.\d s: starter, seed 7", summary)
+    assert re.fullmatch(SUMMARY, summary)
     assert "\x1b[?25h" in result.err[result.err.rindex("\x1b[?25l") :], "the cursor is shown again"
+    assert "\x1b[?7h" in result.err[result.err.rindex("\x1b[?7l") :], "lines are folded again"
+
+
+@pytest.mark.parametrize(
+    ("ask", "last"),
+    [
+        (["generate", "a fox", "a red dog", "-n", "2"], "picture 4 of 4"),
+        (["generate", "a fox", "-n", "1", "--best-of", "3"], "picture 3 of 3"),
+        (["generate", "a fox", "--x", "steps=20,40", "--y", "guidance=1,2"], "picture 4 of 4"),
+        (["interpolate", "a fox", "a dog", "--frames", "3", "-o", "x.gif"], "frame 3 of 3"),
+    ],
+    ids=["prompts", "best-of", "axes", "frames"],
+)
+def test_pictures_and_frames_are_counted_over_the_whole_run(ask, last):
+    result = on_terminal(*ask, "-s", "7", DALLE_FAKE_SECONDS="0.01")
+    assert result.code == 0
+    assert last in result.err
+    assert len([line for line in screen(result.err) if line]) == 1
+
+
+def test_a_batch_is_counted_in_one_line(tmp_path):
+    (tmp_path / "work" / "p.txt").write_text("a fox\na dog\na cat\n")
+    result = on_terminal("generate", "--prompts", "p.txt", DALLE_FAKE_SECONDS="0.01")
+    assert result.code == 0
+    assert "2 of 3 pictures" in result.err
+    (summary,) = [line for line in screen(result.err) if line]
+    assert summary.startswith("p: 3 painted in ")
+
+
+def test_nothing_stale_stands_on_a_terminal_that_was_resized_while_something_was_painted():
+    widths = (80, 40, 100, 60, 30, 20, 90, 25, 70, 50)
+    result = on_terminal(*ASK, out_too=True, widths=widths, seconds=0.25, DALLE_FAKE_SECONDS="0.03")
+    first, second, summary = [line for line in result.err.splitlines() if line]
+    assert (first, second) == ("a-red-fox-7.png", "a-red-fox-8.png")
+    assert re.fullmatch(SUMMARY, summary)
+
+
+@pytest.mark.parametrize("width", [20, 30, 45])
+def test_a_narrow_terminal_shows_where_the_run_is_and_folds_nothing(width):
+    terminal = Terminal(width)
+    for line in rendered([Line(label="picture 12 of 20", short="12/20", share=0.5, figures=" 50%  1 s left")], width):
+        terminal.receive(line)
+    assert len(terminal.rows) == 1
+    assert ("12/20" if width < 45 else "picture 12 of 20") in terminal.lines[0]
+    assert "50%" in terminal.lines[0]
 
 
 def test_paths_stay_on_a_terminal_that_also_showed_bars():
     received = on_terminal(*ASK, out_too=True, DALLE_FAKE_SECONDS="0.01").err
     first, second, summary = [line for line in screen(received) if line]
     assert (first, second) == ("a-red-fox-7.png", "a-red-fox-8.png")
-    assert summary.startswith("2 pictures in ")
+    assert re.fullmatch(SUMMARY, summary)
+
+
+def test_a_pipe_gets_one_line_at_the_end_and_results_are_as_they_were():
+    told = process(*ASK)
+    assert (told.code, told.lines) == (0, ["a-red-fox-7.png", "a-red-fox-8.png"])
+    assert re.fullmatch(SUMMARY + "\n", told.err)
+    assert process("generate", "a fox", "-s", "7", "-o", "-").err.endswith(": on standard output\n")
+    as_json = process("generate", "a fox", "-s", "8", "--json")
+    assert [record["path"] for record in as_json.objects] == ["a-fox-8.png"]
+    assert re.fullmatch(r"1 picture in \d+\.\d s \(starter, seed 8\): a-fox-8.png\n", as_json.err)
+    assert process("generate", "a fox", "-s", "9", "-q").err == ""
+
+
+def test_inpainting_says_beforehand_that_it_takes_longer_and_why():
+    Image.new("RGB", (64, 64)).save("room.png")
+    ask = ("inpaint", "room.png", "--mask", "8,8,20,20", "-s", "7")
+    why = (
+        "each step is taken 3 times, so that the new part fits the old one: about 3 times as long as with --resample 1"
+    )
+    assert process(*ask, "--resample", "3").err.splitlines()[0] == why
+    assert why in process(*ask, "--resample", "3", "--dry-run").err
+    assert "each step" not in process(*ask, "--resample", "1").err
 
 
 @pytest.mark.parametrize("changes", [{"TERM": "dumb"}, {"TERM": "unknown"}])
@@ -50,7 +124,8 @@ def test_quiet_leaves_a_terminal_alone():
 
 def test_nothing_is_drawn_into_a_file_even_if_colour_is_forced():
     result = process(*ASK, "--preview", FORCE_COLOR="1", TTY_COMPATIBLE="1")
-    assert (result.code, result.err) == (0, "")
+    assert result.code == 0
+    assert "\x1b" not in result.err
 
 
 def test_long_work_says_a_plain_line_now_and_then(monkeypatch, capsys):
@@ -61,8 +136,8 @@ def test_long_work_says_a_plain_line_now_and_then(monkeypatch, capsys):
         now += 1.0
         display.progress(Progress(stage="upsampler_2", step=step, steps=25, picture=1, pictures=4))
     assert capsys.readouterr().err.splitlines() == [
-        "upsampler 2, picture 2 of 4: step 10 of 25",
-        "upsampler 2, picture 2 of 4: step 20 of 25",
+        "upsampler 2, picture 2 of 4: step 10 of 25; 0:01:03 left",
+        "upsampler 2, picture 2 of 4: step 20 of 25; 53.0 s left",
     ]
 
 

@@ -30,7 +30,7 @@ def _read(path: str = "z.safetensors"):
 
 def test_pictures_and_sentences_become_files_named_after_them(dalle: Dalle):
     result = dalle("embed", "cat.png", "a red cat!")
-    assert (result.code, result.lines, result.err) == (0, ["cat.safetensors", "a-red-cat.safetensors"], "")
+    assert (result.code, result.lines, result.remarks) == (0, ["cat.safetensors", "a-red-cat.safetensors"], "")
     assert (_read("cat.safetensors").kind, _read("a-red-cat.safetensors").kind) == ("image", "text")
     assert dalle("embed", "cat.png").lines == ["cat-2.safetensors"]
 
@@ -53,15 +53,6 @@ def test_a_whole_album_is_taken_in_parts(monkeypatch):
     size = len(Path("cat.png").read_bytes())
     parts = [[source.name for source in part] for part in read_batches(names, most=size + 1)]
     assert parts == [["cat.png", "a fox", "dog.png"], ["cat.png"]]
-
-
-def test_a_missing_file_is_found_before_the_first_is_read(dalle: Dalle):
-    result = dalle("rank", "cat.png", "a cat", "dgo.png")
-    assert (result.code, result.out) == (2, b"")
-    assert result.err.splitlines() == [
-        "error: the file cannot be read: No such file or directory",
-        "where: dgo.png",
-    ]
 
 
 def test_json_says_what_is_in_the_file(dalle: Dalle):
@@ -104,7 +95,7 @@ def test_embeddings_go_through_pipes():
     made = process("embed", "cat.png", "-o", "-")
     changed = process("embed", "-", "--minus", "a cat", "--plus", "a dog", "-o", "-", stdin=made.out)
     result = process("vary", "-", "-n", "2", "-s", "7", stdin=changed.out)
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.remarks) == (0, "")
     path = result.lines[0]
     assert read_recipe(Path(path)).inputs[0].data == changed.out
     with Image.open(path) as sheet:
@@ -114,7 +105,7 @@ def test_embeddings_go_through_pipes():
 def test_a_sentence_is_imagined_to_be_painted(dalle: Dalle):
     dalle("embed", "a cat", "-o", "z.safetensors")
     result = dalle("vary", "z.safetensors")
-    assert result.err.splitlines() == [
+    assert result.remarks.splitlines() == [
         "error: this is the embedding of a sentence, not of a picture",
         "where: z.safetensors",
         "hint: say the words themselves, or embed them with --imagine",
@@ -128,10 +119,10 @@ def test_another_clips_embedding_is_refused_before_anything_is_painted(dalle: Da
     from dataclasses import replace
 
     Path("y.safetensors").write_bytes(replace(_read(), space="ViT-L/14", model="karlo").encode())
-    for command in (["vary"], ["interpolate", "cat.png"], ["rank", "a cat"], ["embed", "cat.png", "--plus"]):
+    for command in (["vary"], ["interpolate", "cat.png"], ["embed", "cat.png", "--plus"]):
         result = dalle(*command, "y.safetensors")
         assert (result.code, result.out) == (2, b"")
-        assert result.err.splitlines() == [
+        assert result.remarks.splitlines() == [
             "error: this embedding lives in the space of ViT-L/14, not of fake",
             "where: y.safetensors",
             "hint: it was made with --model karlo",

@@ -23,7 +23,7 @@ def _files(folder: str = ".") -> list[str]:
 
 def test_one_prompt_makes_one_file_and_prints_its_path(dalle: Dalle):
     result = dalle("generate", "a red fox", "-s", "7")
-    assert (result.code, result.out, result.err) == (0, b"a-red-fox-7.png\n", "")
+    assert (result.code, result.out, result.remarks) == (0, b"a-red-fox-7.png\n", "")
     with Image.open("a-red-fox-7.png") as image:
         assert image.size == (256, 256)
 
@@ -95,7 +95,7 @@ def test_size_picks_one_of_the_models_sizes(dalle: Dalle):
         assert image.size == (64, 64)
     refused = dalle("generate", "a fox", "--size", "65")
     assert refused.code == 2
-    assert refused.err == "error: starter does not paint 65 pixels\nhint: it paints 16, 64, 256\n"
+    assert refused.remarks == "error: starter does not paint 65 pixels\nhint: it paints 16, 64, 256\n"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_force_never_replaces_a_result_of_the_same_run(dalle: Dalle):
 
 def test_minus_o_minus_writes_the_picture_to_stdout(dalle: Dalle):
     result = dalle("generate", "a fox", "-s", "7", "-o", "-")
-    assert (result.code, result.err, _files()) == (0, "", [])
+    assert (result.code, result.remarks, _files()) == (0, "", [])
     with Image.open(io.BytesIO(result.out)) as image:
         assert image.format == "PNG"
     sheet = dalle("generate", "a fox", "-n", "4", "-o", "-", "--format", "webp")
@@ -270,7 +270,7 @@ def test_words_the_model_does_not_read_are_quoted(dalle: Dalle):
     prompt = " ".join(["word"] * 32) + " lost \x1b[31m words"
     result = dalle("generate", prompt, "--json")
     assert result.code == 0
-    assert result.err == "warning: starter reads no further than this; dropped: lost ^[[31m words\n"
+    assert result.remarks == "warning: starter reads no further than this; dropped: lost ^[[31m words\n"
     assert (result.objects[0]["truncated"], result.objects[0]["dropped"]) == (True, ["lost", "\x1b[31m", "words"])
     assert read_recipe(Path(result.objects[0]["path"])).dropped == ("lost", "\x1b[31m", "words")
 
@@ -375,7 +375,7 @@ def test_no_disk_space_is_found_before_painting(dalle: Dalle, monkeypatch):
 
 def test_quiet_says_nothing_but_errors(dalle: Dalle):
     prompt = " ".join(["word"] * 40)
-    assert dalle("generate", prompt, "-q").err == ""
+    assert dalle("generate", prompt, "-q").remarks == ""
     assert dalle("generate", prompt, "-q", "--strict").err.startswith("error: ")
 
 
@@ -386,7 +386,7 @@ def test_a_mistake_in_dalle_is_named_as_such(dalle: Dalle, monkeypatch):
     monkeypatch.setattr("dallecli.fake_engine.FakeEngine.resolve", broken)
     result = dalle("generate", "a fox")
     assert result.code == 70
-    assert result.err.splitlines() == [
+    assert result.remarks.splitlines() == [
         "error: a mistake in dalle itself: ZeroDivisionError: division ^[ by zero",
         "hint: run it again with --debug, and report what it prints",
     ]

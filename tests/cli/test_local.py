@@ -20,7 +20,7 @@ FAST = ("--steps", "3", "--prior-steps", "3", "--upsampler-steps", "2", "--dtype
 
 def test_a_folder_paints_and_its_pictures_say_how(dalle: Dalle, local: None, model: str):
     result = dalle("generate", "a red cat", "-n", "2", "-s", "7", "-m", model, "--json", *FAST, "--device", "cpu")
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.remarks) == (0, "")
     assert [(record["seed"], record["size"], record["device"], record["dtype"]) for record in result.objects] == [
         (7, 32, "cpu", "fp32"),
         (8, 32, "cpu", "fp32"),
@@ -52,7 +52,7 @@ def test_the_models_path_is_its_folder_and_the_doctor_is_content(dalle: Dalle, m
 
 def test_a_dry_run_plans_for_a_folder_whatever_it_is_called(dalle: Dalle, local: None, model: str):
     result = dalle("generate", "a red cat", "-m", model, "--dry-run", "--device", "cpu")
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.remarks) == (0, "")
     assert "memory:" in result.out.decode()
 
 

@@ -37,9 +37,9 @@ EVERYTHING = {
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_every_task_is_painted_and_made_again_byte_for_byte(dalle: Dalle, model: str, name: str):
     made = dalle(*EVERYTHING[name], *FAST, "-m", model, "-s", "7", "-q", "--layout", "files")
-    assert (made.code, made.err) == (0, "")
+    assert (made.code, made.remarks) == (0, "")
     again = dalle("replay", made.lines[-1], "-m", model, "-o", "again.png", "-q")
-    assert (again.code, again.err) == (0, "")
+    assert (again.code, again.remarks) == (0, "")
     with Image.open(made.lines[-1]) as first, Image.open("again.png") as second:
         assert first.size == {"generate": (50, 50), "inpaint": (64, 48)}.get(name, (64, 64))
         assert first.tobytes() == second.tobytes()

@@ -37,9 +37,9 @@ def test_every_task_of_pictures_is_painted_and_made_again_byte_for_byte(
     dalle: Dalle, model: str, command: tuple[str, ...]
 ):
     made = dalle(*command, *FAST, "-m", model, "-o", "made.png")
-    assert (made.code, made.err) == (0, "")
+    assert (made.code, made.remarks) == (0, "")
     again = dalle("replay", "made.png", "-m", model, "-o", "again.png", "-q")
-    assert (again.code, again.err) == (0, "")
+    assert (again.code, again.remarks) == (0, "")
     with Image.open("made.png") as first, Image.open("again.png") as second:
         assert first.size == ((64, 48) if command[0] == "inpaint" else (64, 64))
         assert first.tobytes() == second.tobytes()
@@ -47,7 +47,7 @@ def test_every_task_of_pictures_is_painted_and_made_again_byte_for_byte(
 
 def test_a_model_with_a_prior_paints_words(dalle: Dalle, words: str):
     made = dalle("generate", "a red cat", *FAST, "--prior-steps", "2", "-m", words, "-o", "made.png")
-    assert (made.code, made.err) == (0, "")
+    assert (made.code, made.remarks) == (0, "")
     assert Image.open("made.png").size == (64, 64)
 
 
@@ -82,6 +82,6 @@ def test_the_memory_plan_counts_latents_and_pixels(dalle: Dalle, model: str):
 def test_pictures_do_not_depend_on_the_memory_plan(dalle: Dalle, model: str):
     for memory in ("low", "auto", "high"):
         made = dalle("vary", "cat.png", *FAST, "-m", model, "--memory", memory, "-o", f"{memory}.png")
-        assert (made.code, made.err) == (0, "")
+        assert (made.code, made.remarks) == (0, "")
     low, auto, high = (Image.open(f"{memory}.png").tobytes() for memory in ("low", "auto", "high"))
     assert low == auto == high

@@ -29,11 +29,11 @@ EVERYTHING = {
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_every_task_is_painted_and_made_again_byte_for_byte(dalle: Dalle, model: str, name: str):
     made = dalle(*EVERYTHING[name], *FAST, "-m", model, "-s", "7", "-q", "--layout", "both")
-    assert (made.code, made.err) == (0, "")
+    assert (made.code, made.remarks) == (0, "")
     *singles, last = made.lines
     for path in [last, *singles[-1:]]:
         again = dalle("replay", path, "-m", model, "-o", "again.png", "-q", "--force")
-        assert (again.code, again.err) == (0, ""), path
+        assert (again.code, again.remarks) == (0, ""), path
         with Image.open(path) as first, Image.open("again.png") as second:
             assert first.tobytes() == second.tobytes(), path
     assert len({Path(path).read_bytes() for path in made.lines}) == len(made.lines)
@@ -41,9 +41,9 @@ def test_every_task_is_painted_and_made_again_byte_for_byte(dalle: Dalle, model:
 
 def test_embeddings_go_through_pipes(model: str):
     made = process("embed", "cat.png", "--minus", "a cat", "--plus", "a dog", "-o", "-", "-m", model, "-q")
-    assert (made.code, made.err) == (0, "")
+    assert (made.code, made.remarks) == (0, "")
     painted = process("vary", "-", *FAST, "-q", "-s", "7", "-o", "x.png", "-m", model, stdin=made.out)
-    assert (painted.code, painted.err) == (0, "")
+    assert (painted.code, painted.remarks) == (0, "")
     assert read_recipe(Path("x.png")).inputs[0].data == made.out
 
 
@@ -57,7 +57,7 @@ def test_clip_knows_what_the_starter_paints(dalle: Dalle):
 def test_what_is_not_read_is_a_warning_like_any_other(dalle: Dalle):
     sentence = " ".join(["a cat and a dog and"] * 9)
     assert dalle("rank", "cat.png", sentence).err.startswith("warning: starter would not read the end of this: ")
-    assert dalle("rank", "cat.png", sentence, "-q").err == ""
+    assert dalle("rank", "cat.png", sentence, "-q").remarks == ""
 
 
 def test_weights_are_not_loaded_for_what_is_refused():

@@ -55,7 +55,7 @@ def test_a_command_that_does_not_exist_is_answered_by_the_one_that_is_meant(dall
 )
 def test_what_everybody_tries_first_works(dalle: Dalle, said, meaning):
     result, expected = dalle(*said), dalle(*meaning)
-    assert (result.code, result.out, result.err) == (0, expected.out, "")
+    assert (result.code, result.out, result.remarks) == (0, expected.out, "")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_number_types_have_the_names_of_other_libraries(dalle: Dalle, name, own)
 @pytest.mark.parametrize("command", [["generate", "x"], ["doctor"], ["replay", "x.png"], ["rank", "x", "y"]])
 def test_a_number_type_that_does_not_exist_is_refused_with_those_that_do(dalle: Dalle, command):
     result = dalle(*command, "--dtype", "int4")
-    assert result.err.splitlines() == ["error: no number type is called 'int4'", "hint: one of fp32, bf16, fp16"]
+    assert result.remarks.splitlines() == ["error: no number type is called 'int4'", "hint: one of fp32, bf16, fp16"]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_the_help_lists_all_samplers_and_devices(dalle: Dalle):
 )
 def test_the_completion_of_a_shell_is_printed_by_its_name(shell, mark):
     result = process("--show-completion", shell, SHELL="/bin/sh")
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.remarks) == (0, "")
     assert mark in result.out.decode() and f"_DALLE_COMPLETE=complete_{shell}" in result.out.decode()
 
 
@@ -181,9 +181,9 @@ def test_the_completion_of_a_shell_is_installed_by_its_name(tmp_path):
 
 def test_frames_in_a_webp_that_does_not_move_are_named(dalle: Dalle):
     said = "x.webp is one sheet of all frames; --animate webp makes it move\n"
-    assert dalle("interpolate", "a cat", "a dog", "-o", "x.webp").err == said
-    assert dalle("interpolate", "a cat", "a dog", "-o", "y.webp", "--animate", "webp").err == ""
-    assert dalle("interpolate", "a cat", "a dog", "-o", "z.png").err == ""
+    assert dalle("interpolate", "a cat", "a dog", "-o", "x.webp").remarks == said
+    assert dalle("interpolate", "a cat", "a dog", "-o", "y.webp", "--animate", "webp").remarks == ""
+    assert dalle("interpolate", "a cat", "a dog", "-o", "z.png").remarks == ""
 
 
 @pytest.mark.parametrize("name", ["ways.txt", "-"])

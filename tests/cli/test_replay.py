@@ -50,7 +50,7 @@ EVERYTHING = {
 def test_every_file_of_every_task_is_made_again_byte_for_byte(dalle: Dalle, name):
     (path,) = dalle(*EVERYTHING[name], "-s", "7", "--out", ".").lines
     result = dalle("replay", path, "-o", "again.png")
-    assert (result.code, result.lines, result.err) == (0, ["again.png"], "")
+    assert (result.code, result.lines, result.remarks) == (0, ["again.png"], "")
     assert Path("again.png").read_bytes() == Path(path).read_bytes()
 
 
@@ -59,7 +59,7 @@ def test_a_picture_of_a_row_is_made_again_alone(dalle: Dalle, name):
     paths = dalle(*EVERYTHING[name], "-s", "7", "--layout", "files").lines
     assert len(paths) > 1
     for k, path in enumerate(paths):
-        assert dalle("replay", path, "-o", f"again-{k}.png").err == ""
+        assert dalle("replay", path, "-o", f"again-{k}.png").remarks == ""
         with Image.open(path) as first, Image.open(f"again-{k}.png") as second:
             assert first.tobytes() == second.tobytes()
 
@@ -101,7 +101,7 @@ def test_a_recipe_of_the_first_format_is_still_played(dalle: Dalle):
         info.add_itxt("dalle", text.replace("dalle-recipe/2", "dalle-recipe/1"))
         image.save("old.png", pnginfo=info)
     assert b"dalle-recipe/1" in Path("old.png").read_bytes()
-    assert dalle("replay", "old.png", "-o", "again.png").err == ""
+    assert dalle("replay", "old.png", "-o", "again.png").remarks == ""
     assert read_recipe(Path("again.png")) == recipe
 
 
@@ -115,7 +115,7 @@ def test_an_input_that_was_moved_and_renamed_is_found_by_its_content(dalle: Dall
     Path("album/other.txt").write_text("no picture")
     result = dalle("replay", path)
     assert (result.code, result.out) == (2, b"")
-    assert result.err.splitlines() == [
+    assert result.remarks.splitlines() == [
         "error: the picture that this was made from is not here: cat.png",
         f"where: {path}",
         "hint: say where it is: --input FILE, or a folder",
@@ -170,7 +170,7 @@ def test_another_picture_than_the_files_is_reported(dalle: Dalle):
         "warning: 0.0% of the pixels differ from touched.png, by up to"
     )
     result = dalle("replay", "smaller.png")
-    assert result.err == "warning: smaller.png is 9 x 9 pixels, what was made from its recipe 256 x 256\n"
+    assert result.remarks == "warning: smaller.png is 9 x 9 pixels, what was made from its recipe 256 x 256\n"
     assert result.code == 0
 
 

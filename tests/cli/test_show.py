@@ -13,7 +13,7 @@ from .conftest import Dalle
 def test_the_recipe_is_printed_for_people(dalle: Dalle):
     dalle("generate", "a fox", "-s", "7", "-n", "4", "-o", "x.png")
     result = dalle("show", "x.png")
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.remarks) == (0, "")
     rows = dict(line.split(maxsplit=1) for line in result.lines if not line.startswith("upsampler 2"))
     assert rows["file"] == "x.png"
     assert rows["prompt"] == "a fox"

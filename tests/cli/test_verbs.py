@@ -49,7 +49,7 @@ def _pixels(path: str) -> np.ndarray:
 
 def test_a_variation_is_one_file(dalle: Dalle):
     result = dalle("vary", "cat.png", "-s", "7")
-    assert (result.code, result.lines, result.err) == (0, ["cat-vary-7.png"], "")
+    assert (result.code, result.lines, result.remarks) == (0, ["cat-vary-7.png"], "")
     assert read_recipe(Path("cat-vary-7.png")).inputs[0].name == "cat.png"
 
 
@@ -205,8 +205,8 @@ def test_an_animation_goes_into_a_pipe(dalle: Dalle):
         (["cat.png", "dog.jpg", "-o", "x.png", "--animate", "gif"], "x.png is not a name for an animated gif"),
         (["cat.png", "dog.jpg", "--at", "0.5", "-o", "x.gif"], "one picture does not move"),
         (["cat.png", "dog.jpg", "-o", "x.gif", "--fps", "0"], "0 frames a second are not possible"),
-        (["cat.png", "dog.jpg", "--fps", "inf"], "--fps is inf"),
-        (["cat.png", "dog.jpg", "--hold", "nan"], "--hold is nan"),
+        (["cat.png", "dog.jpg", "--animate", "gif", "--fps", "inf"], "--fps is inf"),
+        (["cat.png", "dog.jpg", "--animate", "gif", "--hold", "nan"], "--hold is nan"),
         (
             ["cat.png", "dog.jpg", "-o", "x.gif", "--layout", "both"],
             "-o names one file, but --layout both makes several",
@@ -268,7 +268,7 @@ def test_a_picture_grows_at_its_edges(dalle: Dalle):
 def test_show_mask_paints_nothing_and_says_how_much(dalle: Dalle):
     result = dalle("inpaint", "cat.png", "--mask", "left.png", "--show-mask")
     assert (result.code, result.lines) == (0, ["cat-mask.png"])
-    assert result.err == "50.0% of 64 x 48 pixels would be repainted, in 1 square\n"
+    assert result.remarks == "50.0% of 64 x 48 pixels would be repainted, in 1 square\n"
     assert (_pixels("cat-mask.png")[:, 32:] == _pixels("cat.png")[:, 32:]).all()
     (facts,) = dalle("inpaint", "cat.png", "--mask", "left.png", "--show-mask", "--json", "-q").objects
     assert (facts["share"], facts["width"], facts["height"]) == (0.5, 64, 48)
@@ -334,7 +334,7 @@ def test_a_sweep_shows_the_way_there(dalle: Dalle):
     [
         (["--from", "a cat"], "Missing option '--to'."),
         (["--from", "a cat", "--to", "a cat"], "both sentences are the same, so there is no difference to follow"),
-        (["--from", " ", "--to", "a cat"], "the prompt is only blanks"),
+        (["--from", " ", "--to", "a cat"], "the text of --from is only blanks"),
         (["--from", "a", "--to", "b", "--strength", "2"], "the strength is 2"),
         (["--from", "a", "--to", "b", "--sweep", "1"], "the number of pictures in a sweep is 1"),
     ],
@@ -382,13 +382,16 @@ def test_every_dial_of_every_task_reaches_its_recipe(dalle: Dalle, words):
         (["vary", "cat.png", "-n", "2"], "'cat vary': 2 pictures of 256 px"),
         (["interpolate", "cat.png", "a dog"], "'cat to a dog': 7 pictures of 256 px"),
         (["interpolate", "cat.png", "a dog", "-o", "x.gif"], "'cat to a dog': 7 pictures of 256 px"),
-        (["inpaint", "cat.png", "--mask", "left.png", "--size", "64"], "'cat inpaint': 1 picture of 64 px"),
+        (
+            ["inpaint", "cat.png", "--mask", "left.png", "--size", "64", "--resample", "1"],
+            "'cat inpaint': 1 picture of 64 px",
+        ),
         (["edit", "cat.png", "--from", "a cat", "--to", "a dog", "--sweep", "3"], "'cat to a dog': 3 pictures of 256"),
     ],
 )
 def test_a_dry_run_tells_and_paints_nothing(dalle: Dalle, arguments, told):
     result = dalle(*arguments, "--seed", "5", "--dry-run")
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.remarks) == (0, "")
     assert result.lines[0].startswith(told)
     assert "seed 5, starter; memory: next to nothing" in result.lines[0]
     assert _files() == set()
@@ -409,4 +412,4 @@ def test_a_dry_run_tells_and_paints_nothing(dalle: Dalle, arguments, told):
 def test_what_is_needed_without_a_prompt_file_is_asked_for(dalle: Dalle, arguments, missing):
     result = dalle(*arguments)
     assert (result.code, result.out) == (2, b"")
-    assert result.err.splitlines() == [f"error: Missing {missing}.", f"hint: dalle {arguments[0]} --help"]
+    assert result.remarks.splitlines() == [f"error: Missing {missing}.", f"hint: dalle {arguments[0]} --help"]

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from dallecli.devices import native_bf16
 from dallecli.nets import prepacked
 from dallecli.nets.prepacked import can_prepack, prepack
-from dallecli.placement import native_bf16
 
 LAYERS = {
     "3x3": nn.Conv2d(6, 24, 3, padding=1),
