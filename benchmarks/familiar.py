@@ -29,7 +29,9 @@ SIDE = 64
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("photographs", nargs="*", type=Path)
     parser.add_argument("-n", type=int, default=400, help="pictures of each other kind")
     options = parser.parse_args()

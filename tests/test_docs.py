@@ -1,6 +1,7 @@
 """What README and docs say is so: options exist, the README's examples run, links and names of files lead somewhere."""
 
 import ast
+import json
 import os
 import re
 import shlex
@@ -64,6 +65,18 @@ def test_the_examples_of_the_readme_run(tmp_path):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_starters_page_lists_the_words_that_the_starter_knows():
+    text = (ROOT / "docs" / "starter.md").read_text(encoding="utf-8")
+    rows = re.search(r"^\| kind \| words \|\n\| --- \| --- \|\n((?:\|.*\|\n)+)", text, flags=re.MULTILINE)
+    assert rows is not None
+    kinds = json.loads((ROOT / "dallecli" / "starter" / "words.json").read_text(encoding="utf-8"))
+    said = {
+        kind: ", ".join(f"{name} ({', '.join(also)})" if also else name for name, also in names.items())
+        for kind, names in kinds.items()
+    }
+    assert rows[1].splitlines() == [f"| {kind} | {words} |" for kind, words in said.items()]
 
 
 def _anchors(page: Path) -> set[str]:

@@ -115,7 +115,7 @@ def test_standard_input_is_json_lines_if_it_begins_like_them(monkeypatch, data, 
     assert first == again
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(data=st.binary(), suffix=st.sampled_from(sorted(KINDS)))
 def test_any_bytes_are_lines_good_or_bad(tmp_path, data, suffix):
     path = tmp_path / f"prompts{suffix}"
@@ -130,7 +130,7 @@ def test_any_bytes_are_lines_good_or_bad(tmp_path, data, suffix):
         assert isinstance(line, Line) or line.reason
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=60)
 @given(st.lists(st.dictionaries(st.text(), st.text() | st.integers() | st.booleans() | st.none())))
 def test_json_lines_are_read_as_they_were_written(tmp_path, objects):
     path = tmp_path / "prompts.jsonl"

@@ -226,7 +226,7 @@ def test_a_list_is_a_regular_file_of_a_bounded_size(tmp_path, kind):
     else:
         with path.open("wb") as file:
             file.truncate(LIST_BYTES + 1)
-    with pytest.raises(BadSetting, match=r"and not a file|more than 16 MiB"):
+    with pytest.raises(BadSetting, match=r"and not a file|Is a directory|more than 16 MiB"):
         every("__a__", Wildcards(tmp_path))
 
 
