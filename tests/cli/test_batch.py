@@ -336,7 +336,9 @@ LINE = st.dictionaries(
 ).map(json.dumps)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.binary(max_size=300) | st.lists(LINE, max_size=4).map(lambda lines: "\n".join(lines).encode()))
 def test_whatever_a_file_holds_it_is_painted_or_refused_in_harmless_words(dalle: Dalle, data):
     result = dalle("generate", "--prompts", "-", "--dry-run", stdin=data)

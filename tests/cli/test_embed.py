@@ -65,6 +65,7 @@ def test_json_says_what_is_in_the_file(dalle: Dalle):
             "dimensions": 32,
             "noise": ["decoder"],
             "model": "starter",
+            "unknown": {"words": [], "pictures": []},
         }
     ]
 
