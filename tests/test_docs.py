@@ -16,6 +16,7 @@ from typer.main import get_command
 from dallecli.cli.app import build
 
 ROOT = Path(__file__).parents[1]
+GUIDES = ("vary", "interpolate", "inpaint", "edit", "rank", "batch")
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -57,10 +58,9 @@ def _examples(page: Path) -> list[str]:
     return [line for line in lines if not re.search(others, line)]
 
 
-def _run_examples(page: Path, folder: Path) -> None:
-    """Run a page's examples in order in an empty folder: what one reads, an earlier one made."""
+def _run(examples: list[str], folder: Path) -> None:
+    """Run examples in order in an empty folder: what one reads, an earlier one made."""
     (work := folder / "work").mkdir()
-    examples = _examples(page)
     assert len(examples) > 2
     python = f"{shlex.quote(sys.executable)} -m dallecli"
     done = subprocess.run(
@@ -70,19 +70,21 @@ def _run_examples(page: Path, folder: Path) -> None:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
 
 
-def test_the_examples_of_the_readme_run_in_order(tmp_path):
-    _run_examples(ROOT / "README.md", tmp_path)
+def test_the_first_examples_of_the_readme_run(tmp_path):
+    _run(
+        [line for line in _examples(ROOT / "README.md") if line.startswith(("dalle generate", "printf"))][:5], tmp_path
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("guide", ["vary", "interpolate", "inpaint", "edit", "rank", "batch"])
-def test_the_examples_of_a_guide_run_in_order(tmp_path, guide):
-    _run_examples(ROOT / "docs" / "guides" / f"{guide}.md", tmp_path)
+@pytest.mark.parametrize("page", ["README", *(f"docs/guides/{verb}" for verb in GUIDES)])
+def test_the_examples_of_a_page_run_in_order(tmp_path, page):
+    _run(_examples(ROOT / f"{page}.md"), tmp_path)
 
 
 def test_the_starters_page_lists_the_words_that_the_starter_knows():
