@@ -19,11 +19,13 @@ from torch import Tensor
 
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, CLIPTextStates, ClipVisionConfig, CLIPVisionModel
 from dallecli.nets.conditions import KeysValues
+from dallecli.nets.glide_text import GlideTextEncoder
 from dallecli.nets.movq import Movq, MovqConfig
 from dallecli.nets.prior import PriorConfig, PriorTransformer, ReadText
 from dallecli.nets.transformer_unet import TransformerUNet, TransformerUNetConfig
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.nets.vae import Vae, VaeConfig
+from dallecli.weights.glide import CHECKPOINTS, parts_of
 
 KEYS = Path(__file__).parents[1] / "tests" / "nets" / "published_keys"
 T = torch.tensor(500)
@@ -58,6 +60,18 @@ def decoded(net: UNet) -> object:
 
 def denoised(net: TransformerUNet) -> object:
     return net(torch.randn(2, 4, 96, 96), T, torch.randn(2, 77, 1024), torch.randn(2, 2048))
+
+
+def told(net: GlideTextEncoder) -> object:
+    return net(torch.ones(2, 128, dtype=torch.long), torch.ones(2, 128, dtype=torch.bool))
+
+
+def from_words(net: UNet) -> object:
+    return net(torch.randn(2, 3, 64, 64), T, torch.randn(2, 128, 512), torch.randn(2, 768))
+
+
+def enlarged(net: UNet) -> object:
+    return net(torch.randn(1, 6, 256, 256), T, torch.randn(1, 128, 512), torch.randn(1, 768))
 
 
 def painted(net: UNet) -> object:
@@ -110,6 +124,11 @@ ROWS: dict[str, dict[str, Row]] = {
         "autoencoder, to pixels": ("stable_vae", Vae, VaeConfig, lambda net: net.decode(torch.randn(1, 4, 96, 96))),
         "autoencoder, to latents": ("stable_vae", Vae, VaeConfig, lambda net: net.encode(torch.randn(1, 3, 768, 768))),
     },
+    "glide": {
+        "text tower": ("glide_base", GlideTextEncoder, ClipTextConfig, told),
+        "decoder, a step": ("glide_base", UNet, UNetConfig, from_words),
+        "upsampler, a step": ("glide_upsample", UNet, UNetConfig, enlarged),
+    },
 }
 
 
@@ -123,6 +142,9 @@ def measure(model: str, name: str) -> None:
     """Print the row of one network. Its own process, because memory is only ever seen to grow."""
     part, kind, config, run = ROWS[model][name]
     published = json.loads((KEYS / f"{part}.json").read_text(encoding="utf-8"))
+    if part.startswith("glide_"):  # one list for two networks
+        parts = parts_of(published["state_dict"], CHECKPOINTS[f"{part.removeprefix('glide_')}.pt"])
+        published["config"] = parts[0 if kind is GlideTextEncoder else 1][1]
     with torch.device("meta"):
         net = kind(config.from_config(published["config"]))
     net = net.to_empty(device="cpu").requires_grad_(False).eval()
@@ -136,7 +158,7 @@ def measure(model: str, name: str) -> None:
         run(net)
     seconds = time.process_time() - began
     working = memory("VmHWM") - before
-    numbers = published["num_parameters"]
+    numbers = sum(tensor.numel() for tensor in net.state_dict().values())
     print(f"| {name} | {numbers / 1e6:,.0f} M | {seconds:.1f} s | {working / 1e9:.1f} GB |", flush=True)
 
 

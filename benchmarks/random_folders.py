@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from tokenizers import pre_tokenizers
+
+from dallecli.weights.glide import CHECKPOINTS, SCHEDULERS, parts_of
 
 KEYS = Path(__file__).parents[1] / "tests" / "nets" / "published_keys"
 STORED = {"fp32": ("F32", 4), "bf16": ("BF16", 2)}
@@ -112,10 +115,30 @@ def write_kandinsky(folder: Path, dtype: str) -> None:
         write_json(place / "model_index.json", {"_class_name": pipeline, **kinds})
 
 
+def write_glide(folder: Path, dtype: str) -> None:
+    """Write GLIDE's base and upsampler, named and configured as a conversion does it."""
+    folder.mkdir(parents=True)
+    for name in ("base", "upsample"):
+        published = json.loads((KEYS / f"glide_{name}.json").read_text(encoding="utf-8"))
+        for part, config, moves in parts_of(published["state_dict"], CHECKPOINTS[f"{name}.pt"]):
+            write_json(folder / part / "config.json", config)
+            stem = "model" if part.endswith("encoder") else "diffusion_pytorch_model"
+            shapes = {target: list(shape) for move in moves for target, shape in move.shapes(published["state_dict"])}
+            write_weights(folder / part / f"{stem}.safetensors", shapes, dtype)
+    for part, scheduler in SCHEDULERS.items():
+        write_json(folder / part / "scheduler_config.json", scheduler)
+    tokens = sorted(pre_tokenizers.ByteLevel.alphabet())
+    write_json(folder / "tokenizer" / "vocab.json", {token: k for k, token in enumerate([*tokens, "<|endoftext|>"])})
+    (folder / "tokenizer" / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    write_json(folder / "tokenizer" / "tokenizer_config.json", {"model_max_length": 128})
+    write_json(folder / "model_index.json", {"_class_name": "GlidePipeline"})
+
+
 WRITERS: dict[str, Callable[[Path, str], None]] = {
     "karlo": write_karlo,
     "karlo-decoder": lambda folder, dtype: write_karlo(folder, dtype, ("decoder",)),
     "kandinsky": write_kandinsky,
+    "glide": write_glide,
 }
 
 

@@ -1,12 +1,13 @@
-"""Turns a prompt into the token ids that a CLIP text tower reads.
+"""Turns a prompt into the token ids that a text tower reads: CLIP's, or GLIDE's, whose vocabulary is GPT-2's.
 
 CLIP's byte-pair encoding (Radford et al. 2021, section 2.4), run by the `tokenizers` library from the `vocab.json` and
 `merges.txt` of the published folders, after the cleaning of CLIP's training (cleaning.py). The ids equal those of
 openai/CLIP. Special tokens are those of `transformers.CLIPTokenizer` 5.23, its oddities included: with Karlo's padding
 token "!" an exclamation mark in a prompt is the padding id too, and a special token that is spelled out in a prompt is
-that token.
+that token. GPT-2's encoding (Radford et al. 2019, section 2.2) has no cleaning and no special tokens.
 """
 
+import itertools
 import json
 import unicodedata
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ class Tokens:
     ids: list[int]
     """As many as the context has tokens."""
     mask: list[bool]
-    """As long as `ids`; True from the start token to the end token."""
+    """As long as `ids`; True for what belongs to the prompt: with CLIP from the start token to the end token."""
     dropped: str
     """The end of the prompt that did not fit, from the first word that is not read whole; "" if all of it fits."""
 
@@ -100,6 +101,59 @@ class ClipTokenizer:
             mask=[True] * len(read) + [False] * padding,
             dropped=prompt[_word_start(prompt, typed_at(prompt, text, cut[0][0])) :].strip() if cut else "",
         )
+
+
+END_OF_TEXT: Final = "<|endoftext|>"
+"""The last token of GPT-2's vocabulary. A prompt that spells it out is read letter by letter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GptTokenizer:
+    """GPT-2's byte-pair encoding of prompts in small letters, as GLIDE reads them: ids, then padding."""
+
+    encoder: Tokenizer
+    context: int
+    """How many tokens the text tower reads."""
+    pad: int
+    """The id that stands where the tower puts its padding."""
+
+    @classmethod
+    def open(cls, folder: Path) -> "GptTokenizer":
+        """Read `vocab.json` and `merges.txt` (or `tokenizer.json`), and the context in `tokenizer_config.json`.
+
+        Raises:
+            BadFolder: the vocabulary is missing.
+            BadFile: a file is not what its name says, or lacks one of the 256 bytes.
+        """
+        vocab, merges, _ = _vocabulary(folder)
+        if END_OF_TEXT not in vocab:
+            raise BadFile(f"{END_OF_TEXT} is not in the vocabulary", str(folder), REPAIR)
+        if not vocab.keys() >= set(pre_tokenizers.ByteLevel.alphabet()):
+            raise BadFile("the vocabulary does not have all bytes: it is not that of GPT-2", str(folder), REPAIR)
+        config = _object(folder / "tokenizer_config.json")
+        if "model_max_length" not in config:
+            where = str(folder / "tokenizer_config.json")
+            raise BadFile("model_max_length is missing: the tokens that the text tower reads", where, REPAIR)
+        encoder = Tokenizer(models.BPE(vocab=vocab, merges=merges))
+        encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        return cls(encoder=encoder, context=_context(config, folder), pad=vocab[END_OF_TEXT])
+
+    def encode(self, prompt: str) -> Tokens:
+        """The ids of `prompt` in small letters, cut or padded to the context; of "" there are none."""
+        encoding = self.encoder.encode(prompt.lower(), add_special_tokens=False)
+        ids, cut = encoding.ids[: self.context], encoding.offsets[self.context :]
+        padding = self.context - len(ids)
+        return Tokens(
+            ids=ids + [self.pad] * padding,
+            mask=[True] * len(ids) + [False] * padding,
+            dropped=prompt[_word_start(prompt, _before_lowering(prompt, cut[0][0])) :].strip() if cut else "",
+        )
+
+
+def _before_lowering(prompt: str, at: int) -> int:
+    """The character of `prompt` that is at `at` in small letters, of which some are two."""
+    ends = itertools.accumulate(len(char.lower()) for char in prompt)
+    return sum(end <= at for end in ends)
 
 
 def _word_start(prompt: str, at: int) -> int:

@@ -272,26 +272,31 @@ def convert(
     A pickle is a program. It is opened in a process of its own that knows tensors only, and is ended when it tries
     anything else. Of a folder everything else is copied. A pull does this by itself where it has to. Networks that a
     folder stores once under two names, as the starter's does, are there twice in the copy: diffusers needs them so.
+    Of a folder with GLIDE's published files a model folder is made.
 
     \b
     Examples:
       dalle models convert "$(dalle models path starter)" starter-for-diffusers
       dalle models convert karlo-from-a-friend karlo-safe
       dalle models convert pytorch_model.bin model.safetensors
+      dalle models convert glide-files glide
     """
     from dallecli.cli.display import emit_json, emit_line
     from dallecli.errors import BadOutput
     from dallecli.weights.convert import convert_file, convert_folder
     from dallecli.weights.digest import file_digest
+    from dallecli.weights.layouts import imported, published_in
 
     if os.path.lexists(target):  # a link that leads nowhere is there, too
         raise BadOutput("this is already there", str(target), "choose another name")
+    published = published_in(source)
     if not source.is_dir():
         before = file_digest(source)
         convert_file(source, target)
         pairs = [(source, before, target)]
     else:
-        pairs = [(pickle, file_digest(pickle), written) for pickle, written in convert_folder(source, target).items()]
+        made = imported(published.convert) if published is not None else convert_folder
+        pairs = [(pickle, file_digest(pickle), written) for pickle, written in made(source, target)]
     for pickle, before, written in pairs:
         if json:
             after = file_digest(written)
@@ -340,7 +345,7 @@ def _size(spec: "ModelSpec") -> str:
         return size(known)
     repositories = len({part.repository for part in spec.parts})
     places = f" from {repositories} repositories" if repositories > 1 else ""
-    return f"about {size(weights)}{places}" if weights is not None and spec.parts else ""
+    return f"about {size(weights)}{places}" if weights is not None and (spec.parts or spec.files) else ""
 
 
 def _presence(spec: "ModelSpec") -> str:

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
+    from dallecli.weights.fetch.made import Pulled
     from dallecli.weights.fetch.plan import Plan
     from dallecli.weights.fetch.progress import Transfer
-    from dallecli.weights.fetch.pull import Pulled
 
 SPARSE_SECONDS = 10.0
 
@@ -56,9 +56,10 @@ def _ask(plan: "Plan") -> None:
 
     sizes = plan.repositories()
     for repository, (coming, files) in sizes.items():
-        to_stderr(f"  {size(coming):>8}  {_address(repository)} ({files} {'file' if files == 1 else 'files'})")
+        place = _address(repository) if repository in plan.lock.commits else f"https://{repository}"
+        to_stderr(f"  {size(coming):>8}  {place} ({files} {'file' if files == 1 else 'files'})")
     licence = "no licence is stated" if plan.lock.licence is None else f"licence: {safe(plan.lock.licence, 100)}"
-    places = "" if len(sizes) == 1 else f" from {len(sizes)} repositories"
+    places = "" if len(sizes) == 1 else f" from {len(sizes)} {'repositories' if plan.lock.commits else 'places'}"
     if not typer.confirm(f"Fetch {size(plan.bytes)}{places} now ({licence})?", err=True):
         raise _Declined
 
@@ -85,10 +86,11 @@ class PullDisplay:
         if self._quiet or plan.bytes == 0:
             return
         lock = plan.lock
-        to_stderr(f"{safe(lock.model, 100)}: {size(plan.bytes)} from {safe(', '.join(lock.commits), 200)}")
+        to_stderr(f"{safe(lock.model, 100)}: {size(plan.bytes)} from {safe(', '.join(plan.places), 200)}")
         if plan.fresh:
             licence = "no licence is stated" if lock.licence is None else f"licence: {safe(lock.licence, 100)}"
-            to_stderr(f"{licence}; its words are at {_address(next(iter(lock.commits)))}")
+            words = f"; its words are at {_address(next(iter(lock.commits)))}" if lock.commits else ""
+            to_stderr(f"{licence}{words}")
 
     def show(self, step: "Transfer") -> None:
         """Show how far the transfer is."""

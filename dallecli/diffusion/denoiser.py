@@ -1,8 +1,8 @@
 """From a network to a Denoiser, which is all that a sampler sees.
 
 The order is fixed, because clipping is not linear: the network, guidance on its raw outputs, the prediction type's
-formula for the clean sample, clipping. Letters are those of schedule.py; `v = signal eps - sigma x0`
-(Salimans & Ho 2022).
+formula for the clean sample, what is known of that, clipping. Letters are those of schedule.py, and
+`v = signal eps - sigma x0` (Salimans & Ho 2022).
 """
 
 from collections.abc import Callable
@@ -37,8 +37,12 @@ class Guess:
 Denoiser = Callable[[Tensor, Step], Guess]
 
 
-def make_denoiser(predict: Predict, schedule: Schedule, guidance: float = OFF) -> Denoiser:
+def make_denoiser(
+    predict: Predict, schedule: Schedule, guidance: float = OFF, known: Callable[[Tensor], Tensor] | None = None
+) -> Denoiser:
     """Make a Denoiser of a network with its conditions bound (paired, unless guidance is 1; see guidance.py).
+
+    `known` takes every clean sample [b c ...], before it is clipped, and returns it with the part that is known put in.
 
     It raises ValueError at the first step if the network's channels are neither those of the sample nor twice as many,
     or if the schedule expects a learned variance and the network predicts none.
@@ -54,6 +58,8 @@ def make_denoiser(predict: Predict, schedule: Schedule, guidance: float = OFF) -
         if learned and variance is None:
             raise ValueError("the schedule learns its variance, but the net predicts none")
         x0 = to_x0(x, prediction, step)
+        if known is not None:
+            x0 = known(x0)
         unclipped = None
         if clip_range is not None:
             if schedule.keeps_noise:

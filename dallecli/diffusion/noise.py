@@ -42,6 +42,10 @@ class Noise:
         """Draw the next numbers for a batch `x` [b ...], in its shape and dtype, on its device."""
         return self.draw(x.shape[1:], x.device).to(x.dtype)
 
+    def for_pairs(self) -> "Noise":
+        """The same noise for pipelines that draw for both halves of a guided batch, and go on with the first half."""
+        return _PairedNoise(self.seeds, self._generators)
+
     def rivals(self, count: int) -> "Noise":
         """Noise for `count` rivals of each picture: candidates of which one is kept. Those of picture 0 come first.
 
@@ -64,6 +68,13 @@ class Noise:
         """Return to an earlier `state`: the same draws follow."""
         for generator, then in zip(self._generators, state, strict=True):
             generator.set_state(then)
+
+
+class _PairedNoise(Noise):
+    """Draws twice as many numbers as it returns: see `Noise.for_pairs`."""
+
+    def draw(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        return super().draw((2, *shape), device)[:, 0]
 
 
 def _rival_seed(seed: int, rival: int) -> int:

@@ -79,10 +79,11 @@ def ancestral(
 
 def _posterior(steps: Sequence[Step]) -> list[list[float]]:
     """For each step the weights of x0 and of x in the mean, and the log of the smallest and the largest variance."""
-    # In float32 like diffusers, which makes the last weight of x0 0.99947 instead of 1.
-    alpha_bar = torch.tensor([step.alpha_bar for step in steps], dtype=torch.float32)
-    alpha_bar_prev = torch.tensor([step.alpha_bar_prev for step in steps], dtype=torch.float32)
-    beta = torch.tensor([step.beta for step in steps], dtype=torch.float32)
+    # In float32 like diffusers, which makes the last weight of x0 0.99947 instead of 1; OpenAI's is 1.
+    dtype = steps[0].dtype
+    alpha_bar = torch.tensor([step.alpha_bar for step in steps], dtype=dtype)
+    alpha_bar_prev = torch.tensor([step.alpha_bar_prev for step in steps], dtype=dtype)
+    beta = torch.tensor([step.beta for step in steps], dtype=dtype)
     weight_x0 = alpha_bar_prev.sqrt() * beta / (1 - alpha_bar)
     weight_x = (1 - beta).sqrt() * (1 - alpha_bar_prev) / (1 - alpha_bar)
     variance = (1 - alpha_bar_prev) / (1 - alpha_bar) * beta

@@ -4,30 +4,33 @@ Legend, as in Ho et al. 2020 and Nichol & Dhariwal 2021: `t` is a trained timest
 `beta` is the share of noise that one step adds; `alpha_bar` is the share of the clean sample's variance that is left,
 so that `x_t = signal x_0 + sigma eps` with `signal = sqrt(alpha_bar)` and `sigma = sqrt(1 - alpha_bar)`. Numbers are
 those of diffusers' UnCLIPScheduler (Karlo, and Kandinsky's prior), DDPMScheduler (Kandinsky's decoders), and
-DDIMScheduler or PNDMScheduler (Stable unCLIP).
+DDIMScheduler or PNDMScheduler (Stable unCLIP); or of OpenAI's GaussianDiffusion (GLIDE).
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dallecli.diffusion.respacing import respaced
+
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
 VARIANCE_TYPES = ("fixed_small_log", "fixed_small", "learned_range")
 """How the noise of a step is found. The first two are the posterior's own: the logarithm only keeps it above 0."""
-SPACINGS = ("ends", "leading")
-"""How the visited timesteps are spaced: from the last trained one to 0, or in whole strides up from 0."""
+SPACINGS = ("ends", "leading", "sections")
+"""How the visited timesteps are spaced: from the last trained one to 0, in whole strides up from 0, or as
+respacing.py says."""
 LARGEST = 100_000
 """No number of a schedule is larger; a larger one is a mistake, and a table of that length would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step of a run. Its numbers are computed in float32."""
+    """One step of a run."""
 
     index: int
     """From 0."""
@@ -45,6 +48,8 @@ class Step:
     """At `t`."""
     beta: float
     """The noise of the whole jump, `1 - alpha_bar / alpha_bar_prev`."""
+    dtype: torch.dtype = torch.float32
+    """The type in which its numbers are computed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +57,9 @@ class Schedule:
     """The noise levels with which a network was trained, and the meaning of its output."""
 
     betas: Tensor
-    """Of every trained timestep, float32."""
+    """Of every trained timestep, float32, or float64 where the published code computes in it."""
     alpha_bars: Tensor
-    """Of every trained timestep, float32."""
+    """The same."""
     prediction_type: str
     """One of `PREDICTION_TYPES`."""
     variance_type: str
@@ -67,6 +72,8 @@ class Schedule:
     """Added to every timestep."""
     last_alpha_bar: float = 1.0
     """The alpha_bar with which a run ends: 1, or that of timestep 0."""
+    respacings: Mapping[int, str] = field(default_factory=dict)
+    """With the spacing "sections", the names of published respacings, by their number of steps; see respacing.py."""
     keeps_noise: bool = False
     """Whether `ddim` goes on with the noise as the network predicted it where the clean sample was clipped. Otherwise
     with the noise that is left beside the clipped sample."""
@@ -96,6 +103,7 @@ class Schedule:
             spacing=_one_of((kind.spacing,), config, "timestep_spacing", kind.spacing),
             offset=_offset(config) if kind.spacing == "leading" else 0,
             last_alpha_bar=1.0 if whole else alpha_bars[0].item(),
+            respacings=_respacings(config, len(betas)) if kind.spacing == "sections" else {},
             keeps_noise=name == "DDIMScheduler",
         )
 
@@ -107,25 +115,33 @@ class Schedule:
         """The `count` steps of a run, evenly spaced over the trained timesteps.
 
         With the spacing "ends" they go from the last timestep down to 0, rounded half to even, as in UnCLIPScheduler;
-        with "leading", in whole strides down to `offset`, as in DDPMScheduler.
+        with "leading", in whole strides down to `offset`, as in DDPMScheduler; with "sections", as in the published
+        respacing of so many steps, else in one section.
 
         Raises ValueError unless 2 <= count <= the trained timesteps less the offset: one step cannot be at both ends.
         """
         most = self.num_train_timesteps - self.offset
         if not 2 <= count <= most:
             raise ValueError(f"{count} steps asked for, between 2 and {most} are possible")
+        visited = [*reversed(self._visits(count)), -1]
+        return [self._step(index, t, t_prev) for index, (t, t_prev) in enumerate(pairwise(visited))]
+
+    def _visits(self, count: int) -> list[int]:
+        """The timesteps of a run, ascending."""
+        if self.spacing == "sections":
+            return respaced(self.respacings.get(count, str(count)), self.num_train_timesteps)
         if self.spacing == "leading":
             stride: float = self.num_train_timesteps // count
         else:
             stride = (self.num_train_timesteps - 1) / (count - 1)
-        visited = [*(round(k * stride) + self.offset for k in reversed(range(count))), -1]
-        return [self._step(index, t, t_prev) for index, (t, t_prev) in enumerate(pairwise(visited))]
+        return [round(k * stride) + self.offset for k in range(count)]
 
     def _step(self, index: int, t: int, t_prev: int) -> Step:
         # In float32 like diffusers: the differences from 1 lose digits, and must lose the same ones. At t = 999 a
         # prediction of noise is divided by a signal of 5e-5, so the eighth digit of sigma becomes the fourth of x_0.
         alpha_bar = self.alpha_bars[t]
-        alpha_bar_prev = self.alpha_bars[t_prev] if t_prev >= 0 else torch.tensor(self.last_alpha_bar)
+        dtype = self.alpha_bars.dtype
+        alpha_bar_prev = self.alpha_bars[t_prev] if t_prev >= 0 else torch.tensor(self.last_alpha_bar, dtype=dtype)
         single = t_prev == t - 1 and self.spacing == "ends"  # DDPMScheduler also takes single strides for jumps
         beta = self.betas[t] if single else 1 - alpha_bar / alpha_bar_prev
         return Step(
@@ -137,6 +153,7 @@ class Schedule:
             signal=alpha_bar.sqrt().item(),
             sigma=(1 - alpha_bar).sqrt().item(),
             beta=beta.item(),
+            dtype=dtype,
         )
 
 
@@ -154,6 +171,8 @@ class _Kind:
     """Whether a run ends with an alpha_bar of 1; None where the file says so."""
     trained_betas: bool = True
     """Whether the file may list the betas themselves."""
+    dtype: torch.dtype = torch.float32
+    """The type in which the numbers of a schedule are computed."""
 
 
 _THREE = ("linear", "scaled_linear", "squaredcos_cap_v2")
@@ -168,15 +187,23 @@ _KINDS: dict[str, _Kind] = {
     "DDPMScheduler": _Kind(beta_schedules=_THREE, ends_at_one=True),
     "DDIMScheduler": _Kind(beta_schedules=_THREE),
     "PNDMScheduler": _Kind(beta_schedules=_THREE, clips=False, predictions=("epsilon", "v_prediction")),
+    "GaussianDiffusion": _Kind(
+        beta_schedules=("linear", "squaredcos_cap_v2"),
+        variance_type="learned_range",
+        spacing="sections",
+        ends_at_one=True,
+        trained_betas=False,
+        dtype=torch.float64,
+    ),
 }
-"""The published classes that are known."""
+"""The published classes that are known: those of diffusers, and the one of OpenAI's guided-diffusion and GLIDE."""
 
 
 def _refuse_unknown_ways(name: str, config: Mapping[str, Any]) -> None:
     """Raise ValueError for a field that asks for another way of sampling."""
-    for field in ("thresholding", "rescale_betas_zero_snr"):
-        if _flag(config, field, False):
-            raise ValueError(f"{field} is not known here")
+    for way in ("thresholding", "rescale_betas_zero_snr"):
+        if _flag(config, way, False):
+            raise ValueError(f"{way} is not known here")
     if name == "PNDMScheduler" and not _flag(config, "skip_prk_steps", False):
         raise ValueError("skip_prk_steps is false, and Runge-Kutta steps are not known here")
 
@@ -193,13 +220,13 @@ def _betas(config: Mapping[str, Any], kind: _Kind) -> Tensor:
         return _trained_betas(trained, count)
     schedule = _one_of(kind.beta_schedules, config, "beta_schedule", kind.beta_schedules[0])
     if schedule == "squaredcos_cap_v2":
-        return _cosine_betas(count)
+        return _cosine_betas(count, dtype=kind.dtype)
     first, last = _positive(config, "beta_start", 1e-4), _positive(config, "beta_end", 0.02)
     if not first <= last < 1:
         raise ValueError(f"beta_start is {first} and beta_end {last}, expected ascending numbers below 1")
     if schedule == "scaled_linear":
         return torch.linspace(first**0.5, last**0.5, count, dtype=torch.float32) ** 2
-    return torch.linspace(first, last, count, dtype=torch.float32)
+    return torch.linspace(first, last, count, dtype=kind.dtype)
 
 
 def _trained_betas(trained: object, count: int) -> Tensor:
@@ -211,16 +238,23 @@ def _trained_betas(trained: object, count: int) -> Tensor:
     return torch.tensor(trained, dtype=torch.float32)
 
 
-def _cosine_betas(count: int, largest: float = 0.999) -> Tensor:
+def _cosine_betas(count: int, largest: float = 0.999, dtype: torch.dtype = torch.float32) -> Tensor:
     """The squared-cosine betas of Nichol & Dhariwal 2021, eq. 17."""
 
     def alpha_bar(u: float) -> float:
         return math.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
 
     return torch.tensor(
-        [min(1 - alpha_bar((i + 1) / count) / alpha_bar(i / count), largest) for i in range(count)],
-        dtype=torch.float32,
+        [min(1 - alpha_bar((i + 1) / count) / alpha_bar(i / count), largest) for i in range(count)], dtype=dtype
     )
+
+
+def _respacings(config: Mapping[str, Any], count: int) -> dict[int, str]:
+    """The published respacings that a file names, by their number of steps."""
+    names = config.get("respacings", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"respacings is {names!r}, expected a list of names")
+    return {len(respaced(name, count)): name for name in names}
 
 
 def _flag(config: Mapping[str, Any], field: str, default: bool) -> bool:

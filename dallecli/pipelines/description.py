@@ -80,7 +80,7 @@ class Description:
             if not 2 <= settings.steps <= most:
                 raise BadSteps(f"{settings.steps} {name} steps are not possible", hint=f"from 2 to {most} are")
             if name in unguided and settings.guidance != 1.0:
-                hint = "upsamplers see no prompt: leave it at 1"
+                hint = "upsamplers are not guided: leave it at 1"
                 raise BadSetting(f"the {name} guidance is {settings.guidance}", hint=hint)
 
     def check_inputs(self, request: ModelRequest, size: int, stages: Mapping[str, StageSettings]) -> tuple[str, ...]:

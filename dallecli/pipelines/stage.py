@@ -36,6 +36,8 @@ class Diffusion:
     """Of one sample, without the batch."""
     schedule: Schedule
     guidance: float
+    known: Callable[[Tensor], Tensor] | None = None
+    """Takes every clean sample that is predicted, and returns it with the part that is known; None if none is."""
     nets: Callable[[torch.dtype, Sequence[int]], Nets]
     """Binds its networks in a floating-point type, for the different timesteps of a run in their order."""
 
@@ -65,10 +67,10 @@ class Diffusion:
             return run
 
         net, last = self.nets(dtype, ts)
-        denoise = make_denoiser(checked(net), self.schedule, self.guidance)
+        denoise = make_denoiser(checked(net), self.schedule, self.guidance, self.known)
         if last is None:
             return denoise
-        return _switched(denoise, make_denoiser(checked(last), self.schedule, self.guidance))
+        return _switched(denoise, make_denoiser(checked(last), self.schedule, self.guidance, self.known))
 
 
 def precise(dtype: torch.dtype) -> torch.dtype:

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from dallecli.diffusion.noise import Noise
 from dallecli.engine import Progress
-from dallecli.pictures.canvas import lay_out
 from dallecli.pictures.picture import Picture
 from dallecli.pipelines.chunks import Chunk, chunks_of
 from dallecli.pipelines.embedding import Embedding, blend, slerp, slerp_rows, stacked, turned
@@ -21,6 +21,7 @@ from dallecli.pipelines.given import NOTHING, Beginning, Given, Hole
 from dallecli.pipelines.pixels import to_images, to_pixels
 from dallecli.pipelines.settings import PaintSettings, PriorSettings
 from dallecli.pipelines.sources import find_noise, look, middle_square
+from dallecli.pipelines.squares import repaint
 from dallecli.pipelines.unclip_parts import Encoded, UnClipParts
 from dallecli.pipelines.watch import Watch, watch_pictures
 from dallecli.recipe import Recipe
@@ -124,20 +125,14 @@ def inpaint(
     settings = _settings(recipe, Inpainting)
     chunks = chunks_of(recipe, progress, batch)
     words = model.embedder.read([recipe.prompt], settings.negative)
-    layout = lay_out(recipe.inputs[0], settings.mask, settings.expand, recipe.size)
-    for chunk in chunks:
-        noise = Noise(chunk.seeds)
-        canvases = [layout.canvas] * len(chunk.seeds)
-        for square, patch in enumerate(layout.patches):
-            watch = watch_pictures(progress, chunk.numbers, recipe.count, square, len(layout.patches))
-            known, holes = zip(*(canvas.cut(patch, recipe.size) for canvas in canvases), strict=True)
-            embedding = model.embedder.see(known)
-            if recipe.prompt:
-                embedding, _ = _imagine(model, recipe, words, noise, watch, like=embedding)
-            hole = Hole(pixels=to_pixels(known), unknown=to_pixels(holes) > 0, resample=settings.resample)
-            painted = to_images(_decode(model, recipe, embedding, words, noise, watch, Given(hole=hole)))
-            canvases = [canvas.paste(patch, image) for canvas, image in zip(canvases, painted, strict=True)]
-        yield from chunk.pictures([canvas.image for canvas in canvases])
+
+    def paint(known: Sequence[Image.Image], hole: Hole, noise: Noise, watch: Watch) -> Tensor:
+        embedding = model.embedder.see(known)
+        if recipe.prompt:
+            embedding, _ = _imagine(model, recipe, words, noise, watch, like=embedding)
+        return _decode(model, recipe, embedding, words, noise, watch, Given(hole=hole))
+
+    yield from repaint(recipe, settings, chunks, progress, paint)
 
 
 def edit(

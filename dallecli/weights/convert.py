@@ -121,10 +121,10 @@ def convert_file(source: Path, target: Path) -> None:
     draft.replace(target)
 
 
-def convert_folder(source: Path, target: Path) -> dict[Path, Path]:
+def convert_folder(source: Path, target: Path) -> list[tuple[Path, Path]]:
     """Copy a model's folder, with safetensors where it has only pickles; `target` appears when it is complete.
 
-    Returns where the tensors of each pickle are. Pickles beside safetensors are left out. Weights that the folder
+    Returns each pickle, and where its tensors are. Pickles beside safetensors are left out. Weights that the folder
     stores once for two parts are there for both in the copy, as other programs need them.
 
     Raises: as `convert`, BadFolder if there is nothing to convert, and BadOutput if `target` cannot be written.
@@ -147,7 +147,7 @@ def convert_folder(source: Path, target: Path) -> dict[Path, Path]:
         raise BadOutput(f"the folder cannot be written: {error}", str(target)) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return {path: target / place for path, place in lonely.items()}
+    return [(path, target / place) for path, place in lonely.items()]
 
 
 def _sharing(source: Path) -> Folder | None:

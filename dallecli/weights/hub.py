@@ -7,6 +7,7 @@ process ends, and accepts any bytes of the right number.
 huggingface_hub is imported inside functions only: short commands have no time for it.
 """
 
+import base64
 import json
 import queue
 import re
@@ -66,6 +67,10 @@ class RemoteFile:
     """Bytes."""
     etag: str
     """The Hub's name for the bytes, in hex: their sha256, or for small files the SHA-1 that git gives a blob."""
+    url: str | None = None
+    """Where the file lies that is in no repository. Its `etag` is the sha256 of its bytes, or "" where nobody knows."""
+    md5: bytes | None = None
+    """What the server says of the bytes at `url`, if it does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,11 +187,11 @@ def reading(file: RemoteFile, offset: int, patience: Patience) -> Iterator[tuple
     from huggingface_hub import constants, hf_hub_url
 
     check_environment()
-    url = hf_hub_url(file.repository, file.path, revision=file.commit)
+    url = file.url if file.url is not None else hf_hub_url(file.repository, file.path, revision=file.commit)
     part = {"Range": f"bytes={offset}-"} if offset > 0 else {}
     with (
-        _translated(file.repository, file.commit),
-        _Pump(lambda: _stream(url, part, constants.HF_HUB_DOWNLOAD_TIMEOUT)) as pump,
+        _translated(file.repository, file.commit, file.url),
+        _Pump(lambda: _stream(url, part, constants.HF_HUB_DOWNLOAD_TIMEOUT, hub=file.url is None)) as pump,
     ):
         head = pump.head(patience.answer)
         if head.status == 416:  # nothing at this offset: what we have is not the start of this file
@@ -218,7 +223,7 @@ class _Head:
     range: str
 
 
-def _stream(url: str, headers: Mapping[str, str], timeout: float) -> Generator[_Head | bytes]:
+def _stream(url: str, headers: Mapping[str, str], timeout: float, *, hub: bool = True) -> Generator[_Head | bytes]:
     """The head of an answer, and then its bytes as they come. Raises what huggingface_hub and its HTTP library raise.
 
     Redirects are followed here: the library would read the whole body of each. Nothing is unpacked, and an error's body
@@ -229,7 +234,8 @@ def _stream(url: str, headers: Mapping[str, str], timeout: float) -> Generator[_
 
     session = get_session()
     # Compressed, an offset would count other bytes, and a length say nothing.
-    asked = {**build_hf_headers(library_name="dallecli"), "Accept-Encoding": "identity", **headers}
+    own = build_hf_headers(library_name="dallecli") if hub else {}  # a token is for the Hub, and for no other server
+    asked = {**own, "Accept-Encoding": "identity", **headers}
     request = session.build_request("GET", url, headers=asked, timeout=timeout)
     for _ in range(REDIRECTS + 1):
         response = session.send(request, stream=True, follow_redirects=False)
@@ -341,6 +347,40 @@ def _transport_error() -> type[Exception]:
     return HfHubHTTPError.__bases__[0]
 
 
+def find_file(url: str, repository: str, path: str, patience: Patience) -> RemoteFile:
+    """A file at an address of its own, whose sha256 is not known: its size, and what the server says of its bytes.
+
+    Raises NetworkError: the server cannot be reached, refuses, or does not say how large it is.
+    """
+    from huggingface_hub import constants, get_session
+    from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]  # lazy there
+
+    def ask() -> Any:
+        with _translated(repository, "", url):
+            headers = {"Accept-Encoding": "identity"}
+            response = get_session().head(
+                url, headers=headers, timeout=constants.HF_HUB_ETAG_TIMEOUT, follow_redirects=True
+            )
+            hf_raise_for_status(response)
+            return response.headers
+
+    check_environment()
+    headers = patiently(ask, patience)
+    size = str(headers.get("Content-Length", ""))
+    if not re.fullmatch(r"\d{1,15}", size):
+        raise NetworkError("the server does not say how large this file is", url)
+    return RemoteFile(repository=repository, commit="", path=path, size=int(size), etag="", url=url, md5=_md5(headers))
+
+
+def _md5(headers: Any) -> bytes | None:
+    """The MD5 of all bytes, as a server may state it."""
+    try:
+        stated = base64.b64decode(str(headers.get("Content-MD5", "")), validate=True)
+    except ValueError:
+        return None
+    return stated if len(stated) == 16 else None
+
+
 def host() -> str:
     """The address of the Hub in use."""
     from huggingface_hub import constants
@@ -349,8 +389,8 @@ def host() -> str:
 
 
 @contextmanager
-def _translated(repository: str, revision: str) -> Iterator[None]:
-    """Turn the errors of huggingface_hub and its HTTP library into ours."""
+def _translated(repository: str, revision: str, url: str | None = None) -> Iterator[None]:
+    """Turn the errors of huggingface_hub and its HTTP library into ours. `url` is that of a file in no repository."""
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     transport_error = _transport_error()
@@ -359,14 +399,22 @@ def _translated(repository: str, revision: str) -> Iterator[None]:
     except OfflineModeIsEnabled as error:
         hint = "unset HF_HUB_OFFLINE and TRANSFORMERS_OFFLINE to fetch it"
         raise NetworkError(
-            f"{repository} is not on this machine, and HF_HUB_OFFLINE forbids fetching it", host(), hint
+            f"{repository} is not on this machine, and HF_HUB_OFFLINE forbids fetching it", url or host(), hint
         ) from (error)
     except HfHubHTTPError as error:
-        raise _refusal(error, repository, revision) from error
+        raise (_refusal(error, repository, revision) if url is None else _refused_file(error, url)) from error
     except transport_error as error:
         reason = str(error) if str(error) else type(error).__name__
         hint = "check the connection, and run the same command again: it goes on where it stopped"
-        raise Dropped(NetworkError(f"the connection to the Hub failed: {reason}", host(), hint)) from error
+        there = "the Hub" if url is None else "the server"
+        raise Dropped(NetworkError(f"the connection to {there} failed: {reason}", url or host(), hint)) from error
+
+
+def _refused_file(error: Any, url: str) -> Exception:
+    """The error for a response that is not 2xx, of a server that is not the Hub."""
+    status = int(error.response.status_code)
+    failed = NetworkError(f"the server answers {status} for this file", url, "try again later")
+    return Dropped(failed, _retry_after(error.response.headers.get("Retry-After", ""))) if status in RETRIED else failed
 
 
 def _refusal(error: Any, repository: str, revision: str) -> Exception:

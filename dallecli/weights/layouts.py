@@ -6,6 +6,7 @@ Adding a family is adding files and one entry of `LAYOUTS`: see docs/adding-a-fa
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final
 
 from dallecli.tasks.stages import AUTOREGRESSIVE_PRIOR, DECODER, PRIOR, UPSAMPLERS, Stage, StageSettings
@@ -36,6 +37,20 @@ class ClipFacts:
     """The part that embeds sentences in that space."""
     reads: bool = True
     """Whether the decoder reads words besides the embedding."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """Files in which models are published that are not yet a model folder."""
+
+    files: tuple[str, ...]
+    """The names of the files; a folder with any of them holds such a model."""
+    convert: str
+    """The function that makes a model folder of a folder with them, and returns what became what."""
+    write: str
+    """The function that writes what some of the files become into a new folder, and returns what is made of what."""
+    check: str
+    """The function that compares the tensors of a `Folder` with its networks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +96,8 @@ class Layout:
     """The class of pipelines/description.py that answers, without torch, before weights are read."""
     opener: str
     """The function that opens such a folder as a pipeline."""
+    published: Published | None = None
+    """For families whose published files are not laid out so."""
     clip: ClipFacts | None = None
     """For families that paint CLIP's embeddings."""
 
@@ -89,6 +106,14 @@ class Layout:
         """The parts with the schedules that every such model has."""
         always = [stage.schedule for stage in self.stages if stage.network in self.networks]
         return tuple(part for part in always if part is not None)
+
+
+def published_in(folder: Path) -> Published | None:
+    """What the files in a folder are, if they are a model that is not yet in a folder of its layout."""
+    if (folder / "model_index.json").exists():
+        return None
+    found = (layout.published for layout in LAYOUTS.values() if layout.published is not None)
+    return next((one for one in found if any((folder / name).is_file() for name in one.files)), None)
 
 
 def imported(name: str) -> Any:
@@ -188,6 +213,36 @@ _STABLE: Final = Layout(
     clip=ClipFacts(width=("image_normalizer", "embedding_dim"), space="image_encoder", meaning="prior_text_encoder"),
 )
 
+# No CLIP and no prior: each UNet has a text tower of its own, and the words are painted at once. What was trained to
+# inpaint may be missing.
+_GLIDE_UNETS: Final = ("decoder", "super_res")
+_GLIDE_PAINTING: Final = ("text_encoder", "decoder", "super_res_text_encoder", "super_res")
+_GLIDE_INPAINTING: Final = tuple(f"inpaint_{part}" for part in _GLIDE_PAINTING)
+
+_GLIDE: Final = Layout(
+    pipeline="GlidePipeline",
+    networks=_GLIDE_PAINTING,
+    optional=(_GLIDE_INPAINTING,),
+    stages=(
+        _DECODER,
+        StageParts(stage=UPSAMPLERS[0], network="super_res", schedule="super_res_scheduler", sized="super_res"),
+    ),
+    tasks={"generate": "decoder", "inpaint": "inpaint_decoder"},
+    dials="glide",
+    steps={f"{which}{unet}": "denoise" for which in ("", "inpaint_") for unet in _GLIDE_UNETS},
+    planes={
+        f"{which}{unet}": count for which in ("", "inpaint_") for unet, count in (("decoder", 80), ("super_res", 24))
+    },
+    description="dallecli.pipelines.glide_description:GlideDescription",
+    opener="dallecli.pipelines.glide:open_glide",
+    published=Published(
+        files=("base.pt", "upsample.pt", "base_inpaint.pt", "upsample_inpaint.pt"),
+        convert="dallecli.weights.glide:convert_glide",
+        write="dallecli.weights.glide:write_glide",
+        check="dallecli.pipelines.glide:check_tensors",
+    ),
+)
+
 LAYOUTS: Final[dict[str, Layout]] = {
     "karlo": _KARLO,
     # The same networks published for pictures instead of words: an image tower where the prior was.
@@ -209,5 +264,6 @@ LAYOUTS: Final[dict[str, Layout]] = {
             width=("image_normalizer", "embedding_dim"), space="prior_text_encoder", meaning="prior_text_encoder"
         ),
     ),
+    "glide": _GLIDE,
 }
 """The families by name. Registries and folders name a family so; nothing else in dallecli does."""

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from dallecli.errors import BadFile, BadSetting, LayoutMismatch
 from dallecli.limits import NETWORK_TIMES
-from dallecli.weights.header import FETCH_AGAIN, Entry, header_of
+from dallecli.weights.header import FETCH_AGAIN, Entry, header_of, read_header
 from dallecli.weights.stream import DTYPES, stream
 
 N = TypeVar("N", bound=nn.Module)
@@ -57,6 +57,15 @@ def load_net(build: Callable[[], N], file: Path, dtype: torch.dtype, device: tor
         raise BadFile(f"the weights cannot be read: {why}", str(file), FETCH_AGAIN) from problem
     net.load_state_dict({name: tensors[there] for name, there in names.items()}, strict=True, assign=True)
     return net.requires_grad_(False).eval()
+
+
+def check_net(build: Callable[[], nn.Module], file: Path) -> None:
+    """Compare the header of `file` with the tensors of the network that `build` makes.
+
+    Raises: BadFile, LayoutMismatch, as `load_net`.
+    """
+    header = read_header(file)
+    _match(_build(build, file, header), header, file)
 
 
 def _read(

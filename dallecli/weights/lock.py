@@ -54,6 +54,9 @@ class LockedFile:
     """Of the bytes under `path`, in hex; None until they have been here."""
     ours: bool
     """Whether a removal may delete them: they were not in the cache before the first pull."""
+    made: bool = False
+    """Whether it was made, by a pull, of a file that is in no repository of the Hub. Then `etag` is the sha256 of that
+    file, which is not kept, and `size` the bytes under `path`."""
 
     @property
     def pickled(self) -> bool:
@@ -78,8 +81,8 @@ class Lock:
 
     def blob(self, file: LockedFile) -> Path:
         """Where the bytes of a file lie: in the cache, or among the converted ones."""
-        if file.pickled:
-            return converted(file.sha256 if file.sha256 is not None else "unknown")
+        if file.pickled or file.made:
+            return converted(file.sha256 if file.sha256 is not None else "unknown", Path(file.path).suffix)
         return cached(file.repository, file.etag)
 
     def remote(self, file: LockedFile) -> RemoteFile:
@@ -144,9 +147,9 @@ def cached(repository: str, etag: str) -> Path:
     return repository_cache(repository) / "blobs" / etag
 
 
-def converted(sha256: str) -> Path:
+def converted(sha256: str, suffix: str = ".safetensors") -> Path:
     """Where a converted file lies."""
-    return home() / "converted" / f"{sha256}.safetensors"
+    return home() / "converted" / f"{sha256}{suffix}"
 
 
 def read_lock(model: str) -> Lock | None:
@@ -223,6 +226,7 @@ def _read_file(fields: Fields) -> LockedFile:
         etag=fields.match("etag", DIGEST, "a digest"),
         sha256=None if fields.null("sha256") else fields.match("sha256", DIGEST, "a digest"),
         ours=fields.flag("ours"),
+        made=fields.flag("made") if "made" in fields else False,
     )
     fields.finish()
     return file

@@ -24,7 +24,7 @@ from dallecli.tasks.stages import DiffusionSettings, Stage, StageSettings, Token
 from dallecli.tasks.table import TASKS
 from dallecli.tasks.task import RESAMPLE
 from dallecli.weights.folder import DIALS, SHARED, Folder, read_object
-from dallecli.weights.hub import REPOSITORY
+from dallecli.weights.hub import PATH, REPOSITORY
 from dallecli.weights.hub_constants import hub_constants
 from dallecli.weights.layouts import LAYOUTS, Layout
 from dallecli.weights.lock import folder_path, read_lock
@@ -34,6 +34,9 @@ SAMPLERS: Final = ("ancestral", "ddim", "dpm++", "plms")
 
 HUB: Final = "hf:"
 """What the name of a model starts with that is a repository of the Hugging Face Hub."""
+
+HOST: Final = r"[\w.-]+(:\d+)?"
+"""The host of an address, as a regular expression."""
 
 LONGEST_NAME: Final = 200
 
@@ -60,16 +63,34 @@ class PublishedParts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedFile:
+    """A file that is published by itself, and not in a repository of the Hub.
+
+    url: where. sha256: of its bytes, None where its publisher states none. tasks: what it is needed for, None for
+    everything.
+    """
+
+    url: str
+    sha256: str | None
+    tasks: tuple[str, ...] | None
+
+    @property
+    def name(self) -> str:
+        """Its name without the folders before it."""
+        return self.url.rpartition("/")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
     """An entry of weights.toml, or what stands in for one.
 
-    source: "package:FOLDER", "hub:ORG/NAME" or "folder:PATH". tasks: what it can do, nothing for a model that is only
-    planned. sizes: pixels, ascending, of the pictures that there are after its stages. declared: its stages, in the
-    order in which they run. stages: their own dials, by name. prior_candidates: embeddings that its prior draws for a
-    picture, None where it has no prior. parameters: numbers in all networks, None where only the files know. clip: the
-    public CLIP whose space its embeddings are in, None where it is the model's own. parts: what a pull of it fetches.
-    largest: the largest side, where any is painted and `sizes` only has the best one; None where there are no others.
-    resample: how often each step of inpainting is taken.
+    source: "package:FOLDER", "hub:ORG/NAME", "files:HOST" or "folder:PATH". tasks: what it can do, nothing for a model
+    that is only planned. sizes: pixels, ascending, of the pictures that there are after its stages. declared: its
+    stages, in the order in which they run. stages: their own dials, by name. prior_candidates: embeddings that its
+    prior draws for a picture, None where it has no prior. parameters: numbers in all networks, None where only the
+    files know. clip: the public CLIP whose space its embeddings are in, None where it is the model's own. parts, files:
+    what a pull of it fetches. largest: the largest side, where any is painted and `sizes` only has the best one; None
+    where there are no others. resample: how often each step of inpainting is taken.
     """
 
     name: str
@@ -86,6 +107,7 @@ class ModelSpec:
     parameters: int | None
     clip: str | None = None
     parts: tuple[PublishedParts, ...] = ()
+    files: tuple[PublishedFile, ...] = ()
     largest: int | None = None
     resample: int = RESAMPLE
 
@@ -189,6 +211,8 @@ def locate(spec: ModelSpec) -> Folder:
         return Folder(path)
     if kind == "folder":
         return Folder(Path(where))
+    if kind == "files":
+        return _made(spec.name)
     return _pulled(spec.name, where, parse_hub_name(spec.name)[1] if spec.name.startswith(HUB) else spec.commit)
 
 
@@ -260,6 +284,17 @@ def _pulled(name: str, repository: str, revision: str | None) -> Folder:
             return Folder(path)
     except BadFolder as problem:  # a download that stopped half-way
         what = f"{name} is on this machine only in part: {problem.what}"
+    raise NotDownloaded(what, hint=f"dalle models pull {name}", model=name)
+
+
+def _made(name: str) -> Folder:
+    """The folder that a pull made of published files."""
+    lock, what = read_lock(name), f"{name} is not on this machine"
+    if lock is not None:
+        missing = lock.missing()
+        if not missing and folder_path(name).is_dir():
+            return Folder(folder_path(name))
+        what = f"{name} is on this machine only in part"
     raise NotDownloaded(what, hint=f"dalle models pull {name}", model=name)
 
 
@@ -339,8 +374,11 @@ def _spec(name: str, fields: Fields) -> ModelSpec:
     sizes = _sizes(fields, family)
     stages = fields.table("stages")
     declared = _declared(family, sizes, set(stages)) if family is not None else ()
-    source = fields.match("source", rf"package:[a-z_]+|hub:{REPOSITORY}", "package:FOLDER or hub:ORG/NAME")
+    source = fields.match(
+        "source", rf"package:[a-z_]+|hub:{REPOSITORY}|files:[\w.-]+", "package:FOLDER, hub:ORG/NAME or files:HOST"
+    )
     parts = tuple(_parts(table) for table in fields.tables("parts", least=1)) if "parts" in fields else ()
+    files = tuple(_file(table) for table in fields.tables("files", least=1)) if "files" in fields else ()
     commits = {part.repository: part.commit for part in parts}
     spec = ModelSpec(
         name=name,
@@ -363,6 +401,7 @@ def _spec(name: str, fields: Fields) -> ModelSpec:
         parameters=fields.whole("parameters", least=1) if "parameters" in fields else None,
         clip=fields.match("clip", FILLED) if "clip" in fields else None,
         parts=parts,
+        files=files,
     )
     stages.finish()
     fields.finish()
@@ -404,6 +443,16 @@ def _parts(fields: Fields) -> PublishedParts:
     )
     fields.finish()
     return parts
+
+
+def _file(fields: Fields) -> PublishedFile:
+    file = PublishedFile(
+        url=fields.match("url", rf"https?://{HOST}/{PATH}", "the address of a file"),
+        sha256=fields.match("sha256", "[0-9a-f]{64}", "a sha256") if "sha256" in fields else None,
+        tasks=fields.choices("tasks", tuple(TASKS)) if "tasks" in fields else None,
+    )
+    fields.finish()
+    return file
 
 
 def _stage(fields: Fields, kind: type[DiffusionSettings] | type[TokenSettings]) -> StageSettings:

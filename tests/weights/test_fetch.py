@@ -35,9 +35,10 @@ from dallecli.errors import (
 )
 from dallecli.weights.fetch import plan
 from dallecli.weights.fetch.cache import PART, WRONG
+from dallecli.weights.fetch.made import Pulled
 from dallecli.weights.fetch.plan import Plan
 from dallecli.weights.fetch.progress import Transfer
-from dallecli.weights.fetch.pull import Pulled, pull
+from dallecli.weights.fetch.pull import pull
 from dallecli.weights.fetch.remove import remove
 from dallecli.weights.fetch.verify import verify
 from dallecli.weights.hub import Patience

@@ -34,13 +34,13 @@ upsampler = { sampler = "ancestral", steps = 7, guidance = 1.0 }
 
 def test_the_shipped_registry_is_in_order() -> None:
     models = registry()
-    assert list(models) == ["starter", "karlo", "kandinsky", "sd-unclip", "sd-unclip-small"]
+    assert list(models) == ["starter", "karlo", "kandinsky", "sd-unclip", "sd-unclip-small", "glide"]
     for name, spec in models.items():
         assert spec.name == name
         if spec.tasks:
             assert list(spec.stages) == [stage.name for stage in spec.declared]
             assert len([stage for stage in spec.declared if not stage.imagines]) == len(spec.sizes)
-            assert any(stage.imagines for stage in spec.declared)
+            assert any(stage.imagines for stage in spec.declared) == (spec.prior_candidates is not None)
         if spec.source.startswith("hub:"):
             assert spec.parts[0].repository == spec.source.removeprefix("hub:")
     assert all(spec.tasks for spec in models.values())
@@ -95,6 +95,21 @@ def test_the_size_of_karlo_is_that_of_its_published_networks() -> None:
     assert registry()["karlo"].parameters == total
     assert registry()["karlo"].memory() == 4 * total
     assert registry()["karlo"].memory(2) == 2 * total
+
+
+def test_glide_is_four_files_and_a_vocabulary_and_has_no_prior() -> None:
+    glide = registry()["glide"]
+    published = Path(__file__).parents[1] / "nets" / "published_keys"
+    names = ("base", "upsample", "base_inpaint", "upsample_inpaint")
+    counts = [json.loads((published / f"glide_{name}.json").read_text())["num_parameters"] for name in names]
+    assert glide.parameters == sum(counts)
+    assert [file.name for file in glide.files] == [*(f"{name}.pt" for name in names), "encoder.json", "vocab.bpe"]
+    assert [file.tasks for file in glide.files] == [None, None, ("inpaint",), ("inpaint",), None, None]
+    assert glide.prior_candidates is None
+    assert glide.stages == {
+        "decoder": DiffusionSettings(sampler="ancestral", steps=100, guidance=3.0),
+        "upsampler": DiffusionSettings(sampler="ddim", steps=27, guidance=1.0),
+    }
 
 
 def test_the_names_of_the_samplers_are_those_of_the_table() -> None:

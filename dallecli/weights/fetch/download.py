@@ -123,6 +123,7 @@ class _Check:
     size: int = 0
     sha256: "hashlib._Hash" = field(default_factory=hashlib.sha256)
     git: "hashlib._Hash" = field(init=False)
+    md5: "hashlib._Hash" = field(init=False)
 
     def __post_init__(self) -> None:
         self.restart()
@@ -131,29 +132,34 @@ class _Check:
         self.size, self.sha256 = 0, hashlib.sha256()
         # A blob's name in git is the SHA-1 of its length and its bytes; security does not depend on it.
         self.git = hashlib.sha1(b"blob %d\0" % self.file.size, usedforsecurity=False)
+        self.md5 = hashlib.md5(usedforsecurity=False)
 
     def add(self, chunk: bytes) -> None:
         self.size += len(chunk)
         self.sha256.update(chunk)
         if len(self.file.etag) == 40:
             self.git.update(chunk)
+        if self.file.md5 is not None:
+            self.md5.update(chunk)
 
     @property
     def right(self) -> bool:
         """Whether these were all bytes of the file, and no others."""
         found = self.git if len(self.file.etag) == 40 else self.sha256
-        return self.size == self.file.size and found.hexdigest() == self.file.etag
+        known = self.file.etag in ("", found.hexdigest()) and self.file.md5 in (None, self.md5.digest())
+        return self.size == self.file.size and known
 
     def refusal(self, name: str, place: Path) -> BadFile:
         """The error about wrong bytes, which were set aside at `place`."""
-        sha1 = len(self.file.etag) == 40
-        found, kind = (self.git, "git's SHA-1") if sha1 else (self.sha256, "sha256")
-        what = (
-            f"{name} came with the wrong bytes: their {kind} is {found.hexdigest()[:12]}…, "
-            f"the Hub says {self.file.etag[:12]}…"
-        )
+        found, kind, stated = self.sha256, "sha256", self.file.etag
+        if len(stated) == 40:
+            found, kind = self.git, "git's SHA-1"
+        elif stated in ("", found.hexdigest()) and self.file.md5 is not None:
+            found, kind, stated = self.md5, "MD5", self.file.md5.hex()
+        says = "the Hub says" if self.file.url is None else "expected is"
+        what = f"{name} came with the wrong bytes: their {kind} is {found.hexdigest()[:12]}…, {says} {stated[:12]}…"
         if self.size != self.file.size:  # then comparing digests says nothing
-            what = f"{name} came with {self.size} bytes, the Hub says {self.file.size}"
+            what = f"{name} came with {self.size} bytes, {says} {self.file.size}"
         return BadFile(what, str(place), "they were set aside; pull again to fetch the file once more")
 
 

@@ -34,6 +34,11 @@ class Plan:
     missing: tuple[LockedFile, ...]
     """The files that are not here in full."""
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where all files come from: repositories, or hosts with the first folder there."""
+        return tuple(self.lock.commits) if self.lock.commits else tuple(self.repositories())
+
     def repositories(self) -> dict[str, tuple[int, int]]:
         """How many bytes of how many files are still to come from each repository."""
         found: dict[str, tuple[int, int]] = {}
@@ -170,10 +175,14 @@ def arrived(file: LockedFile) -> int:
 
 def check_space(missing: Sequence[LockedFile]) -> None:
     """Raises DiskFull if what is still to come does not fit."""
+    coming = sum(file.size - arrived(file) for file in missing)
+    check_room(coming + sum(file.size for file in missing if file.pickled))  # while it is converted, it is here twice
+
+
+def check_room(needed: int) -> None:
+    """Raises DiskFull if so many bytes do not fit."""
     from huggingface_hub import constants
 
-    coming = sum(file.size - arrived(file) for file in missing)
-    needed = coming + sum(file.size for file in missing if file.pickled)  # while it is converted, it is here twice
     place = Path(constants.HF_HUB_CACHE)
     free = shutil.disk_usage(next(path for path in (place, *place.absolute().parents) if path.is_dir())).free
     if needed > 0 and needed + SPARE > free:

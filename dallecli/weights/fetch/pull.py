@@ -1,8 +1,7 @@
 """Pulling a model, from the plan to the finished folder."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 from dallecli.weights.convert import convert
 from dallecli.weights.digest import bytes_digest, file_digest
@@ -19,23 +18,14 @@ from dallecli.weights.fetch.cache import (
     wrong,
 )
 from dallecli.weights.fetch.download import Download, adopt, is_right
+from dallecli.weights.fetch.made import Pulled, make
 from dallecli.weights.fetch.plan import Plan, arrived, check_space, planned_lock
 from dallecli.weights.fetch.progress import Report, TransferProgress
 from dallecli.weights.fetch.remove import discard, sweep
 from dallecli.weights.fetch.verify import intact
 from dallecli.weights.hub import Patience
 from dallecli.weights.lock import Lock, LockedFile, cached, converted, home, read_lock
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pulled:
-    """A model that was pulled."""
-
-    lock: Lock
-    folder: Path
-    """In the published layout."""
-    fetched: int
-    """Bytes that came over the network."""
+from dallecli.weights.registry import registry
 
 
 def pull(
@@ -64,8 +54,11 @@ def pull(
         DiskFull: there is not enough space.
     """
     patience = patience if patience is not None else Patience()
+    spec = registry().get(name)
     with cache_errors(), alone(model_lock(name)):
         before = read_lock(name)
+        if spec is not None and spec.files:
+            return make(spec, before, tasks, agree, report, patience)
         lock = planned_lock(name, before, tasks, half, patience)
         missing = [file for file in lock.files if not intact(lock, file)]
         check_space(missing)

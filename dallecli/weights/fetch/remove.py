@@ -34,7 +34,8 @@ def discard(lock: Lock, files: Sequence[LockedFile]) -> int:
         gone = leftovers(lock, file)
         if file.ours and blob not in used and blob.resolve() not in used:
             gone.append(blob)
-            snapshot(lock, file).unlink(missing_ok=True)
+            if not file.made:
+                snapshot(lock, file).unlink(missing_ok=True)
         for path in gone:
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()

@@ -35,4 +35,6 @@ def intact(lock: Lock, file: LockedFile) -> bool:
     if file.sha256 is None:
         return False
     blob = lock.blob(file)
+    if file.made:
+        return blob.is_file() and file_digest(blob) == file.sha256
     return file_digest(blob) == file.sha256 if file.pickled and blob.is_file() else is_right(blob, lock.remote(file))
