@@ -88,7 +88,7 @@ BAD: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
     "no upsampler": (lambda files: (files / "upsample.pt").unlink(), BadFolder, "upsample.pt of GLIDE is missing"),
     "half an inpainter": (lambda files: (files / "base_inpaint.pt").unlink(), BadFolder, "base_inpaint.pt of GLIDE"),
     "no vocabulary": (lambda files: (files / "vocab.bpe").unlink(), BadFolder, "GPT-2's vocabulary"),
-    "a web page": (lambda files: (files / "base.pt").write_text("<html>"), BadFile, "cannot be read"),
+    "a web page": (lambda files: (files / "base.pt").write_text("<html>"), BadFile, "a web page, not a checkpoint"),
     "another of the four": (spoil("another"), BadFile, "it looks like base_inpaint.pt"),
     "tensors missing and misshaped": (spoil("misshaped"), LayoutMismatch, "1 missing.*1 misshaped"),
     "another vocabulary": (lambda files: (files / "encoder.json").write_text("{}"), BadFile, "vocabulary is empty"),
@@ -183,7 +183,7 @@ def test_what_comes_again_has_to_be_what_was_locked(served: str, hub: Hub) -> No
 
 def test_a_file_that_is_no_checkpoint_leaves_nothing_behind(served: str, hub: Hub) -> None:
     hub.trouble("upsample.pt", replace=b"<html>" * 1000)
-    with pytest.raises(BadFile, match="cannot be read"):
+    with pytest.raises(BadFile, match="a web page, not a checkpoint"):
         pulled()
     assert read_lock("glide") is None
     assert not leftovers()
