@@ -141,6 +141,8 @@ def _idle_dials(request: ModelRequest, stages: Mapping[str, StageSettings], mode
     options = [option(group, dial) for group in GROUPS if group not in running for dial in asked[group].stated]
     if request.prior_candidates is not None and "prior" not in running:
         options.append("--prior-candidates")
+    if request.prior_kind is not None and not request.imagines:
+        options.append("--prior")
     return tuple(f"{name} changes nothing: that stage does not run for this" for name in options)
 
 

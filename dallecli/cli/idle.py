@@ -100,7 +100,7 @@ TABLE: Final = (
     ),
     Idle(
         ("embed",),
-        ("prior_steps", "prior_guidance", "prior_candidates"),
+        ("prior_steps", "prior_guidance", "prior_candidates", "prior", "prior_temperature", "prior_top_k"),
         lambda given: not given["imagine"],
         "{option} is about the prior, which does not run",
         "--imagine lets it run",

@@ -40,6 +40,7 @@ def paint_all(
     probe([(recipe, output) for recipe in recipes], display)
     _warn_of_words(recipes, display)
     warn(recipes, display)
+    say_passes(recipes, display)
     if output.notice is not None:
         display.say(output.notice)
     began = time.perf_counter()
@@ -75,7 +76,9 @@ def describe(recipes: Sequence[Recipe], engine: Engine, reporting: PaintingRepor
                 f"{counted(recipe.count, 'picture')} of {recipe.size} px, seed {recipe.seed}, {safe(recipe.model, 60)}"
             )
             emit_line(f"{safe(repr(recipe.title), 60)}: {what}; memory: {needed}")
-    warn(recipes, Display(quiet=reporting.quiet))
+    display = Display(quiet=reporting.quiet)
+    warn(recipes, display)
+    say_passes(recipes, display)
 
 
 def running(recipes: Sequence[Recipe], display: Display) -> AbstractContextManager[None]:
@@ -177,7 +180,6 @@ def warn(recipes: Sequence[Recipe], display: Display) -> None:
             display.warn(safe(notice, 300))
     for notice in unknown_notices(recipes):
         display.warn(safe(notice, 400))
-    say_passes(recipes, display)
 
 
 def say_passes(recipes: Sequence[Recipe], display: Display) -> None:

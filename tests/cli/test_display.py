@@ -136,8 +136,8 @@ def test_long_work_says_a_plain_line_now_and_then(monkeypatch, capsys):
         now += 1.0
         display.progress(Progress(stage="upsampler_2", step=step, steps=25, picture=1, pictures=4))
     assert capsys.readouterr().err.splitlines() == [
-        "upsampler 2, picture 2 of 4: step 10 of 25; 0:01:03 left",
-        "upsampler 2, picture 2 of 4: step 20 of 25; 53.0 s left",
+        "upsampler 2, picture 2 of 4: step 10 of 25; 0:01:05 left",
+        "upsampler 2, picture 2 of 4: step 20 of 25; 55.0 s left",
     ]
 
 
@@ -145,6 +145,7 @@ def test_a_picture_that_is_painted_in_squares_says_which(capsys, monkeypatch):
     monkeypatch.setattr("dallecli.cli.display._SPARSE_SECONDS", 0)
     display = Display(quiet=False)
     display.progress(Progress(stage="decoder", step=2, steps=5, picture=0, pictures=1, square=1, squares=6))
+    display = Display(quiet=False)
     display.progress(Progress(stage="decoder", step=2, steps=5, picture=1, pictures=3, square=0, squares=2))
     assert capsys.readouterr().err.splitlines() == [
         "decoder, square 2 of 6: step 2 of 5",
@@ -156,6 +157,7 @@ def test_pictures_that_are_painted_together_are_named_together(capsys, monkeypat
     monkeypatch.setattr("dallecli.cli.display._SPARSE_SECONDS", 0)
     display = Display(quiet=False)
     display.progress(Progress(stage="prior", step=2, steps=5, picture=8, pictures=20, together=8))
+    display = Display(quiet=False)
     display.progress(Progress(stage="prior", step=2, steps=5, picture=0, pictures=1, together=1))
     assert capsys.readouterr().err.splitlines() == [
         "prior, pictures 9 to 16 of 20: step 2 of 5",
