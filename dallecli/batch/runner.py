@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from dallecli.batch.checked import Checked
 from dallecli.batch.jobs import Job, Reader
 from dallecli.batch.journal import Entry, Journal, item_key
-from dallecli.batch.machines import Machines
+from dallecli.batch.machines import Machines, together
 from dallecli.batch.presence import Presence
 from dallecli.batch.prompt_file import BadLine, PromptFile
 from dallecli.batch.unknown_lines import UnknownLines
@@ -403,9 +403,10 @@ class Runner:
     def _hand_over(self, item: Item, picture: Picture) -> None:
         while len(self._writing) >= WAITING:
             self._settle(wait_for_one=True)
-        self._writing.append((item, picture, self._disk.submit(self._write, item, picture)))
+        machine = replace(picture.recipe, together=together(item.recipe, self.engine)).machine
+        self._writing.append((item, picture, self._disk.submit(self._write, item, picture, machine)))
 
-    def _write(self, item: Item, picture: Picture) -> Path:
+    def _write(self, item: Item, picture: Picture, machine: str) -> Path:
         """Encode, publish and journal a picture: in the other thread."""
         data = picture.encode(self.batch.format, metadata=self.batch.metadata)
         path = self.batch.folder / item.file
@@ -418,7 +419,7 @@ class Runner:
             sha256=hashlib.sha256(data).hexdigest(),
             bytes=len(data),
             mtime_ns=status.st_mtime_ns,
-            machine=recipe.machine,
+            machine=machine,
             seconds=round(picture.seconds, 3),
             scores={name: round(score, 6) for name, score in picture.scores.items()},
             warnings=recipe.warnings,

@@ -28,6 +28,8 @@ RECORD: Mapping[str, str] = {
     "device": "where it was painted",
     "dtype": "with which numbers",
     "threads": "with how many threads of a CPU; null elsewhere",
+    "together": "how many pictures were painted at a time",
+    "compiled": "whether torch compiled the networks",
     "scores": "named scores of the picture, higher is better",
     "seconds": "how long it took to paint",
 }
@@ -60,6 +62,8 @@ def picture_record(
         "device": recipe.device,
         "dtype": recipe.dtype,
         "threads": recipe.threads,
+        "together": recipe.together,
+        "compiled": recipe.compiled,
         "scores": dict(picture.scores),
         "seconds": round(picture.seconds, 3),
     }

@@ -25,14 +25,15 @@ class Opened:
     placement: "Placement"
     digest: str
     pipeline: Pipeline
+    compiled: bool
 
     def complete(self, recipe: Recipe) -> Recipe:
         """The recipe with the weights, and all of the machine that its pixels depend on."""
-        return replace(placed(recipe, self.placement), digest=self.digest)
+        return replace(placed(recipe, self.placement, compiled=self.compiled), digest=self.digest)
 
 
-def placed(recipe: Recipe, placement: "Placement") -> Recipe:
-    """The recipe with the device, number type, threads, processor and torch that are used."""
+def placed(recipe: Recipe, placement: "Placement", *, compiled: bool) -> Recipe:
+    """The recipe with the device, number type, threads, processor and torch that are used, `compiled` where it is."""
     import torch
 
     from dallecli.placement import processor
@@ -42,6 +43,7 @@ def placed(recipe: Recipe, placement: "Placement") -> Recipe:
         device=placement.name,
         dtype=placement.kind,
         threads=torch.get_num_threads() if placement.device.type == "cpu" else None,
+        compiled=compiled and placement.device.type == "cuda",
         versions={**recipe.versions, "torch": str(torch.__version__), **processor(placement.device)},
     )
 
@@ -54,7 +56,7 @@ class LastOpened:
 
     def __init__(self, memory: str, *, compiled: bool) -> None:
         self._memory = memory
-        self._compiled = compiled
+        self.compiled = compiled
         self._opened: Opened | None = None
 
     def open(self, model: Description, device: str | None, dtype: str | None, digest: str | None = None) -> Opened:
@@ -85,11 +87,12 @@ class LastOpened:
         plan = plan_model(model, placement, self._memory)
         check_memory(model.spec.name, placement, plan)
         check_bytes(model.spec.name)
-        compiled = self._compiled and placement.device.type == "cuda"
-        if self._compiled and not compiled:
+        compiled = self.compiled and placement.device.type == "cuda"
+        if self.compiled and not compiled:
             log.warning("networks are compiled for CUDA devices only, and this is %s", placement.name)
         parts = Parts(model.folder, placement.device, placement.dtype, plan.kept, compiled)
         with memory_errors(model.spec.name):
             pipeline = model.open(parts)
         digest = model.folder.digest()
-        return Opened(source=model.spec.source, placement=placement, digest=digest, pipeline=pipeline)
+        source = model.spec.source
+        return Opened(source=source, placement=placement, digest=digest, pipeline=pipeline, compiled=compiled)
