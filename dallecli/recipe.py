@@ -63,7 +63,7 @@ class Recipe:
     model: str
     """Its name."""
     digest: str | None
-    """The sha256 of its weights, in hex."""
+    """The sha256 of what is used of the model, in hex."""
     seed: int
     """Of the first picture; picture k has the seed `seed + k`."""
     count: int

@@ -218,7 +218,7 @@ class Runner:
         self.watcher = watcher
         self.tally = Tally(total=found.pictures)
         self._found = found
-        self._digests: dict[str, str] = {}
+        self._digests: dict[tuple[object, ...], str] = {}
         self._pending: set[str] = set()
         self._groups: dict[str, list[Item]] = {}
         self._sizes: dict[str, int] = {}
@@ -269,9 +269,7 @@ class Runner:
                 self.watcher.bad(bad_line(entry.number, error, entry.text))
 
     def _missing(self, job: Job, recipe: Recipe) -> list[Item]:
-        if recipe.model not in self._digests:
-            self._digests[recipe.model] = self.engine.digest(recipe)
-        recipe = replace(recipe, digest=self._digests[recipe.model])
+        recipe = replace(recipe, digest=self._digest(recipe))
         form = self.batch.format if job.name is None else f"{self.batch.format} {job.name}"
         items = []
         for k, name in enumerate(file_names(self.batch, job, recipe)):
@@ -281,6 +279,13 @@ class Runner:
             if self._is_mine(item):
                 items.append(item)
         return items
+
+    def _digest(self, recipe: Recipe) -> str:
+        """The engine's digest of the weights, which it is asked for once for all recipes that use the same."""
+        use = (recipe.model, recipe.task, *recipe.stages, recipe.prior, recipe.settings.best_of is None)
+        if use not in self._digests:
+            self._digests[use] = self.engine.digest(recipe)
+        return self._digests[use]
 
     def _is_mine(self, item: Item) -> bool:
         """Whether this run has to paint a picture; if so, it is claimed."""

@@ -21,7 +21,7 @@ RECORD: Mapping[str, str] = {
     "position": "where on the way between the ends, or how far towards the other sentence; null for other tasks",
     "seed": "the seed of this very picture",
     "model": "the model's name",
-    "digest": "the sha256 of its files",
+    "digest": "the sha256 of its files that were used",
     "size": "the side in pixels of what the model painted",
     "width": "the width of the picture in pixels",
     "height": "its height",

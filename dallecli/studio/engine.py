@@ -21,6 +21,7 @@ from dallecli.studio.batches import BATCH, MOST_TOGETHER, paint_groups, paint_in
 from dallecli.studio.memory import check_memory, memory_errors, plan_model
 from dallecli.studio.models import Models
 from dallecli.studio.opened import LastOpened, Opened, placed
+from dallecli.studio.used import Digests
 from dallecli.tasks.embed import Embed
 from dallecli.tasks.task import ModelRequest, Request
 from dallecli.unknown import Unknown
@@ -141,7 +142,7 @@ class LocalEngine:
 
         with threads(recipe.threads):
             opened = self._open(recipe)
-            complete, kind = opened.complete(recipe.candidates()), opened.placement.device.type
+            complete, kind = opened.complete(recipe).candidates(), opened.placement.device.type
             batches = self._batch
             if self._asked is None and recipe.together is not None:
                 batches = {kind: min(recipe.together, MOST_TOGETHER)}
@@ -178,8 +179,8 @@ class LocalEngine:
             return placed(recipe, decide(recipe.device, recipe.dtype), compiled=self._last.compiled).machine
 
     def digest(self, recipe: Recipe) -> str:
-        """The sha256 of the model's weights, remembered from one process to the next. Raises BadFile."""
-        return self._models.named(recipe.model).folder.digest()
+        """The sha256 of what a recipe uses of its model, remembered from one process to the next. Raises BadFile."""
+        return Digests.read(self._models.named(recipe.model).folder).of(recipe)
 
     def plan_memory(self, name: str, placement: "Placement") -> "MemoryPlan":
         """The memory plan of a model on a device. Raises as `resolve` does for the model."""
@@ -239,7 +240,7 @@ class LocalEngine:
         return tuple(f"it was painted {difference}: pixels may differ" for difference in found)
 
     def _open(self, recipe: Recipe) -> Opened:
-        return self._last.open(self._models.named(recipe.model), recipe.device, recipe.dtype, recipe.digest)
+        return self._last.open_for(recipe, self._models.named(recipe.model))
 
 
 def _dropped(request: ModelRequest, model: Description) -> str:
