@@ -46,8 +46,8 @@ class Motion:
 class Recipe:
     """One task with every dial set.
 
-    `digest`, `device`, `dtype` and `threads` are None, or as asked, until an engine has opened the model; the recipe of
-    a finished picture states what was used.
+    `digest` and what is of the machine (`device` to `compiled`) are None, or as asked, until an engine has opened the
+    model; the recipe of a finished picture states what was used.
     """
 
     task: str
@@ -63,7 +63,7 @@ class Recipe:
     model: str
     """Its name."""
     digest: str | None
-    """The sha256 of its weights, in hex."""
+    """The sha256 of what is used of the model, in hex."""
     seed: int
     """Of the first picture; picture k has the seed `seed + k`."""
     count: int
@@ -81,6 +81,10 @@ class Recipe:
     """The number type."""
     threads: int | None = None
     """How many threads of a CPU: sums are divided among them, and rounded in another order. None elsewhere."""
+    together: int | None = None
+    """How many pictures were painted at a time: sums of another shape are rounded in another order."""
+    compiled: bool | None = None
+    """Whether torch compiled the networks: their sums are ordered in another way, too."""
     versions: Mapping[str, str]
     """Of what made it, by name: the programs' versions, and of a processor ("cpu", "gpu") what it computes with."""
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -171,6 +175,10 @@ class Recipe:
         where = " ".join(text for text in (self.device, self.dtype) if text is not None)
         if self.threads is not None:
             where += f", {self.threads} thread{'s' if self.threads > 1 else ''}"
+        if self.together is not None and self.together > 1:
+            where += f", {self.together} at a time"
+        if self.compiled:
+            where += ", compiled"
         return " on ".join(text for text in (made, where) if text)
 
     @property
@@ -204,6 +212,8 @@ class Recipe:
             "device": self.device,
             "dtype": self.dtype,
             "threads": self.threads,
+            "together": self.together,
+            "compiled": self.compiled,
             "versions": dict(self.versions),
             "scores": dict(self.scores),
             "motion": None if self.motion is None else asdict(self.motion),
@@ -252,13 +262,20 @@ def _read(fields: Fields, *, old: bool) -> Recipe:
         prior_candidates=fields.whole("prior_candidates", optional=True),
         device=fields.text("device", optional=True),
         dtype=fields.text("dtype", optional=True),
-        threads=fields.whole("threads", least=1, optional=True) if "threads" in fields else None,  # not in 0.1.0
+        **_read_machine(fields),
         versions=_read_versions(fields.table("versions")),
         scores={} if old else _read_scores(fields.table("scores")),
         motion=None if old else _read_motion(fields),
     )
     fields.finish()
     return recipe
+
+
+def _read_machine(fields: Fields) -> dict[str, Any]:
+    """What of the machine 0.1.0 did not write."""
+    counts = {name: fields.whole(name, least=1, optional=True) for name in ("threads", "together") if name in fields}
+    compiled = "compiled" in fields and not fields.null("compiled")
+    return counts | ({"compiled": fields.flag("compiled")} if compiled else {})
 
 
 def _check(recipe: Recipe) -> None:

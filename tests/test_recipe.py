@@ -401,7 +401,9 @@ def _with(key: str, value: object) -> str:
     return json.dumps({**_recipe().to_dict(), key: value})
 
 
-@pytest.mark.parametrize("key", [key for key in _recipe().to_dict() if key not in ("threads", "prior")])
+@pytest.mark.parametrize(
+    "key", [key for key in _recipe().to_dict() if key not in ("threads", "together", "compiled", "prior")]
+)
 def test_a_missing_key_is_named(key):
     with pytest.raises(BadRecipe, match=f"no '{key}'"):
         Recipe.from_json(_without(key))
@@ -466,6 +468,20 @@ def test_the_number_of_threads_is_kept_and_may_be_missing_as_in_recipes_of_0_1_0
     assert Recipe.from_json(json.dumps(facts)) == replace(recipe, threads=None)
 
 
+def test_how_many_at_a_time_and_compiled_are_kept_and_may_be_missing():
+    recipe = replace(_recipe(), together=4, compiled=True)
+    assert Recipe.from_json(recipe.to_json()) == recipe
+    facts = recipe.to_dict()
+    del facts["together"], facts["compiled"]
+    assert Recipe.from_json(json.dumps(facts)) == replace(recipe, together=None, compiled=None)
+
+
+@pytest.mark.parametrize(("key", "value"), [("together", 0), ("together", "4"), ("compiled", 1), ("compiled", "yes")])
+def test_no_other_company_is_read(key, value):
+    with pytest.raises(BadRecipe, match=f"'{key}' in the recipe is"):
+        Recipe.from_json(json.dumps(_recipe().to_dict() | {key: value}))
+
+
 def test_a_recipe_of_0_1_0_does_not_name_its_prior_and_has_the_one_that_ran():
     facts = _recipe().to_dict()
     assert facts.pop("prior") == "diffusion"
@@ -487,3 +503,5 @@ def test_what_made_a_picture_is_said_in_words():
     here = replace(recipe, threads=2, versions=versions | {"cpu": "AVX512+AMX"})
     assert here.machine == "torch 2.13.0, cpu AVX512+AMX on cpu bf16, 2 threads"
     assert replace(here, threads=1).machine.endswith(" on cpu bf16, 1 thread")
+    assert replace(here, together=1, compiled=False).machine == here.machine
+    assert replace(here, together=4, compiled=True).machine == f"{here.machine}, 4 at a time, compiled"

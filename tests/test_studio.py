@@ -209,6 +209,43 @@ def test_two_folders_of_one_name_are_not_mixed_up(cascade: Path, tmp_path: Path)
     refusal(lambda: engine.resolve(ask(other)), UnknownModel)
 
 
+def test_pictures_that_were_painted_at_a_time_are_made_again_at_a_time(cascade: Path) -> None:
+    asked = ask(cascade, count=3, dtype="bf16", size=8)
+    first = paint(LocalEngine(batch=2), asked)
+    assert [picture.recipe.together for picture in first] == [2, 2, 1]
+    assert [picture.recipe.compiled for picture in first] == [False] * 3
+    recipe = replace(first[0].recipe, count=3)
+    engine = LocalEngine()
+    again = list(engine.paint(engine.revive(recipe, str(cascade)), lambda step: None))
+    assert [pixels(picture) for picture in again] == [pixels(picture) for picture in first]
+    assert [picture.recipe for picture in again] == [picture.recipe for picture in first]
+
+
+def test_the_pictures_of_several_recipes_know_how_many_were_painted_with_them(cascade: Path) -> None:
+    engine = LocalEngine(batch=2)
+    recipes = [engine.resolve(ask(cascade, seed=seed, size=8)) for seed in range(3)]
+    pictures = engine.paint_together(recipes, lambda step: None)
+    assert [picture.recipe.together for picture in pictures] == [2, 2, 2]  # the last one beside a copy of itself
+
+
+@pytest.mark.parametrize(
+    ("changes", "notice"),
+    [
+        ({"together": 4}, "painted 4 pictures at a time (--batch), and is now 1: pixels may differ"),
+        ({"together": 1000, "count": 1000}, "painted 1000 pictures at a time (--batch), and is now 32"),
+        ({"compiled": True}, "painted by compiled networks (--compile), and is now by others: pixels may differ"),
+        ({"together": 4, "count": 4}, None),
+        ({"together": 1, "compiled": False}, None),
+    ],
+)
+def test_what_a_recipe_cannot_have_again_is_said_before_it_is_painted(
+    cascade: Path, changes: dict[str, Any], notice: str | None
+) -> None:
+    recipe = LocalEngine().resolve(ask(cascade))
+    revived = LocalEngine().revive(replace(recipe, **changes), str(cascade))
+    assert notice in "".join(revived.warnings) if notice else revived.warnings == ()
+
+
 def test_a_recipe_is_not_painted_with_other_weights(model: Path) -> None:
     engine = LocalEngine()
     recipe = replace(engine.resolve(ask(model)), digest="f" * 64)

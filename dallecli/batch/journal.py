@@ -74,13 +74,13 @@ _ALWAYS = ("key", "status", "line", "seed")
 def item_key(recipe: Recipe, k: int, form: str) -> str:
     """The key of picture k of a recipe that has its digest; `form` is what else decides the bytes of the file.
 
-    The machine is not part of it (device, threads, processor, versions of libraries): a batch may move to another one,
-    whose pictures are rounded in another way. Which one painted a picture is in its entry. Nor are file names part of
-    it. In a best-of, k is the rank.
+    The machine is not part of it (device, threads, pictures at a time, processor, versions of libraries): a batch may
+    move to another one, whose pictures are rounded in another way. Which one painted a picture is in its entry. Nor are
+    file names part of it. In a best-of, k is the rank.
     """
     whole = recipe.settings.best_of is not None
     facts = (recipe if whole else recipe.single(k)).to_dict()
-    for name in ("device", "threads", "versions", "scores", "motion", "dropped"):
+    for name in ("device", "threads", "together", "compiled", "versions", "scores", "motion", "dropped"):
         del facts[name]
     inputs = [source.sha256 if source.sha256 is not None else source.name for source in recipe.sources]
     mask = facts["settings"].get("mask")

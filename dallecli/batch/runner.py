@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from dallecli.batch.checked import Checked
 from dallecli.batch.jobs import Job, Reader
 from dallecli.batch.journal import Entry, Journal, item_key
-from dallecli.batch.machines import Machines
+from dallecli.batch.machines import Machines, together
 from dallecli.batch.presence import Presence
 from dallecli.batch.prompt_file import BadLine, PromptFile
 from dallecli.batch.unknown_lines import UnknownLines
@@ -218,7 +218,7 @@ class Runner:
         self.watcher = watcher
         self.tally = Tally(total=found.pictures)
         self._found = found
-        self._digests: dict[str, str] = {}
+        self._digests: dict[tuple[object, ...], str] = {}
         self._pending: set[str] = set()
         self._groups: dict[str, list[Item]] = {}
         self._sizes: dict[str, int] = {}
@@ -269,9 +269,7 @@ class Runner:
                 self.watcher.bad(bad_line(entry.number, error, entry.text))
 
     def _missing(self, job: Job, recipe: Recipe) -> list[Item]:
-        if recipe.model not in self._digests:
-            self._digests[recipe.model] = self.engine.digest(recipe)
-        recipe = replace(recipe, digest=self._digests[recipe.model])
+        recipe = replace(recipe, digest=self._digest(recipe))
         form = self.batch.format if job.name is None else f"{self.batch.format} {job.name}"
         items = []
         for k, name in enumerate(file_names(self.batch, job, recipe)):
@@ -281,6 +279,13 @@ class Runner:
             if self._is_mine(item):
                 items.append(item)
         return items
+
+    def _digest(self, recipe: Recipe) -> str:
+        """The engine's digest of the weights, which it is asked for once for all recipes that use the same."""
+        use = (recipe.model, recipe.task, *recipe.stages, recipe.prior, recipe.settings.best_of is None)
+        if use not in self._digests:
+            self._digests[use] = self.engine.digest(recipe)
+        return self._digests[use]
 
     def _is_mine(self, item: Item) -> bool:
         """Whether this run has to paint a picture; if so, it is claimed."""
@@ -403,9 +408,10 @@ class Runner:
     def _hand_over(self, item: Item, picture: Picture) -> None:
         while len(self._writing) >= WAITING:
             self._settle(wait_for_one=True)
-        self._writing.append((item, picture, self._disk.submit(self._write, item, picture)))
+        machine = replace(picture.recipe, together=together(item.recipe, self.engine)).machine
+        self._writing.append((item, picture, self._disk.submit(self._write, item, picture, machine)))
 
-    def _write(self, item: Item, picture: Picture) -> Path:
+    def _write(self, item: Item, picture: Picture, machine: str) -> Path:
         """Encode, publish and journal a picture: in the other thread."""
         data = picture.encode(self.batch.format, metadata=self.batch.metadata)
         path = self.batch.folder / item.file
@@ -418,7 +424,7 @@ class Runner:
             sha256=hashlib.sha256(data).hexdigest(),
             bytes=len(data),
             mtime_ns=status.st_mtime_ns,
-            machine=recipe.machine,
+            machine=machine,
             seconds=round(picture.seconds, 3),
             scores={name: round(score, 6) for name, score in picture.scores.items()},
             warnings=recipe.warnings,

@@ -66,6 +66,7 @@ class Progressing:
 
     def mixed(self, before: str, now: str) -> None:
         hint = "; OMP_NUM_THREADS sets the number of threads" if "thread" in before else ""
+        hint += "; --batch sets how many at a time" if "at a time" in before + now else ""
         what = f"pictures of an earlier run were painted with {before}; the missing ones are with {now}"
         self.display.warn(f"{safe(str(self.batch.folder), 200)}: {safe(what, 400)}, and pixels may differ{hint}")
 

@@ -88,8 +88,8 @@ def replay(
 ) -> None:
     """Make pictures again, from the recipes in them.
 
-    As many threads of a CPU are used as then. With the same weights and versions, and on a processor with the same
-    instructions, every pixel is the same; if one is not, it says so.
+    As many threads of a CPU are used as then, and as many pictures are painted at a time. With the same weights and
+    versions, and on a processor with the same instructions, every pixel is the same; if one is not, it says so.
     Pictures that were used are found by their content: where they were, beside the file, or where --input says.
 
     \b

@@ -75,6 +75,7 @@ def _completed(recipe: Recipe, pictures: "Sequence[Picture]") -> Recipe:
     used = pictures[0].recipe
     whole = replace(recipe, digest=used.digest, versions=used.versions)
     whole = replace(whole, device=used.device, dtype=used.dtype, threads=used.threads)
+    whole = replace(whole, together=used.together, compiled=used.compiled)
     return whole.keeping(tuple(picture.recipe.seed for picture in pictures))
 
 

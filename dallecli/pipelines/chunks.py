@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from PIL import Image
@@ -38,7 +38,8 @@ class Chunk:
         seconds = (time.perf_counter() - self.began) / len(self.numbers)
         for row, (k, image) in enumerate(zip(self.numbers, images, strict=True)):
             own = scores[row] if scores is not None else {}
-            yield Picture(image=image, recipe=self.recipe.single(k), seconds=seconds, scores=own)
+            recipe = replace(self.recipe.single(k), together=len(self.numbers))
+            yield Picture(image=image, recipe=recipe, seconds=seconds, scores=own)
 
 
 def chunks_of(recipe: Recipe, progress: Callable[[Progress], None], batch: int) -> Iterator[Chunk]:

@@ -6,6 +6,7 @@ section 3). A family supplies the parts (`unclip_parts.py`) and knows nothing of
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import torch
@@ -67,7 +68,7 @@ def generate_together(
     images = to_images(_decode(model, first, embedding, words, noise, watch))
     seconds = (time.perf_counter() - began) / len(recipes)
     return [
-        Picture(image=image, recipe=recipe, seconds=seconds, scores=scores)
+        Picture(image=image, recipe=replace(recipe, together=len(recipes)), seconds=seconds, scores=scores)
         for recipe, image, scores in zip(recipes, images, _scores(first, fit), strict=True)
     ]
 

@@ -16,6 +16,9 @@ BATCH: Final[Mapping[str, int]] = {"cpu": 1, "mps": 1, "cuda": 8}
 """Pictures at a time by type of device. On a CPU several at a time would be faster with small models, but one at a time
 makes a picture the same to the last bit, whatever it was painted with. On a GPU it may differ."""
 
+MOST_TOGETHER: Final = 32
+"""No more pictures at a time are painted on the word of a recipe, which may be a stranger's."""
+
 Paint = Callable[[Recipe, Callable[[Progress], None], int], Iterator["Picture"]]
 """Paints a recipe, so many pictures at a time: `Pipeline.paint`."""
 

@@ -17,10 +17,11 @@ from dallecli.pipelines.pipeline import Clip, EmbedSettings
 from dallecli.recipe import Recipe
 from dallecli.safe import safe
 from dallecli.source import Source
-from dallecli.studio.batches import BATCH, paint_groups, paint_in_batches
+from dallecli.studio.batches import BATCH, MOST_TOGETHER, paint_groups, paint_in_batches
 from dallecli.studio.memory import check_memory, memory_errors, plan_model
 from dallecli.studio.models import Models
 from dallecli.studio.opened import LastOpened, Opened, placed
+from dallecli.studio.used import Digests
 from dallecli.tasks.embed import Embed
 from dallecli.tasks.task import ModelRequest, Request
 from dallecli.unknown import Unknown
@@ -52,6 +53,7 @@ class LocalEngine:
         self._models = Models()
         self._last = LastOpened(memory, compiled=compiled)
         self._strangeness: dict[str, dict[str | None, float]] = {}  # by the model's source and the picture's sha256
+        self._asked = batch
         self._batch = dict(BATCH) if batch is None else dict.fromkeys(BATCH, batch)
 
     def resolve(self, request: Request) -> Recipe:
@@ -89,7 +91,8 @@ class LocalEngine:
         fresh = self._resolve(request_of(replace(recipe, model=found.spec.name)), found)
         check_same_stages(recipe, fresh)
         found.check_stages(recipe.stages)
-        return replace(recipe, model=found.spec.name, scores={}, warnings=(*fresh.warnings, *_unlike(recipe)))
+        warnings = (*fresh.warnings, *self._unlike(recipe))
+        return replace(recipe, model=found.spec.name, scores={}, warnings=warnings)
 
     def embed(self, request: Embed, progress: Callable[[Progress], None]) -> "list[Embedded]":
         """An embedding of every input, in order, after `arithmetic`.
@@ -128,6 +131,8 @@ class LocalEngine:
     def paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
         """Yield the pictures of a recipe as they are done, each with its own completed recipe.
 
+        As many at a time as the recipe says, unless the engine was told how many.
+
         Raises:
             BadFile: the recipe was made with other weights, or a file is damaged.
             LayoutMismatch: the weights are not those of the networks that the model describes.
@@ -137,8 +142,11 @@ class LocalEngine:
 
         with threads(recipe.threads):
             opened = self._open(recipe)
-            complete, kind = opened.complete(recipe.candidates()), opened.placement.device.type
-            pictures = paint_in_batches(opened.pipeline.paint, complete, progress, self._batch, kind)
+            complete, kind = opened.complete(recipe).candidates(), opened.placement.device.type
+            batches = self._batch
+            if self._asked is None and recipe.together is not None:
+                batches = {kind: min(recipe.together, MOST_TOGETHER)}
+            pictures = paint_in_batches(opened.pipeline.paint, complete, progress, batches, kind)
             if recipe.settings.best_of is not None:
                 scored = _clip(opened, recipe.model).judge(pictures, recipe.prompt)
                 pictures = iter(best(scored, recipe.count))
@@ -168,11 +176,11 @@ class LocalEngine:
         from dallecli.placement import decide, threads
 
         with threads(recipe.threads):
-            return placed(recipe, decide(recipe.device, recipe.dtype)).machine
+            return placed(recipe, decide(recipe.device, recipe.dtype), compiled=self._last.compiled).machine
 
     def digest(self, recipe: Recipe) -> str:
-        """The sha256 of the model's weights, remembered from one process to the next. Raises BadFile."""
-        return self._models.named(recipe.model).folder.digest()
+        """The sha256 of what a recipe uses of its model, remembered from one process to the next. Raises BadFile."""
+        return Digests.read(self._models.named(recipe.model).folder).of(recipe)
 
     def plan_memory(self, name: str, placement: "Placement") -> "MemoryPlan":
         """The memory plan of a model on a device. Raises as `resolve` does for the model."""
@@ -217,8 +225,22 @@ class LocalEngine:
         strange = [source for source in given if known.get(source.sha256, 0.0) > model.strangeness]
         return tuple(dict.fromkeys(source.where for source in strange))
 
+    def _unlike(self, recipe: Recipe) -> tuple[str, ...]:
+        """What painted a recipe that was read from a file, and will not this time."""
+        from dallecli.placement import most_threads
+
+        found = []
+        if recipe.threads is not None and recipe.threads > most_threads():
+            found.append(f"with {recipe.threads} threads, too many for this machine")
+        here = min(recipe.candidates().count, MOST_TOGETHER if self._asked is None else self._asked)
+        if recipe.together is not None and recipe.together > here:
+            found.append(f"{recipe.together} pictures at a time (--batch), and is now {here}")
+        if recipe.compiled and not self._last.compiled:
+            found.append("by compiled networks (--compile), and is now by others")
+        return tuple(f"it was painted {difference}: pixels may differ" for difference in found)
+
     def _open(self, recipe: Recipe) -> Opened:
-        return self._last.open(self._models.named(recipe.model), recipe.device, recipe.dtype, recipe.digest)
+        return self._last.open_for(recipe, self._models.named(recipe.model))
 
 
 def _dropped(request: ModelRequest, model: Description) -> str:
@@ -231,15 +253,6 @@ def _unknown_of(source: Source, model: Description, all_of_it: Unknown) -> Unkno
     if source.kind == "text":
         return Unknown(words=model.unknown([source.name]))
     return Unknown(pictures=tuple(name for name in all_of_it.pictures if name == source.where))
-
-
-def _unlike(recipe: Recipe) -> tuple[str, ...]:
-    """What of the machine that a recipe was painted on cannot be had here."""
-    from dallecli.placement import most_threads
-
-    if recipe.threads is None or recipe.threads <= most_threads():
-        return ()
-    return (f"it was painted with {recipe.threads} threads, too many for this machine: pixels may differ",)
 
 
 def _clip(opened: Opened, name: str) -> Clip:

@@ -9,6 +9,7 @@ from dallecli.pipelines.description import Description
 from dallecli.pipelines.pipeline import Pipeline
 from dallecli.recipe import Recipe
 from dallecli.studio.memory import check_memory, memory_errors, plan_model
+from dallecli.studio.used import Digests
 from dallecli.weights.lock import check_bytes
 
 if TYPE_CHECKING:
@@ -23,16 +24,17 @@ class Opened:
 
     source: str
     placement: "Placement"
-    digest: str
+    digests: Digests
     pipeline: Pipeline
+    compiled: bool
 
     def complete(self, recipe: Recipe) -> Recipe:
         """The recipe with the weights, and all of the machine that its pixels depend on."""
-        return replace(placed(recipe, self.placement), digest=self.digest)
+        return replace(placed(recipe, self.placement, compiled=self.compiled), digest=self.digests.of(recipe))
 
 
-def placed(recipe: Recipe, placement: "Placement") -> Recipe:
-    """The recipe with the device, number type, threads, processor and torch that are used."""
+def placed(recipe: Recipe, placement: "Placement", *, compiled: bool) -> Recipe:
+    """The recipe with the device, number type, threads, processor and torch that are used, `compiled` where it is."""
     import torch
 
     from dallecli.placement import processor
@@ -42,6 +44,7 @@ def placed(recipe: Recipe, placement: "Placement") -> Recipe:
         device=placement.name,
         dtype=placement.kind,
         threads=torch.get_num_threads() if placement.device.type == "cpu" else None,
+        compiled=compiled and placement.device.type == "cuda",
         versions={**recipe.versions, "torch": str(torch.__version__), **processor(placement.device)},
     )
 
@@ -54,14 +57,30 @@ class LastOpened:
 
     def __init__(self, memory: str, *, compiled: bool) -> None:
         self._memory = memory
-        self._compiled = compiled
+        self.compiled = compiled
         self._opened: Opened | None = None
 
-    def open(self, model: Description, device: str | None, dtype: str | None, digest: str | None = None) -> Opened:
+    def open_for(self, recipe: Recipe, model: Description) -> Opened:
+        """The model of a recipe, where the recipe says.
+
+        Raises:
+            BadFile: its weights are not those that the recipe was painted with; or as `open`.
+            MachineError: as `open`.
+        """
+        opened = self.open(model, recipe.device, recipe.dtype)
+        if recipe.digest is not None and not opened.digests.accept(recipe, recipe.digest):
+            raise BadFile(
+                f"these are not the weights that the recipe was painted with: {recipe.digest[:12]}",
+                str(model.folder.path),
+                f"here is {opened.digests.of(recipe)[:12]}",
+            )
+        return opened
+
+    def open(self, model: Description, device: str | None, dtype: str | None) -> Opened:
         """The model on a device; it is opened unless it is the last one.
 
         Raises:
-            BadFile: the weights do not have this `digest`, or a file is damaged.
+            BadFile: a file is damaged.
             MachineError: there is no such device, or not enough memory.
         """
         from dallecli.placement import decide
@@ -71,12 +90,6 @@ class LastOpened:
         if opened is None or (opened.source, opened.placement) != (model.spec.source, placement):
             self._opened = opened = None
             self._opened = opened = self._open(model, placement)
-        if digest is not None and digest != opened.digest:
-            raise BadFile(
-                f"these are not the weights that the recipe was painted with: {digest[:12]}",
-                str(model.folder.path),
-                f"here is {opened.digest[:12]}",
-            )
         return opened
 
     def _open(self, model: Description, placement: "Placement") -> Opened:
@@ -85,11 +98,12 @@ class LastOpened:
         plan = plan_model(model, placement, self._memory)
         check_memory(model.spec.name, placement, plan)
         check_bytes(model.spec.name)
-        compiled = self._compiled and placement.device.type == "cuda"
-        if self._compiled and not compiled:
+        compiled = self.compiled and placement.device.type == "cuda"
+        if self.compiled and not compiled:
             log.warning("networks are compiled for CUDA devices only, and this is %s", placement.name)
         parts = Parts(model.folder, placement.device, placement.dtype, plan.kept, compiled)
         with memory_errors(model.spec.name):
             pipeline = model.open(parts)
-        digest = model.folder.digest()
-        return Opened(source=model.spec.source, placement=placement, digest=digest, pipeline=pipeline)
+        digests = Digests.read(model.folder)
+        source = model.spec.source
+        return Opened(source=source, placement=placement, digests=digests, pipeline=pipeline, compiled=compiled)

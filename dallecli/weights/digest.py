@@ -25,13 +25,9 @@ SETTLED: Final = 2.0
 """Seconds. A file that changed more recently can change again within one tick of its clock."""
 
 
-def combined_digest(files: Iterable[tuple[str, Path]]) -> str:
-    """The sha256, in hex, over the names and the digests of `files`, in the order of the names.
-
-    Raises:
-        BadFile: a file cannot be read.
-    """
-    lines = sorted(f"{name} {file_digest(file)}\n" for name, file in files)
+def combined_digest(files: Iterable[tuple[str, str]]) -> str:
+    """The sha256, in hex, over the names and the sha256 of `files`, in the order of the names."""
+    lines = sorted(f"{name} {sha256}\n" for name, sha256 in files)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -13,6 +13,7 @@ Where a family is laid out in another way, its parts have these names all the sa
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ from dallecli.limits import (
     read_file,
 )
 from dallecli.tasks.stages import Stage
-from dallecli.weights.digest import combined_digest
+from dallecli.weights.digest import combined_digest, file_digest
 from dallecli.weights.header import read_header
 from dallecli.weights.layouts import LAYOUTS, Layout
 
@@ -36,6 +37,9 @@ PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".th")
 REPAIR: Final = "correct it, or pull or copy the model again"
 
 DIALS: Final = "dalle.json"
+PREPROCESSING: Final = "feature_extractor"
+"""The part that says how pictures are prepared for the image tower; no model must have it."""
+
 SHARED: Final = "shared"
 """The key there of the parts that are stored once, with their twin's (see twins.py)."""
 
@@ -284,15 +288,31 @@ class Folder:
 
         It does not depend on where the folder lies, nor on `dalle.json`, whose dials a recipe states by itself.
         """
-        weights = [(part, self.weights_file(part)) for part in self.networks]
-        # What is stored once counts under both names: it is the same model.
-        named = [((self.path_of(part) / file.name).relative_to(self.path).as_posix(), file) for part, file in weights]
-        files = [self._config_file(part) for part in self.networks]
-        files += [self._config_file(part) for part in self.parts if part.endswith("_scheduler")]
-        texts = [part for part in self.family.others if not part.endswith("_scheduler")]
-        files += [file for part in texts for file in _listing(self.path_of(part)) if file.is_file()]
-        files += [file for file in (self._preprocessing_file(),) if file.is_file()]
-        return combined_digest([*named, *((file.relative_to(self.path).as_posix(), file) for file in files)])
+        return combined_digest((name, sha256) for _, name, sha256 in self.file_digests())
+
+    def file_digests(self) -> Iterator[tuple[str, str, str]]:
+        """Of every file that the `digest` covers its part, its name in the folder and its sha256.
+
+        How pictures are prepared is the part `PREPROCESSING`, if it is stated.
+        """
+        for part, file in self._decisive_files():
+            # What is stored once counts under both names: it is the same model.
+            name = file.relative_to(self.path) if part not in self.networks else self._own_name(part, file)
+            yield part, name.as_posix(), file_digest(file)
+
+    def _own_name(self, part: str, file: Path) -> Path:
+        return (self.path_of(part) / file.name).relative_to(self.path)
+
+    def _decisive_files(self) -> Iterator[tuple[str, Path]]:
+        for part in self.networks:
+            yield part, self.weights_file(part)
+            yield part, self._config_file(part)
+        yield from ((part, self._config_file(part)) for part in self.parts if part.endswith("_scheduler"))
+        for part in self.family.others:
+            if not part.endswith("_scheduler"):
+                yield from ((part, file) for file in _listing(self.path_of(part)) if file.is_file())
+        if self._preprocessing_file().is_file():
+            yield PREPROCESSING, self._preprocessing_file()
 
     def _sized(self) -> list[str]:
         """The parts with the sizes of pictures, in the order of the stages."""
@@ -303,7 +323,7 @@ class Folder:
         return None if self.family.autoencoder is None else self.instead(self.family.autoencoder)
 
     def _preprocessing_file(self) -> Path:
-        return self.path_of("feature_extractor") / "preprocessor_config.json"
+        return self.path_of(PREPROCESSING) / "preprocessor_config.json"
 
     def _config_file(self, part: str) -> Path:
         path = self.path_of(part) / ("scheduler_config.json" if part.endswith("_scheduler") else "config.json")

@@ -308,3 +308,15 @@ def test_finished_pictures_are_published_when_something_ends_the_run(tmp_path):
     kept = len(hashes(tmp_path / "o"))
     assert 3 <= kept < 30
     assert paint(engine, prompts(30), tmp_path / "o", defaults={"model": "fake"}).there == kept
+
+
+def test_a_batch_that_goes_on_with_another_number_at_a_time_says_so(tmp_path):
+    fast = FAST | {"dtype": "bf16"}
+    vary = ['{"prompt": "a red car", "seed": 1, "best_of": 2}']
+    paint(LocalEngine(batch=2), [*LINES, *vary], tmp_path / "o", defaults=fast)
+    same, other = Quiet(), Quiet()
+    paint(LocalEngine(batch=2), [*LINES, *vary, '{"prompt": "a boat"}'], tmp_path / "o", same, defaults=fast)
+    assert same.mixtures == []
+    paint(LocalEngine(), [*LINES, '{"prompt": "a tree"}'], tmp_path / "o", other, defaults=fast)
+    ((before, now),) = other.mixtures
+    assert before == f"{now}, 2 at a time"
