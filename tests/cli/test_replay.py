@@ -61,7 +61,7 @@ def test_a_picture_of_a_row_is_made_again_alone(dalle: Dalle, name):
     paths = dalle(*EVERYTHING[name], "-s", "7", "--layout", "files").lines
     assert len(paths) > 1
     for k, path in enumerate(paths):
-        assert dalle("replay", path, "-o", f"again-{k}.png").remarks == ""
+        assert "warning" not in dalle("replay", path, "-o", f"again-{k}.png").err
         with Image.open(path) as first, Image.open(f"again-{k}.png") as second:
             assert first.tobytes() == second.tobytes()
 
@@ -201,7 +201,7 @@ def test_a_file_that_nothing_can_be_made_from_is_refused(dalle: Dalle):
         ("cat.png", "this picture carries no recipe"),
         ("text.png", "this is not a picture"),
         ("missing.png", "the file cannot be read: No such file or directory"),
-        ("z.safetensors", "this is not a PNG, JPEG or WebP picture"),
+        ("z.safetensors", "this is not a picture"),
     ):
         result = dalle("replay", name)
         assert (result.code, result.out) == (2, b"")

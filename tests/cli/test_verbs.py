@@ -92,7 +92,7 @@ def test_a_picture_that_is_half_there_is_refused_before_anything_is_written(dall
     Path("empty.png").touch()
     Path("x.heic").write_bytes(b"\0\0\0\x18ftypheic")
     for name, what in (
-        ("cut.png", "truncated"),
+        ("cut.png", "the file is cut short"),
         ("empty.png", "the file is empty"),
         ("missing.png", "No such file"),
         ("x.heic", "a HEIC picture"),
