@@ -52,7 +52,7 @@ def stream(file: FileIO, entries: Mapping[str, Entry], device: torch.device) -> 
     Raises OSError; EOFError where the file ends before its last tensor does.
     """
     blocks = list(_blocks(entries))
-    on_cuda = torch.device(device).type == "cuda"  # a string would do for torch, and training gives one
+    on_cuda = device.type == "cuda"
     with ThreadPoolExecutor(1) as reader:
         # To a GPU the fastest copies are from memory that can't be moved.
         buffers = [torch.empty(BLOCK, dtype=torch.uint8, pin_memory=on_cuda) for _ in range(2)]
