@@ -195,7 +195,7 @@ def test_a_line_may_be_for_any_command(dalle: Dalle):
         ),
         (
             "inpaint",
-            ["--mask", "0,0,8,8", "--prompt", "a hat"],
+            ["--mask", "0,0,8,8", "--prompt", "a hat", "--resample", "1"],
             [{"image": "cat.png"}, {"image": "dog.png", "mask": ["4,4,4,4", "9,9,4,4"], "prompt": "a scarf"}],
             ["000001-cat-a-hat", "000002-dog-a-scarf"],
         ),
@@ -477,7 +477,7 @@ def test_a_torn_last_line_is_cut_and_damage_is_passed_over(dalle: Dalle, foxes):
     # The third is there, as its recipe says, so it is taken for what it is.
     assert (again.code, len(again.lines)) == (0, 1)
     assert journal.read_bytes().endswith(b"}\n")
-    assert dalle("check", "foxes").remarks == "foxes: 3 intact\n"
+    assert dalle("check", "foxes").remarks == "foxes: 3 intact, 2 unreadable lines in the journal\n"
 
 
 # Choices that mean nothing

@@ -68,7 +68,7 @@ from dallecli.cli.app import run
 for words in (
     ["vary", "missing.png"], ["interpolate", "cat.png"], ["inpaint", "cat.png", "--mask", "0,0,64,48"],
     ["edit", "cat.png", "--from", "a", "--to", "a"], ["vary", "cat.png", "--size", "17"],
-    ["vary", "cat.png", "--fidelity", "0.5", "--inversion-steps", "9999"], ["rank", "cat.png", "missing.png"],
+    ["vary", "cat.png", "--fidelity", "0.5", "--inversion-steps", "9999"], ["rank", "missing.png"],
     ["embed", "cat.png", " "], ["replay", "cat.png"], ["interpolate", "cat.png", "dog.png", "-o", "x.avi"],
 ):
     assert run(words) == 2, words

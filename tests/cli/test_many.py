@@ -89,7 +89,7 @@ def test_a_journal_of_rubbish_is_no_journal_and_rubbish_in_one_is_counted(dalle:
     with journal.open("a") as file:
         file.write("rubbish\n")
     result = dalle("check", "f")
-    assert result.code == 1
+    assert result.code == 0, "every picture that it names is there"
     assert "f: 1 intact, 1 unreadable lines in the journal" in result.err
 
 
