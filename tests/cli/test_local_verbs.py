@@ -69,7 +69,7 @@ for words in (
     ["vary", "missing.png"], ["interpolate", "cat.png"], ["inpaint", "cat.png", "--mask", "0,0,64,48"],
     ["edit", "cat.png", "--from", "a", "--to", "a"], ["vary", "cat.png", "--size", "17"],
     ["vary", "cat.png", "--fidelity", "0.5", "--inversion-steps", "9999"], ["rank", "missing.png"],
-    ["embed", "cat.png", " "], ["replay", "cat.png"], ["interpolate", "cat.png", "dog.png", "-o", "x.avi"],
+    ["embed", " "], ["replay", "cat.png"], ["interpolate", "cat.png", "dog.png", "-o", "x.avi"],
 ):
     assert run(words) == 2, words
     assert "torch" not in sys.modules, words
