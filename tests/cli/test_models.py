@@ -58,7 +58,7 @@ def presence(dalle: Dalle) -> dict[str, str]:
 def test_a_model_in_the_hub_cache_is_noticed(dalle: Dalle):
     assert presence(dalle) == {
         "starter": "included",
-        **dict.fromkeys(("karlo", "kandinsky", "sd-unclip", "sd-unclip-small"), "no"),
+        **dict.fromkeys(("karlo", "kandinsky", "sd-unclip", "sd-unclip-small", "glide"), "no"),
     }
     (cached("kakaobrain/karlo-v1-alpha", "x").parents[1] / "snapshots" / "abc").mkdir(parents=True)
     assert presence(dalle)["karlo"] == "cached"
@@ -79,7 +79,7 @@ def test_a_model_is_pulled_listed_verified_used_and_removed(dalle: Dalle, monkey
     monkeypatch.setenv("DALLE_ENGINE", "local")
     fast = ("--steps", "2", "--prior-steps", "2", "--upsampler-steps", "2", "--device", "cpu", "--dtype", "fp32")
     result = dalle("generate", "a red cat", "-s", "7", "-m", NAME, *fast, "--json")
-    assert (result.code, result.err) == (0, "")
+    assert (result.code, result.remarks) == (0, "")
     again = dalle("models", "pull", NAME, "--json").objects
     assert [(record["name"], record["commits"], record["fetched"]) for record in again] == [
         (NAME, {"org/name": commit}, 0)

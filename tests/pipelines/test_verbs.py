@@ -86,7 +86,7 @@ def test_picture_k_of_a_seed_is_the_picture_of_seed_plus_k():
     together = paint(RECIPE, 5)
     for k, picture in enumerate(together):
         assert pixels([picture]) == pixels(paint(replace(RECIPE, seed=100 + k, count=1), 1))
-        assert picture.recipe == RECIPE.single(k)
+        assert picture.recipe == replace(RECIPE.single(k), together=5)
 
 
 def test_the_prompt_is_read_once_and_all_dials_arrive():
