@@ -140,7 +140,7 @@ def _write(name: str, line: str | None, *, quiet: bool) -> None:
 
     path = config_path()
     before = read_config()
-    lines = path.read_text(encoding="utf-8").splitlines() if before or path.is_file() else []
+    lines = path.read_text(encoding="utf-8-sig").splitlines() if before or path.is_file() else []
     places = [k for k, text in enumerate(lines) if re.match(rf"""\s*["']?{re.escape(name)}["']?\s*=""", text)]
     if line is None and not places:
         raise BadConfig(f"{name} is not set", str(path))

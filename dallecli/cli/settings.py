@@ -130,7 +130,7 @@ def read_config() -> dict[str, Any]:
         return {}  # whoever paints hears of it where the history would be written
     path = config_path()
     try:
-        values = tomllib.loads(read_file(path, SETTINGS_BYTES).decode("utf-8"))
+        values = tomllib.loads(read_file(path, SETTINGS_BYTES).decode("utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, RecursionError) as error:
@@ -138,8 +138,16 @@ def read_config() -> dict[str, Any]:
     for key, value in values.items():
         check_setting(key, value, str(path))
     if "out" in values:
-        values["out"] = str(Path(values["out"]).expanduser())
+        values["out"] = _out_folder(values["out"], str(path))
     return values
+
+
+def _out_folder(name: str, where: str) -> str:
+    """The folder of a config file, where ~ is somebody's home. Raises BadConfig for somebody who is not known."""
+    try:
+        return str(Path(name).expanduser())
+    except RuntimeError as error:
+        raise BadConfig(f"out is {name!r}, and nobody's home is known by that name", where=where) from error
 
 
 def defaults_from_config(command: str, arguments: Sequence[str] = ()) -> dict[str, Any]:

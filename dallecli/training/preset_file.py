@@ -63,7 +63,7 @@ def load_own(name_or_file: str) -> dict[str, Any]:
             hint = f"choose one of {', '.join(OWN)}, or give a .toml file"
             raise BadSetting(f"there is no training preset {name_or_file!r}", hint=hint)
         try:
-            text = read_file(path, SETTINGS_BYTES).decode("utf-8")
+            text = read_file(path, SETTINGS_BYTES).decode("utf-8-sig")
         except (OSError, UnicodeDecodeError) as problem:
             raise BadSetting(f"the preset cannot be read: {reason(problem)}", where=name_or_file) from problem
     try:

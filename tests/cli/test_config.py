@@ -91,3 +91,20 @@ def test_a_list_and_an_animation_can_be_defaults(dalle: Dalle):
     assert dalle("config", "unset", "at").code == 0
     assert dalle("config", "set", "animate", "gif").code == 0
     assert dalle("interpolate", "a fox", "a hen", "-s", "7").lines == ["a-fox-to-a-hen-7.gif"]
+
+
+def test_a_config_file_may_begin_with_a_byte_order_mark(dalle: Dalle, tmp_path):
+    path = tmp_path / "home" / "config.toml"
+    path.parent.mkdir()
+    path.write_bytes(b"\xef\xbb\xbfseed = 7\n")
+    assert dalle("config", "get", "seed").lines == ["7"]
+    assert dalle("config", "set", "steps", "9").code == 0
+    assert [dalle("config", "get", name).lines for name in ("seed", "steps")] == [["7"], ["9"]]
+
+
+def test_the_home_of_nobody_is_named_and_no_mistake_of_ours(dalle: Dalle, tmp_path):
+    path = tmp_path / "home" / "config.toml"
+    path.parent.mkdir()
+    path.write_text('out = "~nobody-of-that-name/x"\n')
+    result = dalle("generate", "a fox", "--dry-run")
+    assert (result.code, "nobody's home is known by that name" in result.err) == (2, True)
