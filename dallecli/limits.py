@@ -5,11 +5,11 @@ painted. Those are the most of what is useful, with room to spare, and not what 
 page docs/reference/limits.md.
 """
 
-import errno
 import os
 import select
 import stat
 from collections.abc import Mapping
+from contextlib import ExitStack
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -197,8 +197,8 @@ def open_stream(path: Path) -> BufferedReader:
 
     Raises: OSError, as Unfit if it is another kind, or nothing comes.
     """
-    file = _opened(path)
-    try:
+    with ExitStack() as stack:
+        file = stack.enter_context(_opened(path))
         mode = os.fstat(file.fileno()).st_mode
         if stat.S_ISFIFO(mode):
             if os.path.lexists(os.path.realpath(path)) and not _comes(file):
@@ -206,22 +206,17 @@ def open_stream(path: Path) -> BufferedReader:
             os.set_blocking(file.fileno(), True)
         elif not stat.S_ISREG(mode):
             raise Unfit(f"it is {_KINDS.get(stat.S_IFMT(mode), 'no file')}, and not a file")
-    except BaseException:
-        file.close()
-        raise
+        stack.pop_all()
     return file
 
 
 def _opened(path: Path) -> BufferedReader:
-    # Without O_NONBLOCK, opening a pipe waits until somebody writes into it.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    try:
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        return os.fdopen(descriptor, "rb")
-    except BaseException:
-        os.close(descriptor)
-        raise
+    return open(path, "rb", opener=_at_once)
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file without waiting, as a pipe would have us do until somebody writes into it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _comes(file: BinaryIO) -> bool:
