@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -11,6 +11,9 @@ from dallecli.cli.bars import Bars
 from dallecli.cli.bounds import check_above_zero
 from dallecli.cli.folding import folded
 from dallecli.cli.train_starter import PresetName, StateFolder, state_folder
+
+if TYPE_CHECKING:
+    from dallecli.tasks.generate import Generate
 
 MEASURE = "Measure"
 
@@ -66,8 +69,6 @@ def evaluate(
     from dallecli.cli.display import emit_json, emit_rows
     from dallecli.errors import BadSetting
     from dallecli.placement import decide
-    from dallecli.tasks.generate import Generate
-    from dallecli.tasks.stages import Dials
     from dallecli.training.machine import Machine
     from dallecli.training.preset_file import load_preset
     from dallecli.training.world.evaluate import evaluate as measure
@@ -80,11 +81,27 @@ def evaluate(
     for name in asked.kind if asked.kind is not None else ():
         if name not in known:
             raise BadSetting(f"there is no kind {name!r}", hint=f"choose from {', '.join(known)}")
+    request = _request(model, asked.seed, dials, device)
+    machine = Machine(decide(device, None).device)
+    workshop = Workshop(preset, state_folder(asked.state, asked.preset), machine)
+    with Bars(quiet=reporting.quiet) as bars:
+        figures = measure(workshop, request, count=asked.pictures, kinds=asked.kind, out=asked.out, watch=bars.count)
+    if reporting.json:
+        emit_json(figures)
+    else:
+        emit_rows([(name, f"{value:.3f}") for name, value in figures.items()])
+
+
+def _request(model: str, seed: int, dials: options.ChainDials, device: str | None) -> "Generate":
+    """What is asked for every prompt, whose words take the place of these."""
+    from dallecli.tasks.generate import Generate
+    from dallecli.tasks.stages import Dials
+
     prior, painter = dials.prior, dials.painter
-    request = Generate(
+    return Generate(
         prompt="a judged one",
         model=model,
-        seed=asked.seed,
+        seed=seed,
         prior_kind=prior.prior,
         prior=Dials(
             steps=prior.prior_steps,
@@ -98,11 +115,3 @@ def evaluate(
         effort=options.effort(dials.effort.fast),
         device=device,
     )
-    machine = Machine(decide(device, None).device)
-    workshop = Workshop(preset, state_folder(asked.state, asked.preset), machine)
-    with Bars(quiet=reporting.quiet) as bars:
-        figures = measure(workshop, request, count=asked.pictures, kinds=asked.kind, out=asked.out, watch=bars.count)
-    if reporting.json:
-        emit_json(figures)
-    else:
-        emit_rows([(name, f"{value:.3f}") for name, value in figures.items()])
