@@ -5,13 +5,8 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
 from hub import Hub, serve
-
-# Whether examples are made fast enough is a question of what else the machine does.
-hypothesis.settings.register_profile("dalle", suppress_health_check=[hypothesis.HealthCheck.too_slow])
-hypothesis.settings.load_profile("dalle")
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker a core, so one thread a worker; torch reads it once

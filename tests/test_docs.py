@@ -75,14 +75,9 @@ def _run(examples: list[str], folder: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_first_examples_of_the_readme_run(tmp_path):
-    _run(
-        [line for line in _examples(ROOT / "README.md") if line.startswith(("dalle generate", "printf"))][:5], tmp_path
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", ["README", *(f"docs/guides/{verb}" for verb in GUIDES)])
+@pytest.mark.parametrize(
+    "page", ["README", *(pytest.param(f"docs/guides/{verb}", marks=pytest.mark.slow) for verb in GUIDES)]
+)
 def test_the_examples_of_a_page_run_in_order(tmp_path, page):
     _run(_examples(ROOT / f"{page}.md"), tmp_path)
 

@@ -1,5 +1,6 @@
 """Every command on a tiny random Kandinsky: none of them knows that it is no Karlo."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import kandinsky_oracle
 import pytest
 from hub import Hub
 from PIL import Image
+from pipelines.test_priors import write_rival
 
 from dallecli.pictures.metadata import read_recipe
 from dallecli.weights.registry import registry
@@ -43,6 +45,19 @@ def test_every_task_is_painted_and_made_again_byte_for_byte(dalle: Dalle, model:
     with Image.open(made.lines[-1]) as first, Image.open("again.png") as second:
         assert first.size == {"generate": (50, 50), "inpaint": (64, 48)}.get(name, (64, 64))
         assert first.tobytes() == second.tobytes()
+
+
+@pytest.mark.parametrize("prior", ["autoregressive", "none"])
+def test_the_other_priors_paint_and_avoid(dalle: Dalle, model: str, tmp_path: Path, prior: str):
+    rival = shutil.copytree(model, tmp_path / "model")
+    sizes = json.loads((rival / "kandinsky-2-2-prior" / "prior" / "config.json").read_text())
+    write_rival(rival, embedding_dim=sizes["embedding_dim"], num_embeddings=sizes["num_embeddings"])
+    ask = ("generate", "a cat", "--prior", prior, *FAST, "-m", str(rival), "-s", "7", "-q", "-o")
+    assert dalle(*ask, "plain.png").code == 0
+    assert dalle(*ask, "away.png", "--negative", "a dog").code == 0
+    assert dalle("replay", "away.png", "-m", str(rival), "-o", "again.png", "-q").code == 0
+    plain, away, again = (Image.open(f"{name}.png").tobytes() for name in ("plain", "away", "again"))
+    assert plain != away == again
 
 
 def test_what_is_to_be_avoided_changes_the_picture(dalle: Dalle, model: str):

@@ -51,6 +51,13 @@ def test_a_model_with_a_prior_paints_words(dalle: Dalle, words: str):
     assert Image.open("made.png").size == (64, 64)
 
 
+def test_a_model_with_a_prior_paints_words_without_it(dalle: Dalle, words: str):
+    made = dalle("generate", "a red cat", *FAST, "--prior", "none", "-m", words, "-o", "made.png")
+    assert (made.code, made.remarks) == (0, "")
+    again = dalle("replay", "made.png", "-m", words, "-o", "again.png", "-q")
+    assert (again.code, Path("again.png").read_bytes() == Path("made.png").read_bytes()) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("command", "missing"),
     [
