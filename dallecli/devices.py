@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from dallecli.errors import BadConfig
+
 BF16: Final = {"amx_tile": "AMX", "avx512_bf16": "AVX512-BF16"}
 """Arithmetic for bf16 that a CPU may have: what Linux calls it, and what people do. The fastest is first."""
 
@@ -28,6 +30,10 @@ WITHOUT_AMX: Final = WITHOUT_BF16 | {"AVX512_CORE_BF16", "AVX512_CORE_FP16", "AV
 
 AVX512: Final = frozenset({"avx512f", "avx512vl", "avx512bw", "avx512dq", "fma"})
 """What a CPU has, in the words of Linux, where torch uses its instructions of 512 bits."""
+
+
+CAPABILITIES: Final = {"default": frozenset[str](), "avx2": frozenset({"avx2", "fma"}), "avx512": AVX512}
+"""What a processor of x86 must have for each value of torch's ATEN_CPU_CAPABILITY."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +83,20 @@ def native_bf16() -> str | None:
 def onednn_limit() -> str | None:
     """The newest instructions that oneDNN may use; None where nothing is said."""
     return os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA"))
+
+
+def check_capability() -> None:
+    """Refuse an ATEN_CPU_CAPABILITY that torch does not know, or whose instructions this CPU does not have.
+
+    torch ignores the one with a warning; the other ends the process at the first of them. Raises BadConfig.
+    """
+    asked, flags = os.environ.get("ATEN_CPU_CAPABILITY"), _cpu_flags()
+    if asked is None or not flags:
+        return
+    if asked not in CAPABILITIES:
+        raise BadConfig(f"ATEN_CPU_CAPABILITY is {asked!r}", hint=f"one of {', '.join(CAPABILITIES)}, or unset it")
+    if not flags >= CAPABILITIES[asked]:
+        raise BadConfig(f"ATEN_CPU_CAPABILITY is {asked}, which this processor does not have", hint="unset it")
 
 
 def _arithmetic() -> tuple[bool, list[str]]:

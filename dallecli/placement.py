@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from dallecli.devices import accelerators, native_bf16, onednn_limit, torch_build
+from dallecli.devices import accelerators, check_capability, native_bf16, onednn_limit, torch_build
 from dallecli.errors import BadConfig, BadSetting, NoSuchDevice
 
 if TYPE_CHECKING:
@@ -77,9 +77,10 @@ def decide(device: str | None, dtype: str | None) -> Placement:
     Raises:
         NoSuchDevice: this machine has no such device.
         BadSetting: fp16 on a CPU, or an unknown number type.
-        BadConfig: the environment asks for more threads than libraries survive.
+        BadConfig: the environment asks for more threads than libraries survive, or for instructions that the CPU lacks.
     """
     check_thread_variables()
+    check_capability()
     if dtype is not None and dtype not in WIDTHS:
         raise BadSetting(f"no number type is called {dtype!r}", hint=f"one of {', '.join(WIDTHS)}")
     name, reason = _device(device)

@@ -302,7 +302,7 @@ def _read_prior(fields: Fields, stages: Mapping[str, StageSettings]) -> str | No
         return ran
     prior = None if fields.null("prior") else fields.choice("prior", PRIOR_KINDS)
     if ran != (prior if prior != NO_PRIOR else None):
-        raise BadRecipe(f"the recipe has the prior {prior}, and runs {', '.join(stages)}")
+        raise BadRecipe(f"the recipe has the prior {prior}, and runs {', '.join(stages) or 'no stage'}")
     return prior
 
 

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from dallecli import devices
+from dallecli.errors import BadConfig
 
 
 def test_the_system_names_the_bf16_arithmetic_that_torch_finds(monkeypatch):
@@ -48,3 +50,22 @@ def test_a_torch_for_cuda_has_no_devices_without_the_driver(monkeypatch):
     monkeypatch.setitem(devices.CUDA_DRIVER, sys.platform, "libno-such-driver.so.1")
     monkeypatch.setitem(sys.modules, "torch", None)  # importing it fails
     assert devices.accelerators() == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "flags", "refused"),
+    [
+        ("avx512", {"avx2", "fma"}, True),
+        ("avx512", {*devices.AVX512}, False),
+        ("avx2", {"avx2"}, True),
+        ("avx2", {"avx2", "fma"}, False),
+        ("default", {"sse2"}, False),
+        ("vsx", {"sse2"}, True),
+        ("vsx", set(), False),  # another kind of processor has other values
+    ],
+)
+def test_instructions_that_would_end_the_process_are_refused(monkeypatch, asked, flags, refused):
+    monkeypatch.setattr(devices, "_cpu_flags", lambda: flags)
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", asked)
+    with pytest.raises(BadConfig) if refused else nullcontext():
+        devices.check_capability()

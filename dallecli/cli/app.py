@@ -201,6 +201,8 @@ def _explain(error: Exception) -> DalleError:
         return RequestError(message, hint=f"{command} --help")
     if isinstance(error, MemoryError):
         return OutOfMemory("out of memory", hint="fewer pictures (-n), a smaller --size, or another --model")
+    if isinstance(error, ImportError) and not (error.name or "").startswith("dallecli"):
+        return _unloadable(error)
     if isinstance(error, OSError) and error.errno is not None:
         where = None if error.filename is None else str(error.filename)
         return MachineError(f"the system refuses: {reason(error)}", where, "--debug shows at what")
@@ -208,6 +210,14 @@ def _explain(error: Exception) -> DalleError:
         return MachineError("no thread can be started", hint="see ulimit -u, and the limits of the container")
     what = f"a mistake in dalle itself: {type(error).__name__}: {error}"
     return InternalError(what, hint="run it again with --debug, and report what it prints")
+
+
+def _unloadable(error: ImportError) -> MachineError:
+    """A library that cannot be loaded: it does not fit into memory, its files are damaged, or it is not there."""
+    said = str(error.__cause__ or error)  # NumPy's own words are a page of advice
+    if any(words in said.lower() for words in ("failed to map", "cannot allocate memory")):
+        return OutOfMemory(f"a library cannot be loaded: {said}", hint="see ulimit -v, and the limits of the container")
+    return MachineError(f"a library cannot be loaded: {said}", hint="install dalle again, in a new environment")
 
 
 def _stopped(number: int, *, as_json: bool) -> int:

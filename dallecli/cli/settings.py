@@ -181,3 +181,14 @@ def check_setting(key: str, value: object, where: str | None) -> None:
         raise BadConfig(f"{key} is {value}, it should be a finite number", where=where)
     if not fits:
         raise BadConfig(f"{key} is {value!r}, it should be {known[key].described}", where=where)
+    if isinstance(value, str) and ("\0" in value or not _is_utf8(value)):
+        raise BadConfig(f"{key} is {value!r}, which holds characters that no option has", where=where)
+
+
+def _is_utf8(text: str) -> bool:
+    """False for bytes of a command line that are none."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -35,6 +35,12 @@ class Conditions(NamedTuple):
     captions: Captions
 
 
+def deviations(embeddings: Tensor) -> Tensor:
+    """The standard deviation [d] of each number of two embeddings or more, [n d], to divide by: not 0 if they are equal."""
+    rms = embeddings.square().mean().sqrt()
+    return embeddings.std(dim=0).clamp(min=1e-3 * rms)
+
+
 def conditions_of(clip: FrozenClip, dataset: Dataset, file: Path, machine: Machine) -> Conditions:
     """Return what CLIP says about a dataset, from `file` where it holds that of this CLIP and these data."""
     stamps = [path.stat() for path in (clip.source, *dataset.files)]

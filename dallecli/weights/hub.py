@@ -325,6 +325,10 @@ def check_environment() -> None:
     """
     from huggingface_hub import get_session, get_token
 
+    if not (host().isascii() and host().isprintable()):
+        raise NetworkError(
+            "the address of the Hub holds characters that no address has", host(), "set HF_ENDPOINT again"
+        )
     library = import_module(_transport_error().__module__.partition(".")[0])
     try:
         get_session()  # makes the client, which reads the variables

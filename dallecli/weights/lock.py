@@ -128,7 +128,8 @@ def home() -> Path:
 
 def folder_path(model: str) -> Path:
     """Where the folder of a pulled model lies; hf:ORG/NAME@REVISION becomes a folder's name, each its own."""
-    return home() / quote(model.replace("hf:", "hf--", 1).replace("/", "--", 1), safe="@")
+    name = model.replace("hf:", "hf--", 1).replace("/", "--", 1)
+    return home() / quote(name, safe="@", errors="surrogateescape")
 
 
 def lock_path(model: str) -> Path:

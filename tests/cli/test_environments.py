@@ -1,6 +1,7 @@
 """Containers and odd environments: no home, no names, closed and full streams, variables that hold anything."""
 
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -138,3 +139,43 @@ def test_threads_in_thousands_are_refused(name):
 def test_where_instructions_are_forbidden_the_number_type_does_not_need_them(variable, value):
     done = process("doctor", "--json", "--device", "cpu", DALLE_ENGINE="local", **{variable: value})
     assert done.objects[0]["placement"]["dtype"] == "fp32"
+
+
+@pytest.mark.parametrize(("variable", "value"), [("ATEN_CPU_CAPABILITY", "rubbish"), ("ATEN_CPU_CAPABILITY", "\udcff")])
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the values are those of x86")
+def test_instructions_that_torch_does_not_know_are_refused(variable, value):
+    done = process("generate", "a fox", "--size", "16", DALLE_ENGINE="local", **{variable: value})
+    assert done.code == 2
+    assert f"{variable} is {value!r}" in done.err
+    assert "one of default, avx2, avx512" in done.err
+
+
+@pytest.mark.parametrize("bytes_of_memory", [100_000, 200_000])
+def test_a_library_that_does_not_fit_into_memory_is_an_error_in_words(bytes_of_memory):
+    done = shell(
+        f"ulimit -v {bytes_of_memory}; dalle generate 'a fox' --size 16", env=environment(DALLE_ENGINE="local")
+    )
+    assert done.returncode == 5
+    assert "mistake" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "said"),
+    [
+        (("models", "pull", "\udcff"), 2, "no model is called"),
+        (("models", "verify", "\udcff"), 2, "no model is called"),
+        (("models", "remove", "\udcff"), 2, "no model is called"),
+        (("config", "set", "out", "\udcff"), 2, "which holds characters that no option has"),
+    ],
+    ids=["pull", "verify", "remove", "config"],
+)
+def test_bytes_that_are_no_text_are_refused_by_name(tmp_path, line, code, said):
+    done = process(*(os.fsencode(word) for word in line), HF_HOME=str(tmp_path / "hf"), DALLE_HOME=str(tmp_path))
+    assert done.code == code
+    assert said in done.err
+
+
+def test_an_address_of_the_hub_that_is_no_text_is_named(tmp_path):
+    done = process("models", "pull", "hf:a/b", HF_HOME=str(tmp_path / "hf"), HF_HUB_OFFLINE="0", HF_ENDPOINT="\udcffx")
+    assert done.code == 4
+    assert "the address of the Hub holds characters that no address has" in done.err

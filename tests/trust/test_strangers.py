@@ -122,6 +122,13 @@ ENVIRONMENTS: Final[Mapping[str, Mapping[str, str | None]]] = {
     "columns that are no number": {"COLUMNS": "wide", "TERM": "dumb", "NO_COLOR": "1"},
     "threads that are no number": {"OMP_NUM_THREADS": "many"},
     "lower instructions": {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "default"},
+    "bytes that are no text": dict.fromkeys(
+        [
+            *("HF_ENDPOINT", "HF_TOKEN", "HF_HOME", "HTTPS_PROXY", "TERM", "LANG", "TMPDIR", "COLUMNS", "NO_COLOR"),
+            *("XDG_CONFIG_HOME", "XDG_STATE_HOME", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"),
+        ],
+        "\udcffx",
+    ),
     "devices that are none": {"CUDA_VISIBLE_DEVICES": "a,b,-7"},
     "a time zone that is none": {"TZ": "Nowhere/\x01"},
     "warnings as errors": {"PYTHONWARNINGS": "error"},
@@ -132,6 +139,7 @@ COMMANDS: Final = (
     ("show", "y.png"),
     ("history",),
     ("models", "list"),
+    ("models", "pull", "hf:a/b"),
     ("doctor",),
     ("config", "get"),
     ("--help",),

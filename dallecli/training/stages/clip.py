@@ -163,6 +163,8 @@ def seed_patches(image_encoder: CLIPVisionModel, pictures: Tensor) -> None:
     patches = F.unfold(normalised(pictures), size, stride=size).transpose(1, 2).flatten(0, 1)
     patches = patches - patches.mean(dim=0)
     variance, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+    if variance.max() < 1e-6:  # all patches are alike, and their directions mean nothing
+        return
     kept = min(len(weight), len(variance))
     variance, directions = variance.flip(0)[:kept].clamp(min=1e-6), directions.flip(1)[:, :kept]
     components = (directions / variance**0.25).T

@@ -22,7 +22,7 @@ from dallecli.nets.layers import channels_last
 from dallecli.nets.text_proj import Conditioning, TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.training.batch import Draw, choose, take
-from dallecli.training.conditions import Conditions
+from dallecli.training.conditions import Conditions, deviations
 from dallecli.training.dataset import Examples
 from dallecli.training.loop import TrainingRun
 from dallecli.training.loss import expected, weights
@@ -96,7 +96,7 @@ class DecoderObjective:
         self.alpha_bars = schedule.alpha_bars.to(parts.text_proj.learned_classifier_free_guidance_embeddings.device)
         self.pictures = examples.pictures
         self.embeddings = conditions.images
-        self.spread = conditions.images.std(dim=0).to(self.alpha_bars.device)
+        self.spread = deviations(conditions.images).to(self.alpha_bars.device)
         self.captions = conditions.captions
         self.count = len(examples.pictures) - examples.held_out
         self.emphasis = examples.emphasis

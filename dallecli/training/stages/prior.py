@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from dallecli.diffusion.schedule import Schedule
 from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.training.batch import Draw, take
-from dallecli.training.conditions import Conditions
+from dallecli.training.conditions import Conditions, deviations
 from dallecli.training.loop import TrainingRun
 from dallecli.training.loss import expected
 from dallecli.training.stages.stage import Material, trained_schedule
@@ -104,7 +104,7 @@ def normalise_by(prior: PriorTransformer, embeddings: Tensor, lesson: PriorLesso
     """Set how a prior normalises embeddings by those of the data, [n d]."""
     if lesson.scale is None:
         prior.clip_mean.copy_(embeddings.mean(dim=0, keepdim=True))
-        prior.clip_std.copy_(embeddings.std(dim=0, keepdim=True))
+        prior.clip_std.copy_(deviations(embeddings)[None])
     else:
         prior.clip_mean.zero_()
         prior.clip_std.fill_(float(embeddings.norm(dim=-1).mean()) / lesson.scale)
