@@ -36,7 +36,7 @@ class Conditions(NamedTuple):
 
 
 def deviations(embeddings: Tensor) -> Tensor:
-    """The standard deviation [d] of each number of two embeddings or more, [n d], to divide by: not 0 if they are equal."""
+    """The standard deviation [d] of two embeddings or more, [n d], by number; to divide by: not 0 if they are equal."""
     rms = embeddings.square().mean().sqrt()
     return embeddings.std(dim=0).clamp(min=1e-3 * rms)
 
