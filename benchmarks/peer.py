@@ -70,6 +70,18 @@ def _decoder(net: Any, count: int, some: Make, ones: Make) -> Step:
     return lambda: net(x, t, context, class_labels=time, attention_mask=mask)
 
 
+def _glide(guided: int) -> Callable[[Any, int, Make, Make], Step]:
+    """A UNet of GLIDE, which diffusers has no pipeline for; `guided` is 2 where guidance makes two of a picture."""
+
+    def prepare(net: Any, count: int, some: Make, ones: Make) -> Step:
+        b, side, t = guided * count, net.config.sample_size, ones((), dtype=torch.long)
+        x, context = some(b, net.config.in_channels, side, side), some(b, 128, net.config.cross_attention_dim)
+        time = some(b, 4 * net.config.block_out_channels[0])
+        return lambda: net(x, t, context, class_labels=time)
+
+    return prepare
+
+
 def _upsampler(net: Any, count: int, some: Make, ones: Make) -> Step:
     side, t = net.config.sample_size, ones((), dtype=torch.long)
     x = some(count, 6, side, side)
@@ -96,6 +108,10 @@ NETWORKS: dict[tuple[str, str], Network] = {
     ("karlo", "decoder"): Network(library="diffusers", kind="UNet2DConditionModel", place="decoder", prepare=_decoder),
     ("karlo", "upsampler"): Network(
         library="diffusers", kind="UNet2DModel", place="super_res_first", prepare=_upsampler
+    ),
+    ("glide", "decoder"): Network(library="diffusers", kind="UNet2DConditionModel", place="decoder", prepare=_glide(2)),
+    ("glide", "upsampler"): Network(
+        library="diffusers", kind="UNet2DConditionModel", place="super_res", prepare=_glide(1)
     ),
     ("kandinsky", "decoder"): Network(
         library="diffusers", kind="UNet2DConditionModel", place=f"{KANDINSKY}/unet", prepare=_latents

@@ -29,6 +29,7 @@ from dallecli.diffusion.guidance import OFF
 from dallecli.diffusion.noise import Noise
 from dallecli.nets.movq import Movq, MovqConfig
 from dallecli.pipelines.embedding import Embedding
+from dallecli.pipelines.glide import Job, open_glide
 from dallecli.pipelines.kandinsky import open_kandinsky
 from dallecli.pipelines.karlo import KarloPainter, open_karlo
 from dallecli.pipelines.latents import Autoencoder
@@ -43,7 +44,11 @@ from dallecli.weights.folder import Folder
 from dallecli.weights.registry import find
 
 PROMPT = "a big red frog on a green leaf"
-STAGES = {"karlo": ("text", "prior", "decoder", "upsampler"), "kandinsky": ("decoder", "autoencoder")}
+STAGES = {
+    "karlo": ("text", "prior", "decoder", "upsampler"),
+    "kandinsky": ("decoder", "autoencoder"),
+    "glide": ("decoder", "upsampler"),
+}
 WHOLE = "whole"
 """Beside the stages of a model: all of it, from words to pictures."""
 
@@ -142,7 +147,7 @@ def ours(case: Case) -> Go:
     folder = Folder(case.folder)
     once = {"text_encoder"} if case.stage != "text" else set()  # what is read with it is read before the first step
     parts = Parts(folder, case.device, case.dtype, set(folder.networks) - once)
-    return _ours_of_karlo(case, parts) if case.model == "karlo" else _ours_of_kandinsky(case, parts)
+    return {"karlo": _ours_of_karlo, "kandinsky": _ours_of_kandinsky, "glide": _ours_of_glide}[case.model](case, parts)
 
 
 def _ours_of_karlo(case: Case, parts: Parts) -> Go:
@@ -198,6 +203,18 @@ def _ours_of_kandinsky(case: Case, parts: Parts) -> Go:
             embedding, words, Noise(seeds), PaintSettings(dials=stages, size=size), watch
         )
     )
+
+
+def _ours_of_glide(case: Case, parts: Parts) -> Go:
+    model, settings, seeds = open_glide(parts), case.settings(case.stage), range(case.batch)
+    job = Job(prompts=[PROMPT], negative="", dials={case.stage: settings})
+    side = parts.folder.sizes()[0]
+    low = None if case.stage == "decoder" else torch.rand(case.batch, 3, side, side, device=case.device) * 2 - 1
+
+    def paint(watch: Watch) -> Tensor:
+        return sample(parts, model.stage(job, case.stage, case.batch, low), settings, Noise(seeds), watch)
+
+    return watched(paint)
 
 
 # ----------------------------------------------------------------------------------------------------------------------

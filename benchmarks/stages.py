@@ -1,11 +1,13 @@
-"""A model of the published size beside diffusers, stage by stage: `python benchmarks/stages.py karlo` or `kandinsky`.
+"""A model of the published size beside diffusers, stage by stage: `python benchmarks/stages.py karlo`
+(or `kandinsky`, `glide`).
 
 Both sides read the same folder, with random weights, which cost the same; it is written where `--folder` says if it is
-not there (Karlo 6.9 GB, Kandinsky 2.6 GB in bf16, in the platform's cache folder by default). Each side of a stage is a
-process of its own (see `sides.py`), and they run in turns: `--rounds N` rounds (3) after one that does not count, of as
-many steps each as `--steps prior=5,upsampler=2` says (few on a CPU, all that the model's run has on a GPU). Work is
-counted on diffusers' network for both sides; the peak of the machine, a matrix product and a convolution, is measured
-before and after each stage. Memory is the most that a process held while it ran the stage, of a GPU if it ran there.
+not there (Karlo 6.9 GB, Kandinsky 2.6 GB, GLIDE 1.6 GB in bf16, in the platform's cache folder by default). Each side
+of a stage is a process of its own (see `sides.py`), and they run in turns: `--rounds N` rounds (3) after one that does
+not count, of as many steps each as `--steps prior=5,upsampler=2` says (few on a CPU, all that the model's run has on a
+GPU). Work is counted on diffusers' network for both sides; the peak of the machine, a matrix product and a convolution,
+is measured before and after each stage. Memory is the most that a process held while it ran the stage, of a GPU if it
+ran there.
 
 --dtype bf16|fp32|fp16   the type in which networks compute (bf16)
 --device cuda            where both sides run (cpu)

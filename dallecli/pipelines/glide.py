@@ -90,7 +90,7 @@ def _text_encoder(json: dict[str, Any]) -> GlideTextEncoder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
+class Job:
     """What the chain paints: of one prompt for all pictures, or of one for each."""
 
     prompts: Sequence[str]
@@ -122,7 +122,7 @@ class Glide(Pipeline):
 
     def paint(self, recipe: Recipe, progress: Callable[[Progress], None], batch: int) -> Iterator[Picture]:
         """Yield the pictures of a recipe as they are done, `batch` at a time."""
-        job = _Job(prompts=[recipe.prompt], negative=recipe.settings.negative, dials=diffusion_dials(recipe.stages))
+        job = Job(prompts=[recipe.prompt], negative=recipe.settings.negative, dials=diffusion_dials(recipe.stages))
         chunks = chunks_of(recipe, progress, batch)
         if isinstance(recipe.settings, Inpainting):
 
@@ -140,7 +140,7 @@ class Glide(Pipeline):
         """The one picture of each recipe, all painted at once."""
         first, began = recipes[0], time.perf_counter()
         prompts, dials = [recipe.prompt for recipe in recipes], diffusion_dials(first.stages)
-        job = _Job(prompts=prompts, negative=first.settings.negative, dials=dials)
+        job = Job(prompts=prompts, negative=first.settings.negative, dials=dials)
         watch = watch_pictures(progress, range(len(recipes)), len(recipes))
         images = to_images(self._paint(job, Noise([recipe.seed for recipe in recipes]), watch))
         seconds = (time.perf_counter() - began) / len(recipes)
@@ -150,19 +150,19 @@ class Glide(Pipeline):
         ]
 
     @torch.inference_mode()
-    def _paint(self, job: _Job, noise: Noise, watch: Watch) -> Tensor:
+    def _paint(self, job: Job, noise: Noise, watch: Watch) -> Tensor:
         """Paint words to pixels [b 3 s s] in [-1, 1], with the stages that have dials."""
         # Guidance needs two predictions, so the published decoder draws noise for two pictures and drops one half.
-        decoder, pairs, dials = self._stage(job, "decoder", len(noise)), noise.for_pairs(), job.dials["decoder"]
+        decoder, pairs, dials = self.stage(job, "decoder", len(noise)), noise.for_pairs(), job.dials["decoder"]
         pixels = self._sample(job, decoder, pairs, watch)
         if "upsampler" not in job.dials:
             return pixels
         for _ in range(_idle_draws(dials)):
             pairs.draw(decoder.shape)
-        upsampler = self._stage(job, "upsampler", len(noise), pixels)
+        upsampler = self.stage(job, "upsampler", len(noise), pixels)
         return self._sample(job, upsampler, noise, watch, TEMPERATURE * noise.draw(upsampler.shape, self.parts.device))
 
-    def _sample(self, job: _Job, stage: Diffusion, noise: Noise, watch: Watch, start: Tensor | None = None) -> Tensor:
+    def _sample(self, job: Job, stage: Diffusion, noise: Noise, watch: Watch, start: Tensor | None = None) -> Tensor:
         """Run a stage; with a hole, beyond the first pass over a step as with networks that were not made for it."""
         here = (stage.shape[-1], self.parts.device)
         hole = job.hole.at(*here) if job.hole is not None and job.hole.resample > 1 else None
@@ -170,7 +170,7 @@ class Glide(Pipeline):
         dials = job.dials[stage.stage]
         return sample(self.parts, stage, dials, noise, watch, start, hole=hole, beginning=beginning).clamp(-1, 1)
 
-    def _stage(self, job: _Job, name: str, count: int, low: Tensor | None = None) -> Diffusion:
+    def stage(self, job: Job, name: str, count: int, low: Tensor | None = None) -> Diffusion:
         """The painter of words, or the one of the details of a larger picture, for `count` pictures."""
         unet = job.which + UNETS[name]
         side = self.parts.config(unet, UNetConfig.from_config).side
@@ -198,7 +198,7 @@ class Glide(Pipeline):
             nets=nets,
         )
 
-    def _read(self, unet: str, job: _Job) -> EncodedPrompts:
+    def _read(self, unet: str, job: Job) -> EncodedPrompts:
         """The prompts after the negative one, as the text tower of a UNet encodes them. Raises NonFinite."""
         tokens = [self.tokenizer.encode(prompt) for prompt in (job.negative, *job.prompts)]
         ids = torch.tensor([row.ids for row in tokens], device=self.parts.device)
@@ -240,7 +240,7 @@ class _Around:
     """[b 1 s s], boolean."""
 
     @classmethod
-    def of(cls, job: _Job, side: int, device: torch.device) -> "_Around | None":
+    def of(cls, job: Job, side: int, device: torch.device) -> "_Around | None":
         """None if nothing is known."""
         if job.hole is None:
             return None
