@@ -110,17 +110,17 @@ def fill(request: Request, model: Defaults, dropped: str, seed: int) -> Recipe:
 def settle_prior(request: ModelRequest, model: Defaults) -> str | None:
     """What makes an image embedding of words: one of `PRIOR_KINDS`, or None for a model without a prior.
 
+    Whether words can be painted without a prior is the model's `Description` to say.
+
     Raises: BadSetting for a prior that the model does not have.
     """
     kinds = [kind for kind, stage in PRIORS.items() if stage in model.declared]
-    if request.prior_kind is None or request.prior_kind in kinds:
-        return request.prior_kind if request.prior_kind is not None else next(iter(kinds), None)
-    if not kinds:
-        raise BadSetting(f"{model.name} has no prior", hint="leave out --prior")
-    if request.prior_kind != NO_PRIOR:
+    if request.prior_kind is None:
+        return next(iter(kinds), None)
+    if request.prior_kind not in (*kinds, NO_PRIOR):
         what = f"{model.name} has no {request.prior_kind} prior"
         raise BadSetting(what, hint=f"--prior {' or '.join((*kinds, NO_PRIOR))}")
-    return NO_PRIOR
+    return request.prior_kind
 
 
 def check_kept(count: int, size: int) -> None:

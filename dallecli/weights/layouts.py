@@ -245,12 +245,14 @@ _GLIDE: Final = Layout(
 
 LAYOUTS: Final[dict[str, Layout]] = {
     "karlo": _KARLO,
-    # The same networks published for pictures instead of words: an image tower where the prior was.
+    # The same networks published for pictures instead of words: an image tower where the prior was. Words are painted
+    # with --prior none.
     "karlo-variations": replace(
         _KARLO,
         pipeline="UnCLIPImageVariationPipeline",
         networks=("text_encoder", "image_encoder", "text_proj", "decoder", "super_res_first", "super_res_last"),
         optional=(_SECOND_UPSAMPLER,),
+        tasks={**_KARLO.tasks, "generate": "text_encoder"},
     ),
     "kandinsky": _KANDINSKY,
     "stable-unclip": _STABLE,
