@@ -26,10 +26,10 @@ def respaced(name: str, trained: int) -> list[int]:
         return [*visits[:-1], visits[-1] - 2]  # 997 of 1000: the published list begins there
     if re.fullmatch(r"ddim\d{1,6}", name, re.ASCII):
         count = int(name.removeprefix("ddim"))
-        visits = strided(count, trained)
-        if visits is None:
+        found = strided(count, trained)
+        if found is None:
             raise ValueError(f"no whole stride makes {count} of {trained} steps")
-        return visits
+        return found
     if re.fullmatch(r"\d{1,6}(,\d{1,6})*", name, re.ASCII):
         return _in_sections([int(count) for count in name.split(",")], trained)
     raise ValueError(f"no respacing is called {name!r}: there are N, A,B,…, ddimN and {FAST_27}")

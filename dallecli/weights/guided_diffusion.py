@@ -181,7 +181,7 @@ def _moves(shapes: Shapes, names: Mapping[str, str], order: _Order) -> list[Move
 
 
 def _pool_moves(shapes: Shapes) -> list[Move]:
-    """Where the tensors of a classifier's last attention go. Queries, keys and values stand whole, one after another."""
+    """Where the tensors of a classifier's last attention go, whose queries, keys and values stand whole."""
     moves = []
     for source in shapes:
         name, _, kind = source.removeprefix(f"{_POOL}.").rpartition(".")
