@@ -132,7 +132,7 @@ def settle_subject(request: Generate, model: Defaults) -> Generate:
             raise PromptError("no prompt was given", hint='say what to paint: dalle generate "a red fox in the snow"')
         return request
     if request.prompt is not None:
-        hint = "leave the prompt out" if model.classes is None else f"name a class: --class {quoted(request.prompt)}"
+        hint = f"name a class instead of a prompt: --class {quoted(request.prompt)}"
         raise BadSetting(f"{model.name} reads no words", hint=hint)
     if request.class_name is None or model.classes is None:
         return request

@@ -8,13 +8,14 @@ They are opened as every pickle is (convert.py), and renamed. What no shape tell
 projections of an attention stand, is told by the name of the file.
 """
 
-import shutil
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
+from dallecli.classes import Classes
 from dallecli.errors import BadFile, BadFolder
 from dallecli.weights.checkpoints import make_folder, write_json, write_network
 from dallecli.weights.convert import convert
@@ -114,6 +115,12 @@ CHECKPOINTS: Final[Mapping[str, Checkpoint]] = {
 """By their names."""
 
 
+def imagenet() -> Classes:
+    """The classes of ImageNet's challenge of 2012, in the order in which networks know them."""
+    file = Path(str(resources.files("dallecli.weights") / "imagenet.json"))
+    return Classes(tuple(json.loads(file.read_text(encoding="utf-8"))["classes"]))
+
+
 def convert_adm(source: Path, target: Path) -> list[tuple[Path, Path]]:
     """Make a model folder of a folder with the published files; `target` appears when it is complete.
 
@@ -158,8 +165,7 @@ def _write_about(draft: Path, checkpoint: Checkpoint) -> list[str]:
     dials = {"sampler": "ancestral", "steps": STEPS, "guidance": checkpoint.guidance}
     write_json(draft / "model_index.json", {"_class_name": "AdmPipeline"})
     write_json(draft / DIALS, {"stages": {"decoder": dials}})
-    names = Path(str(resources.files("dallecli.weights") / "imagenet.json"))
-    shutil.copyfile(names, draft / CLASSES)
+    write_json(draft / CLASSES, {"classes": list(imagenet().lines)})
     return ["model_index.json", DIALS, CLASSES]
 
 

@@ -9,15 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from dallecli.tasks.stages import (
-    AUTOREGRESSIVE_PRIOR,
-    DECODER,
-    PRIOR,
-    UPSAMPLERS,
-    DiffusionSettings,
-    Stage,
-    StageSettings,
-)
+from dallecli.tasks.stages import AUTOREGRESSIVE_PRIOR, DECODER, PRIOR, UPSAMPLERS, Stage, StageSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,10 +261,7 @@ _ADM: Final = Layout(
         StageParts(stage=_ADM_UPSAMPLER, network="super_res", schedule="super_res_scheduler", sized="super_res"),
     ),
     tasks={"generate": "decoder"},
-    dials={
-        "decoder": DiffusionSettings(sampler="ancestral", steps=250, guidance=1.0),
-        "upsampler": DiffusionSettings(sampler="ancestral", steps=250, guidance=1.0),
-    },
+    dials="adm-64",
     steps={"decoder": "denoise", "super_res": "denoise"},
     beside={"decoder": "classifier"},
     prompts=False,
