@@ -76,8 +76,9 @@ class GuidedUNet(nn.Module):
         """
         if (classes is None) != (self.class_embedding is None):
             raise ValueError("a network that knows classes is told one, and no other is")
-        features = sinusoid(torch.tensor(ts, device=self.conv_out.weight.device), self.config.sinusoid_width)
-        time: Tensor = self.time_embedding(features.to(self.conv_out.weight.dtype))[:, None]
+        weight = self.conv_norm_out.weight
+        features = sinusoid(torch.tensor(ts, device=weight.device), self.config.sinusoid_width)
+        time: Tensor = self.time_embedding(features.to(weight.dtype))[:, None]
         if self.class_embedding is not None and classes is not None:
             time = time + self.class_embedding(classes)
         return Times(F.silu(time))

@@ -64,7 +64,7 @@ class NoisedClassifier(nn.Module):
 
     def times(self, ts: Sequence[int]) -> Times:
         """Return the embeddings of a run's timesteps `ts`, of which the other methods take a `Time` at each step."""
-        weight = self.conv_in.weight
+        weight = self.conv_norm_out.weight
         features = sinusoid(torch.tensor(ts, device=weight.device), self.config.sinusoid_width)
         return Times(F.silu(self.time_embedding(features.to(weight.dtype))[:, None]))
 

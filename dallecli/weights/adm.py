@@ -206,6 +206,9 @@ def network_of(shapes: Shapes, name: str) -> GuidedUNet:
         net = read_classifier(shapes, layers=checkpoint.layers, head_width=64)
     else:
         net = _painter(shapes, name, checkpoint)
+    classes = net.config.get("num_classes", net.config.get("num_class_embeds"))
+    if classes not in (None, IMAGENET):
+        raise ValueError(f"it knows {classes} classes, not {IMAGENET}")
     attends = [kind.startswith("Attn") for kind in net.config["down_block_types"]]
     wanted = [level >= checkpoint.levels - checkpoint.attends for level in range(checkpoint.levels)]
     if attends != wanted:
