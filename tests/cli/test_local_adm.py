@@ -1,4 +1,4 @@
-"""Every command on a tiny random guided-diffusion model: what it does is made again to the byte, the rest is refused."""
+"""Every command on a tiny random guided-diffusion model: what it paints is made again to the byte."""
 
 import json
 from pathlib import Path

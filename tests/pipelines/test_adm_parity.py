@@ -156,9 +156,7 @@ def test_a_classifier_leads_to_another_picture(folder: Path) -> None:
 
 def test_a_picture_does_not_depend_on_its_neighbours(folder: Path) -> None:
     dials = Dials(steps=STEPS, guidance=2.0)
-    request = Generate(
-        model=str(folder), class_name="3", seed=4, count=3, decoder=dials, upsampler=Dials(steps=STEPS)
-    )
+    request = Generate(model=str(folder), class_name="3", seed=4, count=3, decoder=dials, upsampler=Dials(steps=STEPS))
     _, together = painted(folder, request, batch=3)
     _, _, _, pixels = oracle.paint(3, seed=SEED, steps=STEPS, guidance=2.0)
     assert_picture(together[1].image, pixels)

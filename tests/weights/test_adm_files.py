@@ -168,9 +168,7 @@ def test_files_that_are_not_what_they_say_make_nothing(files: Path, what: str) -
     assert [path.name for path in files.parent.iterdir()] == ["files"]
 
 
-def test_a_pull_makes_the_model_and_locks_what_came(
-    hub: Hub, published: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pull_makes_the_model_and_locks_what_came(hub: Hub, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repository = hub.add("org/adm", published)
     spec = registry.registry()["adm-64"]
     moved = tuple(
