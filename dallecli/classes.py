@@ -62,14 +62,15 @@ class Classes:
         return self.name(self.number(asked))
 
     @cached_property
-    def _names(self) -> tuple[tuple[str, ...], ...]:
+    def names(self) -> tuple[tuple[str, ...], ...]:
+        """All names of every class, the usual one first."""
         return tuple(tuple(line.split(BETWEEN)) for line in self.lines)
 
     @cached_property
     def _owners(self) -> dict[str, list[int]]:
         """The classes that have a name, those first whose first name it is."""
         owners: dict[str, list[int]] = {}
-        for number, names in enumerate(self._names):
+        for number, names in enumerate(self.names):
             for name in dict.fromkeys(map(_plain, names)):
                 owners.setdefault(name, []).append(number)
         return owners
@@ -77,7 +78,7 @@ class Classes:
     def _called(self, plain: str) -> list[int]:
         """The classes that a name means: of those that have it the ones whose first name it is, if there are any."""
         owners = self._owners.get(plain, [])
-        firsts = [number for number in owners if _plain(self._names[number][0]) == plain]
+        firsts = [number for number in owners if _plain(self.names[number][0]) == plain]
         return firsts if firsts else owners
 
     def _close(self, plain: str) -> list[int]:
@@ -92,13 +93,13 @@ class Classes:
     def _listed(self, numbers: Iterable[int]) -> str:
         """A few classes with their numbers."""
         several = list(numbers)
-        shown = [f"{[*self._own_names(one), *self._names[one]][0]} ({one})" for one in several[:LISTED]]
+        shown = [f"{[*self._own_names(one), *self.names[one]][0]} ({one})" for one in several[:LISTED]]
         more = [f"{len(several) - LISTED} more"] if len(several) > LISTED else []
         return _either([*shown, *more])
 
     def _own_names(self, number: int) -> list[str]:
         """The names that mean a class and no other."""
-        return [name for name in self._names[number] if self._called(_plain(name)) == [number]]
+        return [name for name in self.names[number] if self._called(_plain(name)) == [number]]
 
 
 def _plain(name: str) -> str:

@@ -141,6 +141,13 @@ def test_what_it_cannot_do_is_refused_by_name(dalle: Dalle, model: str, name: st
     assert len(refused.err.splitlines()) <= 3
 
 
+def test_the_classes_are_listed_with_their_numbers(dalle: Dalle, model: str) -> None:
+    listed = dalle("models", "words", model)
+    assert (listed.code, listed.lines[3]) == (0, "3  golden retriever")
+    first = dalle("models", "words", model, "--json").objects[0]
+    assert first == {"kind": "class", "number": 0, "name": "tench", "also": ["Tinca tinca"]}
+
+
 def test_a_model_that_reads_words_knows_no_classes(dalle: Dalle) -> None:
     refused = dalle("generate", "--class", "golden retriever")
     assert (refused.code, "a prompt instead of --class" in refused.err) == (2, True)
