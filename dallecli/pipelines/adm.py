@@ -116,8 +116,9 @@ class Adm(Pipeline):
         settings = recipe.settings
         if not isinstance(settings, Generating):
             raise TypeError(f"{recipe.model} cannot {recipe.task}")
-        named = settings.class_name if self.classes is not None else None
-        number = self.classes.number(named) if self.classes is not None and named is not None else None
+        number = None
+        if self.classes is not None and settings.class_name is not None:
+            number = self.classes.number(settings.class_name)
         job = _Job(number=number, dials=diffusion_dials(recipe.stages))
         if settings.strength is None:
             return job

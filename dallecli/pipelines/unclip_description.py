@@ -60,6 +60,8 @@ class UnClipDescription(Description):
                 hint = seeing if part == LOOKING and request.looks else self.abilities
                 if part == IMAGINING and self.facts.meaning in self.folder.parts:
                     hint = f"--prior {NO_PRIOR} paints the embedding of the words themselves"
+                    if any(IMAGINING in published.names for published in self.spec.parts):
+                        hint += f"; dalle models pull {self.spec.name} fetches the prior"
                 raise TaskNotSupported(missing, str(self.folder.path), hint)
         if isinstance(request, Request) and request.reads_beside and not self.facts.reads:
             what = f"the decoder of {self.spec.name} reads no words beside a picture"
