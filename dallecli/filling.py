@@ -129,7 +129,7 @@ def settle_subject(request: Generate, model: Defaults) -> Generate:
             what = f"{model.name} paints what it is told in words, and knows no classes"
             raise BadSetting(what, hint=f"a prompt instead of --class: dalle generate {quoted(request.class_name)}")
         if request.prompt is None:
-            raise PromptError("no prompt was given", hint='say what to paint: dalle generate "a red fox in the snow"')
+            raise PromptError("no prompt was given", hint='say what to paint: "a red fox in the snow"')
         return request
     if request.prompt is not None:
         hint = f"name a class instead of a prompt: --class {quoted(request.prompt)}"

@@ -154,6 +154,14 @@ def test_a_model_that_reads_words_knows_no_classes(dalle: Dalle) -> None:
     assert (nowhere.code, "adm-64 reads no words" in nowhere.err) == (2, True)
 
 
+def test_a_line_without_words_is_for_models_that_read_none(dalle: Dalle, unconditional: str) -> None:
+    Path("p.jsonl").write_text('{"seed": 1}\n')
+    refused = dalle("generate", "--prompts", "p.jsonl", "--out", "words")
+    assert (refused.code, "p.jsonl:1: no prompt was given" in refused.err) == (2, True)
+    painted = dalle("generate", "--prompts", "p.jsonl", "--out", "out", *QUICK, "-m", unconditional, "-q")
+    assert (painted.code, len(list(Path("out").glob("*-picture-*.png")))) == (0, 1)
+
+
 def test_classes_are_lines_axes_and_keywords(dalle: Dalle, model: str) -> None:
     Path("p.jsonl").write_text('{"class": "tench", "seed": 1}\n{"class": 3, "seed": 2}\n{"class": "dodo"}\n')
     ask = ("generate", "--prompts", "p.jsonl", "--out", "out", *QUICK, "--size", "16", "-m", model, "-q")
