@@ -18,13 +18,17 @@ import torch
 from torch import Tensor
 
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, CLIPTextStates, ClipVisionConfig, CLIPVisionModel
-from dallecli.nets.conditions import KeysValues
+from dallecli.nets.conditions import KeysValues, Time
 from dallecli.nets.glide_text import GlideTextEncoder
+from dallecli.nets.guided_unet import GuidedUNet, GuidedUNetConfig
 from dallecli.nets.movq import Movq, MovqConfig
+from dallecli.nets.noised_classifier import NoisedClassifier, NoisedClassifierConfig
 from dallecli.nets.prior import PriorConfig, PriorTransformer, ReadText
 from dallecli.nets.transformer_unet import TransformerUNet, TransformerUNetConfig
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.nets.vae import Vae, VaeConfig
+from dallecli.weights.adm import CHECKPOINTS as ADM
+from dallecli.weights.adm import network_of
 from dallecli.weights.glide import CHECKPOINTS, parts_of
 
 KEYS = Path(__file__).parents[1] / "tests" / "nets" / "published_keys"
@@ -79,6 +83,17 @@ def painted(net: UNet) -> object:
     return net(torch.randn(2, 4, 64, 64), T, condition.context, condition.time)
 
 
+def of_a_class(net: GuidedUNet) -> object:
+    config = net.config
+    x = torch.randn(1, config.in_channels, config.sample_size, config.sample_size)
+    return net.denoise(x, Time(net.times([500], torch.tensor([207])), 0))
+
+
+def led(net: NoisedClassifier) -> object:
+    x = torch.randn(1, 3, net.config.sample_size, net.config.sample_size)
+    return net.gradient(x, Time(net.times([500]), 0), torch.tensor([207]))
+
+
 ROWS: dict[str, dict[str, Row]] = {
     "karlo": {
         "text tower": ("text_encoder", CLIPTextModel, ClipTextConfig, lambda net: net(ids())[0]),
@@ -129,6 +144,15 @@ ROWS: dict[str, dict[str, Row]] = {
         "decoder, a step": ("glide_base", UNet, UNetConfig, from_words),
         "upsampler, a step": ("glide_upsample", UNet, UNetConfig, enlarged),
     },
+    "adm-64": {
+        "decoder, a step": ("64x64_diffusion.pt", GuidedUNet, GuidedUNetConfig, of_a_class),
+        "classifier, a step": ("64x64_classifier.pt", NoisedClassifier, NoisedClassifierConfig, led),
+        "upsampler, a step": ("64_256_upsampler.pt", GuidedUNet, GuidedUNetConfig, of_a_class),
+    },
+    "adm-256": {
+        "decoder, a step": ("256x256_diffusion.pt", GuidedUNet, GuidedUNetConfig, of_a_class),
+        "classifier, a step": ("256x256_classifier.pt", NoisedClassifier, NoisedClassifierConfig, led),
+    },
 }
 
 
@@ -138,15 +162,24 @@ def memory(name: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
-def measure(model: str, name: str) -> None:
-    """Print the row of one network. Its own process, because memory is only ever seen to grow."""
-    part, kind, config, run = ROWS[model][name]
+def config_of(part: str, kind: type[torch.nn.Module]) -> dict[str, Any]:
+    """The config of a network, as it is published, or as a conversion writes it."""
+    if part in ADM:
+        published = json.loads((KEYS / "adm.json").read_text(encoding="utf-8"))[part]
+        return {**network_of(published["state_dict"], part).config, "sample_size": ADM[part].side}
     published = json.loads((KEYS / f"{part}.json").read_text(encoding="utf-8"))
     if part.startswith("glide_"):  # one list for two networks
         parts = parts_of(published["state_dict"], CHECKPOINTS[f"{part.removeprefix('glide_')}.pt"])
-        published["config"] = parts[0 if kind is GlideTextEncoder else 1][1]
+        return parts[0 if kind is GlideTextEncoder else 1][1]
+    config: dict[str, Any] = published["config"]
+    return config
+
+
+def measure(model: str, name: str) -> None:
+    """Print the row of one network. Its own process, because memory is only ever seen to grow."""
+    part, kind, config, run = ROWS[model][name]
     with torch.device("meta"):
-        net = kind(config.from_config(published["config"]))
+        net = kind(config.from_config(config_of(part, kind)))
     net = net.to_empty(device="cpu").requires_grad_(False).eval()
     for parameter in net.parameters():
         parameter.normal_(std=0.02)
@@ -154,7 +187,7 @@ def measure(model: str, name: str) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # what was needed to build it is not what is needed to run it
     before = memory("VmRSS")
     began = time.process_time()
-    with torch.inference_mode():
+    with torch.no_grad():
         run(net)
     seconds = time.process_time() - began
     working = memory("VmHWM") - before

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import pre_tokenizers
 
+from dallecli.weights.adm import CHECKPOINTS as ADM
+from dallecli.weights.adm import SCHEDULES, WEIGHTS, imagenet, network_of
 from dallecli.weights.glide import CHECKPOINTS, SCHEDULERS, parts_of
 
 KEYS = Path(__file__).parents[1] / "tests" / "nets" / "published_keys"
@@ -134,11 +136,27 @@ def write_glide(folder: Path, dtype: str) -> None:
     write_json(folder / "model_index.json", {"_class_name": "GlidePipeline"})
 
 
+def write_adm(folder: Path, dtype: str) -> None:
+    """Write the painter of 64 pixels with its classifier and its upsampler, as a conversion does it."""
+    published = json.loads((KEYS / "adm.json").read_text(encoding="utf-8"))
+    folder.mkdir(parents=True)
+    for name in ("64x64_diffusion.pt", *ADM["64x64_diffusion.pt"].beside):
+        shapes, checkpoint = published[name]["state_dict"], ADM[name]
+        net = network_of(shapes, name)
+        write_json(folder / checkpoint.part / "config.json", {**net.config, "sample_size": checkpoint.side})
+        targets = {target: list(shape) for move in net.moves for target, shape in move.shapes(shapes)}
+        write_weights(folder / checkpoint.part / WEIGHTS, targets, dtype)
+        write_json(folder / f"{checkpoint.part}_scheduler" / "scheduler_config.json", SCHEDULES[checkpoint.schedule])
+    write_json(folder / "classes.json", {"classes": list(imagenet().lines)})
+    write_json(folder / "model_index.json", {"_class_name": "AdmPipeline"})
+
+
 WRITERS: dict[str, Callable[[Path, str], None]] = {
     "karlo": write_karlo,
     "karlo-decoder": lambda folder, dtype: write_karlo(folder, dtype, ("decoder",)),
     "kandinsky": write_kandinsky,
     "glide": write_glide,
+    "adm-64": write_adm,
 }
 
 

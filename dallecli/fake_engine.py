@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from dallecli.classes import Classes
 from dallecli.engine import Progress, arithmetic, best, check_same_stages
 from dallecli.errors import BadSteps, UnknownModel, UnknownSampler
 from dallecli.filling import fill, fill_stages, random_seed, request_of, settle_size
@@ -37,6 +38,8 @@ class _FakeModel:
     sizes: tuple[int, ...] = (16, 64, 256)
     largest: int | None = None
     resample: int = RESAMPLE
+    prompts: bool = True
+    classes: Classes | None = None
 
     @property
     def stages(self) -> Mapping[str, DiffusionSettings]:

@@ -1,13 +1,17 @@
 """Fills in what a request leaves open, with a model's own dials; and turns a recipe back into its request."""
 
 import secrets
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final, Protocol
 
-from dallecli.errors import BadRecipe, BadSetting, BadSize, PromptTooLong, TaskNotSupported
+from dallecli.classes import Classes
+from dallecli.errors import BadRecipe, BadSetting, BadSize, PromptError, PromptTooLong, TaskNotSupported
 from dallecli.limits import CANDIDATES, KEPT_PIXELS
 from dallecli.recipe import Recipe
+from dallecli.safe import safe
+from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import (
     GROUPS,
     INVERSION,
@@ -39,7 +43,8 @@ class Defaults(Protocol):
     tasks: what it can do. declared: the stages that it has, in the order in which they run. stages: their own dials, by
     name. prior_candidates: embeddings that its prior draws, None where it has no prior. sizes: sides in pixels,
     ascending; the last is what it paints by itself. largest: where it is given, any size up to that can be painted.
-    resample: how often each step is taken in inpainting: once, if the model was trained for it.
+    resample: how often each step is taken in inpainting: once, if the model was trained for it. prompts: whether it
+    paints what it is told in words. classes: those that it paints by their names; None if it paints none.
     """
 
     @property
@@ -58,6 +63,10 @@ class Defaults(Protocol):
     def largest(self) -> int | None: ...
     @property
     def resample(self) -> int: ...
+    @property
+    def prompts(self) -> bool: ...
+    @property
+    def classes(self) -> Classes | None: ...
     def running(self, size: int) -> Sequence[str]:
         """The names of the stages that paint a picture of `size`, in order."""
         ...
@@ -73,10 +82,12 @@ def fill(request: Request, model: Defaults, dropped: str, seed: int) -> Recipe:
 
     `dropped` is the end of its sentences that the model will not read, or "".
 
-    Raises: TaskNotSupported, BadSize, BadSetting, PromptTooLong (strict requests only).
+    Raises: TaskNotSupported, BadSize, BadSetting, PromptError, PromptTooLong (strict requests only).
     """
     if request.task not in model.tasks:
         raise TaskNotSupported(f"{model.name} cannot {request.task}", hint=f"it can {', '.join(model.tasks)}")
+    if isinstance(request, Generate):
+        request = settle_subject(request, model)
     if request.strict and dropped:
         raise PromptTooLong(
             f"{model.name} would not read the end of this prompt: {dropped}", hint="shorten it, or leave out --strict"
@@ -107,20 +118,46 @@ def fill(request: Request, model: Defaults, dropped: str, seed: int) -> Recipe:
     )
 
 
+def settle_subject(request: Generate, model: Defaults) -> Generate:
+    """The request with its class by the name that the model has for it.
+
+    Raises: BadSetting for a class of a model without any, one that there is not, and words that nobody reads;
+        PromptError if words are needed, and there are none.
+    """
+    if model.prompts:
+        if request.class_name is not None:
+            what = f"{model.name} paints what it is told in words, and knows no classes"
+            raise BadSetting(what, hint=f"a prompt instead of --class: dalle generate {quoted(request.class_name)}")
+        if request.prompt is None:
+            raise PromptError("no prompt was given", hint='say what to paint: "a red fox in the snow"')
+        return request
+    if request.prompt is not None:
+        hint = f"name a class instead of a prompt: --class {quoted(request.prompt)}"
+        raise BadSetting(f"{model.name} reads no words", hint=hint)
+    if request.class_name is None or model.classes is None:
+        return request
+    return replace(request, class_name=model.classes.named(request.class_name))
+
+
+def quoted(text: str) -> str:
+    """A text as an argument of a command line that is shown."""
+    return shlex.quote(safe(text, 60))
+
+
 def settle_prior(request: ModelRequest, model: Defaults) -> str | None:
     """What makes an image embedding of words: one of `PRIOR_KINDS`, or None for a model without a prior.
+
+    Whether words can be painted without a prior is the model's `Description` to say.
 
     Raises: BadSetting for a prior that the model does not have.
     """
     kinds = [kind for kind, stage in PRIORS.items() if stage in model.declared]
-    if request.prior_kind is None or request.prior_kind in kinds:
-        return request.prior_kind if request.prior_kind is not None else next(iter(kinds), None)
-    if not kinds:
-        raise BadSetting(f"{model.name} has no prior", hint="leave out --prior")
-    if request.prior_kind != NO_PRIOR:
+    if request.prior_kind is None:
+        return next(iter(kinds), None)
+    if request.prior_kind not in (*kinds, NO_PRIOR):
         what = f"{model.name} has no {request.prior_kind} prior"
         raise BadSetting(what, hint=f"--prior {' or '.join((*kinds, NO_PRIOR))}")
-    return NO_PRIOR
+    return request.prior_kind
 
 
 def check_kept(count: int, size: int) -> None:

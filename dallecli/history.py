@@ -45,7 +45,7 @@ class Remembered:
     """Its absolute path."""
     task: str
     prompt: str
-    """Of an edit, both sentences."""
+    """Of an edit, both sentences; where no word was said, the class or "picture"."""
     inputs: tuple[str, ...]
     """The names of the pictures, or the words, that it was made from; of an interpolation its ends."""
     seed: int
@@ -79,7 +79,8 @@ class History:
             return
         words = " ".join([recipe.title, recipe.prompt, *(source.name for source in recipe.sources)])
         inputs = json.dumps([source.name for source in recipe.inputs])
-        prompt = recipe.prompt if recipe.prompt else BETWEEN.join(recipe.settings.sentences)
+        said = [recipe.prompt] if recipe.prompt else recipe.settings.sentences
+        prompt = BETWEEN.join(said) if said or recipe.inputs else recipe.title
         row = (int(time.time()), _kept(path), recipe.task, prompt, _searched(words), seed, recipe.model, inputs)
         try:
             if self._database is None:

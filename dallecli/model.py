@@ -69,6 +69,7 @@ class PriorOptions(SeveralOptions, total=False):
 class GenerateOptions(PriorOptions, total=False):
     """What `generate` can be told."""
 
+    class_: str | int
     best_of: int
     negative: str
     init: "Given"
@@ -171,9 +172,9 @@ class Model:
         self.engine = engine if engine is not None else choose_engine(memory, batch, compiled=compile)
 
     def generate(
-        self, prompt: str, *, progress: OnStep = ignore, **options: Unpack[GenerateOptions]
+        self, prompt: str | None = None, *, progress: OnStep = ignore, **options: Unpack[GenerateOptions]
     ) -> Iterator[Picture]:
-        """Paint pictures of a sentence: `dalle generate`."""
+        """Paint pictures of a sentence, or with `class_` of a class, for models that know some: `dalle generate`."""
         return self._paint("generate", {"prompt": prompt}, options, progress)
 
     def vary(self, image: "Given", *, progress: OnStep = ignore, **options: Unpack[VaryOptions]) -> Iterator[Picture]:
@@ -241,6 +242,8 @@ def _values(options: Mapping[str, object]) -> dict[str, object]:
     values = dict(options)
     if "num" in values:
         values["n"] = values.pop("num")
+    if "class_" in values:
+        values["class"] = values.pop("class_")
     for effort in ("fast", "best"):
         if values.pop(effort, False):
             values["effort"] = effort

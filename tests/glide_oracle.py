@@ -157,17 +157,25 @@ def table(shape: Shape, seed: int) -> Table:
 def fitted(shape: Shape, seed: int) -> Table:
     """A random table whose last layer is fitted to predict the noise in smooth pictures a little."""
     t = table(shape, seed)
-    generator = torch.Generator().manual_seed(seed)
     net = UNet(t, shape, *read(t, shape, [[1, 2]] * 4))
-    bars = np.cumprod(1 - (cosine() if shape.channels in (3, 7) else straight()))
+    betas = cosine() if shape.channels in (3, 7) else straight()
+    return fit(t, net.features, betas, side=shape.side, channels=shape.channels, seed=seed)
+
+
+def fit(
+    t: Table, see: Callable[[Tensor, int], Tensor], betas: np.ndarray, *, side: int, channels: int, seed: int
+) -> Table:
+    """Fit the last layer of a table to the noise in smooth pictures; `see` gives what that layer sees of four."""
+    generator = torch.Generator().manual_seed(seed)
+    bars = np.cumprod(1 - betas)
     rows, wanted = [], []
     for step in range(20, 1000, 140):
         x0 = torch.rand(4, 3, 4, 4, generator=generator) * 1.6 - 0.8
-        x0 = F.interpolate(x0, size=(shape.side, shape.side), mode="bilinear")
+        x0 = F.interpolate(x0, size=(side, side), mode="bilinear")
         eps = torch.randn(x0.shape, generator=generator)
-        beside = torch.rand(4, shape.channels - 3, shape.side, shape.side, generator=generator)
+        beside = torch.rand(4, channels - 3, side, side, generator=generator)
         x = math.sqrt(bars[step]) * x0 + math.sqrt(1 - bars[step]) * eps
-        features = F.unfold(net.features(torch.cat([x, beside], dim=1), step), 3, padding=1)
+        features = F.unfold(see(torch.cat([x, beside], dim=1), step), 3, padding=1)
         rows.append(F.pad(features.transpose(1, 2).flatten(0, 1), (0, 1), value=1.0).double())
         wanted.append(eps.flatten(2).transpose(1, 2).flatten(0, 1).double())
     seen = torch.cat(rows)

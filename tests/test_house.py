@@ -36,6 +36,7 @@ FLOORS = [
         ),
         *("engine", "fake_engine"),
         *("inputs", "arguments", "embedding_file", "embedding_arithmetic", "ranking", "cleaning", "own_folders"),
+        "classes",
     },
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement", "devices"},
@@ -323,7 +324,7 @@ def test_a_new_option_is_a_decision():
     )
     assert found == {
         "dalle": {"--version", "-V"},
-        "generate": {"prompts", "--best-of", "--negative", "--init", "--strength"}
+        "generate": {"prompts", "--class", "--best-of", "--negative", "--init", "--strength"}
         | (painting | num | prior | sampler | axes),
         "vary": {"images", "--fidelity", "--inversion-steps"} | painting | num | sampler | prompt | axes,
         "interpolate": {"ends", "--frames", "--at", "--weights", "--noise", "--inversion-steps"}

@@ -31,6 +31,8 @@ class _Spec:
     sizes = (64, 256)
     largest: int | None = None
     resample = 4
+    prompts = True
+    classes = None
     stages: ClassVar[dict[str, DiffusionSettings]] = {
         "prior": DiffusionSettings(sampler="ancestral", steps=25, guidance=4.0),
         "decoder": DiffusionSettings(sampler="ancestral", steps=30, guidance=8.0),

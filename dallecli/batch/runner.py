@@ -482,7 +482,7 @@ def _entry(item: Item, recipe: Recipe, status: str) -> Entry:
         key=item.key,
         status=status,
         line=item.job.line,
-        prompt=recipe.prompt,
+        prompt=recipe.prompt if recipe.prompt else str(recipe.settings.class_name or ""),
         seed=recipe.seed,
         model=recipe.model,
     )

@@ -15,6 +15,15 @@ class GenerateOptions:
     """What is asked of pictures of a sentence."""
 
     n: options.Num = 1
+    class_: Annotated[
+        str | None,
+        typer.Option(
+            "--class",
+            metavar="NAME",
+            help="What to paint, for models that paint classes instead of prompts: a name, or a number.",
+            rich_help_panel=PICTURES,
+        ),
+    ] = None
     best_of: Annotated[
         int | None,
         typer.Option(
@@ -60,6 +69,7 @@ def generate(
       dalle generate "a dog on a chair" -n 2 --best-of 16
       dalle generate "a cat, oil on canvas" --init cat.jpg --strength 0.4
       dalle generate --prompts prompts.jsonl --out pictures
+      dalle generate --class "golden retriever" --model adm-64
       dalle generate "a panda" --x steps=10,25,50 --y guidance=1,4,8
       echo "a castle in the forest" | dalle generate -o - > castle.png
     """
@@ -75,5 +85,16 @@ def generate(
     inits = [asked.init] if asked.init is not None else []
     check_one_stdin(inits, arguments if arguments else [STDIN])
     (init,) = read_files(inits) if inits else (None,)
-    given = [{"prompt": text, "init": init} for text in read_prompts(arguments)]
+    given: list[dict[str, object]] = [{"init": init}]
+    if arguments or _needs_words(asked, axes):
+        given = [{"prompt": text, "init": init} for text in read_prompts(arguments)]
     command.paint(given, pictures=asked.n, axes=axes)
+
+
+def _needs_words(asked: GenerateOptions, axes: options.AxesOptions) -> bool:
+    """Whether a prompt is still to be read: not for a class, and not for a model that reads none."""
+    from dallecli.cli.axes import read_axis
+    from dallecli.weights.registry import reads_prompts
+
+    named = [axis.name for axis in (read_axis(axes.x), read_axis(axes.y)) if axis is not None]
+    return asked.class_ is None and "class" not in named and reads_prompts(asked.model.model)

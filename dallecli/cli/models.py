@@ -13,6 +13,7 @@ from dallecli.cli.help import SectionedCommand
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from dallecli.classes import Classes
     from dallecli.weights.registry import ModelSpec
 
 models = typer.Typer(rich_markup_mode=None, help="The models: which there are, where they are, and how to get them.")
@@ -75,23 +76,28 @@ def path(name: options.ModelName, debug: options.Debug = False) -> None:
 
 @models.command("words", cls=SectionedCommand)
 def words(name: options.KnowingModel = "starter", json: options.Json = False, debug: options.Debug = False) -> None:
-    """Print the words that a model knows, by kind.
+    """Print the words that a model knows, by kind; or the classes that it paints, by number.
 
     Of a small model its makers know them all, and what else it is asked for it cannot paint: every painting command
-    says so, and refuses with --strict. Published models have no such list. With --json, one object a name: its kind,
-    and how else it is said.
+    says so, and refuses with --strict. Published models that read words have no such list. With --json, one object a
+    name: its kind, and how else it is said; of a class also its number.
 
     \b
     Examples:
       dalle models words
       dalle models words starter --json | jq -r 'select(.kind == "things").name'
+      dalle models words adm-64 | grep -i retriever
     """
     from dallecli.cli.display import emit_json, emit_line, emit_rows
-    from dallecli.weights.known import read_words
+    from dallecli.weights.known import read_classes, read_words
     from dallecli.weights.registry import find, locate
 
     spec = find(name)
-    known = read_words(locate(spec).path)
+    folder = locate(spec).path
+    known, classes = read_words(folder), read_classes(folder)
+    if classes is not None:
+        _print_classes(classes, as_json=json)
+        return
     if known is None:
         if json:
             return
@@ -103,6 +109,18 @@ def words(name: options.KnowingModel = "starter", json: options.Json = False, de
                 emit_json({"kind": kind, "name": first, "also": list(others)})
         return
     emit_rows([(kind, _listed(phrases)) for kind, phrases in known.kinds.items()])
+
+
+def _print_classes(classes: "Classes", *, as_json: bool) -> None:
+    """Every class with its number and all of its names."""
+    from dallecli.cli.display import emit_json, emit_line
+    from dallecli.safe import safe
+
+    for number, names in enumerate(classes.names):
+        if as_json:
+            emit_json({"kind": "class", "number": number, "name": names[0], "also": list(names[1:])})
+        else:
+            emit_line(f"{number}  {safe(', '.join(names), 300)}")
 
 
 def _listed(phrases: "Mapping[str, tuple[str, ...]]") -> str:
@@ -272,7 +290,7 @@ def convert(
     A pickle is a program. It is opened in a process of its own that knows tensors only, and is ended when it tries
     anything else. Of a folder everything else is copied. A pull does this by itself where it has to. Networks that a
     folder stores once under two names, as the starter's does, are there twice in the copy: diffusers needs them so.
-    Of a folder with GLIDE's published files a model folder is made.
+    Of a folder with the published files of GLIDE or guided-diffusion a model folder is made.
 
     \b
     Examples:

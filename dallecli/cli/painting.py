@@ -17,6 +17,7 @@ from dallecli.engine import Engine
 from dallecli.history import History
 from dallecli.recipe import Recipe
 from dallecli.safe import safe
+from dallecli.tasks.generate import Generate
 from dallecli.tasks.task import Request
 from dallecli.unknown import unknown_notices
 
@@ -62,7 +63,8 @@ def paint_all(
 def _called(request: Request) -> str:
     """What a request is called before it is settled: its files, or its words."""
     files = [source.where for source in request.sources if source.kind != "text"]
-    return ", ".join(files if files else request.texts)
+    named = request.class_name if isinstance(request, Generate) and request.class_name is not None else ""
+    return ", ".join(files if files else request.texts if request.texts else [named])
 
 
 def describe(recipes: Sequence[Recipe], engine: Engine, reporting: PaintingReporting) -> None:

@@ -27,11 +27,23 @@ class Guess:
     (Nichol & Dhariwal 2021, eq. 15). None if the network does not predict it."""
     unclipped: Tensor | None = None
     """The noise [b c ...] as it was before x0 was clipped, where the schedule has `ddim` go on with that."""
+    lead: "Lead | None" = None
+    """Of a sample that a classifier leads: `x0` and `eps` are led, and `ancestral` is led in another way."""
 
     @property
     def carried(self) -> Tensor:
         """The noise [b c ...] that `ddim` goes on with."""
         return self.eps if self.unclipped is None else self.unclipped
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """What `ancestral` needs of classifier guidance; see classifier.py."""
+
+    x0: Tensor
+    """The clean sample [b c ...] that the network itself predicts."""
+    gradient: Tensor
+    """[b c ...], along which the mean of the next step is moved, times that step's variance."""
 
 
 Denoiser = Callable[[Tensor, Step], Guess]

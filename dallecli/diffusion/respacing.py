@@ -25,18 +25,23 @@ def respaced(name: str, trained: int) -> list[int]:
         visits = _in_sections(_SECTIONS_27, trained)
         return [*visits[:-1], visits[-1] - 2]  # 997 of 1000: the published list begins there
     if re.fullmatch(r"ddim\d{1,6}", name, re.ASCII):
-        return _strided(int(name.removeprefix("ddim")), trained)
+        count = int(name.removeprefix("ddim"))
+        found = strided(count, trained)
+        if found is None:
+            raise ValueError(f"no whole stride makes {count} of {trained} steps")
+        return found
     if re.fullmatch(r"\d{1,6}(,\d{1,6})*", name, re.ASCII):
         return _in_sections([int(count) for count in name.split(",")], trained)
     raise ValueError(f"no respacing is called {name!r}: there are N, A,B,…, ddimN and {FAST_27}")
 
 
-def _strided(count: int, trained: int) -> list[int]:
+def strided(count: int, trained: int) -> list[int] | None:
+    """So many of the `trained` timesteps in whole strides up from 0; None where no stride makes so many."""
     for stride in range(1, trained):
         visits = range(0, trained, stride)
         if len(visits) == count:
             return list(visits)
-    raise ValueError(f"no whole stride makes {count} of {trained} steps")
+    return None
 
 
 def _in_sections(counts: list[int] | tuple[int, ...], trained: int) -> list[int]:

@@ -59,22 +59,39 @@ def ancestral(
     """Draw each step from the posterior q(x_prev | x, x0) of Ho et al. 2020, eq. 6-7, and end on its mean.
 
     The spread is the learned one where the denoiser predicts it, else the posterior's own ("fixed small"). It
-    is the unCLIP models' own sampler, equal to diffusers' `UnCLIPScheduler.step`, draws included.
+    is the unCLIP models' own sampler, equal to diffusers' `UnCLIPScheduler.step`, draws included. The mean is moved
+    where a classifier leads.
     """
     weights_x0, weights_x, log_small, log_large = _posterior(steps)
     for i, step in enumerate(steps):
         guess = denoise(x, step)
-        x = weights_x0[i] * guess.x0 + weights_x[i] * x
+        x = weights_x0[i] * (guess.x0 if guess.lead is None else guess.lead.x0) + weights_x[i] * x
+        if guess.lead is not None:
+            # Where the variance would be 0 OpenAI's code has that of the step before.
+            smallest = log_small[i] if step.t_prev >= 0 else _log_small_before(steps, i, log_small, log_large)
+            x = x + _exp(_log_variance(guess, smallest, log_large[i])) * guess.lead.gradient
         if step.t > 0:
-            if guess.variance is None:
-                x = x + math.exp(0.5 * log_small[i]) * noise.like(x)
-            else:
-                share = (guess.variance + 1) / 2
-                log_variance = share * log_large[i] + (1 - share) * log_small[i]
-                x = x + (0.5 * log_variance).exp() * noise.like(x)
+            x = x + _exp(0.5 * _log_variance(guess, log_small[i], log_large[i])) * noise.like(x)
         x = constrain(x, step)
         progress(i + 1)
     return x
+
+
+def _log_variance(guess: Guess, small: float, large: float) -> Tensor | float:
+    """The log of the variance of a step: between its bounds where the network says, else the smallest."""
+    if guess.variance is None:
+        return small
+    share = (guess.variance + 1) / 2
+    return share * large + (1 - share) * small
+
+
+def _log_small_before(steps: Sequence[Step], i: int, log_small: list[float], log_large: list[float]) -> float:
+    """The smallest log variance of the step that ends where step `i` begins; the largest of `i` if there is none."""
+    return next((log_small[k] for k in range(i) if steps[k].t_prev == steps[i].t), log_large[i])
+
+
+def _exp(value: Tensor | float) -> Tensor | float:
+    return value.exp() if isinstance(value, Tensor) else math.exp(value)
 
 
 def _posterior(steps: Sequence[Step]) -> list[list[float]]:
@@ -87,7 +104,7 @@ def _posterior(steps: Sequence[Step]) -> list[list[float]]:
     weight_x0 = alpha_bar_prev.sqrt() * beta / (1 - alpha_bar)
     weight_x = (1 - beta).sqrt() * (1 - alpha_bar_prev) / (1 - alpha_bar)
     variance = (1 - alpha_bar_prev) / (1 - alpha_bar) * beta
-    # The last variance is 0; its logarithm is never used, and the floor keeps it finite.
+    # The last variance is 0; the floor keeps its logarithm finite.
     return [weight_x0.tolist(), weight_x.tolist(), variance.clamp(min=1e-20).log().tolist(), beta.log().tolist()]
 
 
@@ -208,6 +225,14 @@ def _along(x: Tensor, v: Tensor, step: Step) -> Tensor:
     """Move `x` from `step.t` to `step.t_prev` with this velocity: a step of `ddim`."""
     x0, eps = step.signal * x - step.sigma * v, step.signal * v + step.sigma * x
     return math.sqrt(step.alpha_bar_prev) * x0 + math.sqrt(1 - step.alpha_bar_prev) * eps
+
+
+def idle_draws(sampler: str, steps: int) -> int:
+    """How often OpenAI's published loops draw noise that they multiply by 0, where the same samplers here draw none.
+
+    At the last step, or with DDIM at each: what is drawn afterwards comes after these.
+    """
+    return {"ancestral": 1, "ddim": steps}.get(sampler, 0)
 
 
 def _half_log_snr(alpha_bar: float) -> float:

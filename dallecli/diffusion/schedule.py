@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dallecli.diffusion.respacing import respaced
+from dallecli.diffusion.respacing import respaced, strided
 
 PREDICTION_TYPES = ("epsilon", "sample", "v_prediction")
 VARIANCE_TYPES = ("fixed_small_log", "fixed_small", "learned_range")
@@ -74,6 +74,9 @@ class Schedule:
     """The alpha_bar with which a run ends: 1, or that of timestep 0."""
     respacings: Mapping[int, str] = field(default_factory=dict)
     """With the spacing "sections", the names of published respacings, by their number of steps; see respacing.py."""
+    strides: bool = False
+    """With that spacing, whether runs of `ddim` go in whole strides up from 0 where so many steps make any, as in the
+    respacings "ddimN"."""
     keeps_noise: bool = False
     """Whether `ddim` goes on with the noise as the network predicted it where the clean sample was clipped. Otherwise
     with the noise that is left beside the clipped sample."""
@@ -104,6 +107,7 @@ class Schedule:
             offset=_offset(config) if kind.spacing == "leading" else 0,
             last_alpha_bar=1.0 if whole else alpha_bars[0].item(),
             respacings=_respacings(config, len(betas)) if kind.spacing == "sections" else {},
+            strides=kind.spacing == "sections" and _flag(config, "ddim_strides", False),
             keeps_noise=name == "DDIMScheduler",
         )
 
@@ -111,23 +115,25 @@ class Schedule:
     def num_train_timesteps(self) -> int:
         return len(self.betas)
 
-    def steps(self, count: int) -> list[Step]:
-        """The `count` steps of a run, evenly spaced over the trained timesteps.
+    def steps(self, count: int, sampler: str = "") -> list[Step]:
+        """The `count` steps of a run by a sampler, evenly spaced over the trained timesteps.
 
         With the spacing "ends" they go from the last timestep down to 0, rounded half to even, as in UnCLIPScheduler;
         with "leading", in whole strides down to `offset`, as in DDPMScheduler; with "sections", as in the published
-        respacing of so many steps, else in one section.
+        respacing of so many steps, else in one section, or in `strides`.
 
         Raises ValueError unless 2 <= count <= the trained timesteps less the offset: one step cannot be at both ends.
         """
         most = self.num_train_timesteps - self.offset
         if not 2 <= count <= most:
             raise ValueError(f"{count} steps asked for, between 2 and {most} are possible")
-        visited = [*reversed(self._visits(count)), -1]
+        visited = [*reversed(self._visits(count, sampler)), -1]
         return [self._step(index, t, t_prev) for index, (t, t_prev) in enumerate(pairwise(visited))]
 
-    def _visits(self, count: int) -> list[int]:
+    def _visits(self, count: int, sampler: str) -> list[int]:
         """The timesteps of a run, ascending."""
+        if self.strides and sampler == "ddim" and strided(count, self.num_train_timesteps) is not None:
+            return respaced(f"ddim{count}", self.num_train_timesteps)
         if self.spacing == "sections":
             return respaced(self.respacings.get(count, str(count)), self.num_train_timesteps)
         if self.spacing == "leading":

@@ -47,12 +47,14 @@ class Description:
         return pipeline
 
     def check_request(self, request: ModelRequest) -> None:
-        """Refuse what the model has no parts for. Raises TaskNotSupported."""
+        """Refuse what the model has no parts for. Raises TaskNotSupported, BadSetting."""
         if isinstance(request, Request) and request.task not in self.spec.tasks:
             raise TaskNotSupported(f"{self.spec.name} cannot {request.task}", hint=self.abilities)
         if isinstance(request, Embed) or (isinstance(request, Request) and request.judges):
             what = "--best-of" if isinstance(request, Request) else "an embedding"
             raise TaskNotSupported(f"{self.spec.name} has no CLIP, which {what} needs", hint=self.abilities)
+        if request.prior_kind is not None:
+            raise BadSetting(f"{self.spec.name} has no prior", hint="leave out --prior")
 
     def dropped(self, text: str) -> str:
         """The end of a sentence that the model will not read; "" if it reads all."""

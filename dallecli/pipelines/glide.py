@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dallecli.diffusion.guidance import OFF, pair
 from dallecli.diffusion.noise import Noise
+from dallecli.diffusion.samplers import idle_draws
 from dallecli.engine import Progress
 from dallecli.errors import BadFile, BadFolder
 from dallecli.nets.clip import ClipTextConfig
@@ -38,7 +39,6 @@ from dallecli.pipelines.watch import Watch, watch_pictures
 from dallecli.recipe import Recipe
 from dallecli.tasks.generate import Generating
 from dallecli.tasks.inpaint import Inpainting
-from dallecli.tasks.stages import DiffusionSettings
 from dallecli.tokens import GptTokenizer
 from dallecli.weights.folder import Folder
 from dallecli.weights.load import check_net
@@ -157,7 +157,7 @@ class Glide(Pipeline):
         pixels = self._sample(job, decoder, pairs, watch)
         if "upsampler" not in job.dials:
             return pixels
-        for _ in range(_idle_draws(dials)):
+        for _ in range(idle_draws(dials.sampler, dials.steps)):
             pairs.draw(decoder.shape)
         upsampler = self.stage(job, "upsampler", len(noise), pixels)
         return self._sample(job, upsampler, noise, watch, TEMPERATURE * noise.draw(upsampler.shape, self.parts.device))
@@ -270,11 +270,6 @@ def _enlarged(low: Tensor, side: int) -> Tensor:
     """Smaller pictures as the upsampler was trained with them: of 256 levels, and enlarged to [b 3 side side]."""
     levels = ((low + 1) * 127.5).round() / 127.5 - 1
     return F.interpolate(levels, size=[side, side], mode="bilinear")
-
-
-def _idle_draws(dials: DiffusionSettings) -> int:
-    """How often the published sampler draws noise that it multiplies by 0: at the last step, or with DDIM at each."""
-    return {"ancestral": 1, "ddim": dials.steps}.get(dials.sampler, 0)
 
 
 def _check(parts: Parts, unet: str, tokenizer: GptTokenizer) -> None:

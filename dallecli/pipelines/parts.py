@@ -62,8 +62,10 @@ class Parts:
         """The networks that are in memory now."""
         return tuple(part for part, _ in self._nets)
 
-    def net(self, part: str, build: Callable[[dict[str, Any]], N], dtype: torch.dtype) -> N:
+    def net(self, part: str, build: Callable[[dict[str, Any]], N], dtype: torch.dtype, *, gradients: bool = False) -> N:
         """The network of a part in `dtype`, which is wider than the model's own only after an overflow.
+
+        gradients: whether gradients go through it, which the fastest layers for a CPU do not let pass.
 
         Raises what `load_net` raises.
         """
@@ -72,7 +74,7 @@ class Parts:
             return_freed()
             config = self.folder.config(part)
             net = load_net(lambda: build(config), self.folder.weights_file(part), dtype, self.device)
-            _suit_device(net, self.device, dtype)
+            _suit_device(net, self.device, dtype, gradients=gradients)
             step = self.folder.family.steps.get(part)
             if self.compiled and step is not None and self._stays(part, dtype):
                 compile_step(net, step, part)
@@ -147,10 +149,11 @@ class Parts:
         return dtype == self.dtype and (self.kept is None or part in self.kept)
 
 
-def _suit_device(net: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+def _suit_device(net: nn.Module, device: torch.device, dtype: torch.dtype, *, gradients: bool) -> None:
     """Give the layers of a network the memory layout and the arithmetic that suit their device."""
     emulated = device.type == "cpu" and dtype == torch.bfloat16 and native_bf16() is None
-    if device.type == "cpu" and dtype in (torch.float32, torch.bfloat16) and not emulated and can_prepack():
+    packs = device.type == "cpu" and dtype in (torch.float32, torch.bfloat16) and not emulated and not gradients
+    if packs and can_prepack():
         prepack(net)
         return
     channels_last(net)

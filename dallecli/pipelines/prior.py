@@ -66,15 +66,16 @@ class Priors:
                 return self._text_embeddings(words, len(noise), also_negative=also_negative)
 
     def _text_embeddings(self, words: EncodedPrompts, count: int, *, also_negative: bool) -> Tensor:
-        """The text embeddings themselves, [b 1 d] or [b 2 d], as long as image embeddings are.
+        """The text embeddings themselves, [b 1 d] or [b 2 d], as long as image embeddings are, if a prior tells that.
 
         CLIP compares directions, and the lengths of what its two towers make differ; a decoder has seen one of them.
         """
         read = words.with_negative() if also_negative else words
         each = 2 if also_negative else 1
         vectors = read.embedding[read.rows(each * count, OFF)]
-        length = _length_of_images(self.parts).to(vectors)
-        return F.normalize(vectors, dim=-1).mul(length).view(count, each, -1)
+        if "prior" in self.parts.folder.parts:
+            vectors = F.normalize(vectors, dim=-1).mul(_length_of_images(self.parts).to(vectors))
+        return vectors.view(count, each, -1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

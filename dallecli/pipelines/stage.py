@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from dallecli.diffusion.classifier import led
 from dallecli.diffusion.denoiser import Denoiser, Guess, make_denoiser
 from dallecli.diffusion.guidance import Predict
 from dallecli.diffusion.inpaint import Known, resampled
@@ -40,11 +41,14 @@ class Diffusion:
     """Takes every clean sample that is predicted, and returns it with the part that is known; None if none is."""
     nets: Callable[[torch.dtype, Sequence[int]], Nets]
     """Binds its networks in a floating-point type, for the different timesteps of a run in their order."""
+    lead: Callable[[torch.dtype, Sequence[int]], Net] | None = None
+    """Binds the classifier whose gradient leads the samples, in the same way; None where none leads. What it gives is
+    already times the scale."""
 
-    def steps(self, count: int) -> list[Step]:
+    def steps(self, settings: DiffusionSettings) -> list[Step]:
         """The steps of a run. Raises BadSteps if the schedule cannot be run in so many."""
         try:
-            return self.schedule.steps(count)
+            return self.schedule.steps(settings.steps, settings.sampler)
         except ValueError as problem:
             raise BadSteps(str(problem), where=self.stage) from problem
 
@@ -53,8 +57,8 @@ class Diffusion:
         ts = list(dict.fromkeys(step.t for step in steps))
         places = {t: place for place, t in enumerate(ts)}
 
-        def checked(net: Net) -> Predict:
-            net = graphs.of(net, len(ts))
+        def checked(net: Net, *, graphed: bool = True) -> Predict:
+            net = graphs.of(net, len(ts)) if graphed else net
 
             def run(x: Tensor, step: Step) -> Tensor:
                 output = net(x, places[step.t])
@@ -68,9 +72,9 @@ class Diffusion:
 
         net, last = self.nets(dtype, ts)
         denoise = make_denoiser(checked(net), self.schedule, self.guidance, self.known)
-        if last is None:
-            return denoise
-        return _switched(denoise, make_denoiser(checked(last), self.schedule, self.guidance, self.known))
+        if last is not None:
+            denoise = _switched(denoise, make_denoiser(checked(last), self.schedule, self.guidance, self.known))
+        return denoise if self.lead is None else led(denoise, checked(self.lead(dtype, ts), graphed=False))
 
 
 def precise(dtype: torch.dtype) -> torch.dtype:
@@ -94,7 +98,7 @@ def sample(
     `start` [b *shape] is its x_T, drawn if not given; `eta` is DDIM's, and for no other sampler. `hole` and `beginning`
     are of the stage's own shape. With a `beginning` there is no x_T, and only the last steps are taken.
     """
-    steps = diffusion.steps(settings.steps)
+    steps = diffusion.steps(settings)
     if beginning is not None:
         steps = steps[beginning.first(settings.steps) :]
     if hole is not None:
@@ -126,7 +130,7 @@ def unsample(
     parts: Parts, diffusion: Diffusion, x0: Tensor, settings: DiffusionSettings, noise: Noise, watch: Watch
 ) -> Tensor:
     """Run a stage backwards, from a sample `x0` [b *shape] to the noise from which "ddim" makes it."""
-    steps = diffusion.steps(settings.steps)
+    steps = diffusion.steps(settings)
 
     def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         healthy = torch.ones(len(noise), dtype=torch.bool, device=parts.device)

@@ -8,7 +8,7 @@ from dallecli.inputs import check_inputs
 from dallecli.pipelines.description import Description
 from dallecli.source import Source
 from dallecli.tasks.embed import Embed
-from dallecli.tasks.stages import StageSettings
+from dallecli.tasks.stages import NO_PRIOR, StageSettings
 from dallecli.tasks.task import ModelRequest, Request
 from dallecli.tokens import ClipTokenizer
 from dallecli.weights.digest import file_digest
@@ -58,6 +58,10 @@ class UnClipDescription(Description):
                 # A task that the model can do, but not from this input, must not be offered as the way out.
                 seeing = "give it words or embeddings instead of pictures, or use a model that sees pictures"
                 hint = seeing if part == LOOKING and request.looks else self.abilities
+                if part == IMAGINING and self.facts.meaning in self.folder.parts:
+                    hint = f"--prior {NO_PRIOR} paints the embedding of the words themselves"
+                    if any(IMAGINING in published.names for published in self.spec.parts):
+                        hint += f"; dalle models pull {self.spec.name} fetches the prior"
                 raise TaskNotSupported(missing, str(self.folder.path), hint)
         if isinstance(request, Request) and request.reads_beside and not self.facts.reads:
             what = f"the decoder of {self.spec.name} reads no words beside a picture"
@@ -110,5 +114,7 @@ class UnClipDescription(Description):
         if isinstance(request, Embed) and request.texts:
             needed[self.facts.meaning] = "placing words beside pictures"
         if request.imagines:
-            needed[self.facts.meaning] = needed[IMAGINING] = "making a picture of words"
+            needed[self.facts.meaning] = "making a picture of words"
+            if request.prior_kind != NO_PRIOR:
+                needed[IMAGINING] = "making a picture of words"
         return needed

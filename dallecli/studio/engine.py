@@ -10,8 +10,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dallecli.engine import Progress, arithmetic, best, check_same_stages
-from dallecli.errors import BadSetting, PromptTooLong, TaskNotSupported
-from dallecli.filling import fill, fill_stages, random_seed, request_of, settle_candidates, settle_prior, settle_size
+from dallecli.errors import BadSetting, NotDownloaded, PromptTooLong, TaskNotSupported
+from dallecli.filling import (
+    fill,
+    fill_stages,
+    random_seed,
+    request_of,
+    settle_candidates,
+    settle_prior,
+    settle_size,
+    settle_subject,
+)
 from dallecli.pipelines.description import Description
 from dallecli.pipelines.pipeline import Clip, EmbedSettings
 from dallecli.recipe import Recipe
@@ -23,8 +32,10 @@ from dallecli.studio.models import Models
 from dallecli.studio.opened import LastOpened, Opened, placed
 from dallecli.studio.used import Digests
 from dallecli.tasks.embed import Embed
+from dallecli.tasks.generate import Generate
 from dallecli.tasks.task import ModelRequest, Request
 from dallecli.unknown import Unknown
+from dallecli.weights.registry import find
 
 if TYPE_CHECKING:
     from dallecli.embedding_file import Embedded
@@ -66,7 +77,13 @@ class LocalEngine:
                 or a strict request has what it does not know.
             WeightsError: the model is not on this machine, or its files are incomplete.
         """
-        return self._resolve(request, self._models.find(request.model, request.task))
+        try:
+            model = self._models.find(request.model, request.task)
+        except NotDownloaded:
+            if isinstance(request, Generate):  # nobody should fetch a model that cannot paint this
+                settle_subject(request, find(request.model))
+            raise
+        return self._resolve(request, model)
 
     def _resolve(self, request: Request, model: Description) -> Recipe:
         model.check_request(request)

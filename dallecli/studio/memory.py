@@ -19,11 +19,16 @@ def plan_model(model: Description, placement: "Placement", kind: str) -> "Memory
         part: Need(
             weights=count * placement.width,
             # Whatever the type of the weights, some layers compute in float32.
-            working=model.folder.working_numbers(part) * 4,
+            working=model.folder.working_numbers(part) * 4 + _beside(model, part) * placement.width,
         )
         for part, count in model.parameters.items()
     }
     return plan_memory(needs, free_memory(placement.name), kind)
+
+
+def _beside(model: Description, part: str) -> int:
+    """The numbers of the network that is at work beside another one; 0 if none is."""
+    return model.parameters.get(model.folder.family.beside.get(part, ""), 0)
 
 
 def check_memory(model: str, placement: "Placement", plan: "MemoryPlan") -> None:

@@ -68,6 +68,7 @@ def _needed(folder: Folder, recipe: Recipe) -> frozenset[str]:
         if runs.stage.name in recipe.stages:
             parts = [part for part in (runs.network, runs.schedule) if part is not None]
             needed |= {own[part] if part in own else folder.instead(part) for part in parts}
+            needed |= {family.beside[part] for part in parts if part in family.beside}
     if recipe.settings.best_of is not None:
         needed |= {"image_encoder"}
     if recipe.prior is not None and family.clip is not None:

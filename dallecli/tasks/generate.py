@@ -1,6 +1,6 @@
 """`generate`: pictures of a prompt; also painted over a picture, also the best of many."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Final, Self
 
@@ -11,20 +11,25 @@ from dallecli.source import Source
 from dallecli.tasks.task import SEED_LIMIT, Request, Settings, check_prompt, check_range
 from dallecli.tasks.values import Values
 
+UNASKED: Final = "picture"
+"""The title of a picture of which nothing was said."""
+
 INIT_STRENGTH: Final = 0.3
 """The default strength, as in diffusers' KandinskyV22Img2ImgPipeline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generate(Request):
-    """Paint pictures of a prompt.
+    """Paint pictures of a prompt, or of a class, or of whatever a model paints unasked.
 
     Raises: BadInput, BadSetting, PromptError, and as `ModelRequest`.
     """
 
     task: ClassVar[str] = "generate"
 
-    prompt: str
+    prompt: str | None = None
+    class_name: str | None = None
+    """The name or the number of a class, for models that paint classes instead of prompts."""
     best_of: int | None = None
     """Paint so many, and keep the `count` that fit the prompt best."""
     negative: str | None = None
@@ -36,7 +41,12 @@ class Generate(Request):
 
     def __post_init__(self) -> None:
         Request.__post_init__(self)
-        check_prompt(self.prompt)
+        if self.prompt is not None:
+            check_prompt(self.prompt)
+        if self.class_name is not None:
+            check_prompt(self.class_name, "--class")
+            if self.prompt is not None:
+                raise BadSetting("a class is painted instead of a prompt", hint="leave out one of them")
         if self.negative is not None:
             check_prompt(self.negative, "--negative")
         if self.init is not None and self.init.kind != "picture":
@@ -56,7 +66,8 @@ class Generate(Request):
         """The request that values by name make. Raises RequestError."""
         return cls(
             **values.common(),
-            prompt=values.needed("prompt"),
+            prompt=values.text("prompt"),
+            class_name=_class_name(values),
             best_of=values.whole("best_of"),
             negative=values.text("negative"),
             init=values.file("init"),
@@ -70,11 +81,11 @@ class Generate(Request):
 
     @property
     def texts(self) -> tuple[str, ...]:
-        return (self.prompt,) if self.negative is None else (self.prompt, self.negative)
+        return tuple(text for text in (self.prompt, self.negative) if text is not None)
 
     @property
     def words(self) -> str:
-        return self.prompt
+        return self.prompt if self.prompt is not None else ""
 
     @property
     def imagines(self) -> bool:
@@ -91,7 +102,13 @@ class Generate(Request):
     def settle(self, resample: int) -> "Generating":
         strength = self.strength if self.strength is not None or self.init is None else INIT_STRENGTH
         negative = self.negative if self.negative is not None else ""
-        return Generating(best_of=self.best_of, negative=negative, strength=strength)
+        return Generating(best_of=self.best_of, negative=negative, strength=strength, class_name=self.class_name)
+
+
+def _class_name(values: Values) -> str | None:
+    """The class that is asked for; a line of JSON may have its number."""
+    value = values.raw("class")
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else values.text("class")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +123,8 @@ class Generating(Settings):
     """The negative prompt; "" if there is none."""
     strength: float | None = None
     """How much of the one input is painted over; None if there is no input."""
+    class_name: str | None = None
+    """The class that is painted, as the model calls it; None if none is."""
 
     @property
     def alike(self) -> bool:
@@ -117,14 +136,25 @@ class Generating(Settings):
     def keeping(self, seeds: tuple[int, ...]) -> Self:
         return self if self.best_of is None else replace(self, kept=seeds)
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        return () if self.class_name is None else (self.class_name,)
+
+    def title(self, prompt: str, inputs: Sequence[Source]) -> str:
+        named = self.class_name if self.class_name is not None else UNASKED
+        return prompt if prompt else named
+
     def rows(self) -> list[tuple[str, str]]:
         rows = [("away from", self.negative)] if self.negative else []
+        rows += [] if self.class_name is None else [("class", self.class_name)]
         return rows if self.strength is None else [*rows, ("strength", f"{self.strength:g}")]
 
     def to_dict(self) -> dict[str, Any]:
         facts: dict[str, Any] = {"best_of": self.best_of, "kept": None if self.kept is None else list(self.kept)}
         if self.negative:
             facts["negative"] = self.negative
+        if self.class_name is not None:
+            facts["class"] = self.class_name
         return facts if self.strength is None else facts | {"strength": self.strength}
 
     @classmethod
@@ -134,6 +164,7 @@ class Generating(Settings):
             best_of=fields.whole("best_of", optional=True),
             negative=fields.text("negative") if "negative" in fields else "",
             strength=fields.number("strength") if "strength" in fields else None,
+            class_name=fields.text("class") if "class" in fields else None,
         )
 
     def _check_kept(self, kept: tuple[int, ...], seed: int, count: int) -> None:
@@ -150,7 +181,8 @@ class Generating(Settings):
         if len(inputs) != (0 if self.strength is None else 1):
             raise BadRecipe(f"the recipe has {len(inputs)} inputs and the strength {self.strength}")
         return Generate(
-            prompt=prompt,
+            prompt=prompt if prompt else None,
+            class_name=self.class_name,
             best_of=self.best_of,
             negative=self.negative if self.negative else None,
             init=inputs[0] if inputs else None,

@@ -20,6 +20,7 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "sampler": ("scheduler", "sampling_method", "sampler_name", "sampling_sampler"),
     "negative": ("negative_prompt", "neg", "neg_prompt", "negprompt", "uncond", "exclude"),
     "init": ("init_image", "init_img", "initial_image", "image", "img", "input", "i", "I"),
+    "class": ("class_name", "class_label", "class_id", "classes", "category", "y"),
     "strength": ("denoising_strength", "denoise", "denoising", "image_strength"),
     "mask": ("mask_image", "maskimage", "inpaint_mask"),
     "frames": ("num_frames", "n_frames", "interpolation_steps"),

@@ -177,6 +177,11 @@ class Settings(ABC):
         return ""
 
     @property
+    def class_name(self) -> str | None:
+        """The class that is painted; None if none was named."""
+        return None
+
+    @property
     def best_of(self) -> int | None:
         """How many pictures are painted to keep the best of them; None if all are kept."""
         return None

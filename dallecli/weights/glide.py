@@ -8,8 +8,6 @@ Each checkpoint is a UNet with its text tower in one table of tensors. They are 
 parted, and renamed.
 """
 
-import json
-import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from dallecli.errors import BadFile, BadFolder, BadOutput, reason
+from dallecli.errors import BadFile, BadFolder
+from dallecli.weights.checkpoints import make_folder, write_json, write_network
 from dallecli.weights.convert import convert
-from dallecli.weights.folder import Folder
 from dallecli.weights.guided_diffusion import Move, Shapes, read_unet
 from dallecli.weights.header import read_header
-from dallecli.weights.layouts import imported
 
 HEAD_WIDTH: Final = 64
 """Of every attention head, in UNets and text towers; no shape tells it."""
@@ -98,17 +95,7 @@ def convert_glide(source: Path, target: Path) -> list[tuple[Path, Path]]:
     LayoutMismatch if tensors are missing or misshaped; BadOutput if `target` cannot be written.
     """
     here = _present(source)
-    draft = target.with_name(f"{target.name}.{os.getpid()}")
-    try:
-        write_glide(source, draft)
-        folder = Folder(draft)
-        if folder.family.published is not None:
-            imported(folder.family.published.check)(folder)
-        draft.replace(target)
-    except OSError as error:
-        raise BadOutput(f"the folder cannot be written: {reason(error)}", str(target)) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    make_folder(target, lambda draft: write_glide(source, draft))
     return [(source / name, target / part / file) for name in here for part, file in _files(CHECKPOINTS[name])]
 
 
@@ -127,8 +114,8 @@ def write_glide(source: Path, draft: Path) -> dict[str, str]:
         made |= {f"{part}/{file}": name for part, own in _files(CHECKPOINTS[name]) for file in ("config.json", own)}
         if name == "base.pt":
             for part, config in SCHEDULERS.items():
-                _write_json(draft / part / "scheduler_config.json", config)
-            _write_json(draft / "model_index.json", {"_class_name": "GlidePipeline"})
+                write_json(draft / part / "scheduler_config.json", config)
+            write_json(draft / "model_index.json", {"_class_name": "GlidePipeline"})
             made |= dict.fromkeys((*(f"{part}/scheduler_config.json" for part in SCHEDULERS), "model_index.json"), name)
     return made
 
@@ -164,7 +151,7 @@ def _write_tokenizer(source: Path, folder: Path) -> dict[str, str]:
         return {}
     for name, own in zip(names, VOCABULARIES[0], strict=True):
         _copy(source / name, folder / own)
-    _write_json(folder / "tokenizer_config.json", {"model_max_length": CONTEXT})
+    write_json(folder / "tokenizer_config.json", {"model_max_length": CONTEXT})
     vocab, merges = (f"{folder.name}/{own}" for own in VOCABULARIES[0])
     return {vocab: names[0], merges: names[1], f"{folder.name}/tokenizer_config.json": names[0]}
 
@@ -183,8 +170,7 @@ def _write_networks(file: Path, raw: Path, checkpoint: Checkpoint, draft: Path) 
         hint = "fetch it again; see docs/guides/glide.md"
         raise BadFile(f"this is not GLIDE's {file.name}: {problem}", str(file), hint) from problem
     for (part, config, moves), (_, name) in zip(parts, _files(checkpoint), strict=True):
-        _write_json(draft / part / "config.json", config)
-        _move(raw, moves, draft / part / name)
+        write_network(raw, config, moves, draft / part / name)
 
 
 def tower_of(shapes: Shapes, *, head_width: int = HEAD_WIDTH) -> tuple[dict[str, Any], list[Move]]:
@@ -233,21 +219,3 @@ def parts_of(shapes: Shapes, checkpoint: Checkpoint) -> list[tuple[str, dict[str
         raise ValueError(f"{what}: it looks like {looks}" if looks is not None else what)
     config = {**unet.config, "sample_size": checkpoint.side}
     return [(checkpoint.tower, tower, moves), (checkpoint.unet, config, unet.moves)]
-
-
-def _move(raw: Path, moves: Sequence[Move], file: Path) -> None:
-    """Write the tensors of `raw` under their new names."""
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
-    tensors = {}
-    with safe_open(raw, framework="pt") as opened:
-        for move in moves:
-            for name, tensor in zip(move.targets, move.split(opened.get_tensor(move.source)), strict=True):
-                tensors[name] = tensor.clone() if len(move.targets) > 1 else tensor.contiguous()
-    save_file(tensors, file, metadata={"format": "pt"})
-
-
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

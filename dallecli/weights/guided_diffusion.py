@@ -1,4 +1,4 @@
-"""The UNets of OpenAI's guided-diffusion checkpoints, and of GLIDE's, in the names of the networks here. No torch.
+"""The networks of OpenAI's guided-diffusion checkpoints, and of GLIDE's, in the names of those here. No torch.
 
 A checkpoint numbers its blocks in the order in which they run (`input_blocks.7.1.qkv.weight`); here they are named by
 level, as in diffusers. What is projected together there is split: queries, keys and values. What such a UNet is built
@@ -32,6 +32,10 @@ _ATTENTION: Final = {
     "encoder_kv": ("add_k_proj", "add_v_proj"),
     "proj_out": ("to_out.0",),
 }
+_POOL: Final = "out.2"
+"""The last attention of a classifier; of a UNet it is a convolution."""
+_OF_UNETS: Final = ("upsample_type", "num_class_embeds")
+"""The fields of a config that a classifier has no use for."""
 _ENDS: Final = {
     "time_embed.0": "time_embedding.linear_1",
     "time_embed.2": "time_embedding.linear_2",
@@ -94,7 +98,9 @@ class Move:
 class GuidedUNet:
     """A UNet of a checkpoint, as its shapes tell.
 
-    config: the fields of `UNetConfig` that shapes tell, without `sample_size`. moves: of all its tensors.
+    config: the fields of `UNetConfig` that shapes tell, or without a context those of `GuidedUNetConfig`; not
+    `sample_size`. moves: of all its tensors. A classifier has the first half of a UNet, and the fields of
+    `NoisedClassifierConfig`.
     """
 
     config: dict[str, Any]
@@ -116,17 +122,79 @@ def read_unet(shapes: Shapes, *, head_width: int | None, heads: int = 1, by_head
     """
     levels, layers = _levels(shapes)
     names = {**_ENDS, **_places(shapes, levels, layers)}
+    order = _Order(head_width=head_width, heads=heads, by_heads=by_heads)
+    config = _config(shapes, levels, layers)
+    own = _crossed(config) if config["cross_attention_dim"] is not None else _self_attending(config, shapes, order)
+    return GuidedUNet(config={**own, **order.stated}, moves=tuple(_moves(shapes, names, order)))
+
+
+def read_classifier(shapes: Shapes, *, layers: int, head_width: int) -> GuidedUNet:
+    """The classifier with these tensors: the way down of a UNet, and an attention that reads what is left.
+
+    layers: residual blocks of each level; a downsampler has the same tensors as one. Its projections are by heads, but
+    for those of the last attention.
+
+    Raises ValueError, in words, if it is not such a classifier.
+    """
+    blocks = _count(shapes, r"input_blocks\.(\d+)\.")
+    if blocks == 0 or blocks % (layers + 1) or f"{_POOL}.c_proj.weight" not in shapes:
+        raise ValueError("it does not have the blocks of a classifier")
+    levels = blocks // (layers + 1)
+    names = {**_ENDS, **_places(shapes, levels, layers)}
+    pool = {name: shape for name, shape in shapes.items() if name.startswith(f"{_POOL}.")}
+    rest = {name: shape for name, shape in shapes.items() if name not in pool}
+    order = _Order(head_width=head_width, heads=1, by_heads=True)
+    config = _self_attending(_config(shapes, levels, layers), shapes, order)
+    own = {name: config[name] for name in config if name not in ("out_channels", "up_block_types", *_OF_UNETS)}
+    own["num_classes"] = shapes[f"{_POOL}.c_proj.weight"][0]
+    return GuidedUNet(config={**own, **order.stated}, moves=(*_moves(rest, names, order), *_pool_moves(pool)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """How the projections of attentions are parted; see `read_unet`."""
+
+    head_width: int | None
+    heads: int
+    by_heads: bool
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """What a config says of it."""
+        count = {} if self.head_width is not None else {"num_attention_heads": self.heads}
+        return {"attention_head_dim": self.head_width, **count}
+
+
+def _moves(shapes: Shapes, names: Mapping[str, str], order: _Order) -> list[Move]:
+    """Where the tensors of blocks go."""
     moves = []
     for source, shape in shapes.items():
         place, within = _placed(source, names)
         if within in _ATTENTION:
-            moves.append(_attention(source, shape, place, within, head_width, heads, by_heads))
+            moves.append(_attention(source, shape, place, within, order))
         elif within in ("", *_RESNET):
             name = ".".join(part for part in (place, _RESNET.get(within, ""), source.rpartition(".")[2]) if part)
             moves.append(Move(source=source, targets=(name,)))
         else:
             raise ValueError(f"it has a tensor {source}")
-    return GuidedUNet(config=_config(shapes, levels, layers, head_width), moves=tuple(moves))
+    return moves
+
+
+def _pool_moves(shapes: Shapes) -> list[Move]:
+    """Where the tensors of a classifier's last attention go, whose queries, keys and values stand whole."""
+    moves = []
+    for source in shapes:
+        name, _, kind = source.removeprefix(f"{_POOL}.").rpartition(".")
+        targets = [f"pool.{own}" for own in ("to_q", "to_k", "to_v") if name == "qkv_proj"]
+        targets += ["pool.to_out"] if name == "c_proj" else []
+        if source == f"{_POOL}.positional_embedding":
+            moves.append(Move(source=source, targets=("pool.positional_embedding",)))
+        elif targets:
+            named = tuple(f"{target}.{kind}" for target in targets)
+            moves.append(Move(source=source, targets=named, flat=kind == "weight"))
+        else:
+            raise ValueError(f"it has a tensor {source}")
+    return moves
 
 
 def _levels(shapes: Shapes) -> tuple[int, int]:
@@ -177,51 +245,76 @@ def _placed(source: str, names: Mapping[str, str]) -> tuple[str, str]:
     raise ValueError(f"it has a tensor {source}")
 
 
-def _attention(
-    source: str,
-    shape: tuple[int, ...],
-    place: str,
-    within: str,
-    head_width: int | None,
-    heads: int,
-    by_heads: bool,
-) -> Move:
+def _attention(source: str, shape: tuple[int, ...], place: str, within: str, order: _Order) -> Move:
     kind = source.rpartition(".")[2]
     targets = tuple(f"{place}.{name}.{kind}" for name in _ATTENTION[within])
     channels = shape[0] // len(targets)
-    if head_width is not None:
-        heads = channels // head_width
+    heads = order.heads if order.head_width is None else channels // order.head_width
     if shape[0] != channels * len(targets) or heads < 1 or channels % heads:
         raise ValueError(f"{source} is {list(shape)}, which its heads cannot share")
-    in_order = len(targets) > 1 and (by_heads or within == "encoder_kv")
+    in_order = len(targets) > 1 and (order.by_heads or within == "encoder_kv")
     flat = kind == "weight" and within != "norm"
     return Move(source=source, targets=targets, heads=heads if in_order else None, flat=flat)
 
 
-def _config(shapes: Shapes, levels: int, layers: int, head_width: int | None) -> dict[str, Any]:
+def _config(shapes: Shapes, levels: int, layers: int) -> dict[str, Any]:
+    """What shapes tell of any of these networks; which levels attend is in `attends`."""
     firsts = [f"input_blocks.{1 + level * (layers + 1)}" for level in range(levels)]
     try:
         widths = [shapes[f"{first}.0.out_layers.3.weight"][0] for first in firsts]
-        channels = [shapes["input_blocks.0.0.weight"][1], shapes["out.2.weight"][0]]
+        channels = [shapes["input_blocks.0.0.weight"][1], shapes["out.2.weight"][0] if _is_unet(shapes) else None]
         time = shapes["time_embed.2.weight"][0]
         scale_shift = shapes[f"{firsts[0]}.0.emb_layers.1.weight"][0] == 2 * widths[0]
     except KeyError as missing:
         raise ValueError(f"it has no tensor {missing.args[0]}") from missing
-    attends = [f"{first}.1.qkv.weight" in shapes for first in firsts]
-    context = next((shape[1] for name, shape in shapes.items() if name.endswith("encoder_kv.weight")), None)
-    kinds = {True: "SimpleCrossAttn{}Block2D", False: "Resnet{}sampleBlock2D"}
     return {
         "in_channels": channels[0],
         "out_channels": channels[1],
-        "down_block_types": [kinds[attends[level]].format("Down") for level in range(levels)],
-        "mid_block_type": "UNetMidBlock2DSimpleCrossAttn",
-        "up_block_types": [kinds[attends[level]].format("Up") for level in reversed(range(levels))],
+        "attends": [f"{first}.1.qkv.weight" in shapes for first in firsts],
         "block_out_channels": widths,
         "layers_per_block": layers,
-        "cross_attention_dim": context,
-        "attention_head_dim": head_width,
+        "cross_attention_dim": next(
+            (shape[1] for name, shape in shapes.items() if name.endswith("encoder_kv.weight")), None
+        ),
         "time_embedding_dim": time,
         "norm_num_groups": GROUPS,
         "resnet_time_scale_shift": "scale_shift" if scale_shift else "default",
-        "class_embed_type": "identity" if context is not None else None,
+    }
+
+
+def _is_unet(shapes: Shapes) -> bool:
+    return f"{_POOL}.c_proj.weight" not in shapes
+
+
+def _named(config: Mapping[str, Any], attending: str) -> dict[str, Any]:
+    """The same with the published names of its blocks, where those that attend are called so."""
+    kinds = {True: attending, False: "Resnet{}sampleBlock2D"}
+    own = {name: value for name, value in config.items() if name != "attends"}
+    names = {
+        way: [kinds[attends].format("Up" if way == "up" else "Down") for attends in levels]
+        for way, levels in (("down", config["attends"]), ("up", config["attends"][::-1]))
+    }
+    return {**own, "down_block_types": names["down"], "up_block_types": names["up"]}
+
+
+def _crossed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `UNetConfig`, for a UNet that attends to a context."""
+    named = _named(config, "SimpleCrossAttn{}Block2D")
+    return {**named, "mid_block_type": "UNetMidBlock2DSimpleCrossAttn", "class_embed_type": "identity"}
+
+
+def _self_attending(config: Mapping[str, Any], shapes: Shapes, order: _Order) -> dict[str, Any]:
+    """The fields of `GuidedUNetConfig`, for a UNet without a context."""
+    named = _named(config, "Attn{}Block2D")
+    del named["cross_attention_dim"]
+    classes, features = shapes.get("label_emb.weight"), shapes.get("time_embed.0.weight")
+    if features is None:
+        raise ValueError("it has no tensor time_embed.0.weight")
+    return {
+        **named,
+        "sinusoid_dim": features[1],
+        "downsample_type": "resnet",
+        "upsample_type": "resnet",
+        "attn_norm_num_groups": GROUPS,
+        "num_class_embeds": None if classes is None else classes[0],
     }

@@ -1,9 +1,10 @@
-"""What the makers of a model say that it knows: two small files of its folder, which its trainer writes.
+"""What the makers of a model say that it knows: small files of its folder, which its trainer or a conversion writes.
 
 words.json      the words of its captions, by kind: {"things": {"dog": ["dogs", "puppy"], …}, "colours": …}
 familiar.json   how strange a picture may be to it: {"strangeness": 0.15, …}, as `pipelines/familiarity.py` measures it
+classes.json    the names of the classes that it paints: {"classes": ["tench, Tinca tinca", …]}
 
-Published models have neither: they were trained on what the web says and shows, and nothing is said for them.
+Published models that read words have none of them: they were trained on what the web says and shows.
 """
 
 import re
@@ -13,12 +14,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from dallecli.classes import Classes
 from dallecli.cleaning import clean
 from dallecli.errors import BadFile
 from dallecli.weights.folder import REPAIR, read_object
 
 WORDS: Final = "words.json"
 FAMILIAR: Final = "familiar.json"
+CLASSES: Final = "classes.json"
 
 THINGS: Final = "things"
 """The kind whose names count as a whole: who knows a teddy bear knows no bear. Of all others each word counts."""
@@ -84,6 +87,17 @@ def read_strangeness(folder: Path) -> float | None:
     if isinstance(most, bool) or not isinstance(most, int | float) or not most > 0:
         raise BadFile(f"strangeness cannot be {most!r}", str(path), REPAIR)
     return float(most)
+
+
+def read_classes(folder: Path) -> Classes | None:
+    """The classes that the model in a folder paints; None where it has no list of them. Raises BadFile."""
+    path = folder / CLASSES
+    if not path.is_file():
+        return None
+    lines = read_object(path).get("classes")
+    if not isinstance(lines, list) or not lines or not all(isinstance(line, str) and line.strip() for line in lines):
+        raise BadFile("classes are not a list of names", str(path), REPAIR)
+    return Classes(tuple(lines))
 
 
 def _is_kind(phrases: Any) -> bool:

@@ -89,6 +89,10 @@ class Layout:
     """The `sample_size` of a decoder whose config has null there; None for families whose pipelines read it."""
     steps: Mapping[str, str] = field(default_factory=dict)
     """The networks that run in every step, and the method that does: these can be compiled."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """The networks that have another one at work beside them in every step, where a model has that."""
+    prompts: bool = True
+    """Whether it paints what it is told in words; if not, it paints classes, or whatever it learned to paint."""
     planes: Mapping[str, int] = field(default_factory=dict)
     """The most memory that a network takes besides its weights, for one picture, in planes: a plane is as large as the
     picture that it paints, with the channels of its first level. Other networks take next to nothing."""
@@ -243,14 +247,48 @@ _GLIDE: Final = Layout(
     ),
 )
 
+# No words: a class of ImageNet is painted, or without one whatever comes. A classifier leads the decoder; the upsampler
+# knows the class by itself.
+_ADM_UPSAMPLER: Final = replace(UPSAMPLERS[0], hurried=True)
+
+_ADM: Final = Layout(
+    pipeline="AdmPipeline",
+    networks=("decoder",),
+    others=(),
+    optional=(("classifier",), ("super_res", "super_res_scheduler")),
+    stages=(
+        _DECODER,
+        StageParts(stage=_ADM_UPSAMPLER, network="super_res", schedule="super_res_scheduler", sized="super_res"),
+    ),
+    tasks={"generate": "decoder"},
+    dials="adm-64",
+    steps={"decoder": "denoise", "super_res": "denoise"},
+    beside={"decoder": "classifier"},
+    prompts=False,
+    planes={"decoder": 20, "super_res": 24, "classifier": 40},
+    description="dallecli.pipelines.adm_description:AdmDescription",
+    opener="dallecli.pipelines.adm:open_adm",
+    published=Published(
+        files=tuple(
+            [f"{s}x{s}_{kind}.pt" for s in (64, 128, 256, 512) for kind in ("diffusion", "classifier")]
+            + ["256x256_diffusion_uncond.pt", "64_256_upsampler.pt", "128_512_upsampler.pt"]
+        ),
+        convert="dallecli.weights.adm:convert_adm",
+        write="dallecli.weights.adm:write_adm",
+        check="dallecli.pipelines.adm:check_tensors",
+    ),
+)
+
 LAYOUTS: Final[dict[str, Layout]] = {
     "karlo": _KARLO,
-    # The same networks published for pictures instead of words: an image tower where the prior was.
+    # The same networks published for pictures instead of words: an image tower where the prior was. Words are painted
+    # with --prior none.
     "karlo-variations": replace(
         _KARLO,
         pipeline="UnCLIPImageVariationPipeline",
         networks=("text_encoder", "image_encoder", "text_proj", "decoder", "super_res_first", "super_res_last"),
         optional=(_SECOND_UPSAMPLER,),
+        tasks={**_KARLO.tasks, "generate": "text_encoder"},
     ),
     "kandinsky": _KANDINSKY,
     "stable-unclip": _STABLE,
@@ -265,5 +303,6 @@ LAYOUTS: Final[dict[str, Layout]] = {
         ),
     ),
     "glide": _GLIDE,
+    "adm": _ADM,
 }
 """The families by name. Registries and folders name a family so; nothing else in dallecli does."""

@@ -18,7 +18,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Final
 
-from dallecli.errors import BadFile, BadFolder, NotDownloaded, TaskNotSupported, UnknownModel
+from dallecli.classes import Classes
+from dallecli.errors import BadFile, BadFolder, DalleError, NotDownloaded, TaskNotSupported, UnknownModel
 from dallecli.fields import Fields, Wording
 from dallecli.tasks.stages import DiffusionSettings, Stage, StageSettings, TokenSettings
 from dallecli.tasks.table import TASKS
@@ -26,6 +27,7 @@ from dallecli.tasks.task import RESAMPLE
 from dallecli.weights.folder import DIALS, SHARED, Folder, read_object
 from dallecli.weights.hub import PATH, REPOSITORY
 from dallecli.weights.hub_constants import hub_constants
+from dallecli.weights.known import read_classes
 from dallecli.weights.layouts import LAYOUTS, Layout
 from dallecli.weights.lock import folder_path, read_lock
 
@@ -90,7 +92,8 @@ class ModelSpec:
     prior draws for a picture, None where it has no prior. parameters: numbers in all networks, None where only the
     files know. clip: the public CLIP whose space its embeddings are in, None where it is the model's own. parts, files:
     what a pull of it fetches. largest: the largest side, where any is painted and `sizes` only has the best one; None
-    where there are no others. resample: how often each step of inpainting is taken.
+    where there are no others. resample: how often each step of inpainting is taken. classes: the names of those that it
+    paints, None where it paints words or is not here.
     """
 
     name: str
@@ -110,6 +113,12 @@ class ModelSpec:
     files: tuple[PublishedFile, ...] = ()
     largest: int | None = None
     resample: int = RESAMPLE
+    classes: Classes | None = None
+
+    @property
+    def prompts(self) -> bool:
+        """Whether it paints what it is told in words."""
+        return self.layout not in LAYOUTS or LAYOUTS[self.layout].prompts
 
     def running(self, size: int) -> tuple[str, ...]:
         """The names of the stages that paint a picture of `size`, in the order in which they run."""
@@ -216,6 +225,14 @@ def locate(spec: ModelSpec) -> Folder:
     return _pulled(spec.name, where, parse_hub_name(spec.name)[1] if spec.name.startswith(HUB) else spec.commit)
 
 
+def reads_prompts(name: str) -> bool:
+    """Whether a model paints what it is told in words; True for one that is not known, or not whole."""
+    try:
+        return find(name).prompts
+    except DalleError:
+        return True
+
+
 def check_ready(spec: ModelSpec) -> None:
     """Raises: TaskNotSupported, for a model that is planned, but cannot be run yet."""
     if not spec.tasks:
@@ -310,6 +327,7 @@ def with_parts(spec: ModelSpec, folder: Folder) -> ModelSpec:
         sizes=folder.sizes(),
         largest=folder.largest(),
         declared=folder.stages,
+        classes=read_classes(folder.path),
         stages={stage.name: spec.stages.get(stage.name, _own_dials(stage, spec)) for stage in folder.stages},
         prior_candidates=spec.prior_candidates if _imagine(folder.stages) else None,
     )

@@ -102,7 +102,8 @@ def test_the_values_of_an_ask_make_it_again():
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({}, "'prompt' is missing"),
+        ({"class": "tench", "prompt": "x"}, "a class is painted instead of a prompt"),
+        ({"class": ["tench"]}, "'class' is a list, and should be text"),
         ({"prompt": " "}, "only blanks"),
         ({"prompt": "a\0b"}, "NUL"),
         ({"prompt": "a\ud800"}, "not valid UTF-8"),

@@ -62,6 +62,8 @@ REFUSED = {
     "embed": (["embed", "cat.png"], "has no CLIP"),
     "rank": (["rank", "cat.png", "a cat"], "has no CLIP"),
     "best-of": (["generate", "a cat", "--best-of", "2"], "has no CLIP"),
+    "prior": (["generate", "a cat", "--prior", "none"], "has no prior"),
+    "class": (["generate", "--class", "tench"], "knows no classes"),
     "prior steps": (["generate", "a cat", "--prior-steps", "5"], "has no prior"),
     "prior guidance": (["generate", "a cat", "--prior-guidance", "2"], "has no prior"),
     "candidates": (["generate", "a cat", "--prior-candidates", "2"], "has no prior"),

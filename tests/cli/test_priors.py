@@ -1,6 +1,7 @@
 """`--prior` on the command line, with the starter: chosen, recorded, replayed, compared, refused."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,32 @@ def test_a_model_without_the_prior_that_is_asked_for_says_which_it_has(dalle: Da
     assert painted.code == 0, painted.err
     wrong = dalle("train", "prior", str(data), "--out", "model", "--kind", "none")
     assert (wrong.code, "no prior is called 'none'" in wrong.err) == (2, True)
+
+
+@pytest.fixture
+def variations(model: str, tmp_path: Path) -> str:
+    """A folder as Karlo's for variations of pictures: a text tower, an image tower, and no prior."""
+    folder = shutil.copytree(model, tmp_path / "karlo-variations")
+    for part in [*folder.glob("prior*"), *folder.glob("super_res_2*")]:
+        shutil.rmtree(part)
+    index = folder / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"_class_name": "UnCLIPImageVariationPipeline"}))
+    return str(folder)
+
+
+def test_a_model_without_a_prior_paints_words_without_one(dalle: Dalle, variations: str) -> None:
+    quick = ("-m", variations, "--seed", "3", "--size", "8", "--steps", "2", "--device", "cpu")
+    asked = ("generate", "a red cat", *quick)
+    refused = dalle(*asked, "-o", "one.png")
+    assert refused.code == 2 and "has no prior" in refused.err and "--prior none paints" in refused.err
+    assert "--prior none paints" in dalle(*asked, "--prior", "diffusion").err
+    painted = dalle(*asked, "--prior", "none", "-o", "one.png")
+    assert painted.code == 0, painted.err
+    recipe = json.loads(dalle("show", "one.png", "--json").out)
+    assert (recipe["prior"], list(recipe["stages"])) == ("none", ["decoder"])
+    assert dalle("replay", "one.png", "--model", variations, "-o", "again.png").code == 0
+    assert Path("again.png").read_bytes() == Path("one.png").read_bytes()
+    between = dalle("interpolate", "a red cat", "one.png", "--frames", "2", "--prior", "none", *quick, "-o", "two.png")
+    assert between.code == 0, between.err
+    imagined = dalle("embed", "a cat", "--imagine", "--prior", "none", "-m", variations, "-o", "cat.safetensors")
+    assert imagined.code == 0, imagined.err

@@ -237,3 +237,11 @@ def test_what_a_network_predicts_is_read_as_in_the_oracles(oracle_class, predict
     guess = make_denoiser(lambda x, step: output, schedule)(x, step)
     wanted = oracle.step(output, step.t, x).pred_original_sample
     assert torch.allclose(guess.x0, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_ddim_goes_in_whole_strides_where_a_schedule_says_so_and_there_are_any():
+    schedule = Schedule.from_config({"_class_name": "GaussianDiffusion", "ddim_strides": True})
+    assert [step.t for step in schedule.steps(25, "ddim")] == list(range(960, -1, -40))
+    assert schedule.steps(25, "ancestral")[0].t == 999
+    assert schedule.steps(60, "ddim")[0].t == 999  # no stride makes 60 steps of 1000
+    assert Schedule.from_config({"_class_name": "GaussianDiffusion"}).steps(25, "ddim")[0].t == 999

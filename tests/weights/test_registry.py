@@ -34,7 +34,8 @@ upsampler = { sampler = "ancestral", steps = 7, guidance = 1.0 }
 
 def test_the_shipped_registry_is_in_order() -> None:
     models = registry()
-    assert list(models) == ["starter", "karlo", "kandinsky", "sd-unclip", "sd-unclip-small", "glide"]
+    adm = [f"adm-{size}" for size in ("64", "128", "256", "256-uncond", "512")]
+    assert list(models) == ["starter", "karlo", "kandinsky", "sd-unclip", "sd-unclip-small", "glide", *adm]
     for name, spec in models.items():
         assert spec.name == name
         if spec.tasks:
@@ -67,6 +68,14 @@ def test_the_size_of_stable_unclip_is_that_of_its_published_networks(name: str, 
     parts = (f"{size}_unet", f"{size}_image_normalizer", tower, "stable_text_encoder", "stable_vae")
     total = sum(json.loads((published / f"{part}.json").read_text())["num_parameters"] for part in parts)
     assert registry()[name].parameters == total
+
+
+@pytest.mark.parametrize("size", ["64", "128", "256", "256-uncond", "512"])
+def test_the_size_of_an_adm_is_that_of_its_published_networks(size: str) -> None:
+    spec = registry()[f"adm-{size}"]
+    published = Path(__file__).parents[1] / "nets" / "published_keys"
+    sizes = json.loads((published / "adm.json").read_text())
+    assert spec.parameters == sum(sizes[file.name]["num_parameters"] for file in spec.files)
 
 
 def test_the_smaller_stable_unclip_paints_in_karlos_space() -> None:
