@@ -55,6 +55,9 @@ TENSORS: Final = 20_000
 TENSOR_NAME: Final = 512
 TOKENIZER_BYTES: Final = 8 * MIB
 TOKENS: Final = 2**18
+NORMAL_BYTES: Final = 256
+SHARDS: Final = 256
+SHARD_INDEX_BYTES: Final = 4 * MIB
 
 # The Hub, and checkpoints that are converted
 
@@ -117,8 +120,11 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "HEADER_BYTES": "the header of a `.safetensors` file",
         "TENSORS": "tensors of a `.safetensors` file",
         "TENSOR_NAME": "characters in the name of a tensor",
-        "TOKENIZER_BYTES": "a `vocab.json`, `merges.txt`, or `tokenizer.json`",
+        "TOKENIZER_BYTES": "a `vocab.json`, `merges.txt`, `tokenizer.json`, or `spiece.model`",
         "TOKENS": "tokens of a vocabulary; merges are no more",
+        "NORMAL_BYTES": "what a character is read as, by the rules of a `spiece.model`",
+        "SHARDS": "files into which the weights of a network are split",
+        "SHARD_INDEX_BYTES": "the index of those",
     },
     "The Hub, and checkpoints that are converted": {
         "LISTING_BYTES": "the Hub's listing of a repository",
