@@ -1,9 +1,9 @@
 """Reads the file of a SentencePiece unigram model: `spiece.model`, a Protocol Buffers message. No torch here.
 
-What a tokenizer needs are three of its fields: the pieces with their scores and kinds, and the rules by which characters
-are normalised. The rest is skipped. The rules are a double-array trie, as darts-clone writes it, behind the number of
-its bytes, and the texts that it leads to, each with a NUL behind it. The `tokenizers` library believes every place that
-the trie names, and ends in a panic where there is none; so the trie is walked here first.
+What a tokenizer needs is read: the pieces with their scores and kinds, and the rules by which characters are
+normalised. The rules are a double-array trie, as darts-clone writes it, behind the number of its bytes, and the texts
+that it leads to, each with a NUL behind it. The `tokenizers` library believes every place that the trie names, and ends
+in a panic where there is none; so the trie is walked here first.
 """
 
 import math
@@ -55,7 +55,8 @@ def read_pieces(path: Path) -> Pieces:
     """
     try:
         message = _fields(read_file(path, TOKENIZER_BYTES))
-        pieces, characters = [], b""
+        pieces: list[tuple[str, float, int]] = []
+        characters = b""
         for field, value in message:
             if field == _PIECES:
                 if len(pieces) == TOKENS:

@@ -4,8 +4,8 @@ CLIP's byte-pair encoding (Radford et al. 2021, section 2.4), run by the `tokeni
 `merges.txt` of the published folders, after the cleaning of CLIP's training (cleaning.py). The ids equal those of
 openai/CLIP. Special tokens are those of `transformers.CLIPTokenizer` 5.23, its oddities included: with Karlo's padding
 token "!" an exclamation mark in a prompt is the padding id too, and a special token that is spelled out in a prompt is
-that token. GPT-2's encoding (Radford et al. 2019, section 2.2) has no cleaning and no special tokens. T5's is a unigram model (Kudo
-2018, https://arxiv.org/abs/1804.10959), with the ids of `transformers.T5Tokenizer` 5.23.
+that token. GPT-2's encoding (Radford et al. 2019, section 2.2) has no cleaning and no special tokens. T5's is a unigram
+model (Kudo 2018, https://arxiv.org/abs/1804.10959), with the ids of `transformers.T5Tokenizer` 5.23.
 """
 
 import base64
@@ -191,7 +191,7 @@ class T5Tokenizer:
                 pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always", split=True),
             ]
         )
-        spelled = [token for token in dict.fromkeys((PAD, END, pieces.scores[pieces.unknown][0], *special))]
+        spelled = list(dict.fromkeys((PAD, END, pieces.scores[pieces.unknown][0], *special)))
         encoder.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in spelled])
         return cls(encoder=encoder, end=ids[END], pad=ids[PAD])
 

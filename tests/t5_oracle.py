@@ -29,7 +29,8 @@ NORMAL = {
 
 TEXT = (
     "a photo of the corgi riding a red bicycle in times square under an umbrella, oil painting by a famous artist. "
-    "zwölf kühne boxkämpfer jagen viktor; les naïfs ægithales hâtifs; portez ce vieux whisky. 0123456789 !?-—'\"()%&TMA7"
+    "zwölf kühne boxkämpfer jagen viktor; les naïfs ægithales hâtifs; portez ce vieux whisky. 0123456789 "
+    "!?-—'\"()%&TMA7"
 )
 
 

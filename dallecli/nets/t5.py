@@ -1,4 +1,4 @@
-"""The encoder of T5 v1.1 (Raffel et al. 2020, https://arxiv.org/abs/1910.10683; gated as Shazeer 2020, arXiv 2002.05202).
+"""The encoder of T5 v1.1 (Raffel et al. 2020, https://arxiv.org/abs/1910.10683), gated (2002.05202).
 
 Keys and arithmetic are those of transformers' `T5EncoderModel`: no biases, norms that only scale, attention that is not
 divided by the square root of its width, and learned biases by how far apart two tokens are, which all blocks share.
@@ -111,7 +111,8 @@ class T5AttentionLayer(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         """Return [b n d]."""
-        return x + self.SelfAttention(self.layer_norm(x), bias)
+        out: Tensor = x + self.SelfAttention(self.layer_norm(x), bias)
+        return out
 
 
 class T5FeedForwardLayer(nn.Module):
@@ -124,7 +125,8 @@ class T5FeedForwardLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return [b n d]."""
-        return x + self.DenseReluDense(self.layer_norm(x))
+        out: Tensor = x + self.DenseReluDense(self.layer_norm(x))
+        return out
 
 
 class T5Block(nn.Module):
@@ -172,8 +174,9 @@ class T5Encoder(nn.Module):
             mask: bool [b n], True where a token belongs to the prompt. Nothing attends to the others.
         """
         x = self.shared(ids)
-        table = self.encoder.block[0].layer[0].SelfAttention.relative_attention_bias
-        near = rearrange(table(relative_buckets(ids.shape[1], self.config).to(ids.device)), "i j h -> 1 h i j")
+        first = next(layer for layer in self.modules() if isinstance(layer, T5Attention))
+        buckets = relative_buckets(ids.shape[1], self.config).to(ids.device)
+        near = rearrange(first.relative_attention_bias(buckets), "i j h -> 1 h i j")
         lowest = torch.finfo(near.dtype).min
         out: Tensor = self.encoder(x, torch.where(mask[:, None, None, :], near, lowest))
         return out

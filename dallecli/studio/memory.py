@@ -17,13 +17,18 @@ def plan_model(model: Description, placement: "Placement", kind: str) -> "Memory
 
     needs = {
         part: Need(
-            weights=count * placement.width,
+            weights=count * placement.width + _in_single(model, part, placement),
             # Whatever the type of the weights, some layers compute in float32.
             working=model.folder.working_numbers(part) * 4,
         )
         for part, count in model.parameters.items()
     }
     return plan_memory(needs, free_memory(placement.name), kind)
+
+
+def _in_single(model: Description, part: str, placement: "Placement") -> int:
+    """The bytes that a network takes besides, because some of its numbers stay in float32."""
+    return model.folder.single_numbers(part) * (4 - placement.width) if placement.kind == "fp16" else 0
 
 
 def check_memory(model: str, placement: "Placement", plan: "MemoryPlan") -> None:

@@ -89,6 +89,8 @@ class Layout:
     """The `sample_size` of a decoder whose config has null there; None for families whose pipelines read it."""
     steps: Mapping[str, str] = field(default_factory=dict)
     """The networks that run in every step, and the method that does: these can be compiled."""
+    single: Mapping[str, str] = field(default_factory=dict)
+    """How the names of tensors end that stay in float32 where a network is in float16, which would overflow."""
     planes: Mapping[str, int] = field(default_factory=dict)
     """The most memory that a network takes besides its weights, for one picture, in planes: a plane is as large as the
     picture that it paints, with the channels of its first level. Other networks take next to nothing."""
