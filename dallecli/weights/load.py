@@ -181,7 +181,7 @@ def _match(net: nn.Module, header: Mapping[str, Entry], file: Path) -> dict[str,
 
 
 def _spare(name: str, entry: Entry, header: Mapping[str, Entry]) -> bool:
-    """Whether nothing is lost without a tensor: positions 0, 1, 2 …, as older versions of transformers store, or a copy."""
+    """Whether nothing is lost without a tensor: a copy, or positions 0, 1, 2 …, which older transformers store."""
     original = header.get(COPIES.get(name, ""))
     return name.rpartition(".")[2] == "position_ids" or (original is not None and original.shape == entry.shape)
 

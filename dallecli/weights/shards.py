@@ -37,9 +37,8 @@ class Shard:
 
 def index_names(stem: str, precision: str) -> tuple[str, ...]:
     """What an index is called, of weights of such a name: in ways of several libraries. precision: "" or ".fp16"."""
-    return tuple(
-        dict.fromkeys((f"{stem}.safetensors.index{precision}.json", f"{stem}{precision}.safetensors.index.json"))
-    )
+    names = (f"{stem}.safetensors.index{precision}.json", f"{stem}{precision}.safetensors.index.json")
+    return tuple(dict.fromkeys(names))
 
 
 def is_index(path: Path) -> bool:
@@ -83,7 +82,9 @@ def open_weights(path: Path) -> Iterator[tuple[Shard, ...]]:
         shards = []
         for file in (path,) if index is None else dict.fromkeys(index.values()):
             try:
-                opened = stack.enter_context(open_file(file).detach())
+                opened = open_file(file).detach()
+                assert isinstance(opened, FileIO)
+                stack.enter_context(opened)
                 shards.append(Shard(path=file, file=opened, header=header_of(opened, file)))
             except FileNotFoundError as problem:
                 if index is None:
@@ -134,6 +135,5 @@ def _compare(index: Mapping[str, Path], shards: list[Shard], path: Path) -> None
         for tensor in sorted(named ^ shard.header.keys()):
             problem = "which does not hold it" if tensor in named else "which the index does not say"
             where = "is said to be in" if tensor in named else "is in"
-            raise BadFile(
-                f"the index is wrong: {tensor[:_SHOWN]} {where} {shard.path.name}, {problem}", str(path), REPAIR
-            )
+            what = f"the index is wrong: {tensor[:_SHOWN]} {where} {shard.path.name}, {problem}"
+            raise BadFile(what, str(path), REPAIR)
