@@ -21,6 +21,7 @@ GIB: Final = 2**30
 # Prompts and prompt files
 
 PROMPT_BYTES: Final = 32 * KIB
+CAPTION_CHARACTERS: Final = 4096
 LINE_BYTES: Final = MIB
 PROMPT_FILE_BYTES: Final = GIB
 LIST_BYTES: Final = 16 * MIB
@@ -90,6 +91,7 @@ ALBUM_INDEX_BYTES: Final = GIB
 TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "Prompts and prompt files": {
         "PROMPT_BYTES": "a prompt, in UTF-8",
+        "CAPTION_CHARACTERS": "characters of a prompt that are looked at for a model which reads captions of web pages",
         "LINE_BYTES": "a line of a prompt file, or a row of a table",
         "PROMPT_FILE_BYTES": "a prompt file, also from a pipe or standard input",
         "LIST_BYTES": "a list of a wildcard",

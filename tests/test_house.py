@@ -36,7 +36,7 @@ FLOORS = [
         ),
         *("engine", "fake_engine"),
         *("inputs", "arguments", "embedding_file", "embedding_arithmetic", "ranking", "cleaning", "own_folders"),
-        "sentencepiece_file",
+        *("sentencepiece_file", "captions"),
     },
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement", "devices"},
