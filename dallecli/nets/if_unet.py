@@ -7,7 +7,7 @@ enlarges, how much noise its smaller picture has. Equal to diffusers' `UNet2DCon
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Final
+from typing import Final
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dallecli.nets.attention import AddedKVAttention
 from dallecli.nets.conditions import Context, KeysValues, Time, Times
 from dallecli.nets.config import require
-from dallecli.nets.resnet import Activation, ResnetBlock, TimestepEmbedding, sinusoid
+from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, sinusoid
 from dallecli.nets.text_proj import Conditioning
 from dallecli.nets.unet import DOWN_BLOCKS, MID_BLOCKS, UP_BLOCKS, UNetConfig
 from dallecli.nets.unet_blocks import MidBlock, walk, way_down, way_up
@@ -86,13 +86,19 @@ def _stated(width: int | None) -> int:
 class GeluTimestepEmbedding(TimestepEmbedding):
     """The perceptron on top of `sinusoid`, with GELU."""
 
-    activate: ClassVar[Activation] = staticmethod(F.gelu)
+    @staticmethod
+    def activate(x: Tensor) -> Tensor:
+        """GELU, exactly."""
+        return F.gelu(x)
 
 
 class GeluResnetBlock(ResnetBlock):
     """A residual block with GELU, whose sum of both branches is divided by `scale`."""
 
-    activate: ClassVar[Activation] = staticmethod(F.gelu)
+    @staticmethod
+    def activate(x: Tensor) -> Tensor:
+        """GELU, exactly."""
+        return F.gelu(x)
 
     def __init__(self, config: IfUNetConfig, channels_in: int, channels_out: int, resample: str | None, scale: float):
         scale_shift = config.resnet_time_scale_shift == "scale_shift"

@@ -1,16 +1,12 @@
 """Residual blocks with a time embedding, and the sinusoidal time embedding itself."""
 
 import math
-from collections.abc import Callable
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dallecli.nets.conditions import Time
-
-Activation = Callable[[Tensor], Tensor]
 
 
 def sinusoid(t: Tensor, width: int) -> Tensor:
@@ -34,7 +30,10 @@ def silu_(x: Tensor) -> Tensor:
 class TimestepEmbedding(nn.Module):
     """The two-layer perceptron on top of `sinusoid`."""
 
-    activate: ClassVar[Activation] = staticmethod(F.silu)
+    @staticmethod
+    def activate(x: Tensor) -> Tensor:
+        """SiLU; another one in some subclasses."""
+        return F.silu(x)
 
     def __init__(self, width_in: int, hidden: int, width_out: int) -> None:
         super().__init__()
@@ -56,7 +55,10 @@ class ResnetBlock(nn.Module):
     `ResnetBlock2D`.
     """
 
-    activate: ClassVar[Activation] = staticmethod(silu_)
+    @staticmethod
+    def activate(x: Tensor) -> Tensor:
+        """SiLU of a tensor that nothing else refers to; another activation in some subclasses."""
+        return silu_(x)
 
     def __init__(
         self,
