@@ -153,10 +153,10 @@ class FakeEngine:
         self, name: str, stage: StageSettings, picture: int, pictures: int, progress: Callable[[Progress], None]
     ) -> None:
         assert isinstance(stage, DiffusionSettings)  # the fake models have no others
-        for step in range(1, stage.steps + 1):
+        for step in range(1, stage.count + 1):
             if self.seconds_per_step > 0:
                 time.sleep(self.seconds_per_step)
-            progress(Progress(stage=name, step=step, steps=stage.steps, picture=picture, pictures=pictures))
+            progress(Progress(stage=name, step=step, steps=stage.count, picture=picture, pictures=pictures))
 
     def _find(self, request: ModelRequest) -> _FakeModel:
         if request.model not in self.MODELS:
@@ -173,8 +173,8 @@ class FakeEngine:
                 raise UnknownSampler(
                     f"no sampler is called {stage.sampler!r}", hint=f"one of {', '.join(self.SAMPLERS)}"
                 )
-            if stage.steps > self.STEPS:
-                raise BadSteps(f"the {name} was trained on {self.STEPS} steps, not {stage.steps}")
+            if stage.count > self.STEPS:
+                raise BadSteps(f"the {name} was trained on {self.STEPS} steps, not {stage.count}")
 
 
 def _fake_colour(recipe: Recipe) -> bytes:

@@ -272,8 +272,8 @@ def _hurried(effort: str | None, own: DiffusionSettings, fast_sampler: str = INV
     if effort is None:
         return own
     if effort == "best":
-        return replace(own, steps=BEST * own.steps)
-    return replace(own, sampler=fast_sampler, steps=min(FAST_STEPS, own.steps))
+        return replace(own, steps=BEST * own.count)
+    return replace(own, sampler=fast_sampler, steps=min(FAST_STEPS, own.count))
 
 
 def _settle(asked: Dials, own: StageSettings) -> StageSettings:

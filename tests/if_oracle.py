@@ -3,23 +3,12 @@
 As with `oracle`, the last layers of the UNets are fitted to do their job a little. Schedules are the published ones.
 """
 
-from pathlib import Path
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from diffusers import (
-    DDPMScheduler,
-    IFImg2ImgPipeline,
-    IFImg2ImgSuperResolutionPipeline,
-    IFInpaintingPipeline,
-    IFInpaintingSuperResolutionPipeline,
-    IFPipeline,
-    IFSuperResolutionPipeline,
     UNet2DConditionModel,
 )
-from oracle import fit, random_net
-from transformers import T5Config, T5EncoderModel, T5Tokenizer
+from oracle import random_net
 
 TEXT = 32
 """The width of the text's states."""

@@ -173,6 +173,12 @@ Strength = Annotated[
         rich_help_panel=PICTURES,
     ),
 ]
+
+
+class StepsOption(str):
+    """The steps of a stage as they are typed: a number, or a published name."""
+
+
 Model = Annotated[
     str,
     typer.Option(
@@ -288,7 +294,14 @@ class PriorDials:
         ),
     ] = None
     prior_steps: Annotated[
-        int | None, typer.Option("--prior-steps", metavar="N", help="Steps of the prior.", rich_help_panel=SAMPLING)
+        StepsOption | None,
+        typer.Option(
+            "--prior-steps",
+            parser=StepsOption,
+            metavar="N",
+            help="Steps of the prior, or their name.",
+            rich_help_panel=SAMPLING,
+        ),
     ] = None
     prior_guidance: Annotated[
         float | None,
@@ -328,8 +341,15 @@ class PainterDials:
     """How decoder and upsamplers paint an embedding, where their sampler is not to choose."""
 
     steps: Annotated[
-        int | None,
-        typer.Option("--steps", "--decoder-steps", metavar="N", help="Steps of the decoder.", rich_help_panel=SAMPLING),
+        StepsOption | None,
+        typer.Option(
+            "--steps",
+            "--decoder-steps",
+            parser=StepsOption,
+            metavar="N",
+            help="Steps of the decoder, or their published name: smart100, super40.",
+            rich_help_panel=SAMPLING,
+        ),
     ] = None
     guidance: Annotated[
         float | None,
@@ -341,8 +361,14 @@ class PainterDials:
         ),
     ] = None
     upsampler_steps: Annotated[
-        int | None,
-        typer.Option("--upsampler-steps", metavar="N", help="Steps of each upsampler.", rich_help_panel=SAMPLING),
+        StepsOption | None,
+        typer.Option(
+            "--upsampler-steps",
+            parser=StepsOption,
+            metavar="N",
+            help="Steps of each upsampler, or their name.",
+            rich_help_panel=SAMPLING,
+        ),
     ] = None
 
 

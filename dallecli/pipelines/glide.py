@@ -274,7 +274,7 @@ def _enlarged(low: Tensor, side: int) -> Tensor:
 
 def _idle_draws(dials: DiffusionSettings) -> int:
     """How often the published sampler draws noise that it multiplies by 0: at the last step, or with DDIM at each."""
-    return {"ancestral": 1, "ddim": dials.steps}.get(dials.sampler, 0)
+    return {"ancestral": 1, "ddim": dials.count}.get(dials.sampler, 0)
 
 
 def _check(parts: Parts, unet: str, tokenizer: GptTokenizer) -> None:

@@ -20,7 +20,7 @@ from dallecli.pipelines.given import Beginning, Hole
 from dallecli.pipelines.graphs import Graphs, Net
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.watch import Watch
-from dallecli.tasks.stages import INVERSION, DiffusionSettings
+from dallecli.tasks.stages import INVERSION, DiffusionSettings, Steps
 
 Nets = tuple[Net, Net | None]
 """The network of a stage, and the one of its last step if that is another."""
@@ -41,10 +41,10 @@ class Diffusion:
     nets: Callable[[torch.dtype, Sequence[int]], Nets]
     """Binds its networks in a floating-point type, for the different timesteps of a run in their order."""
 
-    def steps(self, count: int) -> list[Step]:
-        """The steps of a run. Raises BadSteps if the schedule cannot be run in so many."""
+    def steps(self, asked: Steps) -> list[Step]:
+        """The steps of a run. Raises BadSteps if the schedule cannot be run so."""
         try:
-            return self.schedule.steps(count)
+            return self.schedule.steps(asked)
         except ValueError as problem:
             raise BadSteps(str(problem), where=self.stage) from problem
 
@@ -96,7 +96,7 @@ def sample(
     """
     steps = diffusion.steps(settings.steps)
     if beginning is not None:
-        steps = steps[beginning.first(settings.steps) :]
+        steps = steps[beginning.first(len(steps)) :]
     if hole is not None:
         steps = resampled(steps, hole.resample)
     sampler = SAMPLERS[settings.sampler] if eta is None else partial(ddim, eta=eta)

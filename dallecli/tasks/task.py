@@ -16,7 +16,7 @@ from dallecli.errors import BadInput, BadSetting, BadSize, BadSteps, NoSuchDevic
 from dallecli.fields import Fields
 from dallecli.limits import CANDIDATES, COUNT_LIMIT, PROMPT_BYTES
 from dallecli.source import STDIN, Source
-from dallecli.tasks.stages import PRIOR_KINDS, Dials
+from dallecli.tasks.stages import PRIOR_KINDS, RESPACINGS, Dials
 
 SEED_LIMIT = 2**63
 """Seeds are below this: what `torch.Generator` takes without wrapping, and a signed 64-bit integer elsewhere."""
@@ -320,7 +320,9 @@ def check_share(what: str, value: float) -> None:
 def check_dials(name: str, dials: Dials) -> None:
     """Raises BadSteps, BadSetting for dials that no stage can have."""
     # Every schedule here spaces its timesteps from the first to the last, which takes two of them.
-    if dials.steps is not None and dials.steps < 2:
+    if isinstance(dials.steps, str) and dials.steps not in RESPACINGS:
+        raise BadSteps(f"no steps are called {dials.steps!r}", hint=f"a number, or one of {', '.join(RESPACINGS)}")
+    if isinstance(dials.steps, int) and dials.steps < 2:
         raise BadSteps(f"{dials.steps} {name} steps cannot reach from noise to a picture", hint="use 2 or more")
     if dials.guidance is not None and not (math.isfinite(dials.guidance) and dials.guidance >= 0):
         raise BadSetting(f"the {name} guidance is {dials.guidance}", hint="it is 0 or more; 1.0 is off")

@@ -20,7 +20,7 @@ from typing import Final
 
 from dallecli.errors import BadFile, BadFolder, NotDownloaded, TaskNotSupported, UnknownModel
 from dallecli.fields import Fields, Wording
-from dallecli.tasks.stages import DiffusionSettings, Stage, StageSettings, TokenSettings
+from dallecli.tasks.stages import RESPACINGS, DiffusionSettings, Stage, StageSettings, TokenSettings
 from dallecli.tasks.table import TASKS
 from dallecli.tasks.task import RESAMPLE
 from dallecli.weights.folder import DIALS, SHARED, Folder, read_object
@@ -460,7 +460,7 @@ def _stage(fields: Fields, kind: type[DiffusionSettings] | type[TokenSettings]) 
     if kind is DiffusionSettings:
         settings = DiffusionSettings(
             sampler=fields.choice("sampler", SAMPLERS),
-            steps=fields.whole("steps", least=2),
+            steps=fields.whole_or_choice("steps", RESPACINGS, least=2),
             guidance=fields.number("guidance", least=0),
         )
     else:
