@@ -92,7 +92,7 @@ def sample(
     """Run a stage from noise to a sample [b *shape].
 
     `start` [b *shape] is its x_T, drawn if not given; `eta` is DDIM's, and for no other sampler. `hole` and `beginning`
-    are of the stage's own shape. With a `beginning` there is no x_T, and only the last steps are taken.
+    are of the stage's own shape. With a `beginning` only the last steps are taken, from it under the noise of `start`.
     """
     steps = diffusion.steps(settings.steps)
     if beginning is not None:
@@ -105,7 +105,7 @@ def sample(
         healthy = torch.ones(len(noise), dtype=torch.bool, device=parts.device)
         denoise = diffusion.denoiser(dtype, steps, healthy, parts.graphs)
         if beginning is not None:
-            x = beginning.under_noise(steps[0], noise)
+            x = beginning.under_noise(steps[0], noise, start)
         elif start is not None:
             x = start.to(parts.device)
         else:
@@ -114,7 +114,8 @@ def sample(
         constrained = sampler
         if hole is not None:
             held = hole.held.to(x.dtype) if hole.held is not None else None
-            known = Known(hole.pixels.to(x.dtype), hole.unknown, steps, noise, held)
+            known = Known(hole.pixels.to(x.dtype), hole.unknown, steps, noise, held, hole.clean)
+            x = known.begun(x)
             constrained = partial(sampler, constrain=known)
         progress = partial(_finish_step, watch, diffusion.stage, len(steps))
         return constrained(denoise, x, steps, noise, progress), healthy

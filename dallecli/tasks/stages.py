@@ -120,6 +120,8 @@ UPSAMPLERS: Final = tuple(
     Stage(name=name, group="upsampler", guided=False, hurried=False) for name in ("upsampler", "upsampler_2")
 )
 """The stages of the unCLIP chain."""
+GUIDED_UPSAMPLER: Final = Stage(name="upsampler", group="upsampler")
+"""An upsampler that reads the words again, as DeepFloyd IF's does."""
 
 
 PRIORS: Final[Mapping[str, Stage]] = {"diffusion": PRIOR, "autoregressive": AUTOREGRESSIVE_PRIOR}
