@@ -120,6 +120,10 @@ class DeepFloyd(Pipeline):
         self.parts = parts
         self.text = text
 
+    def expect(self, recipes: Sequence[Recipe]) -> None:
+        """Read the prompts of these, too, when T5 is needed next."""
+        self.text.expect(text for recipe in recipes for text in (recipe.settings.negative, recipe.prompt))
+
     def paint(self, recipe: Recipe, progress: Callable[[Progress], None], batch: int) -> Iterator[Picture]:
         """Yield the pictures of a recipe as they are done, `batch` at a time."""
         chunks = chunks_of(recipe, progress, batch)

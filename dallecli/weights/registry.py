@@ -89,9 +89,10 @@ class ModelSpec:
     stages, in the order in which they run. stages: their own dials, by name. prior_candidates: embeddings that its
     prior draws for a picture, None where it has no prior. parameters: numbers in all networks, None where only the
     files know. clip: the public CLIP whose space its embeddings are in, None where it is the model's own. parts, files:
-    what a pull of it fetches. largest: the largest side, where any is painted and `sizes` only has the best one; None
-    where there are no others. habits: what it does by itself in single tasks. dials_of: of the `WAYS` to paint that have
-    some of their own, by stage.
+    what a pull of it fetches. terms: the address of its licence, where somebody has to accept it before a pull.
+    largest: the largest side, where any is painted and `sizes` only has the best one; None where there are no others.
+    habits: what it does by itself in single tasks. dials_of: of the `WAYS` to paint that have some of their own, by
+    stage.
     """
 
     name: str
@@ -107,6 +108,7 @@ class ModelSpec:
     prior_candidates: int | None
     parameters: int | None
     clip: str | None = None
+    terms: str | None = None
     parts: tuple[PublishedParts, ...] = ()
     files: tuple[PublishedFile, ...] = ()
     largest: int | None = None
@@ -157,6 +159,15 @@ def read_registry(text: str, where: str) -> dict[str, ModelSpec]:
         raise BadFile(f"the registry is not valid TOML: {problem}", where) from problem
     models = Fields(tables, BadFile, where=where, wording=WORDING)
     return {name: _spec(name, models.table(name)) for name in tables}
+
+
+def terms_of(name: str) -> str | None:
+    """The address of the licence that has to be accepted before this model or repository is pulled; None if none."""
+    if not name.startswith(HUB):
+        return _registered()[name].terms if name in _registered() else None
+    repository, _ = parse_hub_name(name)
+    of = (spec.terms for spec in _registered().values() if repository in {part.repository for part in spec.parts})
+    return next((terms for terms in of if terms is not None), None)
 
 
 def find(name_or_folder: str) -> ModelSpec:
@@ -400,6 +411,7 @@ def _spec(name: str, fields: Fields) -> ModelSpec:
         source=source,
         commit=commits.get(source.partition(":")[2]),
         licence=fields.match("licence", FILLED),
+        terms=fields.match("terms", "https://[!-~]+", "an address") if "terms" in fields else None,
         tasks=tasks,
         sizes=sizes,
         largest=fields.whole("largest", least=1) if "largest" in fields else None,
