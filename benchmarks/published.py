@@ -1,8 +1,9 @@
 """What each network of a model costs at its published size: `python benchmarks/published.py MODEL`.
 
 Prints the table of the model's guide: numbers, processor seconds of one pass for one picture, and the memory that it
-takes beside the weights, in float32 on one core (set OMP_NUM_THREADS for more). Weights are random: a pass costs the
-same. Configs are those in tests/nets/published_keys. Needs Linux and 10 GB of memory; `--only NAME` runs one row.
+takes beside the weights, in float32 on one core (set OMP_NUM_THREADS for more); of T5, which would need 19 GB, in
+bfloat16 with products in float32, as dalle computes without bf16 arithmetic. Weights are random: a pass costs the same.
+Configs are those in tests/nets/published_keys. Needs Linux and 12 GB of memory; `--only NAME` runs one row.
 """
 
 import argparse
@@ -20,8 +21,11 @@ from torch import Tensor
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, CLIPTextStates, ClipVisionConfig, CLIPVisionModel
 from dallecli.nets.conditions import KeysValues
 from dallecli.nets.glide_text import GlideTextEncoder
+from dallecli.nets.if_unet import IfUNet, IfUNetConfig
 from dallecli.nets.movq import Movq, MovqConfig
 from dallecli.nets.prior import PriorConfig, PriorTransformer, ReadText
+from dallecli.nets.single import multiply_in_single
+from dallecli.nets.t5 import T5Config, T5Encoder
 from dallecli.nets.transformer_unet import TransformerUNet, TransformerUNetConfig
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.nets.vae import Vae, VaeConfig
@@ -72,6 +76,16 @@ def from_words(net: UNet) -> object:
 
 def enlarged(net: UNet) -> object:
     return net(torch.randn(1, 6, 256, 256), T, torch.randn(1, 128, 512), torch.randn(1, 768))
+
+
+def encoded(net: T5Encoder) -> object:
+    return net(torch.ones(2, 77, dtype=torch.long), torch.ones(2, 77, dtype=torch.bool))
+
+
+def from_states(net: IfUNet) -> object:
+    config = net.config
+    level = 250 if config.enlarges else None
+    return net(torch.randn(2, config.in_channels, config.side, config.side), T, torch.randn(2, 77, 4096), level)
 
 
 def painted(net: UNet) -> object:
@@ -129,6 +143,15 @@ ROWS: dict[str, dict[str, Row]] = {
         "decoder, a step": ("glide_base", UNet, UNetConfig, from_words),
         "upsampler, a step": ("glide_upsample", UNet, UNetConfig, enlarged),
     },
+    "if-m": {
+        "text tower": ("if_text_encoder", T5Encoder, T5Config, encoded),
+        "decoder, a step": ("if_I_M", IfUNet, IfUNetConfig, from_states),
+        "upsampler, a step": ("if_II_M", IfUNet, IfUNetConfig, from_states),
+    },
+    "if-l": {
+        "decoder, a step": ("if_I_L", IfUNet, IfUNetConfig, from_states),
+        "upsampler, a step": ("if_II_L", IfUNet, IfUNetConfig, from_states),
+    },
 }
 
 
@@ -147,10 +170,13 @@ def measure(model: str, name: str) -> None:
         published["config"] = parts[0 if kind is GlideTextEncoder else 1][1]
     with torch.device("meta"):
         net = kind(config.from_config(published["config"]))
+    net = net.to(torch.bfloat16 if kind is T5Encoder else torch.float32)
     net = net.to_empty(device="cpu").requires_grad_(False).eval()
     for parameter in net.parameters():
         parameter.normal_(std=0.02)
     net = net.to(memory_format=torch.channels_last)
+    if kind is T5Encoder:
+        multiply_in_single(net)
     Path("/proc/self/clear_refs").write_text("5")  # what was needed to build it is not what is needed to run it
     before = memory("VmRSS")
     began = time.process_time()
