@@ -18,7 +18,7 @@ from dallecli.tasks.inpaint import Inpainting
 from dallecli.tasks.interpolate import Interpolating
 from dallecli.tasks.stages import DECODER, INVERSION, PRIOR, UPSAMPLERS, DiffusionSettings, Stage, StageSettings
 from dallecli.tasks.table import TASKS
-from dallecli.tasks.task import Habits, ModelRequest, Request
+from dallecli.tasks.task import HABITS, Habits, ModelRequest, Request
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -36,7 +36,7 @@ class _FakeModel:
     prior_candidates: int = 2
     sizes: tuple[int, ...] = (16, 64, 256)
     largest: int | None = None
-    habits: Habits = Habits()
+    habits: Habits = HABITS
 
     @property
     def stages(self) -> Mapping[str, DiffusionSettings]:

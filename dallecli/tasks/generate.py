@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Self
 
 from dallecli.errors import BadInput, BadRecipe, BadSetting
 from dallecli.fields import Fields

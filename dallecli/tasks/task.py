@@ -128,6 +128,9 @@ class Habits:
     strength: float = INIT_STRENGTH
 
 
+HABITS: Final = Habits()
+"""Those of a model that states none."""
+
 # Subclasses call __post_init__ by name: super() does not work in a dataclass with slots before Python 3.14.
 
 

@@ -22,7 +22,7 @@ from dallecli.errors import BadFile, BadFolder, NotDownloaded, TaskNotSupported,
 from dallecli.fields import Fields, Wording
 from dallecli.tasks.stages import RESPACINGS, DiffusionSettings, Stage, StageSettings, TokenSettings
 from dallecli.tasks.table import TASKS
-from dallecli.tasks.task import INIT_STRENGTH, RESAMPLE, WAYS, Habits
+from dallecli.tasks.task import HABITS, INIT_STRENGTH, RESAMPLE, WAYS, Habits
 from dallecli.weights.folder import DIALS, SHARED, Folder, read_object
 from dallecli.weights.hub import PATH, REPOSITORY
 from dallecli.weights.hub_constants import hub_constants
@@ -112,7 +112,7 @@ class ModelSpec:
     parts: tuple[PublishedParts, ...] = ()
     files: tuple[PublishedFile, ...] = ()
     largest: int | None = None
-    habits: Habits = Habits()
+    habits: Habits = HABITS
     dials_of: Mapping[str, Mapping[str, StageSettings]] = field(default_factory=dict)
 
     def dials(self, way: str) -> Mapping[str, StageSettings]:
@@ -347,7 +347,7 @@ def _unregistered(folder: Folder) -> ModelSpec:
         stages, candidates = published.stages, published.prior_candidates
         habits, dials_of = published.habits, published.dials_of
     else:
-        stages, candidates, habits, dials_of = dials, 1, Habits(), {}
+        stages, candidates, habits, dials_of = dials, 1, HABITS, {}
     spec = ModelSpec(
         name=folder.path.resolve().name,
         description="a folder on this machine",
