@@ -46,6 +46,7 @@ class Sampling(TypedDict, total=False):
     steps: int | str
     guidance: float
     upsampler_steps: int | str
+    upsampler_guidance: float
 
 
 class SeveralOptions(Sampling, total=False):

@@ -299,7 +299,7 @@ def test_a_new_option_is_a_decision():
         leaves |= {f"{group} {name}": leaf for name, leaf in root.commands[group].commands.items()}
     found = {name: {option for param in leaf.params for option in param.opts} for name, leaf in leaves.items()}
     model = {"--model", "-m", "--device", "--dtype", "--memory"}
-    decoder = {"--steps", "--decoder-steps", "--upsampler-steps", "--guidance"}
+    decoder = {"--steps", "--decoder-steps", "--upsampler-steps", "--guidance", "--upsampler-guidance"}
     prior = {
         "--prior-steps",
         "--prior-guidance",

@@ -370,6 +370,15 @@ class PainterDials:
             rich_help_panel=SAMPLING,
         ),
     ] = None
+    upsampler_guidance: Annotated[
+        float | None,
+        typer.Option(
+            "--upsampler-guidance",
+            metavar="X",
+            help="The same as --guidance for an upsampler that reads the prompt.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

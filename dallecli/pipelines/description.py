@@ -79,8 +79,8 @@ class Description:
                 raise BadSetting(what, hint="--sampler ddim, or none")
             _check_steps(name, settings, self.trained_steps(name if name != INVERSION else painting[0]))
             if name in unguided and settings.guidance != 1.0:
-                hint = "upsamplers are not guided: leave it at 1"
-                raise BadSetting(f"the {name} guidance is {settings.guidance}", hint=hint)
+                what = f"the {name} guidance is {settings.guidance}, and this {name} reads no words"
+                raise BadSetting(what, hint="leave it out, or at 1")
 
     def check_inputs(self, request: ModelRequest, size: int, stages: Mapping[str, StageSettings]) -> tuple[str, ...]:
         """Decode all files of a request, and return what its author should be warned of.

@@ -160,7 +160,7 @@ class Values:
             "strict": self.flag("strict"),
             "device": self.text("device"),
             "dtype": dtype_of(self.text("dtype")),
-            "upsampler": Dials(steps=self.steps("upsampler_steps")),
+            "upsampler": Dials(steps=self.steps("upsampler_steps"), guidance=self.number("upsampler_guidance")),
             "decoder": Dials(
                 sampler=self.text("sampler") if sampler else None,
                 steps=self.steps("steps"),

@@ -65,6 +65,14 @@ def test_without_a_word_every_task_takes_its_published_dials(dalle: Dalle, model
     assert recipe["settings"].get("resample") == (1 if name == "inpaint" else None)
 
 
+def test_both_stages_have_a_guidance_of_their_own(dalle: Dalle, model: str) -> None:
+    ask = ("generate", "a corgi", "--guidance", "3", "--upsampler-guidance", "2.5", "--dry-run", "--json")
+    stages = dalle(*ask, "-m", model).objects[0]["recipe"]["stages"]
+    assert (stages["decoder"]["guidance"], stages["upsampler"]["guidance"]) == (3.0, 2.5)
+    refused = dalle(*ask, "-m", "starter")
+    assert (refused.code, "reads no words" in refused.err) == (2, True), refused.err
+
+
 def test_effort_changes_the_steps_of_both_stages(dalle: Dalle, model: str) -> None:
     for option, steps in (("--fast", (10, 10)), ("--best", (200, 100))):
         stages = dalle("generate", "a corgi", option, "-m", model, "--dry-run", "--json").objects[0]["recipe"]["stages"]
