@@ -348,7 +348,7 @@ def test_a_new_option_is_a_decision():
         "models list": {"--json", "--debug"},
         "models path": {"name", "--debug"},
         "models words": {"name", "--json", "--debug"},
-        "models pull": {"name", "--for", "--half"} | reporting,
+        "models pull": {"name", "--for", "--half", "--yes", "-y"} | reporting,
         "models verify": {"names"} | reporting,
         "models remove": {"name", "--yes", "-y"} | reporting,
         "models convert": {"source", "target"} | reporting,

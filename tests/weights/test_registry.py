@@ -34,7 +34,8 @@ upsampler = { sampler = "ancestral", steps = 7, guidance = 1.0 }
 
 def test_the_shipped_registry_is_in_order() -> None:
     models = registry()
-    assert list(models) == ["starter", "karlo", "kandinsky", "sd-unclip", "sd-unclip-small", "glide"]
+    published = ["karlo", "kandinsky", "sd-unclip", "sd-unclip-small", "glide", "if-m", "if-l", "if-xl"]
+    assert list(models) == ["starter", *published]
     for name, spec in models.items():
         assert spec.name == name
         if spec.tasks:
