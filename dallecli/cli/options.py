@@ -14,6 +14,8 @@ import typer
 from dallecli.cli.bounds import check_finite
 from dallecli.cli.help import ANIMATION, BATCH, MODEL, OUTPUT, PICTURES, REPORTING, SAMPLING
 from dallecli.errors import BadSetting
+from dallecli.tasks.stages import RESPACINGS
+from dallecli.tasks.values import NUMBER
 
 if TYPE_CHECKING:
     from dallecli.engine import Engine
@@ -179,6 +181,13 @@ class StepsOption(str):
     """The steps of a stage as they are typed: a number, or a published name."""
 
 
+def _steps(value: object) -> StepsOption:
+    text = str(value).strip().lower()  # of the config file it may be a number
+    if text not in RESPACINGS and not NUMBER.fullmatch(text):
+        raise typer.BadParameter(f"{text!r} is not a whole number, and not one of {', '.join(RESPACINGS)}.")
+    return StepsOption(text)
+
+
 Model = Annotated[
     str,
     typer.Option(
@@ -297,7 +306,7 @@ class PriorDials:
         StepsOption | None,
         typer.Option(
             "--prior-steps",
-            parser=StepsOption,
+            parser=_steps,
             metavar="N",
             help="Steps of the prior, or their name.",
             rich_help_panel=SAMPLING,
@@ -345,7 +354,7 @@ class PainterDials:
         typer.Option(
             "--steps",
             "--decoder-steps",
-            parser=StepsOption,
+            parser=_steps,
             metavar="N",
             help="Steps of the decoder, or their published name: smart100, super40.",
             rich_help_panel=SAMPLING,
@@ -364,7 +373,7 @@ class PainterDials:
         StepsOption | None,
         typer.Option(
             "--upsampler-steps",
-            parser=StepsOption,
+            parser=_steps,
             metavar="N",
             help="Steps of each upsampler, or their name.",
             rich_help_panel=SAMPLING,

@@ -96,7 +96,7 @@ def test_steps_have_names_on_the_command_line_in_files_and_in_recipes(dalle: Dal
     assert read_recipe(Path(lined.lines[-1])).stages["decoder"] == decoder
     for option, value, words in (
         ("--steps", "smart28", "smart27, smart50"),
-        ("--upsampler-steps", "many", "a whole number, or one of"),
+        ("--upsampler-steps", "many", "'--upsampler-steps': 'many' is not a whole number, and not one of fast27"),
         ("--sampler", "plms", "evenly spaced"),
     ):
         refused = dalle(*ask, "--steps", "smart27", option, value, "-q")
