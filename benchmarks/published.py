@@ -3,7 +3,8 @@
 Prints the table of the model's guide: numbers, processor seconds of one pass for one picture, and the memory that it
 takes beside the weights, in float32 on one core (set OMP_NUM_THREADS for more); of T5, which would need 19 GB, in
 bfloat16 with products in float32, as dalle computes without bf16 arithmetic. Weights are random: a pass costs the same.
-Configs are those in tests/nets/published_keys. Needs Linux and 12 GB of memory; `--only NAME` runs one row.
+Configs are those in tests/nets/published_keys. Needs Linux and 12 GB of memory; `--only NAME` runs one row, and
+`--diffusers` the UNets of DeepFloyd IF in diffusers' class instead.
 """
 
 import argparse
@@ -88,6 +89,14 @@ def from_states(net: IfUNet) -> object:
     return net(torch.randn(2, config.in_channels, config.side, config.side), T, torch.randn(2, 77, 4096), level)
 
 
+def from_states_there(net: Any) -> object:
+    """The same with diffusers' class."""
+    config = net.config
+    level = torch.full((2,), 250) if config.class_embed_type is not None else None
+    x = torch.randn(2, config.in_channels, config.sample_size, config.sample_size)
+    return net(x, T, torch.randn(2, 77, 4096), class_labels=level)
+
+
 def painted(net: UNet) -> object:
     condition = net.condition(torch.randn(2, 1280))
     return net(torch.randn(2, 4, 64, 64), T, condition.context, condition.time)
@@ -161,15 +170,27 @@ def memory(name: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
-def measure(model: str, name: str) -> None:
+def build(kind: Any, config: Any, published: dict[str, Any], diffusers: bool) -> Any:
+    """A network without weights: of this project's, or of diffusers'."""
+    with torch.device("meta"):
+        if not diffusers:
+            return kind(config.from_config(published["config"]))
+        from diffusers import UNet2DConditionModel
+
+        theirs: Any = UNet2DConditionModel
+        return theirs.from_config(published["config"])
+
+
+def measure(model: str, name: str, diffusers: bool) -> None:
     """Print the row of one network. Its own process, because memory is only ever seen to grow."""
     part, kind, config, run = ROWS[model][name]
     published = json.loads((KEYS / f"{part}.json").read_text(encoding="utf-8"))
     if part.startswith("glide_"):  # one list for two networks
         parts = parts_of(published["state_dict"], CHECKPOINTS[f"{part.removeprefix('glide_')}.pt"])
         published["config"] = parts[0 if kind is GlideTextEncoder else 1][1]
-    with torch.device("meta"):
-        net = kind(config.from_config(published["config"]))
+    if diffusers:
+        run = from_states_there
+    net = build(kind, config, published, diffusers)
     net = net.to(torch.bfloat16 if kind is T5Encoder else torch.float32)
     net = net.to_empty(device="cpu").requires_grad_(False).eval()
     for parameter in net.parameters():
@@ -192,9 +213,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("model", choices=list(ROWS))
     parser.add_argument("--only")
+    parser.add_argument("--diffusers", action="store_true")
     options = parser.parse_args()
+    if options.diffusers and any(
+        row[1] is not IfUNet for name, row in ROWS[options.model].items() if options.only in (None, name)
+    ):
+        parser.error("--diffusers is for the UNets of DeepFloyd IF: name one, --only 'decoder, a step'")
     if options.only is not None:
-        measure(options.model, options.only)
+        measure(options.model, options.only, options.diffusers)
     else:
         print("| network | numbers | one pass | beside its weights |\n| --- | --- | --- | --- |", flush=True)
         for name in ROWS[options.model]:
