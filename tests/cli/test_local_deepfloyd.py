@@ -65,6 +65,14 @@ def test_without_a_word_every_task_takes_its_published_dials(dalle: Dalle, model
     assert recipe["settings"].get("resample") == (1 if name == "inpaint" else None)
 
 
+def test_what_a_folder_says_of_its_dials_is_for_every_task(dalle: Dalle, model: str, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(model, tmp_path / "own"))
+    (own / "dalle.json").write_text('{"stages": {"decoder": {"steps": 20}}}')
+    for name, (ask, _, upsampler) in PUBLISHED.items():
+        stages = dalle(*ask, "-m", str(own), "--dry-run", "--json").objects[0]["recipe"]["stages"]
+        assert (stages["decoder"]["steps"], stages["upsampler"]["steps"]) == (20, upsampler[0]), name
+
+
 def test_both_stages_have_a_guidance_of_their_own(dalle: Dalle, model: str) -> None:
     ask = ("generate", "a corgi", "--guidance", "3", "--upsampler-guidance", "2.5", "--dry-run", "--json")
     stages = dalle(*ask, "-m", model).objects[0]["recipe"]["stages"]

@@ -153,6 +153,35 @@ def test_a_folder_that_is_not_there_is_not_taken_for_a_name(path: str) -> None:
         find(path)
 
 
+WAYS = """strength = 0.5
+[m.inpaint]
+decoder = { sampler = "ddim", steps = 9, guidance = 2.0 }
+[m.stages]"""
+
+
+def test_ways_to_paint_may_have_dials_of_their_own() -> None:
+    spec = read_registry(ENTRY.replace("[m.stages]", WAYS), "here")["m"]
+    assert spec.habits.strength == 0.5
+    assert spec.dials("inpaint")["decoder"] == DiffusionSettings(sampler="ddim", steps=9, guidance=2.0)
+    assert spec.dials("inpaint")["prior"] == spec.stages["prior"]
+    assert spec.dials("init") == spec.dials("generate") == spec.stages
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("strength = 0.5", "strength = 0", "m.strength is 0"),
+        ("strength = 0.5", "strength = 1.5", "m.strength is 1.5"),
+        ("[m.inpaint]\ndecoder", "[m.inpaint]\nmovq", "m.inpaint.movq"),
+        ("[m.inpaint]", "[m.vary]", "m.vary"),
+        ("steps = 9", 'steps = "smart28"', "m.inpaint.decoder.steps is 'smart28'"),
+    ],
+)
+def test_dials_of_ways_are_read_strictly(before: str, after: str, words: str) -> None:
+    with pytest.raises(BadFile, match=words):
+        read_registry(ENTRY.replace("[m.stages]", WAYS.replace(before, after)), "here")
+
+
 def test_a_folder_gets_the_dials_of_its_layout_and_its_own_sizes(tmp_path: Path) -> None:
     spec = find(str(write_model(tmp_path / "mine")))
     assert spec.name == "mine"
