@@ -95,10 +95,8 @@ def test_steps_have_names_on_the_command_line_in_files_and_in_recipes(dalle: Dal
     assert decoder == DiffusionSettings(sampler="ancestral", steps="smart27", guidance=7.0)
     assert "smart27 steps" in dalle("show", "named.png").out.decode()
     assert dalle("replay", "named.png", "-m", model, "-o", "again.png", "-q").code == 0
-    even = dalle(*ask, "--steps", "27", "-o", "even.png", "-q")
-    assert even.code == 0
-    with Image.open("named.png") as named, Image.open("again.png") as again, Image.open("even.png") as evenly:
-        assert named.tobytes() == again.tobytes() != evenly.tobytes()
+    with Image.open("named.png") as named, Image.open("again.png") as again:
+        assert named.tobytes() == again.tobytes()
     Path("prompts.jsonl").write_text('{"prompt": "a corgi", "steps": "smart27"}\n')
     lined = dalle("generate", "--prompts", "prompts.jsonl", "--size", "16", *CPU, "-m", model, "-s", "1", "-q")
     assert read_recipe(Path(lined.lines[-1])).stages["decoder"] == decoder
