@@ -134,12 +134,11 @@ class Theirs:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("negative", ["", "a dog"])
-def test_pictures_of_words_equal_the_oracles(folder: Path, negative: str) -> None:
+def test_pictures_of_words_equal_the_oracles(folder: Path) -> None:
     asked = {"num_inference_steps": STEPS}
     theirs = Theirs(folder)
-    truth = theirs.run("a red corgi", asked, asked | {"noise_level": NOISE_LEVEL}, negative)
-    request = Generate(model=str(folder), prompt="a red corgi", negative=negative or None, seed=SEED, **dials())
+    truth = theirs.run("a red corgi", asked, asked | {"noise_level": NOISE_LEVEL}, "a dog")
+    request = Generate(model=str(folder), prompt="a red corgi", negative="a dog", seed=SEED, **dials())
     ours = painted(folder, request)
     assert_steps(ours, theirs.steps)
     assert_picture(ours.pictures[0].image, truth)
@@ -190,13 +189,12 @@ def photo(tmp_path: Path) -> Source:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("strength", [0.7, 0.3])
-def test_pictures_painted_over_equal_the_oracles(folder: Path, photo: Source, strength: float) -> None:
+def test_pictures_painted_over_equal_the_oracles(folder: Path, photo: Source) -> None:
     image = Image.open(photo.where)
     theirs, asked = Theirs(folder, "Img2Img"), {"num_inference_steps": STEPS}
-    truth = theirs.run("a red corgi", asked | {"image": image, "strength": strength}, asked | {"original_image": image})
+    truth = theirs.run("a red corgi", asked | {"image": image, "strength": 0.7}, asked | {"original_image": image})
     request = Generate(
-        model=str(folder), prompt="a red corgi", seed=SEED, init=photo, strength=strength, **dials(guidance=7.0)
+        model=str(folder), prompt="a red corgi", seed=SEED, init=photo, strength=0.7, **dials(guidance=7.0)
     )
     ours = painted(folder, request)
     assert_steps(ours, theirs.steps)
@@ -243,3 +241,13 @@ def assert_kept_steps(ours: Ours, theirs: Theirs) -> None:
         quarter = mine.shape[-1] // 4
         hole = (..., slice(quarter, 3 * quarter), slice(quarter, 3 * quarter))
         assert difference(mine[hole], other[hole]) < SINGLE
+
+
+def test_a_plan_that_keeps_nothing_has_one_network_in_memory_and_lets_t5_go(folder: Path) -> None:
+    parts = Parts(Folder(folder), torch.device("cpu"), torch.float32, kept=())
+    model, loaded = open_deepfloyd(parts), []
+    recipe = LocalEngine().resolve(Generate(model=str(folder), prompt="a red corgi", count=2, **dials(2)))
+    list(model.paint(recipe, lambda progress: loaded.append((progress.stage, parts.loaded)), 1))
+    assert loaded == [("decoder", ("decoder",))] * 2 + [("upsampler", ("super_res",))] * 2 + (
+        [("decoder", ("decoder",))] * 2 + [("upsampler", ("super_res",))] * 2
+    )
