@@ -105,6 +105,20 @@ class UNetConfig(PublishedConfig):
         for channels in self.block_out_channels:
             if groups < 1 or channels % groups:
                 raise ValueError(f"{channels} channels can't be shared by {groups} norm_num_groups")
+        self._check_heads()
+
+    def _check_heads(self) -> None:
+        """Refuse heads that don't divide the channels of a level that attends. Raises ValueError."""
+        widths = self.block_out_channels
+        if isinstance(self.attention_head_dim, tuple):
+            require("the number of attention_head_dim", len(self.attention_head_dim), len(widths))
+        looking = [(level, width) for level, width in enumerate(widths) if DOWN_BLOCKS[self.down_block_types[level]]]
+        looking += [(place, width) for place, width in enumerate(widths[::-1]) if UP_BLOCKS[self.up_block_types[place]]]
+        looking += [(len(widths) - 1, widths[-1])] if MID_BLOCKS[self.mid_block_type] else []
+        for block, width in looking:
+            head = self.head_dim(block)
+            if head < 1 or width % head:
+                raise ValueError(f"{width} channels can't be shared by heads of attention_head_dim {head}")
 
     @property
     def side(self) -> int:

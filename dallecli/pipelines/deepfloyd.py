@@ -17,7 +17,7 @@ from torch import Tensor
 from dallecli.diffusion.guidance import OFF
 from dallecli.diffusion.noise import Noise
 from dallecli.engine import Progress
-from dallecli.errors import BadFolder
+from dallecli.errors import BadFile, BadFolder
 from dallecli.nets.conditions import Context, Place, Time
 from dallecli.nets.if_unet import IfUNet, IfUNetConfig
 from dallecli.nets.t5 import T5Config
@@ -246,5 +246,6 @@ def _check(parts: Parts, stage: str) -> None:
         told = "is" if config.enlarges else "is not"
         what = f"the {unet} {told} told how noisy a smaller picture is, and so is no {stage}"
         raise BadFolder(what, str(parts.folder.path), "these parts are of different models")
-    if config.enlarges:
-        parts.schedule("image_noising_scheduler")
+    if config.enlarges and parts.schedule("image_noising_scheduler").num_train_timesteps <= NOISE_LEVEL:
+        what = f"this schedule can't be run: it has no timestep {NOISE_LEVEL}, to which smaller pictures are noised"
+        raise BadFile(what, str(parts.folder.path_of("image_noising_scheduler")))

@@ -195,6 +195,13 @@ CONTRADICTIONS = {
         "so is no upsampler",
     ),
     "another kind": ("unet/config.json", '"act_fn": "gelu"', '"act_fn": "relu"', "act_fn is 'relu'"),
+    "a short schedule": (
+        "super_res/image_noising_scheduler/scheduler_config.json",
+        '"num_train_timesteps": 1000',
+        '"num_train_timesteps": 200',
+        "no timestep 250",
+    ),
+    "heads": ("unet/config.json", '"attention_head_dim": 32', '"attention_head_dim": 48', "attention_head_dim"),
     "a schedule": (
         "super_res/image_noising_scheduler/scheduler_config.json",
         '"beta_schedule": "squaredcos_cap_v2"',
