@@ -1,8 +1,10 @@
 """What each network of a model costs at its published size: `python benchmarks/published.py MODEL`.
 
 Prints the table of the model's guide: numbers, processor seconds of one pass for one picture, and the memory that it
-takes beside the weights, in float32 on one core (set OMP_NUM_THREADS for more). Weights are random: a pass costs the
-same. Configs are those in tests/nets/published_keys. Needs Linux and 10 GB of memory; `--only NAME` runs one row.
+takes beside the weights, in float32 on one core (set OMP_NUM_THREADS for more); of T5, which would need 19 GB, in
+bfloat16 with products in float32, as dalle computes without bf16 arithmetic. Weights are random: a pass costs the same.
+Configs are those in tests/nets/published_keys. Needs Linux and 12 GB of memory; `--only NAME` runs one row, and
+`--diffusers` the UNets of DeepFloyd IF in diffusers' class instead.
 """
 
 import argparse
@@ -21,9 +23,12 @@ from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, CLIPTextStates, Cl
 from dallecli.nets.conditions import KeysValues, Time
 from dallecli.nets.glide_text import GlideTextEncoder
 from dallecli.nets.guided_unet import GuidedUNet, GuidedUNetConfig
+from dallecli.nets.if_unet import IfUNet, IfUNetConfig
 from dallecli.nets.movq import Movq, MovqConfig
 from dallecli.nets.noised_classifier import NoisedClassifier, NoisedClassifierConfig
 from dallecli.nets.prior import PriorConfig, PriorTransformer, ReadText
+from dallecli.nets.single import multiply_in_single
+from dallecli.nets.t5 import T5Config, T5Encoder
 from dallecli.nets.transformer_unet import TransformerUNet, TransformerUNetConfig
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.nets.vae import Vae, VaeConfig
@@ -76,6 +81,24 @@ def from_words(net: UNet) -> object:
 
 def enlarged(net: UNet) -> object:
     return net(torch.randn(1, 6, 256, 256), T, torch.randn(1, 128, 512), torch.randn(1, 768))
+
+
+def encoded(net: T5Encoder) -> object:
+    return net(torch.ones(2, 77, dtype=torch.long), torch.ones(2, 77, dtype=torch.bool))
+
+
+def from_states(net: IfUNet) -> object:
+    config = net.config
+    level = 250 if config.enlarges else None
+    return net(torch.randn(2, config.in_channels, config.side, config.side), T, torch.randn(2, 77, 4096), level)
+
+
+def from_states_there(net: Any) -> object:
+    """The same with diffusers' class."""
+    config = net.config
+    level = torch.full((2,), 250) if config.class_embed_type is not None else None
+    x = torch.randn(2, config.in_channels, config.sample_size, config.sample_size)
+    return net(x, T, torch.randn(2, 77, 4096), class_labels=level)
 
 
 def painted(net: UNet) -> object:
@@ -153,6 +176,15 @@ ROWS: dict[str, dict[str, Row]] = {
         "decoder, a step": ("256x256_diffusion.pt", GuidedUNet, GuidedUNetConfig, of_a_class),
         "classifier, a step": ("256x256_classifier.pt", NoisedClassifier, NoisedClassifierConfig, led),
     },
+    "if-m": {
+        "text tower": ("if_text_encoder", T5Encoder, T5Config, encoded),
+        "decoder, a step": ("if_I_M", IfUNet, IfUNetConfig, from_states),
+        "upsampler, a step": ("if_II_M", IfUNet, IfUNetConfig, from_states),
+    },
+    "if-l": {
+        "decoder, a step": ("if_I_L", IfUNet, IfUNetConfig, from_states),
+        "upsampler, a step": ("if_II_L", IfUNet, IfUNetConfig, from_states),
+    },
 }
 
 
@@ -162,7 +194,7 @@ def memory(name: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
-def config_of(part: str, kind: type[torch.nn.Module]) -> dict[str, Any]:
+def published_of(part: str, kind: Any) -> dict[str, Any]:
     """The config of a network, as it is published, or as a conversion writes it."""
     if part in ADM:
         published = json.loads((KEYS / "adm.json").read_text(encoding="utf-8"))[part]
@@ -175,15 +207,30 @@ def config_of(part: str, kind: type[torch.nn.Module]) -> dict[str, Any]:
     return config
 
 
-def measure(model: str, name: str) -> None:
+def build(kind: Any, config: Any, published: dict[str, Any], diffusers: bool) -> Any:
+    """A network without weights: of this project's, or of diffusers'."""
+    with torch.device("meta"):
+        if not diffusers:
+            return kind(config.from_config(published))
+        from diffusers import UNet2DConditionModel
+
+        theirs: Any = UNet2DConditionModel
+        return theirs.from_config(published)
+
+
+def measure(model: str, name: str, diffusers: bool) -> None:
     """Print the row of one network. Its own process, because memory is only ever seen to grow."""
     part, kind, config, run = ROWS[model][name]
-    with torch.device("meta"):
-        net = kind(config.from_config(config_of(part, kind)))
+    if diffusers:
+        run = from_states_there
+    net = build(kind, config, published_of(part, kind), diffusers)
+    net = net.to(torch.bfloat16 if kind is T5Encoder else torch.float32)
     net = net.to_empty(device="cpu").requires_grad_(False).eval()
     for parameter in net.parameters():
         parameter.normal_(std=0.02)
     net = net.to(memory_format=torch.channels_last)
+    if kind is T5Encoder:
+        multiply_in_single(net)
     Path("/proc/self/clear_refs").write_text("5")  # what was needed to build it is not what is needed to run it
     before = memory("VmRSS")
     began = time.process_time()
@@ -199,9 +246,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("model", choices=list(ROWS))
     parser.add_argument("--only")
+    parser.add_argument("--diffusers", action="store_true")
     options = parser.parse_args()
+    if options.diffusers and any(
+        row[1] is not IfUNet for name, row in ROWS[options.model].items() if options.only in (None, name)
+    ):
+        parser.error("--diffusers is for the UNets of DeepFloyd IF: name one, --only 'decoder, a step'")
     if options.only is not None:
-        measure(options.model, options.only)
+        measure(options.model, options.only, options.diffusers)
     else:
         print("| network | numbers | one pass | beside its weights |\n| --- | --- | --- | --- |", flush=True)
         for name in ROWS[options.model]:

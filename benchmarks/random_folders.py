@@ -65,6 +65,18 @@ DDPM = {
 }
 
 
+IF = {
+    "_class_name": "DDPMScheduler",
+    "num_train_timesteps": 1000,
+    "beta_schedule": "squaredcos_cap_v2",
+    "variance_type": "learned_range",
+    "thresholding": True,
+    "dynamic_thresholding_ratio": 0.95,
+    "prediction_type": "epsilon",
+    "timestep_spacing": "leading",
+}
+
+
 def find_or_write(model: str, folder: Path, dtype: str) -> Path:
     """The folder, written first if it is not there; `dtype` only matters then.
 
@@ -151,12 +163,29 @@ def write_adm(folder: Path, dtype: str) -> None:
     write_json(folder / "model_index.json", {"_class_name": "AdmPipeline"})
 
 
+def write_if(folder: Path, dtype: str) -> None:
+    """Write IF-I-M and IF-II-M as a pull lays them out, with their T5."""
+    folder.mkdir(parents=True)
+    write_part(folder / "text_encoder", "if_text_encoder", dtype)
+    write_part(folder / "unet", "if_I_M", dtype)
+    write_part(folder / "super_res" / "unet", "if_II_M", dtype)
+    for place, most in (("scheduler", 1.5), ("super_res/scheduler", 1.0)):
+        write_json(folder / place / "scheduler_config.json", IF | {"sample_max_value": most})
+    write_json(folder / "super_res/image_noising_scheduler/scheduler_config.json", DDPM | {"steps_offset": 0})
+    letters = [f"▁{chr(code)}" for code in range(ord("a"), ord("z") + 1)] + [chr(code) for code in range(33, 127)]
+    vocabulary = [["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0], *([letter, -3.0] for letter in letters)]
+    model = {"type": "Unigram", "unk_id": 2, "vocab": vocabulary}
+    write_json(folder / "tokenizer" / "tokenizer.json", {"version": "1.0", "model": model})
+    write_json(folder / "model_index.json", {"_class_name": "IFPipeline"})
+
+
 WRITERS: dict[str, Callable[[Path, str], None]] = {
     "karlo": write_karlo,
     "karlo-decoder": lambda folder, dtype: write_karlo(folder, dtype, ("decoder",)),
     "kandinsky": write_kandinsky,
     "glide": write_glide,
     "adm-64": write_adm,
+    "if-m": write_if,
 }
 
 

@@ -146,7 +146,7 @@ def print_row(name: str, stage: Mapping[str, Any]) -> None:
 def calls(model: str, stage: str) -> int:
     """How many steps a stage has in the model's own run."""
     stages = diffusion_dials(find(model).stages)
-    return stages[stage].steps if stage in stages else 1
+    return stages[stage].count if stage in stages else 1
 
 
 def default_folder(model: str) -> Path:

@@ -19,11 +19,16 @@ def clean(text: str) -> str:
 
     Lower case is part of it for all other texts, because a small Σ at the end of a word is ς in Python's rule only.
     """
+    return text if _CLEAN.fullmatch(text) else mended(text).strip().lower()
+
+
+def mended(text: str) -> str:
+    """A text as it was meant where it was decoded wrongly or escaped, even twice; what is not, is returned as it is."""
     if _CLEAN.fullmatch(text):
         return text
     from ftfy import fix_text  # 0.15 s, and few prompts need it
 
-    return html.unescape(html.unescape(fix_text(text))).strip().lower()
+    return html.unescape(html.unescape(fix_text(text)))
 
 
 def is_rewritten(text: str) -> bool:

@@ -74,6 +74,13 @@ class Engine(Protocol):
         """
         ...
 
+    def expect(self, recipes: Sequence[Recipe]) -> None:
+        """Hear what will be painted next, in this order, so that what a network does for all of it is done at once.
+
+        Nothing is computed yet, and no picture depends on it. What was expected before is forgotten.
+        """
+        ...
+
     def machine(self, recipe: Recipe) -> str:
         """What would paint a recipe, in words: the `machine` of the recipes of its pictures."""
         ...

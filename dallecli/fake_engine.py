@@ -19,7 +19,7 @@ from dallecli.tasks.inpaint import Inpainting
 from dallecli.tasks.interpolate import Interpolating
 from dallecli.tasks.stages import DECODER, INVERSION, PRIOR, UPSAMPLERS, DiffusionSettings, Stage, StageSettings
 from dallecli.tasks.table import TASKS
-from dallecli.tasks.task import RESAMPLE, ModelRequest, Request
+from dallecli.tasks.task import HABITS, Habits, ModelRequest, Request
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -37,7 +37,7 @@ class _FakeModel:
     prior_candidates: int = 2
     sizes: tuple[int, ...] = (16, 64, 256)
     largest: int | None = None
-    resample: int = RESAMPLE
+    habits: Habits = HABITS
     prompts: bool = True
     classes: Classes | None = None
 
@@ -48,6 +48,9 @@ class _FakeModel:
     @property
     def declared(self) -> tuple[Stage, ...]:
         return (PRIOR, DECODER, *UPSAMPLERS)
+
+    def dials(self, way: str) -> Mapping[str, DiffusionSettings]:
+        return self.stages
 
     def running(self, size: int) -> tuple[str, ...]:
         """The decoder, and an upsampler for each size after the first."""
@@ -110,6 +113,9 @@ class FakeEngine:
         for recipe in recipes:
             yield from self.paint(recipe, progress)
 
+    def expect(self, recipes: Sequence[Recipe]) -> None:
+        """It has no network that would do something at once."""
+
     def machine(self, recipe: Recipe) -> str:
         return replace(recipe, device="cpu", dtype="fp32").machine
 
@@ -156,10 +162,10 @@ class FakeEngine:
         self, name: str, stage: StageSettings, picture: int, pictures: int, progress: Callable[[Progress], None]
     ) -> None:
         assert isinstance(stage, DiffusionSettings)  # the fake models have no others
-        for step in range(1, stage.steps + 1):
+        for step in range(1, stage.count + 1):
             if self.seconds_per_step > 0:
                 time.sleep(self.seconds_per_step)
-            progress(Progress(stage=name, step=step, steps=stage.steps, picture=picture, pictures=pictures))
+            progress(Progress(stage=name, step=step, steps=stage.count, picture=picture, pictures=pictures))
 
     def _find(self, request: ModelRequest) -> _FakeModel:
         if request.model not in self.MODELS:
@@ -176,8 +182,8 @@ class FakeEngine:
                 raise UnknownSampler(
                     f"no sampler is called {stage.sampler!r}", hint=f"one of {', '.join(self.SAMPLERS)}"
                 )
-            if stage.steps > self.STEPS:
-                raise BadSteps(f"the {name} was trained on {self.STEPS} steps, not {stage.steps}")
+            if stage.count > self.STEPS:
+                raise BadSteps(f"the {name} was trained on {self.STEPS} steps, not {stage.count}")
 
 
 def _fake_colour(recipe: Recipe) -> bytes:

@@ -142,6 +142,14 @@ class Fields:
             raise self.wrong(key, value, "a whole number" + _from(least) + ("" if most is None else f" up to {most}"))
         return value
 
+    def whole_or_choice(
+        self, key: str, known: Collection[str], *, least: int | None = None, most: int | None = None
+    ) -> int | str:
+        """A whole number from `least` to `most`, or one of the texts that are known."""
+        if key in self and isinstance(self._left[key], str):
+            return self.choice(key, known)
+        return self.whole(key, least=least, most=most)
+
     @overload
     def number(self, key: str, *, least: float | None = None, optional: Literal[False] = False) -> float: ...
     @overload

@@ -23,7 +23,7 @@ from dallecli.tasks.stages import (
     StageSettings,
     option,
 )
-from dallecli.tasks.task import ModelRequest, Request, check_dials
+from dallecli.tasks.task import Habits, ModelRequest, Request, check_dials
 from dallecli.version import __version__
 
 INVERTING: Final = DiffusionSettings(sampler="ddim", steps=25, guidance=1.0)
@@ -43,8 +43,8 @@ class Defaults(Protocol):
     tasks: what it can do. declared: the stages that it has, in the order in which they run. stages: their own dials, by
     name. prior_candidates: embeddings that its prior draws, None where it has no prior. sizes: sides in pixels,
     ascending; the last is what it paints by itself. largest: where it is given, any size up to that can be painted.
-    resample: how often each step is taken in inpainting: once, if the model was trained for it. prompts: whether it
-    paints what it is told in words. classes: those that it paints by their names; None if it paints none.
+    habits: what it does by itself in single tasks. prompts: whether it paints what it is told in words. classes: those
+    that it paints by their names; None if it paints none.
     """
 
     @property
@@ -62,11 +62,15 @@ class Defaults(Protocol):
     @property
     def largest(self) -> int | None: ...
     @property
-    def resample(self) -> int: ...
+    def habits(self) -> Habits: ...
     @property
     def prompts(self) -> bool: ...
     @property
     def classes(self) -> Classes | None: ...
+    def dials(self, way: str) -> Mapping[str, StageSettings]:
+        """Its own dials by stage for one of the `WAYS` to paint, or for any other."""
+        ...
+
     def running(self, size: int) -> Sequence[str]:
         """The names of the stages that paint a picture of `size`, in order."""
         ...
@@ -93,7 +97,7 @@ def fill(request: Request, model: Defaults, dropped: str, seed: int) -> Recipe:
             f"{model.name} would not read the end of this prompt: {dropped}", hint="shorten it, or leave out --strict"
         )
     size = settle_size(request, model)
-    settings = request.settle(model.resample)
+    settings = request.settle(model.habits)
     count = max(request.count, len(settings.places) if settings.places is not None else 1)
     check_kept(max(count, settings.best_of if settings.best_of is not None else 1), size)
     stages = fill_stages(request, model, size)
@@ -217,7 +221,8 @@ def fill_stages(request: ModelRequest, model: Defaults, size: int) -> dict[str, 
     """
     declared = _declared(request, model)
     _refuse_foreign_dials(request, model, declared)
-    own = {stage.name: _at_effort(request.effort, stage, model.stages[stage.name]) for stage in declared}
+    dials = model.dials(request.way)
+    own = {stage.name: _at_effort(request.effort, stage, dials[stage.name]) for stage in declared}
     inversion: dict[str, StageSettings] = {}
     if request.inversion is not None:
         inversion = {INVERSION: _settle(request.inversion, _hurried(request.effort, INVERTING))}
@@ -302,15 +307,15 @@ def _at_effort(effort: str | None, stage: Stage, own: StageSettings) -> StageSet
     """A model's own dials of a stage, changed by how much effort is asked for."""
     if not _is_hurried(stage) or not isinstance(own, DiffusionSettings):
         return own
-    return _hurried(effort, own, FAST_SAMPLER if stage.group == "decoder" else own.sampler)
+    return _hurried(effort, own, own.sampler if stage.imagines else FAST_SAMPLER)
 
 
 def _hurried(effort: str | None, own: DiffusionSettings, fast_sampler: str = INVERTING.sampler) -> DiffusionSettings:
     if effort is None:
         return own
     if effort == "best":
-        return replace(own, steps=BEST * own.steps)
-    return replace(own, sampler=fast_sampler, steps=min(FAST_STEPS, own.steps))
+        return replace(own, steps=BEST * own.count)
+    return replace(own, sampler=fast_sampler, steps=min(FAST_STEPS, own.count))
 
 
 def _settle(asked: Dials, own: StageSettings) -> StageSettings:

@@ -21,6 +21,7 @@ GIB: Final = 2**30
 # Prompts and prompt files
 
 PROMPT_BYTES: Final = 32 * KIB
+CAPTION_CHARACTERS: Final = 4096
 LINE_BYTES: Final = MIB
 PROMPT_FILE_BYTES: Final = GIB
 LIST_BYTES: Final = 16 * MIB
@@ -55,6 +56,9 @@ TENSORS: Final = 20_000
 TENSOR_NAME: Final = 512
 TOKENIZER_BYTES: Final = 8 * MIB
 TOKENS: Final = 2**18
+NORMAL_BYTES: Final = 256
+SHARDS: Final = 256
+SHARD_INDEX_BYTES: Final = 4 * MIB
 
 # The Hub, and checkpoints that are converted
 
@@ -87,6 +91,7 @@ ALBUM_INDEX_BYTES: Final = GIB
 TABLE: Final[Mapping[str, Mapping[str, str]]] = {
     "Prompts and prompt files": {
         "PROMPT_BYTES": "a prompt, in UTF-8",
+        "CAPTION_CHARACTERS": "characters of a prompt that are looked at for a model which reads captions of web pages",
         "LINE_BYTES": "a line of a prompt file, or a row of a table",
         "PROMPT_FILE_BYTES": "a prompt file, also from a pipe or standard input",
         "LIST_BYTES": "a list of a wildcard",
@@ -117,8 +122,11 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "HEADER_BYTES": "the header of a `.safetensors` file",
         "TENSORS": "tensors of a `.safetensors` file",
         "TENSOR_NAME": "characters in the name of a tensor",
-        "TOKENIZER_BYTES": "a `vocab.json`, `merges.txt`, or `tokenizer.json`",
+        "TOKENIZER_BYTES": "a `vocab.json`, `merges.txt`, `tokenizer.json`, or `spiece.model`",
         "TOKENS": "tokens of a vocabulary; merges are no more",
+        "NORMAL_BYTES": "what a character is read as, by the rules of a `spiece.model`",
+        "SHARDS": "files into which the weights of a network are split",
+        "SHARD_INDEX_BYTES": "the index of those",
     },
     "The Hub, and checkpoints that are converted": {
         "LISTING_BYTES": "the Hub's listing of a repository",

@@ -43,9 +43,10 @@ class Sampling(TypedDict, total=False):
     strict: bool
     fast: bool
     best: bool
-    steps: int
+    steps: int | str
     guidance: float
-    upsampler_steps: int
+    upsampler_steps: int | str
+    upsampler_guidance: float
 
 
 class SeveralOptions(Sampling, total=False):
@@ -59,7 +60,7 @@ class PriorOptions(SeveralOptions, total=False):
     """... and those in which the prior makes an embedding of words."""
 
     prior: str
-    prior_steps: int
+    prior_steps: int | str
     prior_guidance: float
     prior_temperature: float
     prior_top_k: int
@@ -127,7 +128,7 @@ class EmbedOptions(TypedDict, total=False):
     fast: bool
     best: bool
     prior: str
-    prior_steps: int
+    prior_steps: int | str
     prior_guidance: float
     prior_temperature: float
     prior_top_k: int

@@ -13,7 +13,15 @@ from dallecli.errors import BadRecipe, RequestError
 from dallecli.fields import Fields, Wording, read_json
 from dallecli.source import Source
 from dallecli.tasks.generate import Generating
-from dallecli.tasks.stages import NO_PRIOR, PRIOR_KINDS, PRIORS, DiffusionSettings, StageSettings, TokenSettings
+from dallecli.tasks.stages import (
+    NO_PRIOR,
+    PRIOR_KINDS,
+    PRIORS,
+    RESPACINGS,
+    DiffusionSettings,
+    StageSettings,
+    TokenSettings,
+)
 from dallecli.tasks.table import SETTINGS
 from dallecli.tasks.task import Settings, check_numbers
 from dallecli.unknown import Unknown
@@ -313,7 +321,7 @@ def _read_stages(fields: Fields) -> dict[str, StageSettings]:
 def _read_stage(fields: Fields) -> StageSettings:
     stage: StageSettings
     if "steps" in fields:
-        sampler, steps = fields.text("sampler"), fields.whole("steps", most=DIAL_LIMIT)
+        sampler, steps = fields.text("sampler"), fields.whole_or_choice("steps", RESPACINGS, most=DIAL_LIMIT)
         stage = DiffusionSettings(sampler=sampler, steps=steps, guidance=fields.number("guidance"))
     else:
         stage = TokenSettings(

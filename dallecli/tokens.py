@@ -1,12 +1,14 @@
-"""Turns a prompt into the token ids that a text tower reads: CLIP's, or GLIDE's, whose vocabulary is GPT-2's.
+"""Turns a prompt into the token ids that a text tower reads: CLIP's, GLIDE's, whose vocabulary is GPT-2's, or T5's.
 
 CLIP's byte-pair encoding (Radford et al. 2021, section 2.4), run by the `tokenizers` library from the `vocab.json` and
 `merges.txt` of the published folders, after the cleaning of CLIP's training (cleaning.py). The ids equal those of
 openai/CLIP. Special tokens are those of `transformers.CLIPTokenizer` 5.23, its oddities included: with Karlo's padding
 token "!" an exclamation mark in a prompt is the padding id too, and a special token that is spelled out in a prompt is
-that token. GPT-2's encoding (Radford et al. 2019, section 2.2) has no cleaning and no special tokens.
+that token. GPT-2's encoding (Radford et al. 2019, section 2.2) has no cleaning and no special tokens. T5's is a unigram
+model (Kudo 2018, https://arxiv.org/abs/1804.10959), with the ids of `transformers.T5Tokenizer` 5.23.
 """
 
+import base64
 import itertools
 import json
 import unicodedata
@@ -19,6 +21,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 from dallecli.cleaning import clean, typed_at
 from dallecli.errors import BadFile, BadFolder, reason
 from dallecli.limits import TOKENIZER_BYTES, TOKENS, read_file
+from dallecli.sentencepiece_file import Pieces, checked, read_pieces
 
 REPAIR: Final = "correct it, or pull or copy the model again"
 CONTEXT: Final = 77  # tokens that CLIP's published text towers read; used when a folder does not say
@@ -148,6 +151,125 @@ class GptTokenizer:
             mask=[True] * len(ids) + [False] * padding,
             dropped=prompt[_word_start(prompt, _before_lowering(prompt, cut[0][0])) :].strip() if cut else "",
         )
+
+
+SENTINELS: Final = 100
+"""How many tokens `<extra_id_0>` … stand behind the pieces of a `spiece.model`, the last one first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class T5Tokenizer:
+    """T5's unigram model: ids, the end token, then padding, as many as DeepFloyd IF reads whatever T5 could."""
+
+    encoder: Tokenizer
+    end: int
+    """The id of the end token."""
+    pad: int
+    """The id of the padding token."""
+    context: int = CONTEXT
+    """How many tokens are read, the end token included."""
+
+    @classmethod
+    def open(cls, folder: Path) -> "T5Tokenizer":
+        """Read `spiece.model` (or `tokenizer.json`, if only that was saved).
+
+        Raises:
+            BadFolder: both are missing.
+            BadFile: a file is not what its name says, or lacks a special token.
+        """
+        source, pieces, special = _unigram(folder)
+        ids = {text: index for index, (text, _) in enumerate(pieces.scores)}
+        for token in (PAD, END):
+            if token not in ids:
+                raise BadFile(f"{token} is not in the vocabulary", str(source), REPAIR)
+        encoder = Tokenizer(models.Unigram(list(pieces.scores), unk_id=pieces.unknown, byte_fallback=False))
+        if pieces.characters:
+            encoder.normalizer = normalizers.Precompiled(pieces.characters)
+        encoder.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.WhitespaceSplit(),
+                pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme="always", split=True),
+            ]
+        )
+        spelled = list(dict.fromkeys((PAD, END, pieces.scores[pieces.unknown][0], *special)))
+        encoder.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in spelled])
+        return cls(encoder=encoder, end=ids[END], pad=ids[PAD])
+
+    def encode(self, text: str) -> Tokens:
+        """The ids of `text`, which was cleaned before (captions.py), and of the end token, cut or padded.
+
+        A special token that is spelled out is that token, as in transformers. What is too long is cut at its end; the
+        last id is then the end token.
+        """
+        encoding = self.encoder.encode(text, add_special_tokens=False)
+        room = self.context - 1
+        cut = encoding.offsets[room:]
+        read = [*encoding.ids[:room], self.end]
+        padding = self.context - len(read)
+        return Tokens(
+            ids=read + [self.pad] * padding,
+            mask=[True] * len(read) + [False] * padding,
+            dropped=text[_word_start(text, _after_space(text, cut[0][0])) :].strip() if cut else "",
+        )
+
+
+PAD: Final = "<pad>"
+END: Final = "</s>"
+SPACE: Final = "▁"
+
+
+def _after_space(text: str, at: int) -> int:
+    """The first character from `at` on that is no space: that before a word is a part of its first token."""
+    while at < len(text) and text[at].isspace():
+        at += 1
+    return at
+
+
+def _unigram(folder: Path) -> tuple[Path, Pieces, list[str]]:
+    """The file with a unigram model, the model, and the special tokens besides padding, end and unknown."""
+    source = folder / "spiece.model"
+    if source.is_file():
+        found = read_pieces(source)
+        sentinels = [f"<extra_id_{index}>" for index in range(SENTINELS - 1, -1, -1)]
+        scores = (*found.scores, *((sentinel, 0.0) for sentinel in sentinels))
+        pieces = Pieces(scores=scores, unknown=found.unknown, characters=found.characters)
+        return source, checked(pieces, source), sentinels
+    source = folder / "tokenizer.json"
+    if not source.is_file():
+        raise BadFolder("the tokenizer's spiece.model is missing", str(folder), REPAIR)
+    saved = _object(source)  # all that transformers 5 saves
+    match saved.get("model"):
+        case {"type": "Unigram", "unk_id": int(unknown), "vocab": [*entries]} if len(entries) <= TOKENS:
+            scores = tuple(_scored(entry, source) for entry in entries)
+        case _:
+            raise BadFile("this is not a saved unigram tokenizer", str(source), REPAIR)
+    pieces = Pieces(scores=scores, unknown=unknown, characters=_saved_characters(saved.get("normalizer"), source))
+    added = saved.get("added_tokens")
+    tokens = [token.get("content") for token in added if isinstance(token, dict)] if isinstance(added, list) else []
+    known = {text for text, _ in scores}
+    return source, checked(pieces, source), [token for token in tokens if isinstance(token, str) and token in known]
+
+
+def _scored(entry: object, source: Path) -> tuple[str, float]:
+    match entry:
+        case [str(text), float() | int() as score] if abs(score) < 1e30:
+            return text, float(score)
+        case _:
+            raise BadFile("the vocabulary has an entry that is no token and its score", str(source), REPAIR)
+
+
+def _saved_characters(normalizer: object, source: Path) -> bytes:
+    """The rules for characters that a `tokenizer.json` states; of several normalizers those of the first with any."""
+    match normalizer:
+        case {"type": "Precompiled", "precompiled_charsmap": str(rules)}:
+            try:
+                return base64.b64decode(rules, validate=True)
+            except ValueError as problem:
+                raise BadFile(f"the rules for characters are damaged: {problem}", str(source), REPAIR) from problem
+        case {"type": "Sequence", "normalizers": [*several]}:
+            return next(filter(None, (_saved_characters(one, source) for one in several)), b"")
+        case _:
+            return b""
 
 
 def _before_lowering(prompt: str, at: int) -> int:

@@ -33,7 +33,7 @@ class Repository:
 
     files: dict[str, bytes]
     tags: list[str] = field(default_factory=lambda: ["license:mit"])
-    gated: bool = False
+    gated: bool = False  # its files are for those with a token who have accepted its terms
     pinned: str | None = None
 
     @property
@@ -179,6 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if not known:
             self._fail(401, **{"X-Error-Code": "RepoNotFound"})
+        elif self.hub.repositories[name].gated and listing:
+            return repository  # what there is anybody may know
         elif self.hub.token is not None and token != self.hub.token:
             code = "GatedRepo" if self.hub.repositories[name].gated else "RepoNotFound"
             self._fail(403 if code == "GatedRepo" else 401, **{"X-Error-Code": code})

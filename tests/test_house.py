@@ -37,6 +37,7 @@ FLOORS = [
         *("engine", "fake_engine"),
         *("inputs", "arguments", "embedding_file", "embedding_arithmetic", "ranking", "cleaning", "own_folders"),
         "classes",
+        *("sentencepiece_file", "captions"),
     },
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement", "devices"},
@@ -299,7 +300,7 @@ def test_a_new_option_is_a_decision():
         leaves |= {f"{group} {name}": leaf for name, leaf in root.commands[group].commands.items()}
     found = {name: {option for param in leaf.params for option in param.opts} for name, leaf in leaves.items()}
     model = {"--model", "-m", "--device", "--dtype", "--memory"}
-    decoder = {"--steps", "--decoder-steps", "--upsampler-steps", "--guidance"}
+    decoder = {"--steps", "--decoder-steps", "--upsampler-steps", "--guidance", "--upsampler-guidance"}
     prior = {
         "--prior-steps",
         "--prior-guidance",
@@ -348,7 +349,7 @@ def test_a_new_option_is_a_decision():
         "models list": {"--json", "--debug"},
         "models path": {"name", "--debug"},
         "models words": {"name", "--json", "--debug"},
-        "models pull": {"name", "--for", "--half"} | reporting,
+        "models pull": {"name", "--for", "--half", "--yes", "-y"} | reporting,
         "models verify": {"names"} | reporting,
         "models remove": {"name", "--yes", "-y"} | reporting,
         "models convert": {"source", "target"} | reporting,

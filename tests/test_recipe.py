@@ -21,6 +21,7 @@ from dallecli.tasks.interpolate import Interpolate, Interpolating
 from dallecli.tasks.mask import Edges, Mask
 from dallecli.tasks.stages import DECODER, PRIOR, UPSAMPLERS, Dials, DiffusionSettings
 from dallecli.tasks.table import TASKS
+from dallecli.tasks.task import HABITS
 from dallecli.tasks.vary import Vary
 
 
@@ -30,7 +31,7 @@ class _Spec:
     prior_candidates = 2
     sizes = (64, 256)
     largest: int | None = None
-    resample = 4
+    habits = HABITS
     prompts = True
     classes = None
     stages: ClassVar[dict[str, DiffusionSettings]] = {
@@ -39,6 +40,9 @@ class _Spec:
         "upsampler": DiffusionSettings(sampler="ancestral", steps=7, guidance=1.0),
     }
     declared = (PRIOR, DECODER, UPSAMPLERS[0])
+
+    def dials(self, way: str) -> dict[str, DiffusionSettings]:
+        return self.stages
 
     def running(self, size: int) -> tuple[str, ...]:
         return ("decoder", "upsampler")[: 1 + self.sizes.index(size)]

@@ -45,6 +45,9 @@ PATIENCE: Final = 4.0
 OPEN_GROUPS: Final = 8
 """So many times as many pictures as are painted at once are looked at, to find those that can be."""
 
+AHEAD: Final = 64
+"""Requests without inputs that the engine hears of before the first of them is painted: see `Engine.expect`."""
+
 _TITLE_BYTES: Final = 60
 
 
@@ -235,7 +238,7 @@ class Runner:
             DiskFull, WeightsError, MachineError: going on makes no sense.
         """
         try:
-            for items in self._work():
+            for items in self._announced(self._work()):
                 self._take(items)
             for group in list(self._groups.values()):
                 self._paint_group(group)
@@ -267,6 +270,24 @@ class Runner:
                 # The check found it good: a file that it names has changed since.
                 self.tally.failed += max(1, self._found.checked.pictures(entry.number) - come)
                 self.watcher.bad(bad_line(entry.number, error, entry.text))
+
+    def _announced(self, work: Iterable[list[Item]]) -> Iterator[list[Item]]:
+        """The same pictures, of which the engine hears some time before they are painted.
+
+        Of requests with inputs, which are large, and of work that is shared, no more are claimed than are painted next.
+        """
+        waiting: list[list[Item]] = []
+        for items in filter(None, work):
+            waiting.append(items)
+            if len(waiting) == AHEAD or self.presence.share or items[0].recipe.inputs:
+                yield from self._told(waiting)
+                waiting = []
+        if waiting:
+            yield from self._told(waiting)
+
+    def _told(self, waiting: list[list[Item]]) -> list[list[Item]]:
+        self.engine.expect([items[0].recipe for items in waiting])
+        return waiting
 
     def _missing(self, job: Job, recipe: Recipe) -> list[Item]:
         recipe = replace(recipe, digest=self._digest(recipe))

@@ -115,6 +115,7 @@ def paint_axes(
     painted: list[Picture] = []
     began = time.perf_counter()
     with running(recipes, display):
+        engine.expect(recipes)
         for recipe in recipes:
             display.begin()
             painted += engine.paint(recipe, display.progress)

@@ -111,9 +111,9 @@ def _read(text: str, kind: type) -> object:
         return {"true": True, "false": False}.get(text.lower(), text)
     if kind is list:
         return text.split(",")
-    if kind in (int, float):
+    if kind in (int, float, options.StepsOption):
         try:
-            return kind(text)
+            return float(text) if kind is float else int(text)
         except ValueError:
             return text
     return text

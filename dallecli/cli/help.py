@@ -21,7 +21,8 @@ MASK, ANIMATION, ARITHMETIC, BATCH = "Mask", "Animation", "Arithmetic", "Prompt 
 ORDER: Final[Mapping[str | None, tuple[str, ...]]] = {
     SAMPLING: (
         *("fast", "steps", "prior_steps", "upsampler_steps", "inversion_steps"),
-        *("guidance", "prior_guidance", "sampler", "prior", "prior_candidates", "prior_temperature", "prior_top_k"),
+        *("guidance", "prior_guidance", "upsampler_guidance", "sampler"),
+        *("prior", "prior_candidates", "prior_temperature", "prior_top_k"),
         "resample",
     ),
     OUTPUT: ("x", "y", "output", "out", "layout", "format", "no_metadata", "force", "preview", "open", "dry_run"),

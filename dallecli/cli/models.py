@@ -133,6 +133,7 @@ def pull(
     name: options.PullName,
     tasks: options.ForTasks = None,
     half: options.Half = False,
+    yes: options.Yes = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -140,7 +141,8 @@ def pull(
     """Fetch a model from the Hugging Face Hub, or mend one.
 
     Every byte is checked against what the Hub says it is. A pull that was stopped goes on where it stopped; what is
-    here and right is not fetched again. Prints the model's folder.
+    here and right is not fetched again. A licence that restricts what may be done with a model is shown first, and has
+    to be accepted; --yes accepts it. Prints the model's folder.
 
     \b
     Examples:
@@ -155,7 +157,7 @@ def pull(
     known = registry()
     if name in known:
         check_ready(known[name])
-    pulled = pull_model(name, tasks=tasks, half=True if half else None, quiet=quiet)
+    pulled = pull_model(name, tasks=tasks, half=True if half else None, yes=yes, quiet=quiet)
     if json:
         lock = pulled.lock
         size = sum(file.size for file in lock.files)
@@ -335,6 +337,7 @@ def _facts(spec: "ModelSpec") -> dict[str, Any]:
         "bytes": _bytes(spec),
         "repositories": {part.repository: part.commit for part in spec.parts},
         "licence": spec.licence,
+        "terms": spec.terms,
         "tasks": list(spec.tasks),
         "sizes": list(spec.sizes),
         "largest": spec.largest,

@@ -14,6 +14,8 @@ import typer
 from dallecli.cli.bounds import check_finite
 from dallecli.cli.help import ANIMATION, BATCH, MODEL, OUTPUT, PICTURES, REPORTING, SAMPLING
 from dallecli.errors import BadSetting
+from dallecli.tasks.stages import RESPACINGS
+from dallecli.tasks.values import NUMBER
 
 if TYPE_CHECKING:
     from dallecli.engine import Engine
@@ -173,6 +175,19 @@ Strength = Annotated[
         rich_help_panel=PICTURES,
     ),
 ]
+
+
+class StepsOption(str):
+    """The steps of a stage as they are typed: a number, or a published name."""
+
+
+def _steps(value: object) -> StepsOption:
+    text = str(value).strip().lower()  # of the config file it may be a number
+    if text not in RESPACINGS and not NUMBER.fullmatch(text):
+        raise typer.BadParameter(f"{text!r} is not a whole number, and not one of {', '.join(RESPACINGS)}.")
+    return StepsOption(text)
+
+
 Model = Annotated[
     str,
     typer.Option(
@@ -288,7 +303,14 @@ class PriorDials:
         ),
     ] = None
     prior_steps: Annotated[
-        int | None, typer.Option("--prior-steps", metavar="N", help="Steps of the prior.", rich_help_panel=SAMPLING)
+        StepsOption | None,
+        typer.Option(
+            "--prior-steps",
+            parser=_steps,
+            metavar="N",
+            help="Steps of the prior, or their name.",
+            rich_help_panel=SAMPLING,
+        ),
     ] = None
     prior_guidance: Annotated[
         float | None,
@@ -328,8 +350,15 @@ class PainterDials:
     """How decoder and upsamplers paint an embedding, where their sampler is not to choose."""
 
     steps: Annotated[
-        int | None,
-        typer.Option("--steps", "--decoder-steps", metavar="N", help="Steps of the decoder.", rich_help_panel=SAMPLING),
+        StepsOption | None,
+        typer.Option(
+            "--steps",
+            "--decoder-steps",
+            parser=_steps,
+            metavar="N",
+            help="Steps of the decoder, or their published name: smart100, super40.",
+            rich_help_panel=SAMPLING,
+        ),
     ] = None
     guidance: Annotated[
         float | None,
@@ -341,8 +370,23 @@ class PainterDials:
         ),
     ] = None
     upsampler_steps: Annotated[
-        int | None,
-        typer.Option("--upsampler-steps", metavar="N", help="Steps of each upsampler.", rich_help_panel=SAMPLING),
+        StepsOption | None,
+        typer.Option(
+            "--upsampler-steps",
+            parser=_steps,
+            metavar="N",
+            help="Steps of each upsampler, or their name.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    upsampler_guidance: Annotated[
+        float | None,
+        typer.Option(
+            "--upsampler-guidance",
+            metavar="X",
+            help="The same as --guidance for an upsampler that reads the prompt.",
+            rich_help_panel=SAMPLING,
+        ),
     ] = None
 
 

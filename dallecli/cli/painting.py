@@ -48,6 +48,7 @@ def paint_all(
     finished: list[Written] = []
     with closing(History(on=not reporting.no_history)) as history, running(recipes, display):
         painted: list[Recipe] = []
+        engine.expect(recipes)
         for recipe in recipes:
             with many.passing_over(recipe.title):
                 finished += paint(engine, recipe, output, display, history, reporting)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dallecli.cli.display import to_stderr
-from dallecli.errors import NetworkError, NotDownloaded
+from dallecli.errors import NetworkError, NotDownloaded, RequestError
 from dallecli.safe import safe
 
 if TYPE_CHECKING:
@@ -20,12 +20,33 @@ if TYPE_CHECKING:
 SPARSE_SECONDS = 10.0
 
 
-def pull_model(name: str, *, tasks: Sequence[str] | None, half: bool | None, quiet: bool) -> "Pulled":
-    """Pull a model and show it on standard error. Raises what `fetch.pull` raises."""
+def pull_model(name: str, *, tasks: Sequence[str] | None, half: bool | None, yes: bool, quiet: bool) -> "Pulled":
+    """Pull a model and show it on standard error. With `yes` its licence is accepted, should it have to be.
+
+    Raises: what `fetch.pull` raises, and RequestError if the licence is not accepted.
+    """
     from dallecli.weights.fetch.pull import pull
 
     with PullDisplay(quiet=quiet) as watcher:
-        return pull(name, tasks=tasks, half=half, agree=watcher.announce, report=watcher.show)
+
+        def agree(plan: "Plan") -> None:
+            watcher.announce(plan)
+            if plan.terms is not None and not yes:
+                _accept(plan, plan.terms)
+
+        return pull(name, tasks=tasks, half=half, agree=agree, report=watcher.show)
+
+
+def _accept(plan: "Plan", terms: str) -> None:
+    """Ask whether the licence of a model is accepted. Raises RequestError if not, or if nobody is here to ask."""
+    import typer
+
+    name = safe(plan.lock.model, 100)
+    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+        what = f"{name} is fetched only for those who accept its licence ({_licence(plan)}), and nobody is here to ask"
+        raise RequestError(what, terms, f"read it; dalle models pull {name} --yes accepts it")
+    if not typer.confirm(f"Do you accept the licence of {name} ({_licence(plan)}: {terms})?", err=True):
+        raise RequestError("the licence was not accepted, and nothing was fetched", terms)
 
 
 class _Declined(Exception):
@@ -58,7 +79,9 @@ def _ask(plan: "Plan") -> None:
     for repository, (coming, files) in sizes.items():
         place = _address(repository) if repository in plan.lock.commits else f"https://{repository}"
         to_stderr(f"  {size(coming):>8}  {place} ({files} {'file' if files == 1 else 'files'})")
-    licence = "no licence is stated" if plan.lock.licence is None else f"licence: {safe(plan.lock.licence, 100)}"
+    licence = _licence(plan)
+    if plan.terms is not None:
+        to_stderr(f"{licence}; its words are at {plan.terms}, and whoever fetches it accepts them")
     places = "" if len(sizes) == 1 else f" from {len(sizes)} {'repositories' if plan.lock.commits else 'places'}"
     if not typer.confirm(f"Fetch {size(plan.bytes)}{places} now ({licence})?", err=True):
         raise _Declined
@@ -88,9 +111,9 @@ class PullDisplay:
         lock = plan.lock
         to_stderr(f"{safe(lock.model, 100)}: {size(plan.bytes)} from {safe(', '.join(plan.places), 200)}")
         if plan.fresh:
-            licence = "no licence is stated" if lock.licence is None else f"licence: {safe(lock.licence, 100)}"
-            words = f"; its words are at {_address(next(iter(lock.commits)))}" if lock.commits else ""
-            to_stderr(f"{licence}{words}")
+            place = _address(next(iter(lock.commits))) if lock.commits else None
+            words = plan.terms if plan.terms is not None else place
+            to_stderr(_licence(plan) if words is None else f"{_licence(plan)}; its words are at {words}")
 
     def show(self, step: "Transfer") -> None:
         """Show how far the transfer is."""
@@ -109,6 +132,11 @@ class PullDisplay:
         part = step.path.rpartition("/")[0]
         description = f"{step.doing} {safe(part if part else step.path, 40)}"
         self._bars.update(self._task, description=description, completed=step.done, total=step.total)
+
+
+def _licence(plan: "Plan") -> str:
+    licence = plan.lock.licence
+    return "no licence is stated" if licence is None else f"licence: {safe(licence, 100)}"
 
 
 def size(amount: int) -> str:

@@ -122,6 +122,7 @@ def replay(
     warn([recipe for recipe, _ in jobs], display)
     recipes, paths, began = [recipe for recipe, _ in jobs], [], time.perf_counter()
     with closing(history), running(recipes, display):
+        engine.expect(recipes)
         for original, (recipe, target) in zip(originals, jobs, strict=True):
             with many.passing_over(original.name):
                 (written,) = paint(engine, recipe, target, display, history, reporting)

@@ -28,7 +28,7 @@ class Part:
 def parts_of(recipe: "Recipe") -> list[Part]:
     """The parts in which a recipe is painted: one, but for a best-of that knows which pictures were kept."""
     # Stages that draw tokens have no steps that a recipe states; they are shown as they come.
-    stages = {name: dials.steps for name, dials in recipe.stages.items() if hasattr(dials, "steps")}
+    stages = {name: dials.count for name, dials in recipe.stages.items() if hasattr(dials, "count")}
     settings, noun = recipe.settings, "frame" if recipe.settings.has_frames else "picture"
     if settings.kept is not None:
         return [Part(pictures=1, stages=stages, noun=noun)] * recipe.count

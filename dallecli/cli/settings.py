@@ -15,9 +15,11 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 from typer.models import OptionInfo
 
+from dallecli.cli.options import StepsOption
 from dallecli.errors import BadConfig, reason
 from dallecli.limits import SETTINGS_BYTES, read_file
 from dallecli.own_folders import NOWHERE, SET_ONE, own_folder
+from dallecli.tasks.stages import RESPACINGS
 
 VARIABLES: Mapping[str, str] = {
     "DALLE_MODEL": "as `--model`",
@@ -58,6 +60,7 @@ KINDS = {
     float: "a number",
     bool: "true or false",
     list: "a list",
+    StepsOption: f"a whole number, or one of {', '.join(RESPACINGS)}",
 }
 
 
@@ -176,7 +179,10 @@ def check_setting(key: str, value: object, where: str | None) -> None:
         raise BadConfig(f"{key!r} {what}", where=where, hint=hint)
     kind = known[key].kind
     # A whole number is a number; but true is not a whole number, whatever Python says.
-    fits = isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+    types: Mapping[type, tuple[type, ...]] = {float: (int, float), StepsOption: (int, str)}
+    fits = isinstance(value, types.get(kind, kind)) and (kind is bool or not isinstance(value, bool))
+    if kind is StepsOption and isinstance(value, str):
+        fits = value in RESPACINGS
     if isinstance(value, float) and not math.isfinite(value):
         raise BadConfig(f"{key} is {value}, it should be a finite number", where=where)
     if not fits:

@@ -7,7 +7,9 @@ formula for the clean sample, what is known of that, clipping. Letters are those
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+import torch
 from torch import Tensor
 
 from dallecli.diffusion.guidance import OFF, Predict, guided
@@ -62,7 +64,7 @@ def make_denoiser(
     predict = guided(predict, guidance)
     to_x0 = _TO_X0[schedule.prediction_type]
     learned = schedule.variance_type == "learned_range"
-    clip_range = schedule.clip_range
+    clip = _clip(schedule)
 
     def denoise(x: Tensor, step: Step) -> Guess:
         output = predict(x, step).to(x.dtype)
@@ -73,14 +75,24 @@ def make_denoiser(
         if known is not None:
             x0 = known(x0)
         unclipped = None
-        if clip_range is not None:
+        if clip is not None:
             if schedule.keeps_noise:
                 unclipped = (x - step.signal * x0) / step.sigma
-            x0 = x0.clamp(-clip_range, clip_range)
+            x0 = clip(x0)
         eps = (x - step.signal * x0) / step.sigma
         return Guess(x0, eps, variance if learned else None, unclipped)
 
     return denoise
+
+
+def _clip(schedule: Schedule) -> Callable[[Tensor], Tensor] | None:
+    """What keeps clean samples [b ...] within their range; None if nothing does."""
+    threshold, clip_range = schedule.threshold, schedule.clip_range
+    if threshold is not None and threshold.most > 1:
+        return threshold
+    if threshold is not None:  # divided by 1: the quantile would be found for nothing
+        clip_range = 1.0
+    return None if clip_range is None else partial(torch.clamp, min=-clip_range, max=clip_range)
 
 
 def _split(output: Tensor, channels: int) -> tuple[Tensor, Tensor | None]:

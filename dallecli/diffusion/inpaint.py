@@ -37,25 +37,39 @@ class Known:
         steps: those of the run. Before a step is taken again, noise is added up to the level at which it begins.
         noise: draws the noise that is added.
         held: the noise [b ...] that the known part has at every step; without it, new noise is drawn each time.
+        clean: the known part has no noise at any step.
     """
 
     def __init__(
-        self, x0: Tensor, unknown: Tensor, steps: Sequence[Step], noise: Noise, held: Tensor | None = None
+        self,
+        x0: Tensor,
+        unknown: Tensor,
+        steps: Sequence[Step],
+        noise: Noise,
+        held: Tensor | None = None,
+        clean: bool = False,
     ) -> None:
         self.x0 = x0
         self.unknown = unknown
         self.noise = noise
         self.held = held
+        self.clean = clean
         self._again = {step.index for step, after in pairwise(steps) if after.t == step.t}
+
+    def begun(self, x: Tensor) -> Tensor:
+        """Return what a run begins with, `x` [b ...], with the known part put in where that is clean."""
+        return torch.where(self.unknown, x, self.x0) if self.clean else x
 
     def __call__(self, x: Tensor, step: Step) -> Tensor:
         """Return `x` [b ...], which is at the noise level of `step.t_prev`, with the known part put back."""
-        if step.t_prev < 0:
-            return torch.where(self.unknown, x, self.x0)
-        sigma = math.sqrt(1 - step.alpha_bar_prev)
-        eps = self.held if self.held is not None else self.noise.like(x)
-        known = math.sqrt(step.alpha_bar_prev) * self.x0 + sigma * eps
-        x = torch.where(self.unknown, x, known)
+        x = torch.where(self.unknown, x, self._known(x, step))
         if step.index in self._again:
-            x = math.sqrt(1 - step.beta) * x + math.sqrt(step.beta) * self.noise.like(x)
+            x = self.begun(math.sqrt(1 - step.beta) * x + math.sqrt(step.beta) * self.noise.like(x))
         return x
+
+    def _known(self, x: Tensor, step: Step) -> Tensor:
+        """The pictures as the known part of `x` is taken from them after a step."""
+        if step.t_prev < 0 or self.clean:
+            return self.x0
+        eps = self.held if self.held is not None else self.noise.like(x)
+        return math.sqrt(step.alpha_bar_prev) * self.x0 + math.sqrt(1 - step.alpha_bar_prev) * eps

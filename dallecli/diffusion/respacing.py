@@ -1,29 +1,38 @@
-"""Which timesteps a run of OpenAI's diffusion models visits: guided-diffusion's and GLIDE's respacings, by name.
+"""Which timesteps a run visits, by the names of published respacings: guided-diffusion's, GLIDE's and DeepFloyd IF's.
 
 Source: Nichol & Dhariwal 2021, section 4, and Dhariwal & Nichol 2021, section 3; the rules are those of the published
 models, their rounding included.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-FAST_27: Final = "fast27"
-"""GLIDE's list for its upsampler: more steps where there is little noise."""
+SECTIONS: Final[Mapping[str, tuple[int, ...]]] = {
+    "fast27": (10, 10, 3, 2, 2),
+    "smart27": (7, 4, 2, 1, 2, 4, 7),
+    "smart50": (10, 6, 4, 3, 2, 2, 3, 4, 6, 10),
+    "smart100": (1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 3, 4, 4, 5, 5, 6, 7, 7, 8, 9, 10, 13),
+    "smart185": (1, 1, 2, 2, 2, 3, 3, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20),
+    "super27": (1, 1, 1, 1, 1, 1, 1, 2, 5, 13),
+    "super40": (2, 2, 2, 2, 2, 2, 3, 4, 6, 15),
+    "super100": (4, 4, 6, 6, 8, 8, 10, 10, 14, 30),
+}
+"""How many steps each of the equal sections of the trained timesteps has, from the one with the least noise on."""
 
-_SECTIONS_27: Final = (10, 10, 3, 2, 2)
 
-
-def respaced(name: str, trained: int) -> list[int]:
+def respaced(name: str, trained: int, *, of_glide: bool = False) -> list[int]:
     """The timesteps of a published respacing of a schedule with `trained` steps, ascending, from 0.
 
     name: "N", so many steps evenly spaced over all; "A,B,…", so many in each of as many equal sections; "ddimN", every
-    so many-th timestep, in whole strides from 0; or "fast27".
+    so many-th timestep, in whole strides from 0; or one of `SECTIONS`, of which "fast27" ends two timesteps earlier
+    where it is GLIDE's.
 
     Raises ValueError for another name, and where the steps do not fit.
     """
-    if name == FAST_27:
-        visits = _in_sections(_SECTIONS_27, trained)
-        return [*visits[:-1], visits[-1] - 2]  # 997 of 1000: the published list begins there
+    if name in SECTIONS:
+        visits = _in_sections(SECTIONS[name], trained)
+        return [*visits[:-1], visits[-1] - 2] if of_glide and name == "fast27" else visits
     if re.fullmatch(r"ddim\d{1,6}", name, re.ASCII):
         count = int(name.removeprefix("ddim"))
         found = strided(count, trained)
@@ -32,7 +41,7 @@ def respaced(name: str, trained: int) -> list[int]:
         return found
     if re.fullmatch(r"\d{1,6}(,\d{1,6})*", name, re.ASCII):
         return _in_sections([int(count) for count in name.split(",")], trained)
-    raise ValueError(f"no respacing is called {name!r}: there are N, A,B,…, ddimN and {FAST_27}")
+    raise ValueError(f"no respacing is called {name!r}: there are N, A,B,…, ddimN, {', '.join(SECTIONS)}")
 
 
 def strided(count: int, trained: int) -> list[int] | None:
@@ -44,7 +53,7 @@ def strided(count: int, trained: int) -> list[int] | None:
     return None
 
 
-def _in_sections(counts: list[int] | tuple[int, ...], trained: int) -> list[int]:
+def _in_sections(counts: Sequence[int], trained: int) -> list[int]:
     """Each section takes as many steps as it is told, from its first timestep to its last."""
     size, longer = divmod(trained, len(counts))
     visits: list[int] = []

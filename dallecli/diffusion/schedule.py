@@ -3,7 +3,7 @@
 Legend, as in Ho et al. 2020 and Nichol & Dhariwal 2021: `t` is a trained timestep, 0 (almost clean) to T-1 (noise);
 `beta` is the share of noise that one step adds; `alpha_bar` is the share of the clean sample's variance that is left,
 so that `x_t = signal x_0 + sigma eps` with `signal = sqrt(alpha_bar)` and `sigma = sqrt(1 - alpha_bar)`. Numbers are
-those of diffusers' UnCLIPScheduler (Karlo, and Kandinsky's prior), DDPMScheduler (Kandinsky's decoders), and
+those of diffusers' UnCLIPScheduler (Karlo, and Kandinsky's prior), DDPMScheduler (Kandinsky's decoders, IF), and
 DDIMScheduler or PNDMScheduler (Stable unCLIP); or of OpenAI's GaussianDiffusion (GLIDE).
 """
 
@@ -53,6 +53,24 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Threshold:
+    """Dynamic thresholding (Saharia et al. 2022, section 2.3): each picture is scaled by its own largest numbers."""
+
+    share: float
+    """Above 0 and up to 1: the share of a picture's numbers that is not to be cut off."""
+    most: float
+    """No picture is divided by more than this, and none by less than 1."""
+
+    def __call__(self, x0: Tensor) -> Tensor:
+        """Clean samples [b ...] within [-1, 1]: each one cut off where its `share` says, and divided by that."""
+        flat = x0.flatten(1)
+        # One picture after the other: torch refuses the quantiles of more than 16 million numbers at once.
+        found = torch.stack([row.abs().quantile(self.share) for row in flat])
+        s = found.clamp(1, self.most)[:, None]
+        return (flat.clamp(-s, s) / s).view_as(x0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:
     """The noise levels with which a network was trained, and the meaning of its output."""
 
@@ -66,6 +84,8 @@ class Schedule:
     """One of `VARIANCE_TYPES`."""
     clip_range: float | None
     """The clean sample is clipped to this, up and down; None does not clip."""
+    threshold: "Threshold | None" = None
+    """How far clean samples are pulled in instead of clipped; None clips."""
     spacing: str = "ends"
     """One of `SPACINGS`."""
     offset: int = 0
@@ -93,7 +113,8 @@ class Schedule:
         _refuse_unknown_ways(name, config)
         betas = _betas(config, kind)
         alpha_bars = torch.cumprod(1.0 - betas, dim=0)
-        clips = _flag(config, "clip_sample", kind.clips)
+        threshold = _threshold(config)
+        clips = _flag(config, "clip_sample", kind.clips) and threshold is None
         whole = kind.ends_at_one
         if whole is None:
             whole = _flag(config, "set_alpha_to_one", name == "DDIMScheduler")
@@ -103,6 +124,7 @@ class Schedule:
             prediction_type=_one_of(kind.predictions, config, "prediction_type", "epsilon"),
             variance_type=_one_of(VARIANCE_TYPES, config, "variance_type", kind.variance_type),
             clip_range=_positive(config, "clip_sample_range", 1.0) if clips else None,
+            threshold=threshold,
             spacing=_one_of((kind.spacing,), config, "timestep_spacing", kind.spacing),
             offset=_offset(config) if kind.spacing == "leading" else 0,
             last_alpha_bar=1.0 if whole else alpha_bars[0].item(),
@@ -115,19 +137,21 @@ class Schedule:
     def num_train_timesteps(self) -> int:
         return len(self.betas)
 
-    def steps(self, count: int, sampler: str = "") -> list[Step]:
-        """The `count` steps of a run by a sampler, evenly spaced over the trained timesteps.
+    def steps(self, asked: int | str, sampler: str = "") -> list[Step]:
+        """The steps of a run by a sampler: so many, evenly spaced over the trained timesteps, or those of a respacing.
 
         With the spacing "ends" they go from the last timestep down to 0, rounded half to even, as in UnCLIPScheduler;
         with "leading", in whole strides down to `offset`, as in DDPMScheduler; with "sections", as in the published
         respacing of so many steps, else in one section, or in `strides`.
 
-        Raises ValueError unless 2 <= count <= the trained timesteps less the offset: one step cannot be at both ends.
+        Raises ValueError for a respacing that there is not, or that does not fit, and unless 2 <= `asked` <= the
+        trained timesteps less the offset: one step cannot be at both ends.
         """
         most = self.num_train_timesteps - self.offset
-        if not 2 <= count <= most:
-            raise ValueError(f"{count} steps asked for, between 2 and {most} are possible")
-        visited = [*reversed(self._visits(count, sampler)), -1]
+        if isinstance(asked, int) and not 2 <= asked <= most:
+            raise ValueError(f"{asked} steps asked for, between 2 and {most} are possible")
+        visits = self._respaced(asked) if isinstance(asked, str) else self._visits(asked, sampler)
+        visited = [*reversed(visits), -1]
         return [self._step(index, t, t_prev) for index, (t, t_prev) in enumerate(pairwise(visited))]
 
     def _visits(self, count: int, sampler: str) -> list[int]:
@@ -135,12 +159,15 @@ class Schedule:
         if self.strides and sampler == "ddim" and strided(count, self.num_train_timesteps) is not None:
             return respaced(f"ddim{count}", self.num_train_timesteps)
         if self.spacing == "sections":
-            return respaced(self.respacings.get(count, str(count)), self.num_train_timesteps)
+            return self._respaced(self.respacings.get(count, str(count)))
         if self.spacing == "leading":
             stride: float = self.num_train_timesteps // count
         else:
             stride = (self.num_train_timesteps - 1) / (count - 1)
         return [round(k * stride) + self.offset for k in range(count)]
+
+    def _respaced(self, name: str) -> list[int]:
+        return respaced(name, self.num_train_timesteps, of_glide=self.spacing == "sections")
 
     def _step(self, index: int, t: int, t_prev: int) -> Step:
         # In float32 like diffusers: the differences from 1 lose digits, and must lose the same ones. At t = 999 a
@@ -177,6 +204,8 @@ class _Kind:
     """Whether a run ends with an alpha_bar of 1; None where the file says so."""
     trained_betas: bool = True
     """Whether the file may list the betas themselves."""
+    thresholds: bool = False
+    """Whether it can be told to pull clean samples in by their own largest numbers."""
     dtype: torch.dtype = torch.float32
     """The type in which the numbers of a schedule are computed."""
 
@@ -190,7 +219,7 @@ _KINDS: dict[str, _Kind] = {
         ends_at_one=True,
         trained_betas=False,
     ),
-    "DDPMScheduler": _Kind(beta_schedules=_THREE, ends_at_one=True),
+    "DDPMScheduler": _Kind(beta_schedules=_THREE, ends_at_one=True, thresholds=True),
     "DDIMScheduler": _Kind(beta_schedules=_THREE),
     "PNDMScheduler": _Kind(beta_schedules=_THREE, clips=False, predictions=("epsilon", "v_prediction")),
     "GaussianDiffusion": _Kind(
@@ -208,10 +237,22 @@ _KINDS: dict[str, _Kind] = {
 def _refuse_unknown_ways(name: str, config: Mapping[str, Any]) -> None:
     """Raise ValueError for a field that asks for another way of sampling."""
     for way in ("thresholding", "rescale_betas_zero_snr"):
-        if _flag(config, way, False):
+        if _flag(config, way, False) and not (way == "thresholding" and _KINDS[name].thresholds):
             raise ValueError(f"{way} is not known here")
     if name == "PNDMScheduler" and not _flag(config, "skip_prk_steps", False):
         raise ValueError("skip_prk_steps is false, and Runge-Kutta steps are not known here")
+
+
+def _threshold(config: Mapping[str, Any]) -> Threshold | None:
+    """How clean samples are pulled in, if a file says that they are."""
+    if not _flag(config, "thresholding", False):
+        return None
+    share, most = _positive(config, "dynamic_thresholding_ratio", 0.995), _positive(config, "sample_max_value", 1.0)
+    if share > 1 or most < 1:
+        raise ValueError(
+            f"dynamic_thresholding_ratio is {share} and sample_max_value {most}, expected up to 1 and from 1"
+        )
+    return Threshold(share=share, most=most)
 
 
 def _betas(config: Mapping[str, Any], kind: _Kind) -> Tensor:

@@ -57,13 +57,17 @@ class AddedKVAttention(nn.Module):
     def forward(self, x: Tensor, context: Context) -> Tensor:
         """Return [b c h w] from `x` [b c h w] and a context of width `context_dim`."""
         y = rearrange(self.group_norm(x), "b c h w -> b (h w) c")
-        q, k, v = (self._heads(to(y)) for to in (self.to_q, self.to_k, self.to_v))
-        told = context.once(self, self._project)
-        k, v = torch.cat([told.keys, k], dim=2), torch.cat([told.values, v], dim=2)
+        q, (k, v) = self._heads(self.to_q(y)), self._seen(y, context)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=context.bias(y.shape[1]))
         y = self.to_out[0](rearrange(y, "b k n d -> b n (k d)"))
         out: Tensor = rearrange(y, "b (h w) c -> b c h w", h=x.shape[2]) + x
         return out
+
+    def _seen(self, y: Tensor, context: Context) -> KeysValues:
+        """The keys and values of the context and of the cells `y` [b n c], in this order."""
+        k, v = self._heads(self.to_k(y)), self._heads(self.to_v(y))
+        told = context.once(self, self._project)
+        return KeysValues(torch.cat([told.keys, k], dim=2), torch.cat([told.values, v], dim=2))
 
     def _project(self, tokens: Tensor) -> KeysValues:
         return KeysValues(self._heads(self.add_k_proj(tokens)), self._heads(self.add_v_proj(tokens)))

@@ -50,7 +50,7 @@ class NoisedClassifier(nn.Module):
         down = [DOWN_BLOCKS[name] for name in config.down_block_types]
         self.down_blocks = way_down(
             channels,
-            config.layers_per_block,
+            (config.layers_per_block,) * len(channels),
             down,
             config.resnet,
             attentions,

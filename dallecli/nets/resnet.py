@@ -30,6 +30,11 @@ def silu_(x: Tensor) -> Tensor:
 class TimestepEmbedding(nn.Module):
     """The two-layer perceptron on top of `sinusoid`."""
 
+    @staticmethod
+    def activate(x: Tensor) -> Tensor:
+        """SiLU; another one in some subclasses."""
+        return F.silu(x)
+
     def __init__(self, width_in: int, hidden: int, width_out: int) -> None:
         super().__init__()
         self.linear_1 = nn.Linear(width_in, hidden)
@@ -37,7 +42,7 @@ class TimestepEmbedding(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return [b width_out] from [b width_in]."""
-        out: Tensor = self.linear_2(F.silu(self.linear_1(features)))
+        out: Tensor = self.linear_2(self.activate(self.linear_1(features)))
         return out
 
 
@@ -49,6 +54,11 @@ class ResnetBlock(nn.Module):
     upsampler: both branches are resampled after the first norm, without a convolution. Equals diffusers'
     `ResnetBlock2D`.
     """
+
+    @staticmethod
+    def activate(x: Tensor) -> Tensor:
+        """SiLU of a tensor that nothing else refers to; another activation in some subclasses."""
+        return silu_(x)
 
     def __init__(
         self,
@@ -72,7 +82,7 @@ class ResnetBlock(nn.Module):
 
     def forward(self, x: Tensor, time: Time) -> Tensor:
         """Return [b c_out h' w'] from `x` [b c_in h w]."""
-        h = silu_(self.norm1(x))
+        h = self.activate(self.norm1(x))
         if self.resample == "down":
             x, h = F.avg_pool2d(x, 2), F.avg_pool2d(h, 2)
         elif self.resample == "up":
@@ -84,7 +94,7 @@ class ResnetBlock(nn.Module):
             h = torch.addcmul(shift, self.norm2(h), 1 + scale)
         else:
             h = self.norm2(h + moved)
-        out: Tensor = self.conv2(silu_(h))
+        out: Tensor = self.conv2(self.activate(h))
         if self.conv_shortcut is not None:
             x = self.conv_shortcut(x)
         return out + x

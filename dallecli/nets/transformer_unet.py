@@ -246,7 +246,8 @@ class TransformerUNet(nn.Module):
     def __init__(self, config: TransformerUNetConfig) -> None:
         super().__init__()
         self.config = config
-        channels, layers = config.block_out_channels, config.layers_per_block
+        channels = config.block_out_channels
+        layers = [config.layers_per_block] * len(channels)
         last = len(channels) - 1
         self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
         self.time_embedding = TimestepEmbedding(channels[0], config.time_dim, config.time_dim)

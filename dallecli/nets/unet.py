@@ -39,7 +39,7 @@ class UNetConfig(PublishedConfig):
     mid_block_type: str = "UNetMidBlock2D"
     up_block_types: tuple[str, ...]
     block_out_channels: tuple[int, ...]
-    layers_per_block: int = 2
+    layers_per_block: int | tuple[int, ...] = 2
     cross_attention_dim: int | None = None
     attention_head_dim: int | tuple[int, ...] | None = 8
     norm_num_groups: int = 32
@@ -65,26 +65,10 @@ class UNetConfig(PublishedConfig):
     conv_out_kernel: int = 3
 
     def __post_init__(self) -> None:
-        for name in self.down_block_types:
-            require("down_block_types", name, *DOWN_BLOCKS)
-        for name in self.up_block_types:
-            require("up_block_types", name, *UP_BLOCKS)
-        require("mid_block_type", self.mid_block_type, *MID_BLOCKS)
-        levels = len(self.block_out_channels)
-        require("the number of down_block_types", len(self.down_block_types), levels)
-        require("the number of up_block_types", len(self.up_block_types), levels)
-        require("resnet_time_scale_shift", self.resnet_time_scale_shift, "default", "scale_shift")
+        self.check_levels()
         require("class_embed_type", self.class_embed_type, None, "identity")
         require("act_fn", self.act_fn, "silu")
-        require("flip_sin_to_cos", self.flip_sin_to_cos, True)
-        require("freq_shift", self.freq_shift, 0)
-        require("time_embedding_type", self.time_embedding_type, "positional")
         require("mid_block_scale_factor", self.mid_block_scale_factor, 1)
-        if not self.attends:
-            require("add_attention", self.add_attention, False)
-        elif self.cross_attention_dim is None:
-            raise ValueError("cross_attention_dim is missing, and the blocks attend")
-        require("center_input_sample", self.center_input_sample, False)
         require("only_cross_attention", self.only_cross_attention, False)
         require("addition_embed_type", self.addition_embed_type, None, "image")
         image_proj = "image_proj" if self.sees_embeddings else None
@@ -94,12 +78,47 @@ class UNetConfig(PublishedConfig):
         require("cross_attention_norm", self.cross_attention_norm, None)
         require("resnet_skip_time_act", self.resnet_skip_time_act, False)
         require("resnet_out_scale_factor", self.resnet_out_scale_factor, 1)
+
+    def check_levels(self) -> None:
+        """Refuse levels that no UNet here has. Raises ValueError."""
+        for name in self.down_block_types:
+            require("down_block_types", name, *DOWN_BLOCKS)
+        for name in self.up_block_types:
+            require("up_block_types", name, *UP_BLOCKS)
+        require("mid_block_type", self.mid_block_type, *MID_BLOCKS)
+        levels = len(self.block_out_channels)
+        require("the number of down_block_types", len(self.down_block_types), levels)
+        require("the number of up_block_types", len(self.up_block_types), levels)
+        require("the number of layers_per_block", len(self.layers), levels)
+        require("resnet_time_scale_shift", self.resnet_time_scale_shift, "default", "scale_shift")
+        require("flip_sin_to_cos", self.flip_sin_to_cos, True)
+        require("freq_shift", self.freq_shift, 0)
+        require("time_embedding_type", self.time_embedding_type, "positional")
+        if not self.attends:
+            require("add_attention", self.add_attention, False)
+        elif self.cross_attention_dim is None:
+            raise ValueError("cross_attention_dim is missing, and the blocks attend")
+        require("center_input_sample", self.center_input_sample, False)
         require("conv_in_kernel", self.conv_in_kernel, 3)
         require("conv_out_kernel", self.conv_out_kernel, 3)
         groups = self.norm_num_groups
         for channels in self.block_out_channels:
             if groups < 1 or channels % groups:
                 raise ValueError(f"{channels} channels can't be shared by {groups} norm_num_groups")
+        self._check_heads()
+
+    def _check_heads(self) -> None:
+        """Refuse heads that don't divide the channels of a level that attends. Raises ValueError."""
+        widths = self.block_out_channels
+        if isinstance(self.attention_head_dim, tuple):
+            require("the number of attention_head_dim", len(self.attention_head_dim), len(widths))
+        looking = [(level, width) for level, width in enumerate(widths) if DOWN_BLOCKS[self.down_block_types[level]]]
+        looking += [(place, width) for place, width in enumerate(widths[::-1]) if UP_BLOCKS[self.up_block_types[place]]]
+        looking += [(len(widths) - 1, widths[-1])] if MID_BLOCKS[self.mid_block_type] else []
+        for block, width in looking:
+            head = self.head_dim(block)
+            if head < 1 or width % head:
+                raise ValueError(f"{width} channels can't be shared by heads of attention_head_dim {head}")
 
     @property
     def side(self) -> int:
@@ -107,6 +126,12 @@ class UNetConfig(PublishedConfig):
         if self.sample_size is None:
             raise ValueError("sample_size is null")
         return self.sample_size
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The residual blocks of every level on the way down; there is one more on the way up."""
+        stated = self.layers_per_block
+        return (stated,) * len(self.block_out_channels) if isinstance(stated, int) else stated
 
     @property
     def attends(self) -> bool:
@@ -140,7 +165,7 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config
-        channels, layers = config.block_out_channels, config.layers_per_block
+        channels, layers = config.block_out_channels, config.layers
         last = len(channels) - 1
         self.conv_in = nn.Conv2d(config.in_channels, channels[0], 3, padding=1)
         self.time_embedding = TimestepEmbedding(channels[0], config.time_dim, config.time_dim)

@@ -96,7 +96,7 @@ class UpBlock(Block):
 
 def way_down(
     channels: Sequence[int],
-    layers: int,
+    layers: Sequence[int],
     attends: Sequence[bool],
     resnet: Resnet,
     attentions: Attentions,
@@ -105,15 +105,16 @@ def way_down(
     """The levels from the largest image to the smallest, of which all but the last end with a downsampler."""
     blocks = []
     for level, width in enumerate(channels):
-        resnets = [resnet(channels[max(level - 1, 0)] if i == 0 else width, width) for i in range(layers)]
+        count = layers[level]
+        resnets = [resnet(channels[max(level - 1, 0)] if i == 0 else width, width) for i in range(count)]
         sampler = downsampler(width) if level < len(channels) - 1 else None
-        blocks.append(DownBlock(resnets, attentions(level, level, layers) if attends[level] else [], sampler))
+        blocks.append(DownBlock(resnets, attentions(level, level, count) if attends[level] else [], sampler))
     return nn.ModuleList(blocks)
 
 
 def way_up(
     channels: Sequence[int],
-    layers: int,
+    layers: Sequence[int],
     attends: Sequence[bool],
     resnet: Resnet,
     attentions: Attentions,
@@ -121,19 +122,20 @@ def way_up(
 ) -> nn.ModuleList:
     """The levels from the smallest image back to the largest, each with one layer more than on the way down.
 
-    `channels` are in the order of the way down, `attends` in that of the way up.
+    `channels` and `layers` are in the order of the way down, `attends` in that of the way up.
     """
     blocks = []
     last = len(channels) - 1
     for position, looks in enumerate(attends):
         level = last - position
         width, below, above = channels[level], channels[min(level + 1, last)], channels[max(level - 1, 0)]
+        count = layers[level] + 1
         resnets = []
-        for i in range(layers + 1):
-            from_below, from_skip = below if i == 0 else width, above if i == layers else width
+        for i in range(count):
+            from_below, from_skip = below if i == 0 else width, above if i == count - 1 else width
             resnets.append(resnet(from_below + from_skip, width))
         sampler = upsampler(width) if level > 0 else None
-        blocks.append(UpBlock(resnets, attentions(level, position, layers + 1) if looks else [], sampler))
+        blocks.append(UpBlock(resnets, attentions(level, position, count) if looks else [], sampler))
     return nn.ModuleList(blocks)
 
 

@@ -133,7 +133,7 @@ class Adm(Pipeline):
         pixels = _levels(sample(self.parts, decoder, dials, noise, watch, beginning=beginning))
         if "upsampler" not in job.dials:
             return pixels
-        for _ in range(idle_draws(dials.sampler, dials.steps)):
+        for _ in range(idle_draws(dials.sampler, dials.count)):
             noise.draw(decoder.shape)
         return _levels(sample(self.parts, self._stage(job, "upsampler", pixels), job.dials["upsampler"], noise, watch))
 

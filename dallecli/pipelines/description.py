@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from dallecli.diffusion.respacing import respaced
 from dallecli.errors import BadSetting, BadSteps, TaskNotSupported, UnknownSampler
 from dallecli.inputs import check_inputs
 from dallecli.tasks.embed import Embed
@@ -78,12 +79,10 @@ class Description:
             if INVERSION in stages and name in (INVERSION, *painting) and settings.sampler != "ddim":
                 what = f"the {name} cannot go from inverted noise with {settings.sampler}"
                 raise BadSetting(what, hint="--sampler ddim, or none")
-            most = self.trained_steps(name if name != INVERSION else painting[0])
-            if not 2 <= settings.steps <= most:
-                raise BadSteps(f"{settings.steps} {name} steps are not possible", hint=f"from 2 to {most} are")
+            _check_steps(name, settings, self.trained_steps(name if name != INVERSION else painting[0]))
             if name in unguided and settings.guidance != 1.0:
-                hint = "upsamplers are not guided: leave it at 1"
-                raise BadSetting(f"the {name} guidance is {settings.guidance}", hint=hint)
+                what = f"the {name} guidance is {settings.guidance}, and this {name} reads no words"
+                raise BadSetting(what, hint="leave it out, or at 1")
 
     def check_inputs(self, request: ModelRequest, size: int, stages: Mapping[str, StageSettings]) -> tuple[str, ...]:
         """Decode all files of a request, and return what its author should be warned of.
@@ -102,3 +101,20 @@ class Description:
     def abilities(self) -> str:
         """What the model can do, as a hint."""
         return f"it can {', '.join(self.spec.tasks)}"
+
+
+def _check_steps(stage: str, settings: DiffusionSettings, most: int) -> None:
+    """Refuse steps that a stage cannot take. Raises BadSteps, BadSetting."""
+    if not 2 <= settings.count <= most:
+        raise BadSteps(f"{settings.count} {stage} steps are not possible", hint=f"from 2 to {most} are")
+    if not isinstance(settings.steps, str):
+        return
+    if settings.sampler == "plms":
+        what = f"plms is for evenly spaced steps, and {settings.steps} is not"
+        raise BadSetting(what, hint=f"--steps {settings.count}, or another sampler")
+    try:
+        respaced(settings.steps, most)
+    except ValueError as problem:
+        raise BadSteps(
+            f"the {stage} cannot take {settings.steps}: {problem}", hint=f"from 2 to {most} are"
+        ) from problem

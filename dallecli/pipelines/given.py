@@ -1,7 +1,7 @@
 """What can be given of pictures before they are painted: their noise, a part that is known, a picture to begin with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import torch
@@ -24,11 +24,13 @@ class Hole:
     """How often every step but the last is taken."""
     held: Tensor | None = None
     """The noise that the known part has at every step, for networks that were trained so; None draws it each time."""
+    clean: bool = False
+    """Whether the known part never has any noise, from the beginning on, as in DeepFloyd IF's pipelines."""
 
     def at(self, size: int, device: torch.device) -> "Hole":
         """The same for a stage that paints `size` pixels: a pixel is known if all pixels that it covers are."""
         unknown = (F.adaptive_max_pool2d(self.unknown.float(), size) > 0).to(device)
-        return Hole(pixels=at_size(self.pixels, size).to(device), unknown=unknown, resample=self.resample)
+        return replace(self, pixels=at_size(self.pixels, size).to(device), unknown=unknown, held=None)
 
     def filled(self, painted: Tensor) -> Tensor:
         """The pictures [b 3 s s] with `painted` [b 3 s s] in the hole; the known part stays exactly as it is."""
@@ -52,10 +54,13 @@ class Beginning:
         """The same for a stage that paints `size` pixels."""
         return Beginning(pixels=at_size(self.pixels, size).to(device), strength=self.strength)
 
-    def under_noise(self, step: Step, noise: Noise) -> Tensor:
-        """The pictures [b c s s], one for each of `noise`, at the noise level of `step`, the first that is taken."""
+    def under_noise(self, step: Step, noise: Noise, drawn: Tensor | None = None) -> Tensor:
+        """The pictures [b c s s], one for each of `noise`, at the noise level of `step`, the first that is taken.
+
+        `drawn` [b c s s] is noise that was drawn before, if it was.
+        """
         x0 = self.pixels.expand(len(noise), -1, -1, -1)
-        return step.signal * x0 + step.sigma * noise.like(x0)
+        return step.signal * x0 + step.sigma * (drawn if drawn is not None else noise.like(x0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -157,7 +157,7 @@ class Glide(Pipeline):
         pixels = self._sample(job, decoder, pairs, watch)
         if "upsampler" not in job.dials:
             return pixels
-        for _ in range(idle_draws(dials.sampler, dials.steps)):
+        for _ in range(idle_draws(dials.sampler, dials.count)):
             pairs.draw(decoder.shape)
         upsampler = self.stage(job, "upsampler", len(noise), pixels)
         return self._sample(job, upsampler, noise, watch, TEMPERATURE * noise.draw(upsampler.shape, self.parts.device))

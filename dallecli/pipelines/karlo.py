@@ -85,7 +85,7 @@ class KarloPainter:
         """
         check_space(embedding, self.space)
         settings, names = dials[INVERSION], [stage for stage in PAINTING if stage in dials]
-        total = (2 * len(names) - 1) * settings.steps
+        total = (2 * len(names) - 1) * settings.count
         found: dict[str, Tensor] = {}
         low: Tensor | None = None
         done = 0
@@ -98,10 +98,10 @@ class KarloPainter:
             painter = self._painter(stage, embedding.vector.to(self.parts.device), words, guidance, low)
             here = at_size(pixels, painter.shape[-1])
             found[stage] = unsample(self.parts, painter, here, settings, noise, counted)
-            done += settings.steps
+            done += settings.count
             if stage != names[-1]:
                 low = sample(self.parts, painter, settings, noise, counted, found[stage], eta=0.0).clamp(-1, 1)
-                done += settings.steps
+                done += settings.count
         return found
 
     def _painter(

@@ -73,7 +73,8 @@ class Parts:
             self._release()
             return_freed()
             config = self.folder.config(part)
-            net = load_net(lambda: build(config), self.folder.weights_file(part), dtype, self.device)
+            single = self.folder.family.single.get(part)
+            net = load_net(lambda: build(config), self.folder.weights_file(part), dtype, self.device, single)
             _suit_device(net, self.device, dtype, gradients=gradients)
             step = self.folder.family.steps.get(part)
             if self.compiled and step is not None and self._stays(part, dtype):

@@ -65,6 +65,10 @@ class Pipeline(ABC):
         self.tasks: tuple[str, ...] = folder.tasks
         self.stages: tuple[Stage, ...] = folder.stages
 
+    def expect(self, recipes: Sequence[Recipe]) -> None:
+        """Hear which recipes of this model will be painted next: see `Engine.expect`. Most models don't mind."""
+        return
+
     @abstractmethod
     def paint(self, recipe: Recipe, progress: Callable[[Progress], None], batch: int) -> "Iterator[Picture]":
         """Yield the pictures of a recipe as they are done, each with its own recipe; `batch` are painted at a time.

@@ -5,6 +5,7 @@ Ramesh et al. 2022: section 2.2 describes two kinds of prior, and section 5.1 wh
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from dallecli.pipelines.stage import Diffusion, Nets, sample
 from dallecli.pipelines.text import EncodedPrompts
 from dallecli.pipelines.watch import Watch
 from dallecli.tasks.stages import DiffusionSettings, TokenSettings
+from dallecli.weights.shards import file_with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,10 +124,15 @@ class DiffusionPrior:
 
 def _length_of_images(parts: Parts) -> Tensor:
     """How long image embeddings are, in the mean of squares: the diffusion prior knows it of its training data."""
-    with safe_open(parts.folder.weights_file("prior"), framework="pt") as file:
-        mean, std = (file.get_tensor(name).double() for name in ("clip_mean", "clip_std"))
+    mean, std = (_tensor(parts.folder.weights_file("prior"), name).double() for name in ("clip_mean", "clip_std"))
     length: Tensor = (mean.square() + std.square()).sum().sqrt()
     return length
+
+
+def _tensor(weights: Path, name: str) -> Tensor:
+    with safe_open(file_with(weights, name), framework="pt") as file:
+        tensor: Tensor = file.get_tensor(name)
+    return tensor
 
 
 def _fit(drawn: Embedding, wanted: Embedding, candidates: int) -> Tensor:

@@ -49,6 +49,6 @@ def find_noise(
     return {stage: x_T.cpu() for stage, x_T in found.items()}
 
 
-def middle_square(source: Source, size: int) -> Image.Image:
+def middle_square(source: Source, size: int, method: Image.Resampling = Image.Resampling.LANCZOS) -> Image.Image:
     """The largest square in the middle of a picture, scaled to `size` pixels a side."""
-    return ImageOps.fit(read_picture(source).image, (size, size), Image.Resampling.LANCZOS)
+    return ImageOps.fit(read_picture(source).image, (size, size), method)

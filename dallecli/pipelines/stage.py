@@ -46,7 +46,7 @@ class Diffusion:
     already times the scale."""
 
     def steps(self, settings: DiffusionSettings) -> list[Step]:
-        """The steps of a run. Raises BadSteps if the schedule cannot be run in so many."""
+        """The steps of a run. Raises BadSteps if the schedule cannot be run so."""
         try:
             return self.schedule.steps(settings.steps, settings.sampler)
         except ValueError as problem:
@@ -96,11 +96,11 @@ def sample(
     """Run a stage from noise to a sample [b *shape].
 
     `start` [b *shape] is its x_T, drawn if not given; `eta` is DDIM's, and for no other sampler. `hole` and `beginning`
-    are of the stage's own shape. With a `beginning` there is no x_T, and only the last steps are taken.
+    are of the stage's own shape. With a `beginning` only the last steps are taken, from it under the noise of `start`.
     """
     steps = diffusion.steps(settings)
     if beginning is not None:
-        steps = steps[beginning.first(settings.steps) :]
+        steps = steps[beginning.first(len(steps)) :]
     if hole is not None:
         steps = resampled(steps, hole.resample)
     sampler = SAMPLERS[settings.sampler] if eta is None else partial(ddim, eta=eta)
@@ -109,7 +109,7 @@ def sample(
         healthy = torch.ones(len(noise), dtype=torch.bool, device=parts.device)
         denoise = diffusion.denoiser(dtype, steps, healthy, parts.graphs)
         if beginning is not None:
-            x = beginning.under_noise(steps[0], noise)
+            x = beginning.under_noise(steps[0], noise, start)
         elif start is not None:
             x = start.to(parts.device)
         else:
@@ -118,7 +118,8 @@ def sample(
         constrained = sampler
         if hole is not None:
             held = hole.held.to(x.dtype) if hole.held is not None else None
-            known = Known(hole.pixels.to(x.dtype), hole.unknown, steps, noise, held)
+            known = Known(hole.pixels.to(x.dtype), hole.unknown, steps, noise, held, hole.clean)
+            x = known.begun(x)
             constrained = partial(sampler, constrain=known)
         progress = partial(_finish_step, watch, diffusion.stage, len(steps))
         return constrained(denoise, x, steps, noise, progress), healthy

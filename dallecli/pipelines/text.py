@@ -31,9 +31,7 @@ class EncodedPrompts:
 
     def rows(self, count: int, guidance: float) -> Tensor:
         """The row that each of `count` samples reads, equally many a prompt; with guidance, as many of row 0 first."""
-        prompts = len(self.embedding) - 1
-        real = torch.arange(1, 1 + prompts, device=self.embedding.device).repeat_interleave(count // prompts)
-        return real if guidance == OFF else pair(torch.zeros_like(real), real)
+        return rows_of(len(self.embedding) - 1, count, guidance, self.embedding.device)
 
     def spread(self, count: int, guidance: float) -> "EncodedPrompts":
         """The rows for `count` samples: see `rows`."""
@@ -51,6 +49,12 @@ class EncodedPrompts:
 
     def _mapped(self, rows: Callable[[Tensor], Tensor]) -> "EncodedPrompts":
         return replace(self, embedding=rows(self.embedding), hidden=rows(self.hidden), mask=rows(self.mask))
+
+
+def rows_of(prompts: int, count: int, guidance: float, device: torch.device) -> Tensor:
+    """Which of 1 + `prompts` rows each of `count` samples reads: see `EncodedPrompts.rows`."""
+    real = torch.arange(1, 1 + prompts, device=device).repeat_interleave(count // prompts)
+    return real if guidance == OFF else pair(torch.zeros_like(real), real)
 
 
 def read(

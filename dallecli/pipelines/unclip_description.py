@@ -11,7 +11,6 @@ from dallecli.tasks.embed import Embed
 from dallecli.tasks.stages import NO_PRIOR, StageSettings
 from dallecli.tasks.task import ModelRequest, Request
 from dallecli.tokens import ClipTokenizer
-from dallecli.weights.digest import file_digest
 from dallecli.weights.folder import Folder
 from dallecli.weights.layouts import ClipFacts, imported
 from dallecli.weights.registry import ModelSpec
@@ -43,7 +42,7 @@ class UnClipDescription(Description):
         """The name of the CLIP whose embeddings it uses: a public one's, or one made of its weights' digest."""
         if self.spec.clip is not None:
             return self.spec.clip
-        return f"clip-{file_digest(self.folder.weights_file(self.facts.space))[:12]}"
+        return f"clip-{self.folder.weights_digest(self.facts.space)[:12]}"
 
     def open(self, parts: "Parts") -> "Pipeline":
         """The model, opened with its parts. Raises BadFolder, BadFile where they contradict each other."""

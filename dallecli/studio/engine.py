@@ -64,6 +64,7 @@ class LocalEngine:
         self._models = Models()
         self._last = LastOpened(memory, compiled=compiled)
         self._strangeness: dict[str, dict[str | None, float]] = {}  # by the model's source and the picture's sha256
+        self._expected: list[Recipe] = []
         self._asked = batch
         self._batch = dict(BATCH) if batch is None else dict.fromkeys(BATCH, batch)
 
@@ -188,6 +189,10 @@ class LocalEngine:
             kind = opened.placement.device.type
             yield from paint_groups(opened.pipeline.paint_together, complete, progress, self._batch, kind)
 
+    def expect(self, recipes: Sequence[Recipe]) -> None:
+        """Hear what will be painted next. The model of it is told when it is opened."""
+        self._expected = list(recipes)
+
     def machine(self, recipe: Recipe) -> str:
         """What paints a recipe here, in the words of the finished picture's. Raises NoSuchDevice, BadSetting."""
         from dallecli.placement import decide, threads
@@ -257,7 +262,12 @@ class LocalEngine:
         return tuple(f"it was painted {difference}: pixels may differ" for difference in found)
 
     def _open(self, recipe: Recipe) -> Opened:
-        return self._last.open_for(recipe, self._models.named(recipe.model))
+        opened = self._last.open_for(recipe, self._models.named(recipe.model))
+        own = [other for other in self._expected if other.model == recipe.model]
+        if own:
+            opened.pipeline.expect(own)
+            self._expected = [other for other in self._expected if other.model != recipe.model]
+        return opened
 
 
 def _dropped(request: ModelRequest, model: Description) -> str:

@@ -17,7 +17,7 @@ def plan_model(model: Description, placement: "Placement", kind: str) -> "Memory
 
     needs = {
         part: Need(
-            weights=count * placement.width,
+            weights=count * placement.width + _in_single(model, part, placement),
             # Whatever the type of the weights, some layers compute in float32.
             working=model.folder.working_numbers(part) * 4 + _beside(model, part) * placement.width,
         )
@@ -29,6 +29,11 @@ def plan_model(model: Description, placement: "Placement", kind: str) -> "Memory
 def _beside(model: Description, part: str) -> int:
     """The numbers of the network that is at work beside another one; 0 if none is."""
     return model.parameters.get(model.folder.family.beside.get(part, ""), 0)
+
+
+def _in_single(model: Description, part: str, placement: "Placement") -> int:
+    """The bytes that a network takes besides, because some of its numbers stay in float32."""
+    return model.folder.single_numbers(part) * (4 - placement.width) if placement.kind == "fp16" else 0
 
 
 def check_memory(model: str, placement: "Placement", plan: "MemoryPlan") -> None:

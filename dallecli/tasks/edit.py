@@ -10,6 +10,7 @@ from dallecli.limits import COUNT_LIMIT
 from dallecli.source import Source
 from dallecli.tasks.stages import Dials
 from dallecli.tasks.task import (
+    Habits,
     InvertibleRequest,
     Settings,
     check_prompt,
@@ -77,7 +78,7 @@ class Edit(InvertibleRequest):
     def inversion(self) -> Dials | None:
         return self.inverting
 
-    def settle(self, resample: int) -> "Editing":
+    def settle(self, habits: Habits) -> "Editing":
         strength = self.strength if self.strength is not None else STRENGTH
         strengths = (strength,) if self.sweep is None else tuple(strength * t for t in evenly(self.sweep))
         return Editing(before=self.before, after=self.after, strengths=strengths)

@@ -8,14 +8,11 @@ from dallecli.errors import BadInput, BadRecipe, BadSetting
 from dallecli.fields import Fields
 from dallecli.limits import COUNT_LIMIT
 from dallecli.source import Source
-from dallecli.tasks.task import SEED_LIMIT, Request, Settings, check_prompt, check_range
+from dallecli.tasks.task import INIT, SEED_LIMIT, Habits, Request, Settings, check_prompt, check_range
 from dallecli.tasks.values import Values
 
 UNASKED: Final = "picture"
 """The title of a picture of which nothing was said."""
-
-INIT_STRENGTH: Final = 0.3
-"""The default strength, as in diffusers' KandinskyV22Img2ImgPipeline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +77,10 @@ class Generate(Request):
         return () if self.init is None else (self.init,)
 
     @property
+    def way(self) -> str:
+        return self.task if self.init is None else INIT
+
+    @property
     def texts(self) -> tuple[str, ...]:
         return tuple(text for text in (self.prompt, self.negative) if text is not None)
 
@@ -99,8 +100,8 @@ class Generate(Request):
     def judges(self) -> bool:
         return self.best_of is not None
 
-    def settle(self, resample: int) -> "Generating":
-        strength = self.strength if self.strength is not None or self.init is None else INIT_STRENGTH
+    def settle(self, habits: Habits) -> "Generating":
+        strength = self.strength if self.strength is not None or self.init is None else habits.strength
         negative = self.negative if self.negative is not None else ""
         return Generating(best_of=self.best_of, negative=negative, strength=strength, class_name=self.class_name)
 

@@ -8,7 +8,7 @@ from dallecli.errors import BadInput, BadMask, BadRecipe, BadSetting
 from dallecli.fields import Fields
 from dallecli.source import Source
 from dallecli.tasks.mask import MASK_MODES, SIDES, Box, Edges, Mask, MaskMode, read_boxes, read_edges
-from dallecli.tasks.task import Request, Settings, check_prompt, check_range, short_name
+from dallecli.tasks.task import Habits, Request, Settings, check_prompt, check_range, short_name
 from dallecli.tasks.values import Values
 
 RESAMPLE_LIMIT = 100
@@ -89,11 +89,11 @@ class Inpaint(Request):
     def imagines(self) -> bool:
         return self.prompt is not None
 
-    def settle(self, resample: int) -> "Inpainting":
+    def settle(self, habits: Habits) -> "Inpainting":
         mask = self.mask
         if mask is not None:
             mask = replace(mask, files=tuple(file.recorded() for file in mask.files))
-        resample = self.resample if self.resample is not None else resample
+        resample = self.resample if self.resample is not None else habits.resample
         negative = self.negative if self.negative is not None else ""
         return Inpainting(mask=mask, resample=resample, expand=self.expand, negative=negative)
 

@@ -11,6 +11,7 @@ from dallecli.limits import COUNT_LIMIT
 from dallecli.source import Source
 from dallecli.tasks.stages import Dials
 from dallecli.tasks.task import (
+    Habits,
     Request,
     Settings,
     check_dials,
@@ -114,7 +115,7 @@ class Interpolate(Request):
     def inversion(self) -> Dials | None:
         return self.inverting if self.noise == "inverted" else None
 
-    def settle(self, resample: int) -> "Interpolating":
+    def settle(self, habits: Habits) -> "Interpolating":
         weights = self.weights
         if weights is not None:
             weights = tuple(weight / math.fsum(weights) for weight in weights)

@@ -17,14 +17,24 @@ INVERSION: Final = "inversion"
 """The name of the dials with which a picture is inverted to the noise of every painting stage."""
 
 
+RESPACINGS: Final[Mapping[str, int]] = {
+    **{"fast27": 27, "smart27": 27, "smart50": 50, "smart100": 100, "smart185": 185},
+    **{"super27": 27, "super40": 40, "super100": 100},
+}
+"""Published lists of timesteps, which are not evenly spaced, by name, and how many steps each has."""
+
+Steps = int | str
+"""The steps of a run: so many, evenly spaced, or the name of one of `RESPACINGS`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dials:
     """The dials of a stage as asked for; None is the model's default."""
 
     sampler: str | None = None
     """Its name."""
-    steps: int | None = None
-    """How many steps a run has."""
+    steps: Steps | None = None
+    """How many steps a run has, or which."""
     guidance: float | None = None
     """How closely the stage follows its words; 1.0 is off."""
     temperature: float | None = None
@@ -46,8 +56,13 @@ class DiffusionSettings:
     """The dials of a diffusion stage, with nothing left open. Guidance 1.0 is off."""
 
     sampler: str
-    steps: int
+    steps: Steps
     guidance: float
+
+    @property
+    def count(self) -> int:
+        """How many steps a run has."""
+        return RESPACINGS[self.steps] if isinstance(self.steps, str) else self.steps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +120,8 @@ UPSAMPLERS: Final = tuple(
     Stage(name=name, group="upsampler", guided=False, hurried=False) for name in ("upsampler", "upsampler_2")
 )
 """The stages of the unCLIP chain."""
+GUIDED_UPSAMPLER: Final = Stage(name="upsampler", group="upsampler")
+"""An upsampler that reads the words again, as DeepFloyd IF's does."""
 
 
 PRIORS: Final[Mapping[str, Stage]] = {"diffusion": PRIOR, "autoregressive": AUTOREGRESSIVE_PRIOR}

@@ -16,13 +16,25 @@ from dallecli.errors import BadInput, BadSetting, BadSize, BadSteps, NoSuchDevic
 from dallecli.fields import Fields
 from dallecli.limits import CANDIDATES, COUNT_LIMIT, PROMPT_BYTES
 from dallecli.source import STDIN, Source
-from dallecli.tasks.stages import PRIOR_KINDS, Dials
+from dallecli.tasks.stages import PRIOR_KINDS, RESPACINGS, Dials
 
 SEED_LIMIT = 2**63
 """Seeds are below this: what `torch.Generator` takes without wrapping, and a signed 64-bit integer elsewhere."""
 
 DTYPES = ("fp32", "bf16", "fp16")
 EFFORTS = ("fast", "best")
+
+RESAMPLE: Final = 4
+"""How often each step of an inpainting is taken by a model that was not trained for it."""
+
+INIT: Final = "init"
+"""The way of a `generate` that paints over a picture."""
+
+INIT_STRENGTH: Final = 0.3
+"""The default strength, as in diffusers' KandinskyV22Img2ImgPipeline."""
+
+WAYS: Final = (INIT, "inpaint")
+"""The ways to paint for which a model may have dials of its own."""
 
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d{1,3})?")
 
@@ -98,6 +110,26 @@ class ModelRequest:
         """The dials of the inversion; None if no picture is inverted."""
         return None
 
+    @property
+    def way(self) -> str:
+        """One of `WAYS` where a model may have dials of its own for this; any other name where it has none."""
+        return ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """What a model does by itself in single tasks.
+
+    resample: how often each step of an inpainting is taken: once, if a network was trained for it. strength: how much
+    of a picture is painted over.
+    """
+
+    resample: int = RESAMPLE
+    strength: float = INIT_STRENGTH
+
+
+HABITS: Final = Habits()
+"""Those of a model that states none."""
 
 # Subclasses call __post_init__ by name: super() does not work in a dataclass with slots before Python 3.14.
 
@@ -131,12 +163,13 @@ class Request(ModelRequest, ABC):
         """Whether the decoder itself has to read words, besides the embedding of a picture."""
         return False
 
-    @abstractmethod
-    def settle(self, resample: int) -> "Settings":
-        """The settings of this task, with nothing left open.
+    @property
+    def way(self) -> str:
+        return self.task
 
-        `resample` is how often the model takes each step of an inpainting by default.
-        """
+    @abstractmethod
+    def settle(self, habits: "Habits") -> "Settings":
+        """The settings of this task, with nothing left open: as asked for, else as the model has them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,7 +358,9 @@ def check_share(what: str, value: float) -> None:
 def check_dials(name: str, dials: Dials) -> None:
     """Raises BadSteps, BadSetting for dials that no stage can have."""
     # Every schedule here spaces its timesteps from the first to the last, which takes two of them.
-    if dials.steps is not None and dials.steps < 2:
+    if isinstance(dials.steps, str) and dials.steps not in RESPACINGS:
+        raise BadSteps(f"no steps are called {dials.steps!r}", hint=f"a number, or one of {', '.join(RESPACINGS)}")
+    if isinstance(dials.steps, int) and dials.steps < 2:
         raise BadSteps(f"{dials.steps} {name} steps cannot reach from noise to a picture", hint="use 2 or more")
     if dials.guidance is not None and not (math.isfinite(dials.guidance) and dials.guidance >= 0):
         raise BadSetting(f"the {name} guidance is {dials.guidance}", hint="it is 0 or more; 1.0 is off")
@@ -352,7 +387,3 @@ def evenly(count: int) -> tuple[float, ...]:
 def numbers(values: Sequence[float]) -> str:
     """Numbers as people read them."""
     return ", ".join(f"{value:.3g}" for value in values)
-
-
-RESAMPLE: Final = 4
-"""How often each step of an inpainting is taken by a model that was not trained for it."""

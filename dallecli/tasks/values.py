@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from dallecli.errors import BadInput, BadSetting
 from dallecli.source import STDIN, Source, read_source, read_source_or_words
-from dallecli.tasks.stages import Dials
+from dallecli.tasks.stages import RESPACINGS, Dials, Steps
 from dallecli.tasks.synonyms import meant
 
 DTYPE_SYNONYMS: Final[Mapping[str, str]] = {
@@ -23,6 +23,9 @@ DTYPE_SYNONYMS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("fp16", "float16", "half"), "fp16"),
 }
 """What number types are called elsewhere, and here."""
+
+NUMBER: Final = re.compile(r"\s*[-+]?[0-9]{1,30}\s*")
+"""A whole number as text."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +62,7 @@ class Values:
 
     def whole(self, name: str) -> int | None:
         value = self.raw(name)
-        if isinstance(value, str) and re.fullmatch(r"\s*[-+]?[0-9]{1,30}\s*", value):
+        if isinstance(value, str) and NUMBER.fullmatch(value):
             return int(value)
         if value is None or (isinstance(value, int) and not isinstance(value, bool)):
             return value
@@ -134,6 +137,15 @@ class Values:
 
     # Dials
 
+    def steps(self, name: str) -> Steps | None:
+        """A whole number, or the name of published steps."""
+        value = self.raw(name)
+        if isinstance(value, str) and value.strip().lower() in RESPACINGS:
+            return value.strip().lower()
+        if isinstance(value, str) and not NUMBER.fullmatch(value):
+            raise _wrong(name, value, f"a whole number, or one of {', '.join(RESPACINGS)}")
+        return self.whole(name)
+
     def common(self, *, sampler: bool = True) -> dict[str, Any]:
         """What every request has; without `sampler`, the decoder's sampler cannot be chosen."""
         for name in ("command", "name"):
@@ -148,10 +160,10 @@ class Values:
             "strict": self.flag("strict"),
             "device": self.text("device"),
             "dtype": dtype_of(self.text("dtype")),
-            "upsampler": Dials(steps=self.whole("upsampler_steps")),
+            "upsampler": Dials(steps=self.steps("upsampler_steps"), guidance=self.number("upsampler_guidance")),
             "decoder": Dials(
                 sampler=self.text("sampler") if sampler else None,
-                steps=self.whole("steps"),
+                steps=self.steps("steps"),
                 guidance=self.number("guidance"),
                 temperature=self.number("temperature"),
                 top_k=self.whole("top_k"),
@@ -164,7 +176,7 @@ class Values:
         return {
             "prior_kind": self.text("prior"),
             "prior": Dials(
-                steps=self.whole("prior_steps"),
+                steps=self.steps("prior_steps"),
                 guidance=self.number("prior_guidance"),
                 temperature=self.number("prior_temperature"),
                 top_k=self.whole("prior_top_k"),

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 from dallecli.fields import Fields
 from dallecli.source import Source
 from dallecli.tasks.stages import Dials
-from dallecli.tasks.task import InvertibleRequest, Settings, check_prompt, check_share, short_name
+from dallecli.tasks.task import Habits, InvertibleRequest, Settings, check_prompt, check_share, short_name
 from dallecli.tasks.values import Values
 
 
@@ -60,7 +60,7 @@ class Vary(InvertibleRequest):
     def inversion(self) -> Dials | None:
         return None if self.fidelity is None else self.inverting
 
-    def settle(self, resample: int) -> "Varying":
+    def settle(self, habits: Habits) -> "Varying":
         return Varying(fidelity=self.fidelity)
 
 

@@ -30,7 +30,7 @@ from dallecli.limits import (
     open_file,
 )
 from dallecli.source import is_picture, is_safetensors_head, stranger_name
-from dallecli.weights.folder import PICKLES, Folder
+from dallecli.weights.folder import PICKLES, Folder, read_object
 from dallecli.weights.header import read_header
 from dallecli.weights.selection import safetensors_name
 from dallecli.weights.twins import unshare
@@ -140,6 +140,7 @@ def convert_folder(source: Path, target: Path) -> list[tuple[Path, Path]]:
         shutil.copytree(source, draft, ignore=shutil.ignore_patterns(*(f"*{suffix}" for suffix in PICKLES)))
         if lonely:
             convert({path: draft / place for path, place in lonely.items()})
+            _convert_indexes(draft)
         if shares is not None:
             unshare(shares, draft)
         draft.replace(target)
@@ -148,6 +149,20 @@ def convert_folder(source: Path, target: Path) -> list[tuple[Path, Path]]:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return [(path, target / place) for path, place in lonely.items()]
+
+
+def _convert_indexes(folder: Path) -> None:
+    """Give the indexes of split pickles the names of what the pickles became. Raises BadFile, OSError."""
+    for index in sorted(folder.rglob("*.bin.index*.json")):
+        content = read_object(index)
+        places = content.get("weight_map")
+        if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+            raise BadFile("the index of the weights has no weight_map", str(index), HINT)
+        content["weight_map"] = {tensor: safetensors_name(name) for tensor, name in places.items()}
+        name = re.sub("^pytorch_model", "model", index.name).replace(".bin.", ".safetensors.")
+        if not index.with_name(name).exists():
+            index.with_name(name).write_text(json.dumps(content, indent=1), encoding="utf-8")
+        index.unlink()
 
 
 def _sharing(source: Path) -> Folder | None:

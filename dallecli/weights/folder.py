@@ -2,7 +2,7 @@
 
 model_index.json                      which pipeline this is
 tokenizer/                            vocab.json, merges.txt, tokenizer_config.json
-prior/, decoder/, …                   config.json and one .safetensors file
+prior/, decoder/, …                   config.json and one .safetensors file, or several with an index (see shards.py)
 prior_scheduler/, …                   scheduler_config.json
 feature_extractor/                    preprocessor_config.json, for the image_encoder
 dalle.json                            optional: the dials that suit this model (see registry.py)
@@ -13,6 +13,7 @@ Where a family is laid out in another way, its parts have these names all the sa
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -30,11 +31,14 @@ from dallecli.limits import (
 )
 from dallecli.tasks.stages import Stage
 from dallecli.weights.digest import combined_digest, file_digest
-from dallecli.weights.header import read_header
 from dallecli.weights.layouts import LAYOUTS, Layout
+from dallecli.weights.shards import files_of, headers_of, index_names
 
 PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".th")
 REPAIR: Final = "correct it, or pull or copy the model again"
+
+NUMBERED: Final = r".*-\d+-of-\d+[\w.]*\.safetensors"
+"""The names that libraries give to the files of split weights, as a regular expression."""
 
 DIALS: Final = "dalle.json"
 PREPROCESSING: Final = "feature_extractor"
@@ -113,25 +117,25 @@ class Folder:
     def weights_file(self, part: str) -> Path:
         """The .safetensors file of a network: the plain one, or else the half-precision one, or that of its twin.
 
+        Of weights that are split into several files it is the index: see shards.py.
+
         Raises:
             BadFolder: there are no weights.
-            BadFile: there are, but pickled or in shards.
+            BadFile: there are, but pickled, or without the index of their files.
         """
         folder = self.path_of(part)
         for precision in ("", ".fp16"):
             for stem in ("diffusion_pytorch_model", "model"):
-                path = folder / f"{stem}{precision}.safetensors"
-                if path.is_file():
-                    return path
+                for name in (f"{stem}{precision}.safetensors", *index_names(stem, precision)):
+                    if (folder / name).is_file():
+                        return folder / name
         if part in self.shared():
             return self.weights_file(self.family.twins[part])
         others = [path.name for path in _listing(folder)]
-        for name in others:
-            if name.endswith(".safetensors.index.json"):
-                hint = "save it again with max_shard_size above the size of the model"
-                raise BadFile(
-                    f"the weights of {part} are split into shards, which are not read here", str(folder), hint
-                )
+        shards = [name for name in others if re.fullmatch(NUMBERED, name)]
+        if shards:
+            what = f"the weights of {part} are split into files, such as {shards[0]}, but their index is missing"
+            raise BadFile(what, str(folder), REPAIR)
         for name in others:
             if name.endswith(PICKLES):
                 hint = "use the .safetensors files of this model, or convert it: dalle models convert FOLDER NEW-FOLDER"
@@ -255,13 +259,21 @@ class Folder:
         Reading them finds everything that is cut short or is not weights at all, long before it is needed.
 
         Raises:
-            BadFolder, BadFile: as `weights_file` and `header.read_header`.
+            BadFolder, BadFile: as `weights_file` and `shards.headers_of`.
         """
         return sum(self.parameters_of(part) for part in self.networks)
 
     def parameters_of(self, part: str) -> int:
         """How many numbers one network has. Raises as `parameters`."""
-        return sum(math.prod(entry.shape) for entry in read_header(self.weights_file(part)).values())
+        return sum(math.prod(entry.shape) for entry in headers_of(self.weights_file(part)).values())
+
+    def single_numbers(self, part: str) -> int:
+        """How many of them stay in float32 where the network is in float16. Raises as `parameters`."""
+        ending = self.family.single.get(part)
+        if ending is None:
+            return 0
+        header = headers_of(self.weights_file(part))
+        return sum(math.prod(entry.shape) for name, entry in header.items() if name.endswith(ending))
 
     def working_numbers(self, part: str) -> int:
         """How many numbers a network has in memory beside its own, at its fullest moment, for one picture.
@@ -300,12 +312,19 @@ class Folder:
             name = file.relative_to(self.path) if part not in self.networks else self._own_name(part, file)
             yield part, name.as_posix(), file_digest(file)
 
+    def weights_digest(self, part: str) -> str:
+        """The sha256, in hex, of the weights of a network. Raises as `weights_file`."""
+        files = files_of(self.weights_file(part))
+        if len(files) == 1:
+            return file_digest(files[0])
+        return combined_digest((file.name, file_digest(file)) for file in files)
+
     def _own_name(self, part: str, file: Path) -> Path:
         return (self.path_of(part) / file.name).relative_to(self.path)
 
     def _decisive_files(self) -> Iterator[tuple[str, Path]]:
         for part in self.networks:
-            yield part, self.weights_file(part)
+            yield from ((part, file) for file in files_of(self.weights_file(part)))
             yield part, self._config_file(part)
         yield from ((part, self._config_file(part)) for part in self.parts if part.endswith("_scheduler"))
         for part in self.family.others:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final
 
 from dallecli.errors import BadFile, reason
 from dallecli.limits import HEADER_BYTES, TENSOR_NAME, TENSORS, open_file
+from dallecli.source import is_safetensors_head
 
 # bytes per number, for the kinds of number that the format knows and a weights file may hold
 WIDTHS: Final[Mapping[str, int]] = {
@@ -83,6 +84,9 @@ def _refuse_impostors(first: bytes, size: int, path: Path) -> None:
     if start.startswith(b"version https://git-lfs"):
         hint = "run `git lfs pull` in the folder it came from, or download the file itself"
         raise BadFile("this is a Git LFS pointer, not the weights it points to", str(path), hint)
+    # A header of 640 bytes, and of 896 and so on, begins as pickles do; but no pickle has its length and a table next.
+    if is_safetensors_head(first, size):
+        return
     if first.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
         hint = "use the .safetensors file of this model"
         raise BadFile("this is a pickled checkpoint, which could run code: it is not opened", str(path), hint)

@@ -9,7 +9,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
-from dallecli.tasks.stages import AUTOREGRESSIVE_PRIOR, DECODER, PRIOR, UPSAMPLERS, Stage, StageSettings
+from dallecli.tasks.stages import (
+    AUTOREGRESSIVE_PRIOR,
+    DECODER,
+    GUIDED_UPSAMPLER,
+    PRIOR,
+    UPSAMPLERS,
+    Stage,
+    StageSettings,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +101,8 @@ class Layout:
     """The networks that have another one at work beside them in every step, where a model has that."""
     prompts: bool = True
     """Whether it paints what it is told in words; if not, it paints classes, or whatever it learned to paint."""
+    single: Mapping[str, str] = field(default_factory=dict)
+    """How the names of tensors end that stay in float32 where a network is in float16, which would overflow."""
     planes: Mapping[str, int] = field(default_factory=dict)
     """The most memory that a network takes besides its weights, for one picture, in planes: a plane is as large as the
     picture that it paints, with the channels of its first level. Other networks take next to nothing."""
@@ -279,6 +289,33 @@ _ADM: Final = Layout(
     ),
 )
 
+# Two repositories: the second, in a folder of the first, enlarges, and reads the same states of T5.
+_IF_ENLARGING: Final = ("super_res", "super_res_scheduler", "image_noising_scheduler")
+
+_IF: Final = Layout(
+    pipeline="IFPipeline",
+    folders={
+        "decoder": "unet",
+        "decoder_scheduler": "scheduler",
+        "super_res": "super_res/unet",
+        "super_res_scheduler": "super_res/scheduler",
+        "image_noising_scheduler": "super_res/image_noising_scheduler",
+    },
+    networks=("text_encoder", "decoder"),
+    optional=(_IF_ENLARGING,),
+    stages=(
+        _DECODER,
+        StageParts(stage=GUIDED_UPSAMPLER, network="super_res", schedule="super_res_scheduler", sized="super_res"),
+    ),
+    tasks=dict.fromkeys(("generate", "inpaint"), "decoder"),
+    dials="if-m",
+    steps={"decoder": "denoise", "super_res": "denoise"},
+    single={"text_encoder": ".wo.weight"},
+    planes={"decoder": 80, "super_res": 48},
+    description="dallecli.pipelines.deepfloyd_description:DeepFloydDescription",
+    opener="dallecli.pipelines.deepfloyd:open_deepfloyd",
+)
+
 LAYOUTS: Final[dict[str, Layout]] = {
     "karlo": _KARLO,
     # The same networks published for pictures instead of words: an image tower where the prior was. Words are painted
@@ -304,5 +341,6 @@ LAYOUTS: Final[dict[str, Layout]] = {
     ),
     "glide": _GLIDE,
     "adm": _ADM,
+    "deepfloyd-if": _IF,
 }
 """The families by name. Registries and folders name a family so; nothing else in dallecli does."""

@@ -1,4 +1,4 @@
-"""Bytes on disk become a network, strictly.
+"""Bytes on disk become a network, strictly, from one file or from several (see shards.py).
 
 The network is built on the meta device, where it costs no memory; its numbers are then read, a few megabytes at a time,
 straight into their final type and place. What is compared first is the file's header with the network's own list: a
@@ -7,7 +7,6 @@ file with a tensor too few, too many or of another shape is refused before its b
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from io import FileIO
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -17,7 +16,8 @@ from torch.overrides import TorchFunctionMode
 
 from dallecli.errors import BadFile, BadSetting, LayoutMismatch
 from dallecli.limits import NETWORK_TIMES
-from dallecli.weights.header import FETCH_AGAIN, Entry, header_of, read_header
+from dallecli.weights.header import FETCH_AGAIN, Entry
+from dallecli.weights.shards import Shard, headers_of, open_weights
 from dallecli.weights.stream import DTYPES, stream
 
 N = TypeVar("N", bound=nn.Module)
@@ -28,6 +28,9 @@ OLD_NAMES: Final[Mapping[str, str]] = {"query": "to_q", "key": "to_k", "value": 
 # What the names in a text tower without a projection begin with, unless transformers 5 has written them.
 LEFT_OUT: Final = "text_model."
 
+# Tensors that pickles store again under a second name, which other files may have instead of the first.
+COPIES: Final[Mapping[str, str]] = {"encoder.embed_tokens.weight": "shared.weight"}
+
 SPARE_TENSORS: Final = 100
 SPARE_NUMBERS: Final = 2**20
 """What a small network may have beside its weights."""
@@ -36,25 +39,35 @@ LISTED: Final = 5  # names of each kind in a report of differences
 REPORT: Final = 360  # characters; an error's line is cut soon after
 
 
-def load_net(build: Callable[[], N], file: Path, dtype: torch.dtype, device: torch.device) -> N:
+def load_net(
+    build: Callable[[], N], file: Path, dtype: torch.dtype, device: torch.device, single: str | None = None
+) -> N:
     """The network that `build` makes, with the tensors of `file`, in `dtype` on `device`, ready for inference.
 
-    The file may change or go afterwards: nothing is read again.
+    The file, or the index of several, and they may change or go afterwards: nothing is read again. Where `dtype` is
+    float16, tensors whose names end with `single` are in float32.
 
     Raises:
         BadFile: the network cannot be built from its config, or the file is damaged or changes while it is read.
         LayoutMismatch: tensors are missing, unexpected, misshaped, not floating point, or not finite.
         BadSetting: the weights hold numbers that `dtype` cannot.
     """
-    try:
-        with file.open("rb", buffering=0) as opened:
-            header = header_of(opened, file)
-            net = _build(build, file, header)
-            names = _match(net, header, file)
-            tensors = _read(opened, {there: header[there] for there in names.values()}, dtype, device, file)
-    except (OSError, EOFError) as problem:
-        why = problem.strerror if isinstance(problem, OSError) else problem
-        raise BadFile(f"the weights cannot be read: {why}", str(file), FETCH_AGAIN) from problem
+    with open_weights(file) as shards:
+        header = {name: entry for shard in shards for name, entry in shard.header.items()}
+        net = _build(build, file, header)
+        names = _match(net, header, file)
+        kept = set(names.values())
+        kinds = {there: _kind(there, dtype, single) for there in kept}
+        tensors: dict[str, Tensor] = {}
+        largest = 0.0
+        for shard in shards:
+            entries = {there: entry for there, entry in shard.header.items() if there in kept}
+            tensors |= {
+                there: torch.empty(entries[there].shape, dtype=kinds[there], device=device) for there in entries
+            }
+            largest = max(largest, _read(shard, entries, tensors, device))
+    if largest == 0:
+        raise LayoutMismatch("every number in this file is zero", str(file), FETCH_AGAIN)
     net.load_state_dict({name: tensors[there] for name, there in names.items()}, strict=True, assign=True)
     return net.requires_grad_(False).eval()
 
@@ -64,25 +77,30 @@ def check_net(build: Callable[[], nn.Module], file: Path) -> None:
 
     Raises: BadFile, LayoutMismatch, as `load_net`.
     """
-    header = read_header(file)
+    header = headers_of(file)
     _match(_build(build, file, header), header, file)
 
 
-def _read(
-    opened: FileIO, entries: Mapping[str, Entry], dtype: torch.dtype, device: torch.device, file: Path
-) -> dict[str, Tensor]:
-    """The tensors in `dtype` on a device; their numbers are looked over as they pass."""
-    tensors = {name: torch.empty(entry.shape, dtype=dtype, device=device) for name, entry in entries.items()}
+def _kind(name: str, dtype: torch.dtype, single: str | None) -> torch.dtype:
+    """The type in which a tensor is kept."""
+    return torch.float32 if dtype == torch.float16 and single is not None and name.endswith(single) else dtype
+
+
+def _read(shard: Shard, entries: Mapping[str, Entry], tensors: Mapping[str, Tensor], device: torch.device) -> float:
+    """Fill tensors from a file, and return the largest magnitude; their numbers are looked over as they pass."""
     largest = 0.0
-    for name, first, numbers in stream(opened, entries, device):
-        largest = max(largest, _largest(numbers, name, file))
-        if largest > torch.finfo(dtype).max:
-            kind = str(dtype).removeprefix("torch.")
-            raise BadSetting(f"{name} holds {largest:.3g}, which is too large for {kind}", str(file), "use fp32")
-        tensors[name].view(-1)[first : first + len(numbers)] = numbers
-    if largest == 0:
-        raise LayoutMismatch("every number in this file is zero", str(file), FETCH_AGAIN)
-    return tensors
+    try:
+        for name, first, numbers in stream(shard.file, entries, device):
+            most, kind = _largest(numbers, name, shard.path), tensors[name].dtype
+            if most > torch.finfo(kind).max:
+                said = f"{name} holds {most:.3g}, which is too large for {str(kind).removeprefix('torch.')}"
+                raise BadSetting(said, str(shard.path), "use fp32")
+            tensors[name].view(-1)[first : first + len(numbers)] = numbers
+            largest = max(largest, most)
+    except (OSError, EOFError) as problem:
+        why = problem.strerror if isinstance(problem, OSError) else problem
+        raise BadFile(f"the weights cannot be read: {why}", str(shard.path), FETCH_AGAIN) from problem
+    return largest
 
 
 class _TooLarge(ValueError):
@@ -139,8 +157,8 @@ def _match(net: nn.Module, header: Mapping[str, Entry], file: Path) -> dict[str,
     unexpected, misshaped, wrong_kind = [], [], []
     for there, entry in header.items():
         name = _modern_name(there, wanted)
-        if name not in wanted or name in names:
-            if there.rpartition(".")[2] != "position_ids":  # 0, 1, 2 …: stored by older versions of transformers
+        if name not in wanted or name in names or (there in COPIES and name in header):
+            if not _spare(there, entry, header):
                 unexpected.append(there)
             continue
         names[name] = there
@@ -162,9 +180,17 @@ def _match(net: nn.Module, header: Mapping[str, Entry], file: Path) -> dict[str,
     return names
 
 
+def _spare(name: str, entry: Entry, header: Mapping[str, Entry]) -> bool:
+    """Whether nothing is lost without a tensor: a copy, or positions 0, 1, 2 …, which older transformers store."""
+    original = header.get(COPIES.get(name, ""))
+    return name.rpartition(".")[2] == "position_ids" or (original is not None and original.shape == entry.shape)
+
+
 def _modern_name(name: str, wanted: Mapping[str, object]) -> str:
     if name in wanted:
         return name
+    if COPIES.get(name) in wanted:
+        return COPIES[name]
     if LEFT_OUT + name in wanted:
         return LEFT_OUT + name
     return ".".join(OLD_NAMES.get(part, part) for part in name.split("."))

@@ -12,7 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -21,9 +21,9 @@ from typing import Final
 from dallecli.classes import Classes
 from dallecli.errors import BadFile, BadFolder, DalleError, NotDownloaded, TaskNotSupported, UnknownModel
 from dallecli.fields import Fields, Wording
-from dallecli.tasks.stages import DiffusionSettings, Stage, StageSettings, TokenSettings
+from dallecli.tasks.stages import RESPACINGS, DiffusionSettings, Stage, StageSettings, TokenSettings
 from dallecli.tasks.table import TASKS
-from dallecli.tasks.task import RESAMPLE
+from dallecli.tasks.task import HABITS, INIT_STRENGTH, RESAMPLE, WAYS, Habits
 from dallecli.weights.folder import DIALS, SHARED, Folder, read_object
 from dallecli.weights.hub import PATH, REPOSITORY
 from dallecli.weights.hub_constants import hub_constants
@@ -91,9 +91,10 @@ class ModelSpec:
     stages, in the order in which they run. stages: their own dials, by name. prior_candidates: embeddings that its
     prior draws for a picture, None where it has no prior. parameters: numbers in all networks, None where only the
     files know. clip: the public CLIP whose space its embeddings are in, None where it is the model's own. parts, files:
-    what a pull of it fetches. largest: the largest side, where any is painted and `sizes` only has the best one; None
-    where there are no others. resample: how often each step of inpainting is taken. classes: the names of those that it
-    paints, None where it paints words or is not here.
+    what a pull of it fetches. terms: the address of its licence, where somebody has to accept it before a pull.
+    largest: the largest side, where any is painted and `sizes` only has the best one; None where there are no others.
+    habits: what it does by itself in single tasks. dials_of: of the `WAYS` to paint that have some of their own, by
+    stage. classes: the names of those that it paints, None where it paints words or is not here.
     """
 
     name: str
@@ -109,16 +110,22 @@ class ModelSpec:
     prior_candidates: int | None
     parameters: int | None
     clip: str | None = None
+    terms: str | None = None
     parts: tuple[PublishedParts, ...] = ()
     files: tuple[PublishedFile, ...] = ()
     largest: int | None = None
-    resample: int = RESAMPLE
+    habits: Habits = HABITS
+    dials_of: Mapping[str, Mapping[str, StageSettings]] = field(default_factory=dict)
     classes: Classes | None = None
 
     @property
     def prompts(self) -> bool:
         """Whether it paints what it is told in words."""
         return self.layout not in LAYOUTS or LAYOUTS[self.layout].prompts
+
+    def dials(self, way: str) -> Mapping[str, StageSettings]:
+        """Its own dials by stage for one of the `WAYS` to paint, or for any other."""
+        return {**self.stages, **self.dials_of.get(way, {})}
 
     def running(self, size: int) -> tuple[str, ...]:
         """The names of the stages that paint a picture of `size`, in the order in which they run."""
@@ -160,6 +167,15 @@ def read_registry(text: str, where: str) -> dict[str, ModelSpec]:
         raise BadFile(f"the registry is not valid TOML: {problem}", where) from problem
     models = Fields(tables, BadFile, where=where, wording=WORDING)
     return {name: _spec(name, models.table(name)) for name in tables}
+
+
+def terms_of(name: str) -> str | None:
+    """The address of the licence that has to be accepted before this model or repository is pulled; None if none."""
+    if not name.startswith(HUB):
+        return _registered()[name].terms if name in _registered() else None
+    repository, _ = parse_hub_name(name)
+    of = (spec.terms for spec in _registered().values() if repository in {part.repository for part in spec.parts})
+    return next((terms for terms in of if terms is not None), None)
 
 
 def find(name_or_folder: str) -> ModelSpec:
@@ -345,9 +361,10 @@ def _unregistered(folder: Folder) -> ModelSpec:
     dials = folder.family.dials
     if isinstance(dials, str):
         published = _registered()[dials]
-        stages, candidates, resample = published.stages, published.prior_candidates, published.resample
+        stages, candidates = published.stages, published.prior_candidates
+        habits, dials_of = published.habits, published.dials_of
     else:
-        stages, candidates, resample = dials, 1, RESAMPLE
+        stages, candidates, habits, dials_of = dials, 1, HABITS, {}
     spec = ModelSpec(
         name=folder.path.resolve().name,
         description="a folder on this machine",
@@ -361,7 +378,8 @@ def _unregistered(folder: Folder) -> ModelSpec:
         stages=stages,
         prior_candidates=candidates,
         parameters=None,
-        resample=resample,
+        habits=habits,
+        dials_of=dials_of,
     )
     spec = with_parts(spec, folder)
     file = folder.path / DIALS
@@ -379,9 +397,14 @@ def _with_own_dials(spec: ModelSpec, file: Path) -> ModelSpec:
         name: _stage(stated.table(name, defaults=asdict(default)), type(default)) if name in stated else default
         for name, default in spec.stages.items()
     }
+    # What the folder says is for every way to paint.
+    dials_of = {
+        way: {name: dials for name, dials in own.items() if stages[name] == spec.stages[name]}
+        for way, own in spec.dials_of.items()
+    }
     stated.finish()
     fields.finish()
-    return replace(spec, stages=stages, prior_candidates=candidates)
+    return replace(spec, stages=stages, dials_of=dials_of, prior_candidates=candidates)
 
 
 def _spec(name: str, fields: Fields) -> ModelSpec:
@@ -405,10 +428,12 @@ def _spec(name: str, fields: Fields) -> ModelSpec:
         source=source,
         commit=commits.get(source.partition(":")[2]),
         licence=fields.match("licence", FILLED),
+        terms=fields.match("terms", "https://[!-~]+", "an address") if "terms" in fields else None,
         tasks=tasks,
         sizes=sizes,
         largest=fields.whole("largest", least=1) if "largest" in fields else None,
-        resample=fields.whole("resample", least=1) if "resample" in fields else RESAMPLE,
+        habits=_habits(fields),
+        dials_of={way: _dials_of(fields.table(way), declared) for way in WAYS if way in fields},
         declared=declared,
         stages={
             stage.name: _stage(stages.table(stage.name), stage.settings)
@@ -424,6 +449,23 @@ def _spec(name: str, fields: Fields) -> ModelSpec:
     stages.finish()
     fields.finish()
     return spec
+
+
+def _habits(fields: Fields) -> Habits:
+    strength = fields.number("strength", least=0) if "strength" in fields else INIT_STRENGTH
+    if not 0 < strength <= 1:
+        raise fields.wrong("strength", strength, "a number above 0 and up to 1")
+    return Habits(
+        resample=fields.whole("resample", least=1) if "resample" in fields else RESAMPLE,
+        strength=strength,
+    )
+
+
+def _dials_of(fields: Fields, declared: Collection[Stage]) -> dict[str, StageSettings]:
+    """The dials that a way to paint has of its own."""
+    found = {stage.name: _stage(fields.table(stage.name), stage.settings) for stage in declared if stage.name in fields}
+    fields.finish()
+    return found
 
 
 def _sizes(fields: Fields, family: Layout | None) -> tuple[int, ...]:
@@ -478,7 +520,7 @@ def _stage(fields: Fields, kind: type[DiffusionSettings] | type[TokenSettings]) 
     if kind is DiffusionSettings:
         settings = DiffusionSettings(
             sampler=fields.choice("sampler", SAMPLERS),
-            steps=fields.whole("steps", least=2),
+            steps=fields.whole_or_choice("steps", RESPACINGS, least=2),
             guidance=fields.number("guidance", least=0),
         )
     else:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from dallecli.batch.jobs import Reader
 from dallecli.batch.journal import Journal, item_key
 from dallecli.batch.presence import Presence
 from dallecli.batch.prompt_file import PromptFile
-from dallecli.batch.runner import Batch, Runner, Tally, survey, write_failures
+from dallecli.batch.runner import AHEAD, Batch, Runner, Tally, survey, write_failures
 from dallecli.batch.wildcards import Wildcards
 from dallecli.engine import Progress
 from dallecli.errors import NonFinite, OutOfMemory
@@ -278,6 +279,49 @@ def test_like_is_painted_with_like(tmp_path):
     lines = [f'{{"prompt": "fox {k}", "steps": {5 + k % 2}}}' for k in range(8)]
     paint(engine, lines, tmp_path / "o", defaults={"model": "fake"})
     assert engine.sizes == [4, 4]
+
+
+class Hearing(FakeEngine):
+    """Writes down what it is told of, and when it paints it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[list[str]] = []
+
+    def expect(self, recipes: Any) -> None:
+        self.heard.append([recipe.prompt for recipe in recipes])
+
+    def paint(self, recipe: Any, progress: Any) -> Iterator[Picture]:
+        assert any(recipe.prompt in heard for heard in self.heard)
+        yield from super().paint(recipe, progress)
+
+
+def test_the_engine_hears_of_prompts_before_they_are_painted_and_not_of_those_that_are_there(tmp_path):
+    names = [f"fox {k}" for k in range(100)]
+    engine = Hearing()
+    paint(engine, prompts(70), tmp_path / "o", defaults={"model": "fake"})
+    assert engine.heard == [names[:AHEAD], names[AHEAD:70]]
+    engine = Hearing()
+    tally = paint(engine, prompts(100), tmp_path / "o", defaults={"model": "fake"})
+    assert (tally.done, tally.there, engine.heard) == (30, 70, [names[70:]])
+
+
+def test_of_work_that_is_shared_no_more_is_claimed_than_is_painted_next(tmp_path):
+    engine = Hearing()
+    paint(engine, prompts(3), tmp_path / "o", defaults={"model": "fake"}, share=True)
+    assert engine.heard == [["fox 0"], ["fox 1"], ["fox 2"]]
+
+
+def test_pictures_that_are_painted_over_are_not_kept_in_memory_for_long(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "fox.png")
+    lines = [
+        *prompts(2),
+        *(f'{{"prompt": "owl {k}", "init": "{tmp_path / "fox.png"}"}}' for k in range(2)),
+        prompts(3)[2],
+    ]
+    engine = Hearing()
+    paint(engine, lines, tmp_path / "o", defaults={"model": "fake"})
+    assert [len(heard) for heard in engine.heard] == [3, 1, 1]
 
 
 def test_one_that_fails_does_not_take_the_others_along(tmp_path):

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dallecli.tasks.stages import RESPACINGS
+
 from .conftest import Dalle
 
 
@@ -40,7 +42,7 @@ def test_everything_else_in_the_file_stays(dalle: Dalle, tmp_path):
     ("words", "what"),
     [
         (["set", "layout", "pile"], "layout is 'pile', it should be one of grid, files, both"),
-        (["set", "steps", "many"], "steps is 'many', it should be a whole number"),
+        (["set", "steps", "many"], f"steps is 'many', it should be a whole number, or one of {', '.join(RESPACINGS)}"),
         (["set", "guidance", "high"], "guidance is 'high', it should be a number"),
         (["set", "quiet", "1"], "quiet is '1', it should be true or false"),
         (["set", "dtype", "int4"], "no number type is called 'int4'"),

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import termios
 from pathlib import Path
+from typing import Any
 
 import oracle
 import pytest
@@ -19,7 +20,7 @@ from hub import Hub
 from safetensors.torch import load_file
 
 from dallecli.cli.pulling import size
-from dallecli.weights.lock import cached, folder_path
+from dallecli.weights.lock import cached, folder_path, read_lock
 from dallecli.weights.registry import registry
 
 from .conftest import Dalle, command, environment, on_terminal, process
@@ -309,6 +310,103 @@ def test_a_list_of_hashes_that_is_none_is_refused(dalle: Dalle, line: str):
     result = dalle("models", "verify", "./mine")
     assert result.code == 3
     assert result.err.splitlines()[1].endswith("mine/SHA256SUMS")
+
+
+TERMS = "https://huggingface.co/spaces/DeepFloyd/deepfloyd-if-license"
+LICENCE = "DeepFloyd IF License Agreement: non-commercial research only"
+
+
+def publish_if(hub: Hub, **settings: Any) -> int:
+    """Publish the smallest DeepFloyd IF, in a few bytes that are none; how many of them a pull needs."""
+    pulled = 0
+    for part in registry()["if-m"].parts:
+        files = {
+            "model_index.json": b'{"_class_name": "IFPipeline"}',
+            "README.md": b"no part",
+            "text_encoder/model.safetensors": b"T5 again",
+        }
+        for name in part.names:
+            if name == "text_encoder":
+                weights = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+                weights += ["model.safetensors.index.json", "config.json"]
+                files.pop("text_encoder/model.safetensors")
+            else:
+                weights = {
+                    "unet": ["diffusion_pytorch_model.safetensors", "config.json"],
+                    "tokenizer": ["spiece.model", "special_tokens_map.json", "tokenizer_config.json"],
+                }.get(name, ["scheduler_config.json"])
+            files |= {f"{name}/{file}": f"{part.repository} {name} {file}".encode() for file in weights}
+        needed = [path for path in files if path == "model_index.json" or path.partition("/")[0] in part.names]
+        pulled += sum(len(files[path]) for path in needed)
+        hub.add(part.repository, files, **settings)
+    return pulled
+
+
+def test_a_licence_that_restricts_is_shown_and_has_to_be_accepted_before_a_byte_comes(dalle: Dalle, hub: Hub):
+    needed = publish_if(hub)
+    result = dalle("models", "pull", "if-m")
+    assert (result.code, result.out, hub.body_bytes, read_lock("if-m")) == (2, b"", 0, None)
+    shown, terms, error, where, hint = result.err.splitlines()
+    assert shown.startswith("if-m: ") and "DeepFloyd/IF-I-M-v1.0, DeepFloyd/IF-II-M-v1.0" in shown
+    assert terms == f"licence: {LICENCE}; its words are at {TERMS}"
+    assert error.startswith("error: if-m is fetched only for those who accept its licence") and TERMS in where
+    assert hint == "hint: read it; dalle models pull if-m --yes accepts it"
+    result = dalle("models", "pull", "if-m", "--yes")
+    assert result.code == 0, result.err
+    assert LICENCE in result.err and TERMS in result.err
+    assert hub.body_bytes == needed
+
+    # What was accepted once is not asked for again, and nothing of the second repository's T5 came.
+    shutil.rmtree(folder_path("if-m"))
+    assert dalle("models", "pull", "if-m").code == 0
+    folder = folder_path("if-m")
+    assert (folder / "super_res" / "unet" / "config.json").read_text() == "DeepFloyd/IF-II-M-v1.0 unet config.json"
+    assert (folder / "tokenizer" / "spiece.model").exists() and not (folder / "super_res" / "text_encoder").exists()
+
+
+def test_a_restricting_licence_is_asked_for_with_a_repository_of_such_a_model_too(dalle: Dalle, hub: Hub):
+    publish_if(hub)
+    name = "hf:DeepFloyd/IF-I-M-v1.0"
+    result = dalle("models", "pull", name)
+    assert (result.code, read_lock(name)) == (2, None)
+    assert f"{TERMS}" in result.err and f"dalle models pull {name} --yes" in result.err
+    assert dalle("models", "pull", name, "--yes", "--quiet").code == 0
+    assert (folder_path(name) / "unet" / "config.json").exists()
+
+
+@pytest.mark.parametrize("said", ["y", "n"])
+def test_somebody_at_a_terminal_is_asked_whether_the_licence_is_accepted(hub: Hub, said):
+    publish_if(hub)
+    code, text = answer(b"[y/N]", said.encode() + b"\n", "models", "pull", "if-m")
+    assert f"Do you accept the licence of if-m (licence: {LICENCE}: {TERMS})?" in " ".join(text.split())
+    assert code == (0 if said == "y" else 2)
+    assert folder_path("if-m").is_dir() == (said == "y")
+    if said == "n":
+        assert "the licence was not accepted, and nothing was fetched" in text and hub.body_bytes == 0
+
+
+def test_an_offer_of_a_model_with_a_restricting_licence_says_so(hub: Hub):
+    publish_if(hub)
+    arguments = ("generate", "a cat", "-m", "if-m", "--device", "cpu", "--dtype", "fp32")
+    code, text = answer(b"[y/N]", b"n\n", *arguments, DALLE_ENGINE="local")
+    assert (code, hub.body_bytes) == (3, 0)
+    words = f"licence: {LICENCE}; its words are at {TERMS}, and whoever fetches it accepts them"
+    assert words in " ".join(text.split())
+
+
+def test_a_gated_repository_says_how_to_get_its_files(dalle: Dalle, monkeypatch, hub: Hub):
+    publish_if(hub, gated=True)
+    hub.token = "hf_secret"
+    result = dalle("models", "pull", "if-m", "--yes")
+    assert result.code == 4
+    *_, error, where, hint = result.err.splitlines()
+    assert error == "error: DeepFloyd/IF-I-M-v1.0 is available only to those who accept its terms"
+    assert where == f"where: {hub.url}"
+    accept = f"accept its terms at {hub.url}/DeepFloyd/IF-I-M-v1.0"
+    assert hint == f"hint: {accept}, then log in with `hf auth login`, or set HF_TOKEN"
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    result = dalle("models", "pull", "if-m")
+    assert result.code == 0, result.err
 
 
 def test_what_a_model_cannot_do_is_said_before_it_is_offered(hub: Hub):

@@ -2,19 +2,37 @@
 
 import pytest
 import torch
+from diffusers.pipelines.deepfloyd_if import timesteps
 
 from dallecli.diffusion.noise import Noise
-from dallecli.diffusion.respacing import respaced
+from dallecli.diffusion.respacing import SECTIONS, respaced
 from dallecli.diffusion.schedule import Schedule
+from dallecli.tasks.stages import RESPACINGS
 
 COSINE = {"_class_name": "GaussianDiffusion", "beta_schedule": "squaredcos_cap_v2"}
 
 
-def test_fast27_is_the_published_list() -> None:
-    assert respaced("fast27", 1000) == [
+def test_glides_fast27_is_the_published_list() -> None:
+    assert respaced("fast27", 1000, of_glide=True) == [
         *(0, 22, 44, 66, 88, 111, 133, 155, 177, 199, 200, 222, 244, 266, 288),
         *(311, 333, 355, 377, 399, 400, 500, 599, 600, 799, 800, 997),
     ]
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_ifs_respacings_are_diffusers_lists(name: str) -> None:
+    assert respaced(name, 1000)[::-1] == getattr(timesteps, f"{name}_timesteps")
+    assert len(respaced(name, 1000)) == RESPACINGS[name]
+
+
+def test_a_run_may_be_asked_for_by_name_and_ends_on_the_clean_sample() -> None:
+    for config in (COSINE, {"_class_name": "DDPMScheduler"}, {}):
+        steps = Schedule.from_config(config).steps("smart50")
+        assert [step.t for step in steps] == timesteps.smart50_timesteps
+        assert [step.t_prev for step in steps] == [*timesteps.smart50_timesteps[1:], -1]
+    assert Schedule.from_config(COSINE).steps("fast27")[0].t == 997
+    with pytest.raises(ValueError, match="a section of 2 timesteps"):
+        Schedule.from_config({"num_train_timesteps": 20}).steps("super27")
 
 
 def test_one_section_goes_from_end_to_end_and_several_fill_theirs() -> None:

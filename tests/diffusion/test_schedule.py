@@ -156,7 +156,9 @@ def test_a_stride_beyond_the_last_trained_timestep_is_refused_where_the_oracle_w
     [
         {"timestep_spacing": "trailing"},
         {"steps_offset": 5},
-        {"thresholding": True},
+        {"thresholding": True, "_class_name": "DDIMScheduler"},
+        {"thresholding": True, "dynamic_thresholding_ratio": 1.5},
+        {"thresholding": True, "sample_max_value": 0.5},
         {"rescale_betas_zero_snr": True},
         {"trained_betas": [0.1, 0.2]},
         {"trained_betas": [0.1] * 999 + [1.0]},
@@ -245,3 +247,19 @@ def test_ddim_goes_in_whole_strides_where_a_schedule_says_so_and_there_are_any()
     assert schedule.steps(25, "ancestral")[0].t == 999
     assert schedule.steps(60, "ddim")[0].t == 999  # no stride makes 60 steps of 1000
     assert Schedule.from_config({"_class_name": "GaussianDiffusion"}).steps(25, "ddim")[0].t == 999
+
+
+@pytest.mark.parametrize("most", [1.5, 1.0])
+def test_pictures_are_pulled_in_by_their_own_numbers_as_the_oracles_are(most):
+    config = {"thresholding": True, "dynamic_thresholding_ratio": 0.95, "sample_max_value": most, "clip_sample": True}
+    schedule = Schedule.from_config({"_class_name": "DDPMScheduler", "beta_schedule": "squaredcos_cap_v2", **config})
+    oracle = DDPMScheduler(beta_schedule="squaredcos_cap_v2", **config)
+    step = schedule.steps(10)[3]
+    noise = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    x = noise * torch.tensor([0.1, 1.0, 2.0, 9.0])[:, None, None, None]  # from no picture at all to far out
+    guess = make_denoiser(lambda x, step: torch.zeros_like(x), schedule)(x, step)
+    assert torch.equal(guess.x0, oracle._threshold_sample(x / step.signal))
+    assert guess.x0.abs().max() <= 1
+    alone = make_denoiser(lambda x, step: torch.zeros_like(x), schedule)(x[3:], step)
+    assert torch.equal(alone.x0, guess.x0[3:])
+    assert (schedule.clip_range, schedule.threshold is not None) == (None, True)

@@ -15,6 +15,7 @@ from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, CLIPTextStates, Cl
 from dallecli.nets.movq import Movq, MovqConfig
 from dallecli.nets.normalizer import ImageNormalizer, NormalizerConfig
 from dallecli.nets.prior import PriorConfig, PriorTransformer
+from dallecli.nets.t5 import T5Config, T5Encoder
 from dallecli.nets.text_proj import TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.transformer_unet import TransformerUNet, TransformerUNetConfig
 from dallecli.nets.unet import UNet, UNetConfig
@@ -39,6 +40,7 @@ NETS = {
     "stable_vae": (Vae, VaeConfig),
     "stable_small_image_normalizer": (ImageNormalizer, NormalizerConfig),
     "stable_small_unet": (TransformerUNet, TransformerUNetConfig),
+    "if_text_encoder": (T5Encoder, T5Config),
 }
 
 

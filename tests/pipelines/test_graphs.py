@@ -5,9 +5,11 @@ A trace holds a step in the same way, on any device: operations on memory that s
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import if_oracle
 import kandinsky_oracle
 import numpy as np
 import pytest
@@ -20,8 +22,9 @@ from dallecli.diffusion.guidance import OFF
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import SAMPLERS
 from dallecli.nets.conditions import AHEAD, Place
-from dallecli.pipelines import graphs
+from dallecli.pipelines import deepfloyd, graphs
 from dallecli.pipelines import parts as parts_module
+from dallecli.pipelines.deepfloyd import open_deepfloyd
 from dallecli.pipelines.embedding import Embedding
 from dallecli.pipelines.given import Beginning, Hole
 from dallecli.pipelines.graphs import Graphs, Net
@@ -77,6 +80,7 @@ def folders(tmp_path_factory, model_folder) -> dict[str, Path]:
         "karlo": model_folder("starter"),
         "kandinsky": kandinsky_oracle.write(place / "kandinsky"),
         "stable": stable_oracle.write(place / "stable", words=True),
+        "if": if_oracle.write(place / "if"),
     }
 
 
@@ -176,7 +180,7 @@ def test_a_device_that_does_not_wait_for_launches_gets_no_graph():
 def nowhere(monkeypatch) -> Callable[[Path], Parts]:
     """Open folders on a device that knows shapes but no numbers: whoever waits for a number fails."""
 
-    def load(build: Callable[[], Any], file: Path, dtype: torch.dtype, device: torch.device) -> Any:
+    def load(build: Callable[[], Any], file: Path, dtype: torch.dtype, device: torch.device, single: str | None) -> Any:
         with META:
             return build().to(dtype).requires_grad_(False).eval()
 
@@ -242,6 +246,23 @@ def test_no_step_in_latents_waits_for_the_device(sampler, family, open_decoder, 
     for begun in (None, beginning):
         latents = sample(parts, decoder, settings(4.0, sampler), Noise([1, 2]), ignore, beginning=begun)
         assert latents.shape == (2, *decoder.shape)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("inpainting", [False, True])
+@torch.inference_mode()
+def test_no_step_of_if_waits_for_the_device(sampler, inpainting, folders, nowhere):
+    parts = nowhere(folders["if"])
+    model, wanted = open_deepfloyd(parts), settings(4.0, sampler)
+    dials = {"decoder": wanted, "upsampler": wanted}
+    job = deepfloyd._Job(states=torch.empty(2, 7, if_oracle.TEXT, device=META), leads=True, dials=dials)
+    for name, low in (("decoder", None), ("upsampler", torch.empty(2, 3, 32, 32, device=META))):
+        stage = model._stage(job, name, 2, low)
+        beginning = Beginning(pixels=torch.empty(1, *stage.shape, device=META), strength=0.7)
+        hole = replace(hole_of(stage.shape[-1]), clean=True) if inpainting else None
+        begun = beginning if inpainting else None
+        pixels = sample(parts, stage, wanted, Noise([1, 2]), ignore, hole=hole, beginning=begun)
+        assert pixels.shape == (2, *stage.shape)
 
 
 def test_without_cuda_and_beyond_what_the_device_looks_up_a_net_stays_as_it_is():

@@ -42,6 +42,16 @@ def entry(**changes: Any) -> Spoil:
     return header(json.dumps({"weight": {k: v for k, v in described.items() if v is not None}}).encode())
 
 
+def split(places: dict[str, str]) -> Spoil:
+    """An index instead of the file that has everything."""
+
+    def spoil(path: Path) -> None:
+        path.unlink()
+        write_json(path.with_name(f"{path.name}.index.json"), {"weight_map": places})
+
+    return spoil
+
+
 def cut(size: int) -> Spoil:
     return lambda path: os.truncate(path, size)
 
@@ -97,7 +107,11 @@ DEFECTS: dict[str, tuple[str, Spoil]] = {
     "weights: a link to itself": (WEIGHTS, circle),
     "weights: pickled only": (WEIGHTS, renamed("diffusion_pytorch_model.bin")),
     "weights: a checkpoint only": (WEIGHTS, renamed("model.ckpt")),
-    "weights: in shards": (WEIGHTS, renamed("diffusion_pytorch_model.safetensors.index.json")),
+    "weights: an index that is none": (WEIGHTS, renamed("diffusion_pytorch_model.safetensors.index.json")),
+    "weights: split, without an index": (WEIGHTS, renamed("diffusion_pytorch_model-00001-of-00002.safetensors")),
+    "weights: an index of nothing": (WEIGHTS, split({})),
+    "weights: an index of a file that is gone": (WEIGHTS, split({"weight": "gone.safetensors"})),
+    "weights: an index that leads elsewhere": (WEIGHTS, split({"weight": "../prior/model.safetensors"})),
     "weights: still arriving": (WEIGHTS, renamed("diffusion_pytorch_model.safetensors.part")),
     # weights: headers that lie
     "header: longer than the file": (WEIGHTS, put(struct.pack("<Q", 10**6) + GOOD)),

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 from hub import Hub, git_blob
-from huggingface_hub import constants
+from huggingface_hub import constants, save_torch_state_dict
 from safetensors.torch import load_file, save_file
 
 from dallecli.errors import (
@@ -571,6 +571,64 @@ class TestWhatIsFetched:
         assert_same(full / "prior", source / "prior")
         assert strangers() == []
 
+    @pytest.mark.parametrize("half", [True, False])
+    def test_of_split_weights_the_index_and_its_files_in_one_precision(
+        self, hub: Hub, source: Path, tmp_path: Path, half: bool
+    ) -> None:
+        full = shutil.copytree(source, tmp_path / "full")
+        (full / BIG).unlink()
+        shutil.rmtree(source / "decoder")
+        chosen = ["config.json"]
+        for precision in ("", ".fp16"):
+            tensors = {f"t{number}": large_tensor(number, 20_000)["weight"] for number in range(3)}
+            save_torch_state_dict(
+                tensors,
+                full / "decoder",
+                filename_pattern=f"diffusion_pytorch_model{precision}{{suffix}}.safetensors",
+                max_shard_size=30_000,
+            )
+            stem = "diffusion_pytorch_model"
+            index = full / "decoder" / f"{stem}.safetensors.index{precision}.json"
+            (full / "decoder" / f"{stem}{precision}.safetensors.index.json").rename(index)
+            if (precision != "") == half:
+                chosen += [
+                    index.name,
+                    *(f"{stem}{precision}-0000{number}-of-00003.safetensors" for number in (1, 2, 3)),
+                ]
+        hub.add("org/name", full)
+        folder = fetch_it(half=half).folder
+        assert sorted(path.name for path in (folder / "decoder").iterdir()) == sorted(chosen)
+        assert locate(find(NAME)).parameters_of("decoder") == 15_000
+        lock = read_lock(NAME)
+        assert lock is not None and {file.path for file in lock.files} >= {f"decoder/{name}" for name in chosen}
+
+        # One file is damaged: verify finds it, and a pull fetches it alone again.
+        shard = lock.blob(next(file for file in lock.files if "00002" in file.path))
+        shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+        assert [file.path.rpartition("-of-")[0][-5:] for file in verify(lock, lambda _: None)] == ["00002"]
+        hub.heal()
+        fetch_it()
+        assert [request.sent > 0 for request in hub.requests].count(True) == 1
+        assert locate(find(NAME)).parameters_of("decoder") == 15_000
+
+    def test_split_weights_of_which_a_file_is_missing_are_refused_before_any_is_fetched(
+        self, hub: Hub, source: Path
+    ) -> None:
+        for number in (1, 3):
+            shutil.copy(source / BIG, source / "decoder" / f"diffusion_pytorch_model-0000{number}-of-00003.safetensors")
+        (source / BIG).rename(source / "decoder" / "diffusion_pytorch_model.safetensors.index.json")
+        hub.add("org/name", source)
+        with pytest.raises(BadFolder, match="of 3 files with weights, number 2 is missing"):
+            fetch_it()
+
+    def test_split_pickles_are_not_pulled_and_the_hint_says_what_to_do(self, hub: Hub, source: Path) -> None:
+        (source / BIG).rename(source / "decoder" / "pytorch_model-00001-of-00002.bin")
+        write_json(source / "decoder" / "pytorch_model.bin.index.json", {"weight_map": {}})
+        hub.add("org/name", source)
+        with pytest.raises(BadFile, match="split into pickled files") as raised:
+            fetch_it()
+        assert "dalle models convert" in str(raised.value.hint)
+
     def test_of_karlo_what_its_tasks_need_from_two_repositories(self, hub: Hub, source: Path, tmp_path: Path) -> None:
         """For variations there is no prior, and so another kind of folder; the whole has both."""
         variations = shutil.copytree(source, tmp_path / "variations")
@@ -658,7 +716,7 @@ class TestWhatIsFetched:
             (lambda m: (m / BIG).rename(m / "decoder" / "model.ckpt"), "decoder has no weights"),
             (
                 lambda m: (m / BIG).rename(m / "decoder" / "diffusion_pytorch_model.safetensors.index.json"),
-                "decoder are split into shards",
+                "split into 0 files",
             ),
         ],
     )

@@ -185,11 +185,11 @@ def test_pickled_weights_are_refused_and_not_opened(model: Path, name: str) -> N
     assert "safetensors" in str(error.hint)
 
 
-def test_shards_are_refused(model: Path) -> None:
+def test_split_weights_without_their_index_are_refused(model: Path) -> None:
     plain = Folder(model).weights_file("prior")
     plain.rename(plain.with_name("diffusion_pytorch_model-00001-of-00002.safetensors"))
-    plain.with_name("diffusion_pytorch_model.safetensors.index.json").write_text("{}")
-    assert "shards" in refusal(lambda: Folder(model).weights_file("prior")).what
+    error = refusal(lambda: Folder(model).weights_file("prior"))
+    assert "such as diffusion_pytorch_model-00001-of-00002.safetensors, but their index is missing" in error.what
 
 
 def test_a_part_without_weights_is_named(model: Path) -> None:

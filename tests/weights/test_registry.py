@@ -35,7 +35,8 @@ upsampler = { sampler = "ancestral", steps = 7, guidance = 1.0 }
 def test_the_shipped_registry_is_in_order() -> None:
     models = registry()
     adm = [f"adm-{size}" for size in ("64", "128", "256", "256-uncond", "512")]
-    assert list(models) == ["starter", "karlo", "kandinsky", "sd-unclip", "sd-unclip-small", "glide", *adm]
+    published = ["karlo", "kandinsky", "sd-unclip", "sd-unclip-small", "glide", *adm, "if-m", "if-l", "if-xl"]
+    assert list(models) == ["starter", *published]
     for name, spec in models.items():
         assert spec.name == name
         if spec.tasks:
@@ -159,6 +160,35 @@ def test_an_unknown_name_is_answered_with_all_that_there_are(name: str) -> None:
 def test_a_folder_that_is_not_there_is_not_taken_for_a_name(path: str) -> None:
     with pytest.raises(UnknownModel, match="no such model folder"):
         find(path)
+
+
+WAYS = """strength = 0.5
+[m.inpaint]
+decoder = { sampler = "ddim", steps = 9, guidance = 2.0 }
+[m.stages]"""
+
+
+def test_ways_to_paint_may_have_dials_of_their_own() -> None:
+    spec = read_registry(ENTRY.replace("[m.stages]", WAYS), "here")["m"]
+    assert spec.habits.strength == 0.5
+    assert spec.dials("inpaint")["decoder"] == DiffusionSettings(sampler="ddim", steps=9, guidance=2.0)
+    assert spec.dials("inpaint")["prior"] == spec.stages["prior"]
+    assert spec.dials("init") == spec.dials("generate") == spec.stages
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ("strength = 0.5", "strength = 0", "m.strength is 0"),
+        ("strength = 0.5", "strength = 1.5", "m.strength is 1.5"),
+        ("[m.inpaint]\ndecoder", "[m.inpaint]\nmovq", "m.inpaint.movq"),
+        ("[m.inpaint]", "[m.vary]", "m.vary"),
+        ("steps = 9", 'steps = "smart28"', "m.inpaint.decoder.steps is 'smart28'"),
+    ],
+)
+def test_dials_of_ways_are_read_strictly(before: str, after: str, words: str) -> None:
+    with pytest.raises(BadFile, match=words):
+        read_registry(ENTRY.replace("[m.stages]", WAYS.replace(before, after)), "here")
 
 
 def test_a_folder_gets_the_dials_of_its_layout_and_its_own_sizes(tmp_path: Path) -> None:

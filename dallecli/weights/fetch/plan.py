@@ -11,11 +11,11 @@ from dallecli.limits import MODEL_FILES, MODEL_JSON_BYTES, in_words
 from dallecli.weights.fetch.cache import part_of
 from dallecli.weights.fetch.download import Download
 from dallecli.weights.fetch.progress import TransferProgress
-from dallecli.weights.folder import read_object
+from dallecli.weights.folder import PREPROCESSING, read_object
 from dallecli.weights.hub import Listing, Patience, list_files
 from dallecli.weights.layouts import LAYOUTS
 from dallecli.weights.lock import Lock, LockedFile, cached, home
-from dallecli.weights.registry import HUB, ModelSpec, PublishedParts, parse_hub_name, registry
+from dallecli.weights.registry import HUB, ModelSpec, PublishedParts, parse_hub_name, registry, terms_of
 from dallecli.weights.selection import select
 
 SPARE: Final = 2**26
@@ -33,6 +33,11 @@ class Plan:
     """Bytes that are still to come."""
     missing: tuple[LockedFile, ...]
     """The files that are not here in full."""
+
+    @property
+    def terms(self) -> str | None:
+        """The address of the licence that has to be accepted first; None if none has to be, or was before."""
+        return terms_of(self.lock.model) if self.fresh and self.bytes > 0 else None
 
     @property
     def places(self) -> tuple[str, ...]:
@@ -158,10 +163,12 @@ def _layout_parts(listing: Listing, patience: Patience) -> tuple[str, ...]:
         raise BadFolder(
             f"this repository holds a model of the kind {stated!r}, which dalle cannot run", listing.repository
         )
-    present = {path.partition("/")[0] for path in listing.files if "/" in path}
-    extra = [part for group in layout.optional for part in group if part in present]
-    extra += [part for part in ("feature_extractor",) if part in present]
-    return tuple(dict.fromkeys((*layout.networks, *layout.schedules, *layout.others, *extra)))
+    places = {part: layout.folders.get(part, part) for group in layout.optional for part in group}
+    places[PREPROCESSING] = layout.folders.get(PREPROCESSING, PREPROCESSING)
+    present = {path.rpartition("/")[0] for path in listing.files}
+    extra = [place for place in places.values() if place in present]
+    needed = (layout.folders.get(part, part) for part in (*layout.networks, *layout.schedules, *layout.others))
+    return tuple(dict.fromkeys((*needed, *extra)))
 
 
 def arrived(file: LockedFile) -> int:
