@@ -4,7 +4,7 @@ Prints the table of the model's guide: numbers, processor seconds of one pass fo
 takes beside the weights, in float32 on one core (set OMP_NUM_THREADS for more); of T5, which would need 19 GB, in
 bfloat16 with products in float32, as dalle computes without bf16 arithmetic. Weights are random: a pass costs the same.
 Configs are those in tests/nets/published_keys. Needs Linux and 12 GB of memory; `--only NAME` runs one row, and
-`--diffusers` the UNets of DeepFloyd IF in diffusers' class instead.
+`--diffusers` a UNet in the class that diffusers has for it.
 """
 
 import argparse
@@ -94,11 +94,19 @@ def from_states(net: IfUNet) -> object:
 
 
 def from_states_there(net: Any) -> object:
-    """The same with diffusers' class."""
+    """The same as `from_states` with diffusers' class."""
     config = net.config
     level = torch.full((2,), 250) if config.class_embed_type is not None else None
     x = torch.randn(2, config.in_channels, config.sample_size, config.sample_size)
     return net(x, T, torch.randn(2, 77, 4096), class_labels=level)
+
+
+def from_words_there(net: Any) -> object:
+    """The same as `from_words`, and as `enlarged`, with diffusers' class."""
+    config = net.config
+    b = 2 if config.in_channels == 3 else 1  # guided, or not
+    x = torch.randn(b, config.in_channels, config.sample_size, config.sample_size)
+    return net(x, T, torch.randn(b, 128, 512), class_labels=torch.randn(b, 768))
 
 
 def painted(net: UNet) -> object:
@@ -110,6 +118,13 @@ def of_a_class(net: GuidedUNet) -> object:
     config = net.config
     x = torch.randn(1, config.in_channels, config.sample_size, config.sample_size)
     return net.denoise(x, Time(net.times([500], torch.tensor([207])), 0))
+
+
+def of_a_class_there(net: Any) -> object:
+    """The same as `of_a_class` with diffusers' class."""
+    config = net.config
+    x = torch.randn(1, config.in_channels, config.sample_size, config.sample_size)
+    return net(x, T, class_labels=torch.tensor([207]))
 
 
 def led(net: NoisedClassifier) -> object:
@@ -188,6 +203,15 @@ ROWS: dict[str, dict[str, Row]] = {
 }
 
 
+THERE: dict[Callable[[Any], object], tuple[str, Callable[[Any], object]]] = {
+    from_states: ("UNet2DConditionModel", from_states_there),
+    from_words: ("UNet2DConditionModel", from_words_there),
+    enlarged: ("UNet2DConditionModel", from_words_there),
+    of_a_class: ("UNet2DModel", of_a_class_there),
+}
+"""The passes that diffusers has a network for: its class, and the same pass of it."""
+
+
 def memory(name: str) -> int:
     """Bytes of this process: "VmRSS" now, "VmHWM" at most."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
@@ -207,23 +231,23 @@ def published_of(part: str, kind: Any) -> dict[str, Any]:
     return config
 
 
-def build(kind: Any, config: Any, published: dict[str, Any], diffusers: bool) -> Any:
-    """A network without weights: of this project's, or of diffusers'."""
+def build(model: str, name: str, diffusers: bool) -> tuple[Any, Callable[[Any], object]]:
+    """A network without weights, of this project's or of diffusers', and one pass of it."""
+    part, kind, config, run = ROWS[model][name]
+    published = published_of(part, kind)
     with torch.device("meta"):
         if not diffusers:
-            return kind(config.from_config(published))
-        from diffusers import UNet2DConditionModel
+            return kind(config.from_config(published)), run
+        import diffusers as library
 
-        theirs: Any = UNet2DConditionModel
-        return theirs.from_config(published)
+        theirs: Any = getattr(library, THERE[run][0])
+        return theirs.from_config(published), THERE[run][1]
 
 
 def measure(model: str, name: str, diffusers: bool) -> None:
     """Print the row of one network. Its own process, because memory is only ever seen to grow."""
-    part, kind, config, run = ROWS[model][name]
-    if diffusers:
-        run = from_states_there
-    net = build(kind, config, published_of(part, kind), diffusers)
+    kind = ROWS[model][name][1]
+    net, run = build(model, name, diffusers)
     net = net.to(torch.bfloat16 if kind is T5Encoder else torch.float32)
     net = net.to_empty(device="cpu").requires_grad_(False).eval()
     for parameter in net.parameters():
@@ -248,10 +272,8 @@ if __name__ == "__main__":
     parser.add_argument("--only")
     parser.add_argument("--diffusers", action="store_true")
     options = parser.parse_args()
-    if options.diffusers and any(
-        row[1] is not IfUNet for name, row in ROWS[options.model].items() if options.only in (None, name)
-    ):
-        parser.error("--diffusers is for the UNets of DeepFloyd IF: name one, --only 'decoder, a step'")
+    if options.diffusers and (options.only is None or ROWS[options.model][options.only][3] not in THERE):
+        parser.error("--diffusers is for one network that diffusers has: --only 'decoder, a step'")
     if options.only is not None:
         measure(options.model, options.only, options.diffusers)
     else:

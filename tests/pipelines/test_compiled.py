@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 from weakref import ref
 
+import adm_oracle
+import glide_oracle
+import if_oracle
 import pytest
 import stable_oracle
 import torch
@@ -24,12 +27,20 @@ from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.settings import PaintSettings, PriorSettings
 from dallecli.pipelines.stable_unclip import open_stable_unclip
 from dallecli.studio.engine import LocalEngine
+from dallecli.studio.models import Models
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import DiffusionSettings
+from dallecli.tasks.task import Dials
 from dallecli.weights.folder import Folder
 
 CPU = torch.device("cpu")
 PIPELINES = {"karlo": open_karlo, "stable": open_stable_unclip}
+WITHOUT_CLIP: dict[str, tuple[Any, dict[str, str]]] = {
+    "glide": (glide_oracle, {"prompt": "a red cat"}),
+    "deepfloyd-if": (if_oracle, {"prompt": "a red cat"}),
+    "adm": (adm_oracle, {"class_name": "1"}),
+}
+"""Families whose decoder and upsampler are told in another way: who writes one, and what is asked."""
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +103,21 @@ def test_each_network_is_compiled_once_for_one_number_of_pictures_and_paints_the
     for prompt, pictures in (("a red cat", 1), ("a dog", 1), ("a dog", 2)):
         assert torch.equal(paint(model, prompt, pictures), paint(plain, prompt, pictures))
         assert graphs_made() == compiled_networks
+
+
+@pytest.mark.slow  # tracing three families takes a minute
+@pytest.mark.parametrize("family", WITHOUT_CLIP)
+def test_networks_that_are_told_without_an_embedding_are_compiled_as_well(family, tmp_path):
+    oracle, asked = WITHOUT_CLIP[family]
+    folder = oracle.write(tmp_path / family)
+    few = {"decoder": Dials(steps=4), "upsampler": Dials(steps=4)}
+    recipe = LocalEngine().resolve(Generate(model=str(folder), seed=1, device="cpu", dtype="fp32", **few, **asked))
+    found, pictures = Models().find(str(folder), "generate"), []
+    for is_compiled in (False, True):
+        model = found.open(Parts(Folder(folder), CPU, torch.float32, None, is_compiled))
+        pictures.append([picture.image.tobytes() for picture in model.paint(recipe, ignore, 1)])
+    assert pictures[0] == pictures[1]
+    assert graphs_made() == 2
 
 
 def test_only_networks_that_stay_are_compiled_and_they_go_when_the_model_goes(folders):
