@@ -1,6 +1,6 @@
 """The stages of one model in training: each has a run in a folder of its own, and some read what others learned."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -100,8 +100,8 @@ class Chain:
         """
         readers = self.readers(name)
         if readers:
-            folders = " and ".join(str(self.folder / reader) for reader in readers)
-            return f"{' and '.join(readers)} depend on it; remove {folders} to train it again"
+            folders = _listed([str(self.folder / reader) for reader in readers])
+            return f"{_listed(readers)} depend on it; remove {folders} to train it again"
         run = self.open(name)
         spent = run.counters.seconds >= seconds or (steps is not None and run.counters.step >= steps)
         if not spent:
@@ -182,6 +182,7 @@ class Chain:
         return Material(
             dataset=self.dataset,
             conditions=self.conditions,
+            trained=self.trained,
             clip_trained=self.has_state("clip"),
             team=self.machine.team,
         )
@@ -204,3 +205,8 @@ class Chain:
             text, image = networks["text_encoder"], networks["image_encoder"]
         assert isinstance(text, CLIPTextModel) and isinstance(image, CLIPVisionModel)  # for the type checker
         return FrozenClip(text, image, file)
+
+
+def _listed(names: Sequence[str]) -> str:
+    """ "a, b and c"."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

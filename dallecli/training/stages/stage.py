@@ -24,12 +24,14 @@ M = TypeVar("M", bound=nn.Module)
 class Material:
     """What a stage is given to learn from.
 
-    conditions: returns what the trained CLIP says about the dataset; only the stages that need it ask.
+    conditions: returns what the trained CLIP says about the dataset; only the stages that need it ask. trained: returns
+    the networks of another stage that was trained, frozen; a stage that asks has it among its `needs`.
     clip_trained: whether that CLIP was trained here, and is not the one of the model that training started from.
     """
 
     dataset: Dataset
     conditions: Callable[[], Conditions]
+    trained: Callable[[str], nn.Module]
     clip_trained: bool
     team: Team
 

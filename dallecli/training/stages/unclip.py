@@ -55,6 +55,7 @@ def stages_of(
                 low=preset.sizes[number - 1],
                 unet=unet,
                 scheduler=schedulers[part] if part in schedulers else schedulers["super_res"],
+                decoder_scheduler=schedulers["decoder"],
                 lesson=lessons.upsampler if number == 1 else lessons.upsampler_2,
             )
         )

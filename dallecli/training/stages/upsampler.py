@@ -23,6 +23,8 @@ from dallecli.training.corruption import Corrupt, added_noise, bsr, paper_blur
 from dallecli.training.dataset import Examples
 from dallecli.training.loop import TrainingRun
 from dallecli.training.loss import expected, weights
+from dallecli.training.stages.decoder import DecoderParts
+from dallecli.training.stages.overpainting import Overpainter, PaintOver
 from dallecli.training.stages.stage import Material, trained_schedule
 
 CORRUPTIONS: Final = ("noise", "blur", "bsr", "none")
@@ -36,13 +38,17 @@ class UpsamplerLesson:
 
     corruption: what is done to the small pictures (corruption.py); the paper has "blur" for the first upsampler and
     "bsr" for the second. noise: the largest deviation of the noise where it is "noise", in units of [-1, 1] pixels:
-    as wrong as the stage before is.
+    as wrong as the stage before is. painted: the share of small pictures that the decoder paints over first, so that the
+    upsampler learns from what it will be given; of the first upsampler only, which is then trained after the decoder.
     """
 
     corruption: str = "blur"
     noise: float = 0.1
+    painted: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.painted <= 1:
+            raise ValueError(f"painted is {self.painted}, expected a share from 0 to 1")
         if self.corruption not in CORRUPTIONS:
             raise ValueError(f"corruption is {self.corruption!r}, supported is {', '.join(CORRUPTIONS)}")
 
@@ -67,9 +73,20 @@ class UpsamplerObjective:
     """The weighted error of the predicted clean picture (or of what else the schedule says is predicted)."""
 
     def __init__(
-        self, name: str, net: UNet, schedule: Schedule, examples: Examples, low: int, lesson: UpsamplerLesson
+        self,
+        name: str,
+        net: UNet,
+        schedule: Schedule,
+        examples: Examples,
+        low: int,
+        lesson: UpsamplerLesson,
+        paint_over: PaintOver | None = None,
     ) -> None:
-        """Train on crops of pictures against their box averages at `low` px, but for the held-out pictures."""
+        """Train on crops of pictures against their box averages at `low` px, but for the held-out pictures.
+
+        `paint_over` says what the decoder makes of small pictures, where the lesson has any `painted`; pictures are
+        then not cropped.
+        """
         size = examples.pictures.shape[-1]
         self.name = name
         self.module = channels_last(net)
@@ -80,6 +97,8 @@ class UpsamplerObjective:
         self.factor = size // low
         self.crop = min(size, max(CROP, size // 4))
         self.corrupt = lesson.corrupt
+        self.painted = lesson.painted
+        self.paint_over = paint_over
         self.count = len(examples.pictures) - examples.held_out
         self.emphasis = examples.emphasis
 
@@ -91,7 +110,19 @@ class UpsamplerObjective:
         t = draw.timesteps(len(self.alpha_bars))
         much = draw.uniform(1, 1, 1)
         weight = weights(self.schedule.prediction_type, self.alpha_bars[t])
-        return (weight * self._error(self._crops(chosen, draw), t, self.corrupt, much, draw)).mean()
+        return (weight * self._error(self._crops(chosen, draw), t, self._spoiling(chosen), much, draw)).mean()
+
+    def _spoiling(self, chosen: Tensor) -> Corrupt:
+        """What is done to the small pictures of the samples `chosen` [b]."""
+        paint_over = self.paint_over
+        if paint_over is None:
+            return self.corrupt
+
+        def spoil(low: Tensor, much: Tensor, draw: Draw) -> Tensor:
+            painted = (draw.uniform() < self.painted)[:, None, None, None]
+            return self.corrupt(torch.where(painted, paint_over(chosen, low, draw), low), much, draw)
+
+        return spoil
 
     def _crops(self, chosen: Tensor, draw: Draw) -> Tensor:
         high = take(self.pictures, chosen)
@@ -164,9 +195,9 @@ class UpsamplerStage:
     low: int
     unet: dict[str, Any]
     scheduler: dict[str, Any]
+    decoder_scheduler: dict[str, Any]
     lesson: UpsamplerLesson
     optional: ClassVar[bool] = False
-    needs: ClassVar[tuple[str, ...]] = ()
 
     @property
     def name(self) -> str:
@@ -177,6 +208,11 @@ class UpsamplerStage:
     def seed(self) -> int:
         """Its seed, behind the decoder's."""
         return 3 + self.number
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Nothing, unless it learns from what the decoder paints."""
+        return ("clip", "decoder") if self.lesson.painted else ()
 
     @property
     def part(self) -> str:
@@ -201,7 +237,14 @@ class UpsamplerStage:
         """Return what the upsampler minimises."""
         schedule = trained_schedule(self.scheduler, f"{self.part}_scheduler")
         examples = material.dataset.examples(self.name, self.unet["sample_size"])
-        return UpsamplerObjective(self.name, module, schedule, examples, self.low, self.lesson)
+        paint_over = self._overpainter(material) if self.lesson.painted else None
+        return UpsamplerObjective(self.name, module, schedule, examples, self.low, self.lesson, paint_over)
+
+    def _overpainter(self, material: Material) -> Overpainter:
+        decoder = material.trained("decoder")
+        assert isinstance(decoder, DecoderParts)  # for the type checker
+        schedule = trained_schedule(self.decoder_scheduler, "decoder_scheduler")
+        return Overpainter(decoder, schedule, material.conditions().images, material.conditions().captions)
 
     def adapt(self, module: UNet, material: Material) -> None:
         """Leave the weights as they are."""

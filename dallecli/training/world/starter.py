@@ -32,7 +32,7 @@ LESSONS: Final = Lessons(
     decoder=DecoderLesson(
         caption_dropout=0.18, embedding_dropout=0.12, both_dropout=0.08, embedding_noise=0.25, lean=0.65
     ),
-    upsampler=UpsamplerLesson(corruption="noise", noise=0.08),
+    upsampler=UpsamplerLesson(corruption="noise", noise=0.08, painted=0.75),
     upsampler_2=UpsamplerLesson(corruption="noise", noise=0.06),
 )
 """How the starter is taught. The low-resolution pictures get as much noise as the stage before is wrong."""

@@ -59,11 +59,12 @@ def test_a_stage_refuses_to_start_before_the_one_it_reads(tmp_path: Path) -> Non
     assert "dalle train starter --stage clip" in str(refused.value.hint)
 
 
-def test_clip_is_not_moved_once_the_prior_and_the_decoder_depend_on_it(workshop: Workshop) -> None:
+def test_clip_is_not_moved_once_others_depend_on_it(workshop: Workshop) -> None:
     state = workshop.chain.state_file("clip").read_bytes()
-    folders = f"{workshop.folder / 'prior'} and {workshop.folder / 'decoder'}"
+    folders = ", ".join(str(workshop.folder / name) for name in ("prior", "decoder"))
+    folders = f"{folders} and {workshop.folder / 'upsampler'}"
     assert workshop.train_stage("clip", seconds=1e6) == (
-        f"prior and decoder depend on it; remove {folders} to train it again"
+        f"prior, decoder and upsampler depend on it; remove {folders} to train it again"
     )
     assert workshop.chain.state_file("clip").read_bytes() == state
 
@@ -242,15 +243,15 @@ def test_a_stage_is_not_exported_from_a_model_whose_clip_is_another(tuned: Works
         tuned.export(tmp_path / "out")
 
 
-def test_a_model_with_other_words_may_give_its_upsamplers_alone(folder: Path, tmp_path: Path) -> None:
+def test_a_model_with_other_words_may_give_its_second_upsampler_alone(folder: Path, tmp_path: Path) -> None:
     other = shutil.copytree(folder, tmp_path / "other")
     vocabulary = json.loads((other / "tokenizer" / "vocab.json").read_text())
     first, second = list(vocabulary)[:2]
     swapped = vocabulary | {first: vocabulary[second], second: vocabulary[first]}
     (other / "tokenizer" / "vocab.json").write_text(json.dumps(swapped))
     workshop = Workshop(load_preset("tiny"), tmp_path / "tuned", CPU, str(other))
-    workshop.check_origin(["upsampler"])
-    for stage in ("clip", "prior", "decoder"):
+    workshop.check_origin(["upsampler_2"])
+    for stage in ("clip", "prior", "decoder", "upsampler"):
         with pytest.raises(BadSetting, match="other words"):
             workshop.check_origin([stage])
 
@@ -268,7 +269,7 @@ def test_a_model_that_is_not_the_presets_is_refused_by_part_and_field(
     workshop = Workshop(load_preset("tiny"), tmp_path / "tuned", CPU, str(other))
     with pytest.raises(BadSetting, match=rf"{part}\.{field} is {value!r}, the preset tiny has"):
         workshop.check_origin(["prior", "decoder"])
-    workshop.check_origin(["upsampler", "judge"])
+    workshop.check_origin(["upsampler_2", "judge"])
 
 
 def test_the_starter_that_ships_is_one_of_the_preset_it_was_trained_with(tmp_path: Path) -> None:
