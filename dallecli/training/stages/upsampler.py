@@ -38,8 +38,8 @@ class UpsamplerLesson:
 
     corruption: what is done to the small pictures (corruption.py); the paper has "blur" for the first upsampler and
     "bsr" for the second. noise: the largest deviation of the noise where it is "noise", in units of [-1, 1] pixels:
-    as wrong as the stage before is. painted: the share of small pictures that the decoder paints over first, so that the
-    upsampler learns from what it will be given; of the first upsampler only, which is then trained after the decoder.
+    as wrong as the stage before is. painted: the share of small pictures that the decoder paints over first, so that
+    the upsampler learns from what it will be given; of the first one only, which is then trained after the decoder.
     """
 
     corruption: str = "blur"
