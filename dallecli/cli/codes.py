@@ -156,8 +156,9 @@ def _work_on(
                 display.clear()
                 _announce(path, data, facts, as_json=reporting.json)
                 paths.append(path)
-    took = clock(time.perf_counter() - began)
-    display.say(f"{counted(len(paths), noun)} in {took} ({safe(model, 60)}): {places(paths)}")
+    if paths:
+        took = clock(time.perf_counter() - began)
+        display.say(f"{counted(len(paths), noun)} in {took} ({safe(model, 60)}): {places(paths)}")
     many.finish()
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dallecli.engine import Progress
 from dallecli.errors import BadFolder, TaskNotSupported
+from dallecli.limits import SIDE_LIMIT
 from dallecli.nets.dvae import CHANNELS, DvaeConfig, DvaeDecoder, DvaeEncoder, squeeze, unsqueeze
 from dallecli.pictures.picture import Picture
 from dallecli.pipelines.parts import Parts
@@ -95,9 +96,18 @@ class Dvae(Pipeline):
 
 
 def middle(image: Image.Image, size: int) -> Image.Image:
-    """A picture whose shorter side is scaled to `size` pixels, and what is then its middle, rounded as published."""
+    """A picture whose shorter side is scaled to `size` pixels, and what is then its middle, rounded as published.
+
+    Of a strip whose longer side would then be above `SIDE_LIMIT`, the ends are cut off before.
+    """
+    most = min(image.size) * SIDE_LIMIT // size
+    image = _cut(image, min(image.width, most), min(image.height, most))
     scale = size / min(image.size)
     width, height = (round(scale * side) for side in image.size)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    whole = image.resize((width, height), Image.Resampling.LANCZOS)
-    return whole.crop((left, top, left + size, top + size))
+    return _cut(image.resize((width, height), Image.Resampling.LANCZOS), size, size)
+
+
+def _cut(image: Image.Image, width: int, height: int) -> Image.Image:
+    """The middle of a picture; half a pixel is rounded to the even one."""
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return image.crop((left, top, left + width, top + height))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dallecli.codes_file import Coded, check_codebook, read_codes
 from dallecli.engine import Progress
-from dallecli.errors import BadSize, TaskNotSupported
+from dallecli.errors import BadSize, OutOfMemory, TaskNotSupported
 from dallecli.filling import settle_size
 from dallecli.inputs import check_inputs
 from dallecli.pipelines.description import Description
@@ -38,6 +38,7 @@ class Coders:
             lower = max(size // cell * cell, cell)
             raise BadSize(f"{size} is no multiple of {cell} pixels, which a code stands for", hint=f"--size {lower}")
         check_inputs(request, size)
+        _check_room("encoder", size**2, request, model)
         codebook, name = model.folder.digest(), model.spec.name
         coder, found = self._open(request, model), []
         with memory_errors(name):
@@ -62,6 +63,7 @@ class Coders:
         codebook, images = model.folder.digest(), []
         for where, coded in read:
             check_codebook(coded, codebook, model.spec.name, where)
+            _check_room("decoder", coded.codes.size * model.folder.cell() ** 2, request, model)
         coder = self._open(request, model)
         with memory_errors(model.spec.name):
             for number, (_, coded) in enumerate(read):
@@ -81,6 +83,18 @@ class Coders:
         if coder is None:
             raise TaskNotSupported(f"{model.spec.name} has no codes")
         return coder
+
+
+def _check_room(part: str, pixels: int, request: Coding, model: Description) -> None:
+    """Refuse what would not fit into memory: it grows with the pixels. Raises OutOfMemory, NoSuchDevice, BadSetting."""
+    from dallecli.placement import decide, free_memory, in_words
+
+    placement = decide(request.device, request.dtype)
+    free = free_memory(placement.name)
+    needed = model.folder.working_numbers(part) * 4 * pixels // model.spec.sizes[-1] ** 2
+    if free is not None and needed > free:
+        what = f"the {part} takes {in_words(needed)} for {pixels} pixels, and {in_words(free)} are free"
+        raise OutOfMemory(what, hint="a smaller --size in dalle encode")
 
 
 def _done(stage: str, number: int, request: Coding) -> Progress:

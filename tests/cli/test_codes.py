@@ -91,6 +91,30 @@ def test_one_bad_input_of_many_stops_no_other(dalle: Dalle, model: str) -> None:
     assert "2 of 4" in back.err
 
 
+def test_where_every_input_is_bad_nothing_is_said_to_be_made(dalle: Dalle, model: str) -> None:
+    bad = dalle("decode", "cat.png", "dog.png", "-m", model)
+    assert (bad.code, bad.lines, " in " in bad.err) == (1, [], False)
+
+
+def test_a_strip_of_pixels_is_not_enlarged_as_a_whole(dalle: Dalle, model: str) -> None:
+    Image.new("RGB", (1, 16_384), (200, 30, 30)).save("strip.png")
+    made = dalle("encode", "strip.png", "-m", model, "-o", "x.safetensors", *PLACED)
+    assert (made.code, made.err) == (0, "")
+    assert np.array_equal(load_file("x.safetensors")["codes"], codes_of_colour((200, 30, 30)))
+
+
+def codes_of_colour(colour: tuple[int, int, int]) -> np.ndarray:  # type: ignore[type-arg]
+    return oracle.codes_of(Image.new("RGB", (256, 256), colour), 256)[0].numpy()
+
+
+def test_what_would_not_fit_into_memory_is_refused_before_weights_are_read(
+    dalle: Dalle, model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dallecli.placement.free_memory", lambda device: 2**27)
+    refused = dalle("encode", "cat.png", "-m", model, "--size", "1024", *PLACED)
+    assert (refused.code, "a smaller --size" in refused.err, refused.lines) == (5, True, [])
+
+
 def test_codes_of_another_codebook_are_refused_by_name(dalle: Dalle, model: str, other: str) -> None:
     assert dalle("encode", "cat.png", "-m", other, "--size", "16", "-o", "x.safetensors", *PLACED).code == 0
     refused = dalle("decode", "x.safetensors", "-m", model, "-o", "x.png", *PLACED)
