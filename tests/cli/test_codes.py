@@ -11,8 +11,11 @@ from PIL import Image
 from safetensors.numpy import load_file, save
 
 from dallecli.codes_file import FORMAT, Coded, read_codes
-from dallecli.errors import BadCodes
+from dallecli.errors import BadCodes, OutOfMemory
 from dallecli.source import Source, read_source
+from dallecli.studio.coders import check_room
+from dallecli.studio.models import Models
+from dallecli.tasks.coding import Coding
 
 from .conftest import Dalle, process
 
@@ -107,12 +110,12 @@ def codes_of_colour(colour: tuple[int, int, int]) -> np.ndarray:  # type: ignore
     return oracle.codes_of(Image.new("RGB", (256, 256), colour), 256)[0].numpy()
 
 
-def test_what_would_not_fit_into_memory_is_refused_before_weights_are_read(
-    dalle: Dalle, model: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("dallecli.placement.free_memory", lambda device: 2**27)
-    refused = dalle("encode", "cat.png", "-m", model, "--size", "1024", *PLACED)
-    assert (refused.code, "a smaller --size" in refused.err, refused.lines) == (5, True, [])
+def test_what_would_not_fit_into_memory_is_refused(model: str) -> None:
+    request = Coding(task="encode", inputs=(read_source("cat.png"),), model=model, device="cpu")
+    description = Models().find(model)
+    check_room("encoder", 256**2, request, description)
+    with pytest.raises(OutOfMemory, match=r"the encoder takes .* for 1000000000000 pixels, and .* are free"):
+        check_room("encoder", 10**12, request, description)
 
 
 def test_codes_of_another_codebook_are_refused_by_name(dalle: Dalle, model: str, other: str) -> None:
