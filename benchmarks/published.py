@@ -21,6 +21,7 @@ from torch import Tensor
 
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, CLIPTextStates, ClipVisionConfig, CLIPVisionModel
 from dallecli.nets.conditions import KeysValues, Time
+from dallecli.nets.dvae import DvaeConfig, DvaeDecoder, DvaeEncoder
 from dallecli.nets.glide_text import GlideTextEncoder
 from dallecli.nets.guided_unet import GuidedUNet, GuidedUNetConfig
 from dallecli.nets.if_unet import IfUNet, IfUNetConfig
@@ -34,6 +35,7 @@ from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.nets.vae import Vae, VaeConfig
 from dallecli.weights.adm import CHECKPOINTS as ADM
 from dallecli.weights.adm import network_of
+from dallecli.weights.dvae import config_of
 from dallecli.weights.glide import CHECKPOINTS, parts_of
 
 KEYS = Path(__file__).parents[1] / "tests" / "nets" / "published_keys"
@@ -177,6 +179,10 @@ ROWS: dict[str, dict[str, Row]] = {
         "autoencoder, to pixels": ("stable_vae", Vae, VaeConfig, lambda net: net.decode(torch.randn(1, 4, 96, 96))),
         "autoencoder, to latents": ("stable_vae", Vae, VaeConfig, lambda net: net.encode(torch.randn(1, 3, 768, 768))),
     },
+    "dvae": {
+        "encoder": ("dvae_encoder", DvaeEncoder, DvaeConfig, lambda net: net(torch.rand(1, 3, 256, 256))),
+        "decoder": ("dvae_decoder", DvaeDecoder, DvaeConfig, lambda net: net(torch.ones(1, 32, 32, dtype=torch.long))),
+    },
     "glide": {
         "text tower": ("glide_base", GlideTextEncoder, ClipTextConfig, told),
         "decoder, a step": ("glide_base", UNet, UNetConfig, from_words),
@@ -227,6 +233,8 @@ def published_of(part: str, kind: Any) -> dict[str, Any]:
     if part.startswith("glide_"):  # one list for two networks
         parts = parts_of(published["state_dict"], CHECKPOINTS[f"{part.removeprefix('glide_')}.pt"])
         return parts[0 if kind is GlideTextEncoder else 1][1]
+    if part.startswith("dvae_"):
+        return config_of(published["state_dict"], part.removeprefix("dvae_"))
     config: dict[str, Any] = published["config"]
     return config
 

@@ -68,10 +68,10 @@ class Embedded:
         tensors = {"z": self.vector, **{f"{_NOISE}{stage}": noise for stage, noise in self.noise.items()}}
         # A surrogate in the name, from a file name that is not UTF-8, cannot stand in metadata.
         plain = {key: value.encode("utf-8", "replace").decode() for key, value in facts.items()}
-        return _with_metadata(save(tensors), plain)
+        return with_metadata(save(tensors), plain)
 
 
-def _with_metadata(data: bytes, facts: Mapping[str, str]) -> bytes:
+def with_metadata(data: bytes, facts: Mapping[str, str]) -> bytes:
     """A safetensors file with metadata in this order; the library's own order is another each time."""
     import json
 
@@ -82,32 +82,46 @@ def _with_metadata(data: bytes, facts: Mapping[str, str]) -> bytes:
     return len(aligned).to_bytes(8, "little") + aligned + data[end:]
 
 
+def read_small(source: Source) -> "tuple[dict[str, np.ndarray[Any, Any]], dict[str, str]]":
+    """The tensors and the metadata of a small safetensors file, from a source that has its bytes.
+
+    Raises: ValueError, in words, where it is none, or is damaged.
+    """
+    import json
+
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    data = source.data
+    if source.kind != "embedding" or data is None:
+        raise ValueError("it is no safetensors file")
+    size = int.from_bytes(data[:8], "little")
+    if size > EMBEDDING_HEADER_BYTES:
+        raise ValueError(f"its header has more than {in_words(EMBEDDING_HEADER_BYTES)}")
+    try:
+        tensors = load(data)
+        facts = json.loads(data[8 : 8 + size]).get("__metadata__", {})
+    except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+        raise ValueError(f"the file is damaged: {error}") from error
+    return tensors, facts
+
+
 def read_embedding(source: Source) -> Embedded:
     """The embedding in a source that has its bytes.
 
     Raises: BadEmbedding for weights, another format, or numbers that are not finite.
     """
-    import json
-
     import numpy as np
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
 
     where = source.where
-    data = source.data
-    if source.kind != "embedding" or data is None:
-        raise BadEmbedding("this is not an embedding", where=where)
-    if int.from_bytes(data[:8], "little") > EMBEDDING_HEADER_BYTES:
-        what = f"its header has more than {in_words(EMBEDDING_HEADER_BYTES)}: this is no embedding"
-        raise BadEmbedding(what, where=where)
     try:
-        tensors = load(data)
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise BadEmbedding(f"the file is damaged: {error}", where=where) from error
-    facts = header.get("__metadata__", {})
+        tensors, facts = read_small(source)
+    except ValueError as problem:
+        raise BadEmbedding(f"this is not an embedding: {problem}", where=where) from problem
     if facts.get("format") != FORMAT:
         hint = "dalle embed writes embeddings; this file holds weights, or comes from another program"
+        if str(facts.get("format")).startswith("dalle-codes/"):
+            hint = "these are codes: dalle decode makes a picture of them"
         raise BadEmbedding("this safetensors file holds no embedding", where=where, hint=hint)
     vector = tensors.pop("z", None)
     noise = {name.removeprefix(_NOISE): tensors.pop(name) for name in sorted(tensors) if name.startswith(_NOISE)}

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from dallecli.errors import BadRecipe
 from dallecli.recipe import Recipe
+from dallecli.tasks.coding import Coding
 from dallecli.tasks.embed import Embed
 from dallecli.tasks.task import Request
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from dallecli.codes_file import Coded
     from dallecli.embedding_file import Embedded
     from dallecli.pictures.picture import Picture
 
@@ -98,6 +102,14 @@ class Engine(Protocol):
 
         What cannot be embedded is refused before weights are read.
         """
+        ...
+
+    def encode(self, request: Coding, progress: Callable[[Progress], None]) -> list["Coded"]:
+        """The codes of every picture, in order. What cannot be encoded is refused before weights are read."""
+        ...
+
+    def decode(self, request: Coding, progress: Callable[[Progress], None]) -> list["Image"]:
+        """The picture of every file of codes, in order. Codes of another model are refused before weights are read."""
         ...
 
 

@@ -15,6 +15,7 @@
     │   ├── BadPicture             400  not a PNG, JPEG or WebP, or not one that we can read
     │   ├── BadMask                400  a mask that does not fit the picture, or repaints nothing
     │   ├── BadEmbedding           400  not an embedding file, or one of another CLIP
+    │   ├── BadCodes               400  not a file of codes, or one of another codebook
     │   ├── BadRecipe              400  a picture without a recipe, or something that is not a recipe
     │   ├── MissingExtra           501  an optional package that this needs is not installed
     │   ├── BadPromptFile          400  a prompt file with invalid lines
@@ -146,6 +147,10 @@ class BadMask(RequestError):
 
 class BadEmbedding(RequestError):
     """The file is not an embedding, or its embedding lives in another CLIP's space."""
+
+
+class BadCodes(RequestError):
+    """The file holds no codes, or codes of another codebook."""
 
 
 class BadRecipe(RequestError):

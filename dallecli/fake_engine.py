@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from dallecli.classes import Classes
 from dallecli.engine import Progress, arithmetic, best, check_same_stages
-from dallecli.errors import BadSteps, UnknownModel, UnknownSampler
+from dallecli.errors import BadSteps, TaskNotSupported, UnknownModel, UnknownSampler
 from dallecli.filling import fill, fill_stages, random_seed, request_of, settle_size
 from dallecli.inputs import check_inputs
 from dallecli.recipe import Recipe
 from dallecli.source import Source
+from dallecli.tasks.coding import Coding
 from dallecli.tasks.edit import Editing
 from dallecli.tasks.embed import Embed
 from dallecli.tasks.inpaint import Inpainting
@@ -24,6 +25,7 @@ from dallecli.tasks.task import HABITS, Habits, ModelRequest, Request
 if TYPE_CHECKING:
     from PIL import Image
 
+    from dallecli.codes_file import Coded
     from dallecli.embedding_file import Embedded
     from dallecli.pictures.picture import Picture
 
@@ -140,6 +142,14 @@ class FakeEngine:
                 self._step(INVERSION, stages[INVERSION], k, len(request.inputs), progress)
             found.append(_fake_embedding(source, request, invert=invert))
         return arithmetic(request, found)
+
+    def encode(self, request: Coding, progress: Callable[[Progress], None]) -> "list[Coded]":
+        spec = self._find(request)
+        raise TaskNotSupported(f"{spec.name} cannot encode", hint=f"it can {', '.join(spec.tasks)}")
+
+    def decode(self, request: Coding, progress: Callable[[Progress], None]) -> "list[Image.Image]":
+        spec = self._find(request)
+        raise TaskNotSupported(f"{spec.name} cannot decode", hint=f"it can {', '.join(spec.tasks)}")
 
     def _paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
         from PIL import Image

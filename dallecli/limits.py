@@ -40,6 +40,7 @@ PROFILE_BYTES: Final = 16 * MIB
 SHEET_PIXELS: Final = 200_000_000
 RECIPE_BYTES: Final = 60 * KIB
 EMBEDDING_HEADER_BYTES: Final = 64 * KIB
+CODES_SIDE: Final = 256
 
 # Models
 
@@ -108,7 +109,8 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "PROFILE_BYTES": "a colour profile in a PNG, unpacked; a larger one is ignored",
         "SHEET_PIXELS": "pixels of a sheet",
         "RECIPE_BYTES": "a recipe in a picture",
-        "EMBEDDING_HEADER_BYTES": "the header of an embedding",
+        "EMBEDDING_HEADER_BYTES": "the header of an embedding, or of codes",
+        "CODES_SIDE": "codes on a side of a picture",
     },
     "Models": {
         "MODEL_JSON_BYTES": "a `config.json`, `model_index.json`, lock, or any other description of a model",

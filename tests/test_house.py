@@ -37,7 +37,7 @@ FLOORS = [
         *("engine", "fake_engine"),
         *("inputs", "arguments", "embedding_file", "embedding_arithmetic", "ranking", "cleaning", "own_folders"),
         "classes",
-        *("sentencepiece_file", "captions"),
+        *("sentencepiece_file", "captions", "codes_file"),
     },
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement", "devices"},
@@ -247,7 +247,8 @@ def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
         "cli.app errors fields publish source tasks.builder recipe filling inputs embedding_file "
         "pictures.formats pictures.metadata pictures.names pictures.picture pictures.reading pictures.masks "
         "pictures.canvas pictures.animation pictures.sheets "
-        "engine fake_engine safe studio.engine studio.choice studio.models studio.memory studio.batches studio.opened "
+        "codes_file engine fake_engine safe studio.coders studio.engine studio.choice "
+        "studio.models studio.memory studio.batches studio.opened "
         "cleaning tokens weights.registry weights.folder weights.layouts weights.digest weights.header "
         "pipelines.pipeline pipelines.description pipelines.unclip_description "
         "weights.hub weights.lock weights.fetch.pull weights.convert cli.pulling arguments cli.settings "
@@ -336,6 +337,8 @@ def test_a_new_option_is_a_decision():
         "embed": effort
         | {"things", "--minus", "--plus", "--imagine", "--invert", "--inversion-steps"}
         | (ask | model | prior | file | reporting),
+        "encode": {"files", "--size"} | model | file | reporting,
+        "decode": {"files", "--format"} | model | file | reporting,
         "show": {"files", "--json", "--debug"},
         "replay": {"files", "--input"} | remembered | model | output | reporting,
         "grid": {"things", "--columns", "--rows", "--tile", "--label", "--open"} | file | reporting,

@@ -17,6 +17,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from dallecli.cli.check import check
+from dallecli.cli.codes import decode, encode
 from dallecli.cli.completion import COMPLETION, VARIABLE, asked_by_shell, complete
 from dallecli.cli.config import config
 from dallecli.cli.display import SIGPIPE, Stopped, emit_line, report, to_stderr
@@ -82,7 +83,8 @@ def build(*, completion: bool = False) -> typer.Typer:
         epilog=EPILOG,
     )
     app.callback()(root)
-    for command in (generate, vary, interpolate, inpaint, edit, rank, embed, show, replay, grid, check, history):
+    painting = (generate, vary, interpolate, inpaint, edit)
+    for command in (*painting, rank, embed, encode, decode, show, replay, grid, check, history):
         app.command(cls=SectionedCommand)(command)
     app.add_typer(models, name="models", cls=SectionedGroup)
     app.add_typer(config, name="config", cls=SectionedGroup)

@@ -113,8 +113,9 @@ def embed(
         paths += [_write(one, destination, as_json=reporting.json) for _, one in done]
     for notice in unknown_notices(unknown):
         display.warn(safe(notice, 400))
-    took = clock(time.perf_counter() - began)
-    display.say(f"{counted(len(paths), 'embedding')} in {took} ({safe(asked.model.model, 60)}): {places(paths)}")
+    if paths:
+        took = clock(time.perf_counter() - began)
+        display.say(f"{counted(len(paths), 'embedding')} in {took} ({safe(asked.model.model, 60)}): {places(paths)}")
     many.finish()
 
 

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 from dallecli.cli.display import Display, to_stderr
 from dallecli.errors import (
+    BadCodes,
     BadEmbedding,
     BadInput,
     BadMask,
@@ -20,7 +21,10 @@ from dallecli.errors import (
 )
 from dallecli.safe import safe
 
-OF_INPUTS: Final = (BadInput, BadPicture, BadEmbedding, BadMask, BadRecipe, PromptError, PromptTooLong, NonFinite)
+OF_INPUTS: Final = (
+    *(BadInput, BadPicture, BadEmbedding, BadCodes, BadMask, BadRecipe),
+    *(PromptError, PromptTooLong, NonFinite),
+)
 """The errors that one input is to blame for; any other would meet all of them."""
 
 T = TypeVar("T")

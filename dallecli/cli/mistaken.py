@@ -14,6 +14,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("blend", "morph", "mix", "interp"), "interpolate"),
     **dict.fromkeys(("outpaint", "repaint", "fill", "erase"), "inpaint"),
     **dict.fromkeys(("score", "compare"), "rank"),
+    **dict.fromkeys(("tokenize", "tokens", "codes"), "encode"),
+    **dict.fromkeys(("detokenize", "reconstruct"), "decode"),
     **dict.fromkeys(("info", "inspect", "metadata", "view", "preview"), "show"),
     **dict.fromkeys(("again", "redo", "repeat", "reproduce"), "replay"),
     **dict.fromkeys(("pull", "download", "install", "fetch", "get"), "models pull"),

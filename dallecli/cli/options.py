@@ -115,6 +115,9 @@ Things = Annotated[
     typer.Argument(metavar="IMAGE|TEXT", help="Pictures, sentences, or embeddings; - is stdin."),
 ]
 PictureFiles = Annotated[list[str], typer.Argument(metavar="FILE", help="PNG, JPEG or WebP files; - is stdin.")]
+CodesFiles = Annotated[
+    list[str], typer.Argument(metavar="CODES", help="Files of codes that `dalle encode` wrote; - is stdin.")
+]
 ModelName = Annotated[
     str,
     typer.Argument(metavar="NAME", help="A name from `dalle models list`, or a folder.", autocompletion=model_names),
@@ -150,6 +153,15 @@ Converted = Annotated[Path, typer.Argument(metavar="TARGET", help="The .safetens
 
 # Options that stand in the classes of several commands, or of some by themselves
 
+Size = Annotated[
+    int | None,
+    typer.Option(
+        "--size",
+        metavar="PX",
+        help="Side in pixels: one of the model's sizes, or any size, if it paints any.",
+        rich_help_panel=PICTURES,
+    ),
+]
 Num = Annotated[
     int,
     typer.Option(
@@ -254,15 +266,7 @@ class PictureOptions:
             rich_help_panel=PICTURES,
         ),
     ] = None
-    size: Annotated[
-        int | None,
-        typer.Option(
-            "--size",
-            metavar="PX",
-            help="Side in pixels: one of the model's sizes, or any size, if it paints any.",
-            rich_help_panel=PICTURES,
-        ),
-    ] = None
+    size: Size = None
     strict: Annotated[
         bool,
         typer.Option(
@@ -440,6 +444,13 @@ class ModelOptions:
     model: Model = "starter"
     device: Device = None
     dtype: DtypeOption = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodingOptions(ModelOptions):
+    """The same for pictures and codes, which take a discrete autoencoder."""
+
+    model: Model = "dvae"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -621,13 +632,19 @@ class FileOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PictureFileOptions(FileOptions):
-    """Which files pictures are written to, and in which form."""
+class FormatOptions(FileOptions):
+    """Which files pictures are written to, and in which format."""
 
     format: Annotated[
         Format | None,
         typer.Option("--format", help="File format. Taken from the name in -o, else png.", rich_help_panel=OUTPUT),
     ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PictureFileOptions(FormatOptions):
+    """Which files pictures are written to, and in which form."""
+
     no_metadata: Annotated[
         bool, typer.Option("--no-metadata", help="Leave the recipe out of the files.", rich_help_panel=OUTPUT)
     ] = False

@@ -65,7 +65,7 @@ def plan(
     animated = _animated(destination, animation, pictures) if animation is not None else None
     format = options.format
     if destination.file is not None and animated is None:
-        format = _format_of(destination.file, format, moving=animation is not None)
+        format = format_of(destination.file, format, moving=animation is not None)
     return Output(
         destination=destination,
         layout=options.layout,
@@ -105,7 +105,8 @@ def _still(destination: Destination, pictures: int) -> str | None:
     return f"{safe(destination.file.name, 100)} is one sheet of all frames; --animate webp makes it move"
 
 
-def _format_of(path: Path, asked: Format | None, *, moving: bool) -> Format:
+def format_of(path: Path, asked: Format | None, *, moving: bool) -> Format:
+    """The format of a picture file: what is asked for, or what its name says. Raises BadOutput."""
     named = _SUFFIXES.get(path.suffix.lower())
     if named is None and asked is None:
         more = ", .gif or .mp4 for an animation" if moving else ""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def show(files: options.PictureFiles, json: options.Json = False, debug: options.Debug = False) -> None:
     """Print how pictures were made.
 
-    That is the recipe that each file carries; or of an embedding, what it is of.
+    That is the recipe that each file carries; or of an embedding or codes, what they are of.
 
     \b
     Examples:
@@ -42,11 +42,15 @@ def show(files: options.PictureFiles, json: options.Json = False, debug: options
 
 def _told(file: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
     """What a file says of itself: everything for programs, and rows for people."""
+    from dallecli.codes_file import is_codes, read_codes
     from dallecli.embedding_file import read_embedding
     from dallecli.pictures.metadata import read_recipe
     from dallecli.source import read_source
 
     source = read_source(file)
+    if source.kind == "embedding" and is_codes(source):
+        facts = read_codes(source).facts()
+        return facts, [(name, str(value)) for name, value in facts.items()]
     if source.kind == "embedding":
         facts = read_embedding(source).facts()
         told = {**facts, "noise": ", ".join(facts["noise"]) if facts["noise"] else "none"}

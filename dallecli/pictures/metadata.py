@@ -34,7 +34,7 @@ def read_recipe(source: Path | bytes, where: str | None = None) -> Recipe:
     data = picture_bytes(source) if isinstance(source, Path) else source
     text = _recorded(data, path)
     if text is None:
-        hint = "it was not made by dalle, or with --no-metadata"
+        hint = "it was not made by dalle, or with --no-metadata, or it was decoded from codes"
         raise BadRecipe("this picture carries no recipe", where=path, hint=hint)
     if len(text) > RECIPE_BYTES:
         raise BadRecipe(f"the recipe has {len(text)} characters, the limit is {RECIPE_BYTES}", where=path)

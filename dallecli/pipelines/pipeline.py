@@ -17,6 +17,9 @@ from dallecli.tasks.stages import Stage, StageSettings
 from dallecli.weights.folder import Folder
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from dallecli.codes_file import Codes
     from dallecli.embedding_file import Embedded
     from dallecli.pictures.picture import Picture
 
@@ -52,14 +55,34 @@ class Clip(Protocol):
         ...
 
 
+class Coder(Protocol):
+    """What the discrete autoencoder of an opened model does by itself.
+
+    vocabulary: how many codes there are. cell: how many pixels a code stands for along each side.
+    """
+
+    vocabulary: int
+    cell: int
+
+    def encode(self, image: "Image", size: int) -> "Codes":
+        """The codes [size/cell size/cell] of the middle of an RGB picture. Raises NonFinite."""
+        ...
+
+    def decode(self, codes: "Codes") -> "Image":
+        """The RGB picture of codes [h w], each below the vocabulary. Raises NonFinite."""
+        ...
+
+
 class Pipeline(ABC):
     """An opened model. Its networks are in memory, or are read when they are needed.
 
     tasks: what it can be asked, by the names in `tasks.table.TASKS`. stages: its stages in the order in which they run,
-    with the dials of each. clip: what its CLIP does by itself; None if it has none.
+    with the dials of each. clip: what its CLIP does by itself; None if it has none. coder: the same of its discrete
+    autoencoder.
     """
 
     clip: Clip | None = None
+    coder: Coder | None = None
 
     def __init__(self, folder: Folder) -> None:
         self.tasks: tuple[str, ...] = folder.tasks

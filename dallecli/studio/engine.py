@@ -27,10 +27,12 @@ from dallecli.recipe import Recipe
 from dallecli.safe import safe
 from dallecli.source import Source
 from dallecli.studio.batches import BATCH, MOST_TOGETHER, paint_groups, paint_in_batches
+from dallecli.studio.coders import Coders
 from dallecli.studio.memory import check_memory, memory_errors, plan_model
 from dallecli.studio.models import Models
 from dallecli.studio.opened import LastOpened, Opened, placed
 from dallecli.studio.used import Digests
+from dallecli.tasks.coding import Coding
 from dallecli.tasks.embed import Embed
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.task import ModelRequest, Request
@@ -38,6 +40,9 @@ from dallecli.unknown import Unknown
 from dallecli.weights.registry import find
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from dallecli.codes_file import Coded
     from dallecli.embedding_file import Embedded
     from dallecli.pictures.picture import Picture
     from dallecli.placement import MemoryPlan, Placement
@@ -145,6 +150,20 @@ class LocalEngine:
             for one, source in zip(found, request.sources, strict=True)
         ]
         return arithmetic(request, noted)
+
+    def encode(self, request: Coding, progress: Callable[[Progress], None]) -> "list[Coded]":
+        """The codes of every picture, in order.
+
+        Raises: BadSize for a side that no whole number of codes covers; as `resolve` and `paint`.
+        """
+        return Coders(self._models, self._last).encode(request, progress)
+
+    def decode(self, request: Coding, progress: Callable[[Progress], None]) -> "list[Image]":
+        """The picture of every file of codes, in order.
+
+        Raises: BadCodes for files without codes, and codes of another codebook; as `resolve` and `paint`.
+        """
+        return Coders(self._models, self._last).decode(request, progress)
 
     def paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
         """Yield the pictures of a recipe as they are done, each with its own completed recipe.

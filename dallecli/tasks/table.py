@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
+from dallecli.tasks.coding import CODING
 from dallecli.tasks.edit import Edit, Editing
 from dallecli.tasks.generate import Generate, Generating
 from dallecli.tasks.inpaint import Inpaint, Inpainting
@@ -23,3 +24,6 @@ SETTINGS: Final[Mapping[str, type[Settings]]] = {
     Edit.task: Editing,
 }
 """What a recipe of each task holds besides what all have."""
+
+ABILITIES: Final = (*TASKS, *CODING)
+"""What models can do: the tasks, and what is no painting and has no recipe."""

@@ -32,6 +32,7 @@ from dallecli.limits import (
 from dallecli.source import is_picture, is_safetensors_head, stranger_name
 from dallecli.weights.folder import PICKLES, Folder, read_object
 from dallecli.weights.header import read_header
+from dallecli.weights.pickled_modules import STUBS, Stub, tensors_of
 from dallecli.weights.selection import safetensors_name
 from dallecli.weights.twins import unshare
 
@@ -330,7 +331,10 @@ def _convert(source: str, target: str) -> None:
     from safetensors.torch import save_file
 
     # Mapped, a checkpoint larger than memory can be converted; files from before 2020 cannot be mapped.
-    content = torch.load(source, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(source))
+    with torch.serialization.safe_globals(list(STUBS)):
+        content = torch.load(source, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(source))
+    if isinstance(content, Stub):
+        content = tensors_of(content)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:

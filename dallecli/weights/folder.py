@@ -56,7 +56,7 @@ class Folder:
     path: the folder. layout: the key of its kind in `LAYOUTS`. family: the entry there. parts: all parts that are here
     and that the layout knows. networks: those of them that hold weights, in the order of the chain, optional ones last.
     stages: those that its networks run, in the order in which they do. tasks: what can be done with these parts, by the
-    names in `tasks.table.TASKS`.
+    names in `tasks.table.ABILITIES`.
 
     Raises:
         BadFolder: it is not a folder, it is empty, not a model, of a kind that is not known, or a part is missing.
@@ -167,6 +167,8 @@ class Folder:
             if type(size) is not int or not smaller < size * self.cell() <= MODEL_SIDE:
                 raise BadFile(f"the sample_size of {part} cannot be {size!r}", str(self._config_file(part)), REPAIR)
             sizes.append(size * self.cell())
+        if not self.family.stages and self.family.sample_size is not None:
+            return (self.family.sample_size,)
         return tuple(sizes)
 
     def _sample_size(self, part: str) -> object:

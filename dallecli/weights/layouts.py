@@ -88,13 +88,14 @@ class Layout:
     stages: tuple[StageParts, ...]
     """In the order in which they run; a model has those whose network it has."""
     tasks: Mapping[str, str]
-    """What can be asked, and the part that each task needs besides what every model has."""
+    """What can be asked, one of `tasks.table.ABILITIES`, and the part that each needs besides what every model has."""
     dials: str | Mapping[str, StageSettings]
     """The dials of an unregistered folder, by stage, or the registered model that has the same."""
     autoencoder: str | None = None
-    """The part that turns latents into pixels, if latents are painted."""
+    """The part that turns latents or codes into pixels, if there are any."""
     sample_size: int | None = None
-    """The `sample_size` of a decoder whose config has null there; None for families whose pipelines read it."""
+    """The `sample_size` of a decoder whose config has null there; None for families whose pipelines read it. Of a
+    family without stages, the side of the pictures that it takes and gives by default."""
     steps: Mapping[str, str] = field(default_factory=dict)
     """The networks that run in every step, and the method that does: these can be compiled."""
     beside: Mapping[str, str] = field(default_factory=dict)
@@ -316,6 +317,27 @@ _IF: Final = Layout(
     opener="dallecli.pipelines.deepfloyd:open_deepfloyd",
 )
 
+# DALL-E 1's autoencoder, the only part of that model which was published: it paints nothing, so it has no stages.
+_DVAE: Final = Layout(
+    pipeline="DiscreteVAE",
+    networks=("encoder", "decoder"),
+    others=(),
+    stages=(),
+    tasks={"encode": "encoder", "decode": "decoder"},
+    dials="dvae",
+    autoencoder="decoder",
+    sample_size=256,
+    planes={"encoder": 5, "decoder": 8},
+    description="dallecli.pipelines.description:Description",
+    opener="dallecli.pipelines.dvae:open_dvae",
+    published=Published(
+        files=("encoder.pkl", "decoder.pkl"),
+        convert="dallecli.weights.dvae:convert_dvae",
+        write="dallecli.weights.dvae:write_dvae",
+        check="dallecli.pipelines.dvae:check_tensors",
+    ),
+)
+
 LAYOUTS: Final[dict[str, Layout]] = {
     "karlo": _KARLO,
     # The same networks published for pictures instead of words: an image tower where the prior was. Words are painted
@@ -342,5 +364,6 @@ LAYOUTS: Final[dict[str, Layout]] = {
     "glide": _GLIDE,
     "adm": _ADM,
     "deepfloyd-if": _IF,
+    "dvae": _DVAE,
 }
 """The families by name. Registries and folders name a family so; nothing else in dallecli does."""

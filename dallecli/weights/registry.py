@@ -22,7 +22,7 @@ from dallecli.classes import Classes
 from dallecli.errors import BadFile, BadFolder, DalleError, NotDownloaded, TaskNotSupported, UnknownModel
 from dallecli.fields import Fields, Wording
 from dallecli.tasks.stages import RESPACINGS, DiffusionSettings, Stage, StageSettings, TokenSettings
-from dallecli.tasks.table import TASKS
+from dallecli.tasks.table import ABILITIES
 from dallecli.tasks.task import HABITS, INIT_STRENGTH, RESAMPLE, WAYS, Habits
 from dallecli.weights.folder import DIALS, SHARED, Folder, read_object
 from dallecli.weights.hub import PATH, REPOSITORY
@@ -408,7 +408,7 @@ def _with_own_dials(spec: ModelSpec, file: Path) -> ModelSpec:
 
 
 def _spec(name: str, fields: Fields) -> ModelSpec:
-    tasks = fields.choices("tasks", tuple(TASKS))
+    tasks = fields.choices("tasks", ABILITIES)
     # A model that is only planned may have a layout that is not known yet.
     layout = fields.choice("layout", LAYOUTS) if tasks else fields.match("layout", FILLED)
     family = LAYOUTS.get(layout)
@@ -471,6 +471,8 @@ def _dials_of(fields: Fields, declared: Collection[Stage]) -> dict[str, StageSet
 def _sizes(fields: Fields, family: Layout | None) -> tuple[int, ...]:
     sizes = fields.wholes("sizes", least=1)
     most = len(sizes) if family is None else len([runs for runs in family.stages if runs.sized is not None])
+    if family is not None and not family.stages:
+        most = 1  # the one that it was trained with
     if not 0 < len(sizes) <= most or list(sizes) != sorted(set(sizes)):
         raise fields.wrong("sizes", list(sizes), "a side in pixels after each stage that makes a picture, ascending")
     return sizes
@@ -499,7 +501,7 @@ def _parts(fields: Fields) -> PublishedParts:
         if "folder" in fields
         else "",
         names=fields.texts("names", "[a-z][a-z0-9_]*", "a list of names", least=1),
-        tasks=fields.choices("tasks", tuple(TASKS)) if "tasks" in fields else None,
+        tasks=fields.choices("tasks", ABILITIES) if "tasks" in fields else None,
     )
     fields.finish()
     return parts
@@ -509,7 +511,7 @@ def _file(fields: Fields) -> PublishedFile:
     file = PublishedFile(
         url=fields.match("url", rf"https?://{HOST}/{PATH}", "the address of a file"),
         sha256=fields.match("sha256", "[0-9a-f]{64}", "a sha256") if "sha256" in fields else None,
-        tasks=fields.choices("tasks", tuple(TASKS)) if "tasks" in fields else None,
+        tasks=fields.choices("tasks", ABILITIES) if "tasks" in fields else None,
     )
     fields.finish()
     return file

@@ -1,0 +1,165 @@
+"""DALL·E 1's discrete autoencoder: pictures become codes, 8 by 8 pixels each, and codes become pictures.
+
+Ramesh et al. 2021 (https://arxiv.org/abs/2102.12092), section 2.1 and appendix A. The networks are fully convolutional:
+no attention and no norms, so pictures of any size that is a multiple of the cell are encoded. Keys are those of the
+published modules, whose convolutions call their tensors `w` and `b`.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dallecli.nets.config import PublishedConfig
+
+EPSILON: Final = 0.1
+"""Levels are squeezed by so much from both ends: the likelihood that was trained on never reaches 0 and 1."""
+
+NARROW: Final = 4
+"""How many times narrower the inside of a block is than the block."""
+
+CHANNELS: Final = 3
+"""Of a picture. The decoder predicts a mean and a scale of each; the scales are needed in training only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DvaeConfig(PublishedConfig):
+    """`config.json` of an encoder or a decoder, which a conversion writes."""
+
+    vocab_size: int
+    """How many codes there are."""
+    block_out_channels: tuple[int, ...]
+    """The widths of the groups, that of whole pixels first."""
+    layers_per_block: int
+    """Residual blocks in a group."""
+    init_channels: int | None = None
+    """The width of the decoder's codebook; an encoder has none."""
+
+    def __post_init__(self) -> None:
+        if not self.block_out_channels or self.layers_per_block < 1 or self.vocab_size < 1:
+            raise ValueError("there are no groups, no blocks or no codes")
+        for width in self.block_out_channels:
+            if width < NARROW or width % NARROW:
+                raise ValueError(f"block_out_channels has {width}, which is no multiple of {NARROW}")
+
+    @property
+    def cell(self) -> int:
+        """How many pixels a code stands for along each side."""
+        return int(2 ** (len(self.block_out_channels) - 1))
+
+    @property
+    def gain(self) -> float:
+        """What the residual path of every block is multiplied by."""
+        return 1 / (len(self.block_out_channels) * self.layers_per_block) ** 2
+
+
+class Convolution(nn.Module):
+    """A convolution with an odd kernel that keeps height and width."""
+
+    def __init__(self, channels: int, out: int, kernel: int) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.empty(out, channels, kernel, kernel))
+        self.b = nn.Parameter(torch.empty(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.w, self.b, padding=self.w.shape[-1] // 2)
+
+
+class Codebook(nn.Module):
+    """The decoder's first layer: a 1x1 convolution of one-hot codes, which is a table that codes are looked up in."""
+
+    def __init__(self, size: int, out: int) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.empty(out, size, 1, 1))
+        self.b = nn.Parameter(torch.empty(out))
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Return [b c h w] of codes [b h w]."""
+        return self.w[:, codes, 0, 0].transpose(0, 1) + self.b[:, None, None]
+
+
+class Block(nn.Module):
+    """A residual block of four convolutions, each after a ReLU."""
+
+    def __init__(self, channels: int, out: int, kernels: Sequence[int], gain: float) -> None:
+        super().__init__()
+        self.gain = gain
+        widths = [channels, *(out // NARROW for _ in kernels[1:]), out]
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        for number, kernel in enumerate(kernels, start=1):
+            layers[f"relu_{number}"] = nn.ReLU()
+            layers[f"conv_{number}"] = Convolution(widths[number - 1], widths[number], kernel)
+        self.id_path = nn.Identity() if channels == out else Convolution(channels, out, 1)
+        self.res_path = nn.Sequential(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.id_path(x) + self.gain * self.res_path(x)
+        return out
+
+
+def _group(channels: int, out: int, kernels: Sequence[int], config: DvaeConfig) -> OrderedDict[str, nn.Module]:
+    """The blocks of a group, by their names."""
+    return OrderedDict(
+        (f"block_{number}", Block(channels if number == 1 else out, out, kernels, config.gain))
+        for number in range(1, config.layers_per_block + 1)
+    )
+
+
+def _output(channels: int, out: int) -> nn.Sequential:
+    return nn.Sequential(OrderedDict[str, nn.Module](relu=nn.ReLU(), conv=Convolution(channels, out, 1)))
+
+
+class DvaeEncoder(nn.Module):
+    """From squeezed pixels to the logits of codes."""
+
+    def __init__(self, config: DvaeConfig) -> None:
+        super().__init__()
+        widths = config.block_out_channels
+        layers: OrderedDict[str, nn.Module] = OrderedDict(input=Convolution(CHANNELS, widths[0], 7))
+        for number, (channels, out) in enumerate(zip((widths[0], *widths), widths, strict=False), start=1):
+            group = _group(channels, out, (3, 3, 3, 1), config)
+            if number < len(widths):
+                group["pool"] = nn.MaxPool2d(2)
+            layers[f"group_{number}"] = nn.Sequential(group)
+        self.blocks = nn.Sequential(layers | {"output": _output(widths[-1], config.vocab_size)})
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits [b v h/8 w/8] of squeezed pixels [b 3 h w]; h and w are multiples of the cell."""
+        out: Tensor = self.blocks(pixels)
+        return out
+
+
+class DvaeDecoder(nn.Module):
+    """From codes to the means and scales of squeezed pixels."""
+
+    def __init__(self, config: DvaeConfig) -> None:
+        super().__init__()
+        if config.init_channels is None:
+            raise ValueError("missing init_channels")
+        widths = config.block_out_channels[::-1]
+        layers: OrderedDict[str, nn.Module] = OrderedDict(input=Codebook(config.vocab_size, config.init_channels))
+        for number, (channels, out) in enumerate(zip((config.init_channels, *widths), widths, strict=False), start=1):
+            group = _group(channels, out, (1, 3, 3, 3), config)
+            if number < len(widths):
+                group["upsample"] = nn.Upsample(scale_factor=2, mode="nearest")
+            layers[f"group_{number}"] = nn.Sequential(group)
+        self.blocks = nn.Sequential(layers | {"output": _output(widths[-1], 2 * CHANNELS)})
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Return [b 6 8h 8w] of codes [b h w]: three means before the sigmoid, then three logarithms of scales."""
+        out: Tensor = self.blocks(codes)
+        return out
+
+
+def squeeze(levels: Tensor) -> Tensor:
+    """Levels in [0, 1] as the encoder sees them."""
+    return (1 - 2 * EPSILON) * levels + EPSILON
+
+
+def unsqueeze(levels: Tensor) -> Tensor:
+    """Levels in [0, 1] of what the decoder means."""
+    return ((levels - EPSILON) / (1 - 2 * EPSILON)).clamp(0, 1)

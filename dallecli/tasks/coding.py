@@ -1,0 +1,41 @@
+"""`encode` and `decode`: pictures to the codes of a discrete autoencoder, and back. No randomness, so no seeds."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from dallecli.errors import BadInput, BadPicture
+from dallecli.source import Source
+from dallecli.tasks.task import ModelRequest
+
+CODING: Final = ("encode", "decode")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coding(ModelRequest):
+    """Turn pictures into codes, or codes into pictures.
+
+    Raises: BadInput, BadPicture, and as `ModelRequest`.
+    """
+
+    task: str
+    """One of `CODING`."""
+    inputs: tuple[Source, ...]
+    """Pictures to be encoded, or files of codes."""
+
+    def __post_init__(self) -> None:
+        ModelRequest.__post_init__(self)
+        if not self.inputs:
+            raise BadInput(f"there is nothing to {self.task}", hint="name a file")
+        for source in self.inputs:
+            if self.task == "encode" and source.kind != "picture":
+                raise BadPicture(
+                    "a picture is needed here",
+                    source.where,
+                    "dalle decode makes pictures of codes, dalle vary of embeddings",
+                )
+            if self.task == "decode" and source.kind != "embedding":
+                raise BadInput("codes are needed here", source.where, "dalle encode makes codes of pictures")
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        return self.inputs
