@@ -78,6 +78,10 @@ class Engine(Protocol):
         """
         ...
 
+    def reads_ahead(self, recipe: Recipe) -> bool:
+        """Whether it saves work to hear of others like this one before it is painted: see `expect`."""
+        ...
+
     def expect(self, recipes: Sequence[Recipe]) -> None:
         """Hear what will be painted next, in this order, so that what a network does for all of it is done at once.
 

@@ -115,6 +115,9 @@ class FakeEngine:
         for recipe in recipes:
             yield from self.paint(recipe, progress)
 
+    def reads_ahead(self, recipe: Recipe) -> bool:
+        return False
+
     def expect(self, recipes: Sequence[Recipe]) -> None:
         """It has no network that would do something at once."""
 

@@ -272,14 +272,16 @@ class Runner:
                 self.watcher.bad(bad_line(entry.number, error, entry.text))
 
     def _announced(self, work: Iterable[list[Item]]) -> Iterator[list[Item]]:
-        """The same pictures, of which the engine hears some time before they are painted.
+        """The same pictures, of which the engine hears some time before they are painted, if it saves work.
 
         Of requests with inputs, which are large, and of work that is shared, no more are claimed than are painted next.
         """
         waiting: list[list[Item]] = []
         for items in filter(None, work):
             waiting.append(items)
-            if len(waiting) == AHEAD or self.presence.share or items[0].recipe.inputs:
+            recipe = items[0].recipe
+            at_once = self.presence.share or recipe.inputs or not self.engine.reads_ahead(recipe)
+            if at_once or len(waiting) == AHEAD:
                 yield from self._told(waiting)
                 waiting = []
         if waiting:

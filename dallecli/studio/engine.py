@@ -208,6 +208,10 @@ class LocalEngine:
             kind = opened.placement.device.type
             yield from paint_groups(opened.pipeline.paint_together, complete, progress, self._batch, kind)
 
+    def reads_ahead(self, recipe: Recipe) -> bool:
+        """Whether its model has a text tower that is loaded for many prompts at once."""
+        return self._models.named(recipe.model).folder.family.reads_ahead
+
     def expect(self, recipes: Sequence[Recipe]) -> None:
         """Hear what will be painted next. The model of it is told when it is opened."""
         self._expected = list(recipes)

@@ -102,6 +102,8 @@ class Layout:
     """The networks that have another one at work beside them in every step, where a model has that."""
     prompts: bool = True
     """Whether it paints what it is told in words; if not, it paints classes, or whatever it learned to paint."""
+    reads_ahead: bool = False
+    """Whether its text tower is so large that it is loaded for many prompts at once: see `Engine.expect`."""
     single: Mapping[str, str] = field(default_factory=dict)
     """How the names of tensors end that stay in float32 where a network is in float16, which would overflow."""
     planes: Mapping[str, int] = field(default_factory=dict)
@@ -311,6 +313,7 @@ _IF: Final = Layout(
     tasks=dict.fromkeys(("generate", "inpaint"), "decoder"),
     dials="if-m",
     steps={"decoder": "denoise", "super_res": "denoise"},
+    reads_ahead=True,
     single={"text_encoder": ".wo.weight"},
     planes={"decoder": 80, "super_res": 48},
     description="dallecli.pipelines.deepfloyd_description:DeepFloydDescription",

@@ -288,6 +288,9 @@ class Hearing(FakeEngine):
         super().__init__()
         self.heard: list[list[str]] = []
 
+    def reads_ahead(self, recipe: Any) -> bool:
+        return True
+
     def expect(self, recipes: Any) -> None:
         self.heard.append([recipe.prompt for recipe in recipes])
 
