@@ -75,6 +75,9 @@ class GenerateOptions(PriorOptions, total=False):
     negative: str
     init: "Given"
     strength: float
+    temperature: float
+    top_k: int
+    top_p: float
 
 
 class VaryOptions(SeveralOptions, total=False):

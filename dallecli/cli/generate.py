@@ -47,6 +47,7 @@ class GenerateOptions:
     picture: options.PictureOptions
     model: options.ModelOptions
     dials: options.ChainDials
+    tokens: options.TokenDials
 
 
 @folded
