@@ -38,6 +38,8 @@ class DvaeConfig(PublishedConfig):
     """Residual blocks in a group."""
     init_channels: int | None = None
     """The width of the decoder's codebook; an encoder has none."""
+    residual_gain: float | None = None
+    """What the residual path of every block is multiplied by; None: what the published modules have."""
 
     def __post_init__(self) -> None:
         if not self.block_out_channels or self.layers_per_block < 1 or self.vocab_size < 1:
@@ -54,6 +56,8 @@ class DvaeConfig(PublishedConfig):
     @property
     def gain(self) -> float:
         """What the residual path of every block is multiplied by."""
+        if self.residual_gain is not None:
+            return self.residual_gain
         return 1 / (len(self.block_out_channels) * self.layers_per_block) ** 2
 
 
@@ -78,7 +82,9 @@ class Codebook(nn.Module):
         self.b = nn.Parameter(torch.empty(out))
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Return [b c h w] of codes [b h w]."""
+        """Return [b c h w] of codes [b h w], or of the shares [b v h w] that every code has in a cell."""
+        if codes.is_floating_point():
+            return F.conv2d(codes, self.w, self.b)
         return self.w[:, codes, 0, 0].transpose(0, 1) + self.b[:, None, None]
 
 
@@ -150,7 +156,10 @@ class DvaeDecoder(nn.Module):
         self.blocks = nn.Sequential(layers | {"output": _output(widths[-1], 2 * CHANNELS)})
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Return [b 6 8h 8w] of codes [b h w]: three means before the sigmoid, then three logarithms of scales."""
+        """Return [b 6 8h 8w] of codes [b h w]: three means before the sigmoid, then three logarithms of scales.
+
+        In training the codes are shares [b v h w], as `Codebook` takes them.
+        """
         out: Tensor = self.blocks(codes)
         return out
 
