@@ -1,60 +1,111 @@
-"""The stage that trains the discrete autoencoder: pictures to codes and back, as DALL·E 1's was trained.
+"""The stages that train a discrete autoencoder of DALL·E 1's kind: pictures to codes and back.
 
-Ramesh et al. 2021, section 2.1 and appendix A: a code is drawn by the Gumbel-softmax relaxation, whose temperature falls
-until shares are all but codes; pixels are told by a logit-Laplace distribution; and a term that grows pulls the
-encoder's shares towards an even use of all codes.
+The networks, the squeezed pixels and the logit-Laplace distribution are those of Ramesh et al. 2021 (section 2.1 and
+appendix A). How codes come to be is not: the paper's Gumbel-softmax relaxation takes millions of steps, and in a short
+training it forgets its codes before a decoder can read them (docs/decisions/starter-1.md). So first an autoencoder is
+trained whose cells are vectors in noise; then the codes are the means of k-means among these vectors, the encoder stays
+as it is, and the decoder goes on with the codes themselves.
 """
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dallecli.nets.dvae import CHANNELS, Convolution, DvaeConfig, DvaeDecoder, DvaeEncoder, squeeze, unsqueeze
+from dallecli.nets.dvae import (
+    CHANNELS,
+    Codebook,
+    Convolution,
+    DvaeConfig,
+    DvaeDecoder,
+    DvaeEncoder,
+    squeeze,
+    unsqueeze,
+)
+from dallecli.nets.layers import channels_last
 from dallecli.training.batch import Draw, take
 from dallecli.training.dataset import Examples
 from dallecli.training.loop import TrainingRun
 from dallecli.training.stages.stage import Material
 
 SHOWN: Final = 16
-"""Held-out pictures on a sheet, each beside its reconstruction."""
+"""Held-out pictures on a sheet, each before its reconstruction."""
 VALIDATED: Final = 256
+"""Held-out pictures that are measured."""
+MEASURED: Final = 2048
+"""Pictures among whose cells the codes are found."""
+ROUNDS: Final = 12
+"""Rounds of k-means; the codes hardly move any more then."""
+LOUD: Final = 8.0
+"""How far vectors lie apart at first, in deviations of the noise, where features do by 1."""
+TOGETHER: Final = 64
+"""Pictures that are encoded at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DvaeLesson:
     """How the autoencoder is taught.
 
-    coldest: the temperature at the end of the annealing; it begins at 1. annealed: the share of the budget over which
-    it falls, and over which the KL term grows. kl: the weight of that term at the end, counted as in the paper: a code's
-    KL divergence has this weight, divided by the numbers of a cell, beside the mean of a pixel's number. least_scale: the
-    narrowest scale that the decoder may claim, so that large plain areas do not outweigh all else.
+    rate_weight: the weight of the KL term, counted as in the paper: the divergence of a cell has this weight, divided by
+    the numbers of a cell's pixels, beside the mean of a pixel's number. least_scale: the narrowest scale that the
+    decoder may claim, so that large plain areas do not outweigh all else.
     """
 
-    coldest: float = 1 / 16
-    annealed: float = 0.5
-    kl: float = 6.6
-    least_scale: float = 0.0
+    rate_weight: float = 6.6
+    least_scale: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("coldest", "annealed"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, expected a number above 0, at most 1")
-        for name in ("kl", "least_scale"):
+        for name in ("rate_weight", "least_scale"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a number from 0 on")
 
 
+class PlainParts(nn.Module):
+    """An autoencoder whose cells are vectors, as wide as the decoder's codebook, in noise of deviation 1."""
+
+    def __init__(self, encoder: DvaeConfig, decoder: DvaeConfig) -> None:
+        super().__init__()
+        self.dvae = DvaeParts(encoder, decoder)
+        self.dvae.output.requires_grad_(False)
+        self.dvae.table.requires_grad_(False)
+        assert decoder.init_channels is not None  # DvaeDecoder has refused it
+        self.bridge = nn.Conv2d(encoder.block_out_channels[-1], decoder.init_channels, 1)
+
+    def vectors(self, pixels: Tensor) -> Tensor:
+        """Return the vectors [b c h w] of squeezed pixels."""
+        vectors: Tensor = self.bridge(self.dvae.features(pixels))
+        return vectors
+
+    def stats(self, vectors: Tensor) -> Tensor:
+        """Return what the decoder says of vectors [b c h w]; as `DvaeDecoder.forward`."""
+        stats: Tensor = self.dvae.decoder.blocks[1:](vectors)
+        return stats
+
+
 class DvaeParts(nn.Module):
-    """The encoder and the decoder, which are trained together."""
+    """The encoder and the decoder of the autoencoder that a model has."""
 
     def __init__(self, encoder: DvaeConfig, decoder: DvaeConfig) -> None:
         super().__init__()
         self.encoder = DvaeEncoder(encoder)
         self.decoder = DvaeDecoder(decoder)
+
+    @property
+    def output(self) -> Convolution:
+        """The encoder's last layer, from features to the logits of codes."""
+        return cast("Convolution", self.encoder.blocks.output.conv)  # type: ignore[union-attr]
+
+    @property
+    def table(self) -> Codebook:
+        """The decoder's first layer."""
+        return cast("Codebook", self.decoder.blocks.input)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Return what the encoder's last layer reads [b c h w] of squeezed pixels [b 3 s s]."""
+        return F.relu(self.encoder.blocks[:-1](pixels))
 
     @torch.no_grad()
     def codes(self, pictures: Tensor) -> Tensor:
@@ -62,61 +113,149 @@ class DvaeParts(nn.Module):
         logits: Tensor = self.encoder(squeeze(pictures.float() / 255))
         return logits.argmax(dim=1)
 
-    @torch.no_grad()
-    def painted(self, codes: Tensor) -> Tensor:
-        """Return pictures [b 3 s s] in [-1, 1] of codes [b h w]."""
-        return unsqueeze(self.decoder(codes)[:, :CHANNELS].sigmoid()) * 2 - 1
 
+class _Objective:
+    """What both stages share: the pictures, and how a reconstruction is measured and shown."""
 
-class DvaeObjective:
-    """The negative evidence lower bound, relaxed: nats of a pixel's number, and the weighted KL term."""
-
-    name = "dvae"
-
-    def __init__(self, parts: DvaeParts, examples: Examples, lesson: DvaeLesson) -> None:
-        self.module = parts
-        self.parts = parts
+    def __init__(self, examples: Examples, lesson: DvaeLesson) -> None:
         self.pictures = examples.pictures
         self.count = len(examples.pictures) - examples.held_out
         self.lesson = lesson
 
+    def nats(self, stats: Tensor, pixels: Tensor) -> Tensor:
+        """Return the mean negative log-likelihood of a number of squeezed pixels."""
+        return logit_laplace(stats, pixels, self.lesson.least_scale).mean()
+
+    def held_out(self, count: int) -> Tensor:
+        """Return the first held-out pictures, uint8."""
+        return take(self.pictures, torch.arange(self.count, len(self.pictures))[:count])
+
+    def figures(self, stats: Tensor, pictures: Tensor) -> dict[str, float]:
+        """Return the nats a number, and the mean error in levels of 255."""
+        levels = unsqueeze(stats[:, :CHANNELS].sigmoid())
+        truth = pictures.float() / 255
+        return {
+            "held_out": float(self.nats(stats, squeeze(truth))),
+            "levels": float((levels - truth).abs().mean() * 255),
+        }
+
+    @staticmethod
+    def beside(pictures: Tensor, stats: Tensor) -> Tensor:
+        """Return pictures in [-1, 1], each before its reconstruction."""
+        painted = unsqueeze(stats[:, :CHANNELS].sigmoid()) * 2 - 1
+        return torch.stack([pictures.float() / 127.5 - 1, painted], dim=1).flatten(0, 1)
+
+
+class AutoencoderObjective(_Objective):
+    """The negative evidence lower bound of vectors in noise: nats of a pixel's number, and the weighted KL term."""
+
+    name = "autoencoder"
+
+    def __init__(self, parts: PlainParts, examples: Examples, lesson: DvaeLesson) -> None:
+        super().__init__(examples, lesson)
+        self.module = parts
+        self.parts = parts
+
     def loss(self, draw: Draw) -> Tensor:
-        """Return the loss of random pictures at the temperature and with the weight of this point of the training."""
-        lesson = self.lesson
-        way = min(1.0, draw.done / lesson.annealed)
-        # A cosine, as in the paper.
-        temperature = lesson.coldest + (1 - lesson.coldest) * (1 + math.cos(math.pi * way)) / 2
+        """Return the loss of random pictures."""
         pixels = squeeze(take(self.pictures, draw.integers(self.count)).float() / 255)
-        logits = self.parts.encoder(pixels)
-        noise = -torch.log(-torch.log(draw.uniform(*logits.shape[1:]).clamp(1e-20, 1 - 1e-7)))
-        shares = ((logits + noise) / temperature).softmax(dim=1)
-        nats = logit_laplace(self.parts.decoder(shares), pixels, lesson.least_scale).mean()
-        cell = pixels[0].numel() / logits[0, 0].numel()
-        return nats + lesson.kl * way / cell * divergence(logits).mean()
+        vectors = self.parts.vectors(pixels)
+        stats = self.parts.stats(vectors + draw.normal(*vectors.shape[1:]))
+        numbers = pixels[0].numel() / vectors[0, 0].numel()
+        # Of two normal distributions with deviation 1, one of them with mean 0.
+        divergence = vectors.float().square().sum(dim=1).mean() / 2
+        return self.nats(stats, pixels) + self.lesson.rate_weight / numbers * divergence
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Return, of held-out pictures painted from their codes: nats a number, the error in levels, how many codes."""
-        pictures = take(self.pictures, torch.arange(self.count, len(self.pictures))[:VALIDATED])
-        pixels = squeeze(pictures.float() / 255)
-        codes = self.parts.codes(pictures)
-        stats = self.parts.decoder(codes)
-        levels = unsqueeze(stats[:, :CHANNELS].sigmoid())
-        shares = torch.bincount(codes.flatten()).float() / codes.numel()
-        shares = shares[shares > 0]
-        return {
-            "held_out": float(logit_laplace(stats, pixels, self.lesson.least_scale).mean()),
-            "levels": float((levels - pictures.float() / 255).abs().mean() * 255),
-            "codes": float(len(shares)),
-            "perplexity": float(torch.exp(-(shares * shares.log()).sum())),
-        }
+        """Return figures of held-out pictures without noise."""
+        pictures = self.held_out(VALIDATED)
+        return self.figures(self.parts.stats(self.parts.vectors(squeeze(pictures.float() / 255))), pictures)
 
     @torch.no_grad()
     def samples(self) -> Tensor:
         """Return held-out pictures, each before its reconstruction."""
-        pictures = take(self.pictures, torch.arange(self.count, len(self.pictures))[:SHOWN])
-        painted = self.parts.painted(self.parts.codes(pictures))
-        return torch.stack([pictures.float() / 127.5 - 1, painted], dim=1).flatten(0, 1)
+        pictures = self.held_out(SHOWN)
+        return self.beside(pictures, self.parts.stats(self.parts.vectors(squeeze(pictures.float() / 255))))
+
+
+class DvaeObjective(_Objective):
+    """Nats of a pixel's number, told by the codes of its picture."""
+
+    name = "dvae"
+
+    def __init__(self, parts: DvaeParts, plain: PlainParts, examples: Examples, lesson: DvaeLesson) -> None:
+        """Train the decoder; the encoder, and where the decoder begins, are decided here by the data."""
+        super().__init__(examples, lesson)
+        self.module = parts
+        self.parts = parts
+        parts.load_state_dict(plain.dvae.state_dict())
+        parts.encoder.requires_grad_(False)
+        spread = torch.arange(0, self.count, max(1, self.count // MEASURED))[:MEASURED]
+        begin_codes(parts, plain, take(self.pictures, spread))
+
+    def loss(self, draw: Draw) -> Tensor:
+        """Return the loss of random pictures."""
+        pictures = take(self.pictures, draw.integers(self.count))
+        return self.nats(self.parts.decoder(self.parts.codes(pictures)), squeeze(pictures.float() / 255))
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Return figures of held-out pictures, and how many codes are used; the perplexity counts rare ones less."""
+        pictures = self.held_out(VALIDATED)
+        codes = self.parts.codes(pictures)
+        shares = torch.bincount(codes.flatten()).float() / codes.numel()
+        shares = shares[shares > 0]
+        used = {"codes": float(len(shares)), "perplexity": float(torch.exp(-(shares * shares.log()).sum()))}
+        return self.figures(self.parts.decoder(codes), pictures) | used
+
+    @torch.no_grad()
+    def samples(self) -> Tensor:
+        """Return held-out pictures, each before its reconstruction."""
+        pictures = self.held_out(SHOWN)
+        return self.beside(pictures, self.parts.decoder(self.parts.codes(pictures)))
+
+
+@torch.no_grad()
+def begin_codes(parts: DvaeParts, plain: PlainParts, pictures: Tensor) -> None:
+    """Let codes be the means of k-means among the cells of some pictures.
+
+    The encoder then chooses the nearest one, and the decoder reads its vector: the square of a distance is linear in
+    what the encoder's last layer reads, but for a term that all codes have in common.
+    """
+    found = [plain.vectors(squeeze(some.float() / 255)) for some in torch.split(pictures, TOGETHER)]
+    cells = torch.cat(found).permute(0, 2, 3, 1).flatten(0, 2)
+    means = k_means(cells, len(parts.output.w), ROUNDS)
+    bridge, bias = plain.bridge.weight[:, :, 0, 0], plain.bridge.bias
+    assert bias is not None  # for the type checker
+    parts.output.w.copy_((2 * means @ bridge)[:, :, None, None])
+    parts.output.b.copy_(2 * means @ bias - means.square().sum(dim=1))
+    parts.table.w.copy_(means.T[:, :, None, None])
+    nn.init.zeros_(parts.table.b)
+
+
+def k_means(points: Tensor, count: int, rounds: int) -> Tensor:
+    """Return `count` means of points [n d], found by Lloyd's algorithm from a start that is spread out.
+
+    The start is that of k-means++ (Arthur & Vassilvitskii 2007): each is the likelier the further it is from those
+    before it. Where there are fewer different points than means, some are the same; no mean is without a point for long.
+    """
+    generator = torch.Generator().manual_seed(0)
+    chosen, distances = [0], torch.full((len(points),), math.inf)
+    for _ in range(count - 1):
+        distances = torch.minimum(distances, (points - points[chosen[-1]]).square().sum(dim=1).cpu())
+        likely = distances if bool(distances.sum() > 0) else torch.ones_like(distances)
+        # torch draws from at most 2^24 at once.
+        some = torch.randint(len(points), (2**16,), generator=generator) if len(points) > 2**16 else None
+        place = int(torch.multinomial(likely if some is None else likely[some] + 1e-20, 1, generator=generator))
+        chosen.append(place if some is None else int(some[place]))
+    means = points[chosen]
+    for _ in range(rounds):
+        nearest = torch.cat([torch.cdist(part, means).argmin(dim=1) for part in torch.split(points, 4096)])
+        counts = torch.bincount(nearest, minlength=count)
+        sums = torch.zeros_like(means).index_add_(0, nearest, points)
+        means = torch.where(counts[:, None] > 0, sums / counts.clamp(min=1)[:, None], means)
+    return means
 
 
 def logit_laplace(stats: Tensor, pixels: Tensor, least_scale: float = 0.0) -> Tensor:
@@ -131,20 +270,68 @@ def logit_laplace(stats: Tensor, pixels: Tensor, least_scale: float = 0.0) -> Te
     return (odds - means).abs() * torch.exp(-scales) + scales + math.log(2) + torch.log(pixels * (1 - pixels))
 
 
-def divergence(logits: Tensor) -> Tensor:
-    """Return the KL divergence [b h w] of the encoder's shares, logits [b v h w], from an even choice, in nats."""
-    logs = F.log_softmax(logits.float(), dim=1)
-    return (logs.exp() * logs).sum(dim=1) + math.log(logits.shape[1])
+def _begun(parts: DvaeParts) -> DvaeParts:
+    """The networks with fresh weights: every residual path begins as nothing."""
+    for key, weight in parts.named_parameters():
+        if weight.ndim == 1 or key.endswith("res_path.conv_4.w"):
+            nn.init.zeros_(weight)
+        else:
+            # A ReLU before a convolution lets half of its input through.
+            rectified = "res_path" in key or "output" in key
+            nn.init.normal_(weight, std=math.sqrt((2 if rectified else 1) / weight[0].numel()))
+    return parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoencoderStage:
+    """The autoencoder whose encoder becomes that of the codes. size: the side of the pictures in pixels."""
+
+    name: ClassVar[str] = "autoencoder"
+    seed: ClassVar[int] = 21
+    optional: ClassVar[bool] = False
+    needs: ClassVar[tuple[str, ...]] = ()
+    encoder: dict[str, Any]
+    decoder: dict[str, Any]
+    size: int
+    lesson: DvaeLesson
+
+    @property
+    def configs(self) -> dict[str, dict[str, Any]]:
+        """Nothing: what is part of a model comes of the next stage."""
+        return {}
+
+    def fresh(self) -> PlainParts:
+        """Return the networks with fresh weights."""
+        plain = PlainParts(DvaeConfig.from_config(self.encoder), DvaeConfig.from_config(self.decoder))
+        _begun(plain.dvae)
+        # Louder than the noise from the beginning, or nothing would be heard.
+        nn.init.normal_(plain.bridge.weight, std=LOUD / math.sqrt(plain.bridge.in_channels))
+        channels_last(plain)
+        return plain
+
+    def networks(self, module: PlainParts) -> dict[str, nn.Module]:
+        """Return nothing, likewise."""
+        return {}
+
+    def objective(self, module: PlainParts, material: Material) -> AutoencoderObjective:
+        """Return what the networks minimise."""
+        return AutoencoderObjective(module, material.dataset.examples(self.name, self.size), self.lesson)
+
+    def adapt(self, module: PlainParts, material: Material) -> None:
+        """Leave the weights as they are."""
+
+    def finish(self, run: TrainingRun, material: Material) -> None:
+        """Leave the weights as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DvaeStage:
-    """The autoencoder from the configs of its halves. size: the side in pixels of the pictures that it learns from."""
+    """The discrete autoencoder; its encoder is that of the stage before. size: the side of the pictures in pixels."""
 
     name: ClassVar[str] = "dvae"
-    seed: ClassVar[int] = 21
+    seed: ClassVar[int] = 22
     optional: ClassVar[bool] = False
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...]] = (AutoencoderStage.name,)
     encoder: dict[str, Any]
     decoder: dict[str, Any]
     size: int
@@ -156,16 +343,9 @@ class DvaeStage:
         return {"encoder": self.encoder, "decoder": self.decoder}
 
     def fresh(self) -> DvaeParts:
-        """Return both halves with fresh weights: every residual path begins as nothing."""
-        parts = DvaeParts(DvaeConfig.from_config(self.encoder), DvaeConfig.from_config(self.decoder))
-        for key, weight in parts.named_parameters():
-            if weight.ndim == 1 or key.endswith("res_path.conv_4.w"):
-                nn.init.zeros_(weight)
-            else:
-                # A ReLU before a convolution lets half of its input through.
-                rectified = "res_path" in key or "output" in key
-                nn.init.normal_(weight, std=math.sqrt((2 if rectified else 1) / weight[0].numel()))
-        nn.init.normal_(parts.decoder.blocks.input.w)
+        """Return both halves with fresh weights."""
+        parts = _begun(DvaeParts(DvaeConfig.from_config(self.encoder), DvaeConfig.from_config(self.decoder)))
+        channels_last(parts)
         return parts
 
     def networks(self, module: DvaeParts) -> dict[str, nn.Module]:
@@ -173,8 +353,10 @@ class DvaeStage:
         return {"encoder": module.encoder, "decoder": module.decoder}
 
     def objective(self, module: DvaeParts, material: Material) -> DvaeObjective:
-        """Return what both halves minimise together."""
-        return DvaeObjective(module, material.dataset.examples(self.name, self.size), self.lesson)
+        """Return what the decoder minimises; the codes are decided by the data."""
+        plain = material.trained(AutoencoderStage.name)
+        assert isinstance(plain, PlainParts)  # for the type checker: that is what its stage makes
+        return DvaeObjective(module, plain, material.dataset.examples(self.name, self.size), self.lesson)
 
     def adapt(self, module: DvaeParts, material: Material) -> None:
         """Leave the weights as they are."""
