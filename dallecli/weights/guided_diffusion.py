@@ -18,6 +18,17 @@ Shapes = Mapping[str, tuple[int, ...]]
 GROUPS: Final = 32
 """Of all group norms; no shape tells it."""
 
+GAUSSIAN: Final[Mapping[str, Any]] = {
+    "_class_name": "GaussianDiffusion",
+    "num_train_timesteps": 1000,
+    "variance_type": "learned_range",
+    "prediction_type": "epsilon",
+    "timestep_spacing": "sections",
+    "clip_sample": True,
+    "clip_sample_range": 1.0,
+}
+"""What the schedules of all these checkpoints share; the published code has it as arguments."""
+
 _RESNET: Final = {
     "in_layers.0": "norm1",
     "in_layers.2": "conv1",
