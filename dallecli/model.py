@@ -76,6 +76,8 @@ class GenerateOptions(PriorOptions, total=False):
     negative: str
     init: "Given"
     strength: float
+    continue_: "Given"
+    rows: int
 
 
 class VaryOptions(SeveralOptions, total=False):
@@ -254,12 +256,13 @@ def _values(options: Mapping[str, object]) -> dict[str, object]:
     values = dict(options)
     if "num" in values:
         values["n"] = values.pop("num")
-    if "class_" in values:
-        values["class"] = values.pop("class_")
+    for name in ("class", "continue"):  # which Python keeps for itself
+        if f"{name}_" in values:
+            values[name] = values.pop(f"{name}_")
     for effort in ("fast", "best"):
         if values.pop(effort, False):
             values["effort"] = effort
-    for name in ("image", "init"):
+    for name in ("image", "init", "continue"):
         if name in values:
             values[name] = _file(values[name])
     for name in ("ends", "mask", "inputs", "minus", "plus"):
