@@ -4,7 +4,7 @@ Fronts (the command line, batches, Python, a server) use an `Engine` and know no
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from dallecli.errors import BadRecipe
@@ -27,6 +27,7 @@ class Progress:
 
     `step` is from 1 to `steps`. `picture`, from 0, is the first of the `pictures` that the step worked on; an engine
     may paint one or several `together`. A picture that is painted in several `squares` was at number `square`, from 0.
+    Where unfinished pictures can be looked at, `look` makes them, in a fraction of the time of a whole one.
     """
 
     stage: str
@@ -37,6 +38,7 @@ class Progress:
     together: int = 1
     square: int = 0
     squares: int = 1
+    look: Callable[[], "Sequence[Image]"] | None = field(default=None, compare=False, repr=False)
 
 
 class Engine(Protocol):

@@ -13,6 +13,8 @@ from dallecli.recipe import Recipe
 from dallecli.safe import safe
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import (
+    CODES,
+    DECODER,
     GROUPS,
     INVERSION,
     NO_PRIOR,
@@ -271,7 +273,7 @@ def request_of(recipe: Recipe) -> Request:
         "size": recipe.size,
         "prior_kind": recipe.prior,
         "prior": next((dials[stage.name] for stage in PRIORS.values() if stage.name in dials), Dials()),
-        "decoder": dials.get("decoder", Dials()),
+        "decoder": next((dials[stage.name] for stage in (DECODER, CODES) if stage.name in dials), Dials()),
         "inverting": dials.get(INVERSION, Dials()),
         # Of a recipe without words nobody drew any.
         "prior_candidates": recipe.prior_candidates if recipe.prior is not None else None,
@@ -310,8 +312,14 @@ def _refuse_foreign_dials(request: ModelRequest, model: Defaults, declared: Sequ
                 nobody = f"{model.name} has no {group}" if request.prior_kind != NO_PRIOR else f"no {group} runs"
                 raise BadSetting(nobody, hint=f"leave out {option(group, dial)}")
             if not any(dial in stage.dials for stage in stages):
-                what = f"the {stages[0].spoken} of {model.name} has no {dial.replace('_', '-')}"
-                raise BadSetting(what, hint=f"leave out {option(group, dial)}")
+                whose = (
+                    f"{model.name}, which writes codes,"
+                    if stages[0] == CODES
+                    else f"the {stages[0].spoken} of {model.name}"
+                )
+                own = ", ".join(option(group, name) for name in stages[0].dials)
+                what = f"{whose} has no {dial.replace('_', '-')}"
+                raise BadSetting(what, hint=f"leave out {option(group, dial)}; it has {own}")
     if request.effort is not None and not any(_is_hurried(stage) for stage in declared):
         what = f"{model.name} has no steps that --{request.effort} would change"
         raise BadSetting(what, hint=f"leave out --{request.effort}")

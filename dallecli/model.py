@@ -78,6 +78,9 @@ class GenerateOptions(PriorOptions, total=False):
     strength: float
     continue_: "Given"
     rows: int
+    temperature: float
+    top_k: int
+    top_p: float
 
 
 class VaryOptions(SeveralOptions, total=False):

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
+from dallecli.cli.preview import COLUMNS, draw
 from dallecli.cli.region import Line, Region
 from dallecli.cli.run import Part, Run
 from dallecli.errors import BadOutput, DalleError
@@ -221,13 +222,11 @@ class Display:
             if name not in self._run.skipped
         ]
 
-    def preview(self, image: "Image") -> None:
-        """Draw a picture into the terminal; without one, say so, once."""
+    def preview(self, image: "Image", columns: int = COLUMNS) -> None:
+        """Draw a picture into the terminal, at most so wide; without a terminal, say so, once."""
         if self.animated:
-            from dallecli.cli.preview import draw
-
             self.clear()
-            draw(image, _console())
+            draw(image, _console(), columns)
         elif not self._unseen:
             self._unseen = True
             self.warn("--preview draws on standard error, which is no terminal that can be drawn on")

@@ -65,6 +65,7 @@ class GenerateOptions:
     picture: options.PictureOptions
     model: options.ModelOptions
     dials: options.ChainDials
+    tokens: options.TokenDials
 
 
 @folded

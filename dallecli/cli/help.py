@@ -22,6 +22,7 @@ ORDER: Final[Mapping[str | None, tuple[str, ...]]] = {
     SAMPLING: (
         *("fast", "steps", "prior_steps", "upsampler_steps", "inversion_steps"),
         *("guidance", "prior_guidance", "upsampler_guidance", "sampler"),
+        *("temperature", "top_k", "top_p"),
         *("prior", "prior_candidates", "prior_temperature", "prior_top_k"),
         "resample",
     ),

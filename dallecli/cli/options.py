@@ -412,6 +412,39 @@ class SamplerDials(PainterDials):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenDials:
+    """How a model draws that writes a picture as codes, one after another."""
+
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            "--temperature",
+            metavar="X",
+            help="How evenly a model that writes codes draws them; 0 always takes the likeliest.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            "--top-k",
+            metavar="N",
+            help="Such a model draws only from its N likeliest codes; 0 leaves all in.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            "--top-p",
+            metavar="X",
+            help="... and only from the likeliest that have this share together; 1 leaves all in.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InversionDials:
     """How a picture is taken back to its noise."""
 

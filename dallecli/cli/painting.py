@@ -1,7 +1,7 @@
 """From requests to files on the disk and lines on the terminal: what every painting command does in the end."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +10,11 @@ from dallecli.cli.display import SIGPIPE, Display, Stopped, clock, emit, emit_js
 from dallecli.cli.many import Many
 from dallecli.cli.options import PaintingReporting, PictureReporting
 from dallecli.cli.output import Output
+from dallecli.cli.preview import Glimpses
 from dallecli.cli.run import parts_of
 from dallecli.cli.saving import Written, probe, save
 from dallecli.cli.viewer import show_in_viewer
-from dallecli.engine import Engine
+from dallecli.engine import Engine, Progress
 from dallecli.history import History
 from dallecli.recipe import Recipe
 from dallecli.safe import safe
@@ -137,7 +138,8 @@ def paint(
             display.preview(written.image)
 
     try:
-        save(recipe, _pictures(engine, recipe, display), output, done)
+        watch = Glimpses(display).progress if reporting.preview else display.progress
+        save(recipe, _pictures(engine, recipe, display, watch), output, done)
     except BaseException as error:
         kept = sum(len(written.records) for written in finished if written.path is not None)
         # A reader that left (`| head`) has seen enough: nothing more is said.
@@ -148,15 +150,17 @@ def paint(
     return finished
 
 
-def _pictures(engine: Engine, recipe: Recipe, display: Display) -> Iterator["Picture"]:
+def _pictures(
+    engine: Engine, recipe: Recipe, display: Display, watch: Callable[[Progress], None]
+) -> Iterator["Picture"]:
     """The pictures of a recipe. Of a best-of with a known outcome only those that were kept are painted again."""
     if recipe.settings.kept is not None:
         for k in range(recipe.count):
             display.begin()
-            yield from engine.paint(recipe.single(k), display.progress)
+            yield from engine.paint(recipe.single(k), watch)
     else:
         display.begin()
-        yield from engine.paint(recipe, display.progress)
+        yield from engine.paint(recipe, watch)
 
 
 def announce(written: Written, *, as_json: bool) -> None:

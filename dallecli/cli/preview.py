@@ -2,19 +2,65 @@
 
 import logging
 import sys
+import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from rich.console import Console
 
+    from dallecli.cli.display import Display
+    from dallecli.engine import Progress
+
 COLUMNS: Final = 64
 """The widest that a picture is drawn, in characters."""
 
 
-def draw(image: "Image", console: "Console") -> None:
-    """Draw a picture, as wide as fits."""
-    columns = min(COLUMNS, console.width)
+GLIMPSES: Final = 4
+"""An unfinished picture is drawn when another one of so many equal parts of it is there ..."""
+GLIMPSE_SECONDS: Final = 5.0
+"""... and so many seconds after the one before: a small model is done first."""
+
+
+class Glimpses:
+    """Draws unfinished pictures into the terminal now and then, where they can be looked at; smaller than the result.
+
+    every: see `GLIMPSE_SECONDS`.
+    """
+
+    def __init__(self, display: "Display", every: float = GLIMPSE_SECONDS) -> None:
+        self._display = display
+        self._every = every
+        self._latest = time.monotonic()
+
+    def progress(self, progress: "Progress") -> None:
+        """One step was done."""
+        self._display.progress(progress)
+        done, before = (GLIMPSES * step // progress.steps for step in (progress.step, progress.step - 1))
+        part = done > before and progress.step < progress.steps
+        if progress.look is None or not (part and self._display.animated):
+            return
+        if time.monotonic() - self._latest >= self._every:
+            self._display.preview(side_by_side(progress.look()), COLUMNS // 2)
+            self._display.draw()
+            self._latest = time.monotonic()
+
+
+def side_by_side(images: "Sequence[Image]") -> "Image":
+    """Pictures of one size in a row."""
+    from PIL import Image
+
+    width, height = images[0].size
+    row = Image.new("RGB", (width * len(images), height))
+    for number, image in enumerate(images):
+        row.paste(image, (number * width, 0))
+    return row
+
+
+def draw(image: "Image", console: "Console", columns: int = COLUMNS) -> None:
+    """Draw a picture, as wide as fits, and at most `columns` characters."""
+    columns = min(columns, console.width)
     if not _draw_graphics(image, columns, console):
         _draw_half_blocks(image, columns, console)
 

@@ -28,15 +28,22 @@ class Noise:
 
     def draw(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """Draw the next numbers of `shape` for each of b pictures: [b *shape], float32."""
-        drawn = torch.stack([torch.randn(tuple(shape), generator=g) for g in self._generators])
-        if torch.device(device).type == "cuda":
-            # From pinned memory the copy waits for nothing; from any other it waits for all work on the device.
-            return drawn.pin_memory().to(device, non_blocking=True)
-        return drawn.to(device)
+        return _moved(torch.stack([torch.randn(tuple(shape), generator=g) for g in self._generators]), device)
 
     def uniform(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         """Draw the next numbers of `shape`, evenly from [0, 1), for each of b pictures: [b *shape], float32."""
         return torch.stack([torch.rand(tuple(shape), generator=g) for g in self._generators]).to(device)
+
+    def exponential(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+        """Draw the next numbers of `shape` from Exp(1) for each of b pictures: [b *shape], float32, above 0.
+
+        They are those that `torch.multinomial` draws on a CPU for one picture with the same generator, which then takes
+        the token with the largest share divided by its number. Builds of torch with MKL may draw others, so its own
+        `exponential_` is not called.
+        """
+        uniform = torch.stack([torch.rand(tuple(shape), generator=g, dtype=torch.float64) for g in self._generators])
+        drawn = (-torch.log1p(-uniform)).float()
+        return _moved(drawn.clamp_(min=torch.finfo(torch.float32).tiny), device)
 
     def like(self, x: Tensor) -> Tensor:
         """Draw the next numbers for a batch `x` [b ...], in its shape and dtype, on its device."""
@@ -75,6 +82,14 @@ class _PairedNoise(Noise):
 
     def draw(self, shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
         return super().draw((2, *shape), device)[:, 0]
+
+
+def _moved(drawn: Tensor, device: torch.device | str) -> Tensor:
+    """What was drawn, on a device."""
+    if torch.device(device).type == "cuda":
+        # From pinned memory the copy waits for nothing; from any other it waits for all work on the device.
+        return drawn.pin_memory().to(device, non_blocking=True)
+    return drawn.to(device)
 
 
 def _rival_seed(seed: int, rival: int) -> int:

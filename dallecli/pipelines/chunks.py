@@ -9,7 +9,7 @@ from PIL import Image
 
 from dallecli.engine import Progress
 from dallecli.pictures.picture import Picture
-from dallecli.pipelines.watch import Watch, watch_pictures
+from dallecli.pipelines.watch import LookingWatch, watch_pictures
 from dallecli.recipe import Recipe
 
 T = TypeVar("T")
@@ -23,7 +23,7 @@ class Chunk:
     numbers: range
     """Their numbers in the recipe, from 0."""
     seeds: tuple[int, ...]
-    watch: Watch
+    watch: LookingWatch
     began: float
     """When painting them began, by `time.perf_counter`."""
 

@@ -1,19 +1,33 @@
 """How the steps of a stage are reported: from a step's number to a `Progress` that says which pictures it is for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from dallecli.engine import Progress
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Look = Callable[[], "Sequence[Image]"]
+"""Makes the unfinished pictures."""
+
 
 Watch = Callable[[str, int, int], None]
 """Called after each step with the stage, the steps done and the steps in all."""
 
 
+class LookingWatch(Protocol):
+    """A `Watch` that may also be told how to look at what is there."""
+
+    def __call__(self, stage: str, step: int, steps: int, /, look: Look | None = None) -> None: ...
+
+
 def watch_pictures(
     progress: Callable[[Progress], None], numbers: range, pictures: int, square: int = 0, squares: int = 1
-) -> Watch:
+) -> LookingWatch:
     """A watch over steps that work on the pictures of these numbers, of so many `pictures` in all."""
 
-    def watch(stage: str, step: int, steps: int) -> None:
+    def watch(stage: str, step: int, steps: int, /, look: Look | None = None) -> None:
         progress(
             Progress(
                 stage=stage,
@@ -24,6 +38,7 @@ def watch_pictures(
                 together=len(numbers),
                 square=square,
                 squares=squares,
+                look=look,
             )
         )
 

@@ -120,6 +120,8 @@ UPSAMPLERS: Final = tuple(
     Stage(name=name, group="upsampler", guided=False, hurried=False) for name in ("upsampler", "upsampler_2")
 )
 """The stages of the unCLIP chain."""
+CODES: Final = Stage(name="codes", group="decoder", settings=TokenSettings, hurried=False)
+"""Of a model that writes a picture as codes, one after another, which its autoencoder then turns into pixels."""
 GUIDED_UPSAMPLER: Final = Stage(name="upsampler", group="upsampler")
 """An upsampler that reads the words again, as DeepFloyd IF's does."""
 

@@ -117,6 +117,29 @@ def test_a_sheet_of_two_dials_is_painted(generate: Generate):
     assert Image.open(sheet).width > Image.open(sheet).height
 
 
+@pytest.mark.parametrize("toy", ["tokens"], indirect=True)
+def test_the_dials_of_codes_are_axes_options_and_settings(dalle: Dalle, generate: Generate):
+    generate("a red cat", "-s", "1", "--x", "temperature=0,1,2", "--y", "top_k=1,0", "-o", "sheet.png")
+    (path,) = generate("a red cat", "--temperature", "0.5", "--top-k", "7", "--top-p", "0.9", "-o", "a.png")
+    assert read_recipe(Path(path)).stages["codes"] == TokenSettings(temperature=0.5, top_k=7, top_p=0.9, guidance=2.0)
+    assert dalle("config", "set", "top-k", "1").code == 0
+    (likeliest,) = generate("a red cat", "-s", "1", "-o", "b.png")
+    (other,) = generate("a red cat", "-s", "2", "-o", "c.png")
+    assert np.array_equal(pixels(likeliest), pixels(other))
+
+
+@pytest.mark.parametrize("toy", ["tokens"], indirect=True)
+def test_the_negative_prompt_of_codes_takes_the_place_of_no_words(generate: Generate):
+    ask = ("a red cat", "-s", "1", "--temperature", "0")
+    plain, led, alone = (
+        pixels(generate(*ask, *more, "-o", f"{k}.png")[0])
+        for k, more in enumerate([(), ("--negative", "a dog"), ("--negative", "a dog", "--guidance", "1")])
+    )
+    (unguided,) = generate(*ask, "--guidance", "1", "-o", "unguided.png")
+    assert not np.array_equal(plain, led)
+    assert np.array_equal(alone, pixels(unguided))
+
+
 # What a kind of model does not have
 
 
@@ -158,10 +181,9 @@ def test_a_cascade_has_no_prior(refused, dial, value, missing):
         ("--prior-steps", "3", "tokens has no prior"),
         ("--prior-candidates", "3", "tokens has no prior"),
         ("--upsampler-steps", "3", "tokens has no upsampler"),
-        ("--sampler", "ddim", "has no sampler"),
-        ("--steps", "3", "has no steps"),
-        ("--negative", "a dog", "paints from one sentence alone"),
-        ("--init", "cat.png", "paints from one sentence alone"),
+        ("--sampler", "ddim", "tokens, which writes codes, has no sampler"),
+        ("--steps", "3", "tokens, which writes codes, has no steps"),
+        ("--init", "cat.png", "starts from no picture"),
         ("--size", "16", "does not paint 16 pixels"),
         ("--best-of", "4", "has no CLIP, which --best-of needs"),
     ],
@@ -177,8 +199,12 @@ def test_an_effort_that_changes_no_steps_is_refused_by_name(refused, effort):
 
 @pytest.mark.parametrize("dial", ["temperature", "top_k", "top_p"])
 def test_a_dial_of_tokens_is_refused_where_there_are_none(refused, dial):
+    name = dial.replace("_", "-")
     Path("a.jsonl").write_text(json.dumps({"prompt": "a cat", dial: 1}))
-    assert f"has no {dial.replace('_', '-')}" in refused("cascade", "generate", "--prompts", "a.jsonl", "--out", "made")
+    assert f"has no {name}" in refused("cascade", "generate", "--prompts", "a.jsonl", "--out", "made")
+    error = refused("cascade", "generate", "a cat", f"--{name}", "1")
+    assert f"has no {name}" in error
+    assert f"leave out --{name}" in error
 
 
 @pytest.mark.parametrize(
@@ -221,9 +247,9 @@ def test_words_that_a_kind_does_not_read_are_said_by_its_own_tokenizer(dalle: Da
 
 def test_the_dials_of_a_folder_are_those_of_its_own_stages(dalle: Dalle, tmp_path: Path):
     folder = tokens.write(tmp_path / "own")
-    (folder / "dalle.json").write_text(json.dumps({"stages": {"tokens": {"temperature": 0.5, "top_k": 3}}}))
+    (folder / "dalle.json").write_text(json.dumps({"stages": {"codes": {"temperature": 0.5, "top_k": 3}}}))
     assert dalle("generate", "a cat", "-m", str(folder), "--device", "cpu", "-o", "a.png").code == 0
-    stage = read_recipe(Path("a.png")).stages["tokens"]
+    stage = read_recipe(Path("a.png")).stages["codes"]
     assert stage == TokenSettings(temperature=0.5, top_k=3, top_p=1.0, guidance=2.0)
     (folder / "dalle.json").write_text(json.dumps({"prior_candidates": 2}))
     result = dalle("generate", "a cat", "-m", str(folder))
