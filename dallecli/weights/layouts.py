@@ -365,6 +365,29 @@ _DVAE: Final = Layout(
     ),
 )
 
+# The autoencoder whose codes DALL-E Mini and minDALL-E paint with. Its decoder, which has the codebook, is published
+# alone as well.
+_VQGAN: Final = Layout(
+    pipeline="VQModel",
+    networks=("decoder",),
+    others=(),
+    optional=(("encoder",),),
+    stages=(),
+    tasks={"encode": "encoder", "decode": "decoder"},
+    dials="dvae",
+    autoencoder="decoder",
+    sample_size=256,
+    planes={"encoder": 5, "decoder": 8},
+    description="dallecli.pipelines.description:Description",
+    opener="dallecli.pipelines.vqgan:open_vqgan",
+    published=Published(
+        files=("last.ckpt", "stage1_last.ckpt", "detoker.pt"),
+        convert="dallecli.weights.vqgan:convert_vqgan",
+        write="dallecli.weights.vqgan:write_vqgan",
+        check="dallecli.pipelines.vqgan:check_tensors",
+    ),
+)
+
 LAYOUTS: Final[dict[str, Layout]] = {
     "karlo": _KARLO,
     # The same networks published for pictures instead of words: an image tower where the prior was. Words are painted
@@ -393,5 +416,6 @@ LAYOUTS: Final[dict[str, Layout]] = {
     "deepfloyd-if": _IF,
     "dalle-mini": _DALLE_MINI,
     "dvae": _DVAE,
+    "vqgan": _VQGAN,
 }
 """The families by name. Registries and folders name a family so; nothing else in dallecli does."""
