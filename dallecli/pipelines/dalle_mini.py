@@ -5,6 +5,7 @@ converted here, computes something else than what was trained, this follows the 
 of a long prompt, the epsilon of the VQGAN's norms.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import chain
@@ -73,11 +74,11 @@ class DalleMini(TokenPipeline):
         reader, writer = (parts.config(part, DalleBartConfig.from_config) for part in (READER, WRITER))
         self.coder = self.vqgan = VqganCoder(parts, VQGAN_ENCODER, VQGAN)
         self.start = writer.decoder_start_token_id
-        self.side, self.cell = int(writer.image_length**0.5), self.vqgan.cell
+        self.side, self.cell = math.isqrt(writer.image_length), self.vqgan.cell
         parts.check_same("width of states", READER, reader.d_model, WRITER, writer.d_model)
         parts.check_same("number of tokens", "tokenizer", tokenizer.context, READER, reader.max_text_length)
-        parts.check_same("number of codes", WRITER, writer.image_length, "squares", self.side**2)
-        parts.check_same("side of a picture", WRITER, self.side * self.cell, VQGAN, parts.folder.sizes()[-1])
+        size = self.side * self.cell if self.side**2 == writer.image_length else writer.image_length
+        parts.check_same("side of a picture", f"codes of the {WRITER}", size, "sample_size", parts.folder.sizes()[-1])
         if tokenizer.encoder.get_vocab_size() > reader.encoder_vocab_size:
             raise BadFolder(f"the tokenizer's vocabulary is larger than the {READER}'s", str(parts.folder.path))
         if self.vqgan.vocabulary > writer.image_vocab_size:

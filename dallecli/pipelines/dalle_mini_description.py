@@ -1,28 +1,28 @@
 """What is known of a DALL·E Mini before its weights are read. No torch here."""
 
+import math
 from collections.abc import Iterable
+from typing import Final
 
-from dallecli.errors import TaskNotSupported
-from dallecli.pipelines.description import Description
-from dallecli.tasks.task import ModelRequest
+from dallecli.pipelines.token_description import TokenDescription
 from dallecli.tokens import BartTokenizer
 from dallecli.weights.folder import Folder
 from dallecli.weights.registry import ModelSpec
 
+VQGAN_ENCODER: Final = "vqgan_encoder"
+LENGTH: Final = 256
+"""The codes of a picture, where a config does not say."""
 
-class DalleMiniDescription(Description):
+
+class DalleMiniDescription(TokenDescription):
     """A DALL·E Mini that was found and checked."""
 
     def __init__(self, spec: ModelSpec, folder: Folder) -> None:
         self.tokenizer = BartTokenizer.open(folder.path_of("tokenizer"))
         super().__init__(spec, folder)
-
-    def check_request(self, request: ModelRequest) -> None:
-        """Refuse what the model has no parts for. Raises TaskNotSupported, BadSetting."""
-        super().check_request(request)
-        if request.sources:
-            what = f"{self.spec.name} writes a picture code by code, and starts from no other"
-            raise TaskNotSupported(what, hint="leave out --init")
+        if VQGAN_ENCODER in folder.parts:  # of which there is not always one
+            length = folder.config("decoder").get("image_length", LENGTH)
+            self.rows = math.isqrt(length) if isinstance(length, int) and length > 0 else None
 
     def dropped(self, text: str) -> str:
         """The end of a sentence that the model will not read."""

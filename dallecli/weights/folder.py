@@ -50,9 +50,7 @@ PREPROCESSING: Final = "feature_extractor"
 SHARED: Final = "shared"
 """The key there of the parts that are stored once, with their twin's (see twins.py)."""
 
-DEPTHS: Final = frozenset(
-    {"num_layers", "num_hidden_layers", "layers_per_block", "encoder_layers", "decoder_layers"}
-)
+DEPTHS: Final = frozenset({"num_layers", "num_hidden_layers", "layers_per_block", "encoder_layers", "decoder_layers"})
 
 
 class Folder:
@@ -208,8 +206,11 @@ class Folder:
         return self.cell() << (len(channels) - 1)
 
     def largest(self) -> int | None:
-        """The largest side in pixels, where any size is painted; None where there are only `sizes`."""
-        return None if self.family.autoencoder is None else PAINTED_SIDE
+        """The largest side in pixels, where any size is painted; None where there are only `sizes`.
+
+        A picture has as many codes as the network that writes them has places.
+        """
+        return None if self.family.autoencoder is None or self.family.caches else PAINTED_SIDE
 
     def noise_shape(self, size: int) -> tuple[int, int, int]:
         """The channels, height and width of the noise that a picture of `size` is painted from, by the stage for that.
