@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dallecli.version import __version__
 
 if TYPE_CHECKING:
+    from dallecli.codes_file import Coded
     from dallecli.embedding_file import Embedded
     from dallecli.engine import Progress
     from dallecli.errors import DalleError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from dallecli.recipe import Recipe
 
 __all__ = [
+    "Coded",
     "DalleError",
     "DalleWarning",
     "Embedded",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 _ROOMS = {
+    "Coded": "codes_file",
     "DalleError": "errors",
     "DalleWarning": "model",
     "Embedded": "embedding_file",

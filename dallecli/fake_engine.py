@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dallecli.classes import Classes
 from dallecli.engine import Progress, arithmetic, best, check_same_stages
 from dallecli.errors import BadSteps, TaskNotSupported, UnknownModel, UnknownSampler
-from dallecli.filling import fill, fill_stages, random_seed, request_of, settle_size
+from dallecli.filling import fill, fill_stages, random_seed, request_of, settle_rows, settle_size
 from dallecli.inputs import check_inputs
 from dallecli.recipe import Recipe
 from dallecli.source import Source
@@ -87,6 +87,7 @@ class FakeEngine:
 
     def resolve(self, request: Request) -> Recipe:
         spec = self._find(request)
+        request = settle_rows(request, spec.name, None)
         seed = request.seed if request.seed is not None else random_seed()
         recipe = fill(request, spec, self._dropped(request), seed)
         self._check_stages(recipe.stages)

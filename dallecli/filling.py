@@ -145,6 +145,24 @@ def settle_subject(request: Generate, model: Defaults) -> Generate:
     return replace(request, class_name=model.classes.named(request.class_name))
 
 
+def settle_rows(request: Request, name: str, rows: int | None) -> Request:
+    """A request that goes on from a picture, with how many rows of codes are kept: half of them if it does not say.
+
+    `rows` is how many a picture of the model `name` has; None where it does not write pictures row by row.
+
+    Raises: TaskNotSupported, BadSetting.
+    """
+    if not isinstance(request, Generate) or request.continued is None:
+        return request
+    if rows is None:
+        hint = "models that write codes row by row can; --init paints over a picture"
+        raise TaskNotSupported(f"{name} cannot go on from a picture", hint=hint)
+    kept = request.rows if request.rows is not None else rows // 2
+    if not 1 <= kept < rows:
+        raise BadSetting(f"{kept} rows are kept of the {rows} that a picture of {name} has", hint=f"1 to {rows - 1}")
+    return replace(request, rows=kept)
+
+
 def quoted(text: str) -> str:
     """A text as an argument of a command line that is shown."""
     return shlex.quote(safe(text, 60))

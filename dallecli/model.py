@@ -16,13 +16,14 @@ from dallecli.pictures.picture import Picture
 from dallecli.recipe import Recipe
 from dallecli.source import Source, SourceKind
 from dallecli.studio.choice import choose_engine
-from dallecli.tasks.builder import build_embed, build_request
+from dallecli.tasks.builder import build_coding, build_embed, build_request
 from dallecli.tasks.values import dtype_of
 from dallecli.unknown import unknown_notices
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from dallecli.codes_file import Coded
     from dallecli.embedding_file import Embedded
     from dallecli.ranking import Score
 
@@ -75,6 +76,8 @@ class GenerateOptions(PriorOptions, total=False):
     negative: str
     init: "Given"
     strength: float
+    continue_: "Given"
+    rows: int
     temperature: float
     top_k: int
     top_p: float
@@ -221,6 +224,16 @@ class Model:
 
         return rank(self.embed(*things, progress=progress))
 
+    def encode(self, *pictures: "Given", size: int | None = None, progress: OnStep = ignore) -> "list[Coded]":
+        """Turn pictures into the codes of the model's discrete autoencoder: `dalle encode`."""
+        values = {**self._model, **_values({"inputs": pictures}), "size": size}
+        return self.engine.encode(build_coding("encode", values), progress)
+
+    def decode(self, *codes: "Coded | str | os.PathLike[str]", progress: OnStep = ignore) -> "list[Image.Image]":
+        """Turn codes, or files of them, back into pictures: `dalle decode`."""
+        values = {**self._model, **_values({"inputs": codes})}
+        return self.engine.decode(build_coding("decode", values), progress)
+
     def _paint(
         self, task: str, given: Mapping[str, object], options: Mapping[str, object], on_step: OnStep
     ) -> Iterator[Picture]:
@@ -246,12 +259,13 @@ def _values(options: Mapping[str, object]) -> dict[str, object]:
     values = dict(options)
     if "num" in values:
         values["n"] = values.pop("num")
-    if "class_" in values:
-        values["class"] = values.pop("class_")
+    for name in ("class", "continue"):  # which Python keeps for itself
+        if f"{name}_" in values:
+            values[name] = values.pop(f"{name}_")
     for effort in ("fast", "best"):
         if values.pop(effort, False):
             values["effort"] = effort
-    for name in ("image", "init"):
+    for name in ("image", "init", "continue"):
         if name in values:
             values[name] = _file(values[name])
     for name in ("ends", "mask", "inputs", "minus", "plus"):
@@ -265,6 +279,7 @@ def _values(options: Mapping[str, object]) -> dict[str, object]:
 
 def _file(given: object) -> object:
     """A path as it is, a box as text, and what is in memory as the bytes of a file."""
+    from dallecli.codes_file import Coded
     from dallecli.embedding_file import Embedded
 
     if isinstance(given, str | Source):
@@ -273,7 +288,7 @@ def _file(given: object) -> object:
         return os.fspath(given)
     if isinstance(given, tuple):
         return ",".join(map(str, given))
-    if isinstance(given, Embedded):
+    if isinstance(given, Embedded | Coded):
         return _in_memory("embedding", given.encode(), given.name)
     return _picture(given)
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from glide_oracle import Random, Table, attend, by_heads, cosine, fit, linear, straight
+from glide_oracle import Random, Table, attend, by_heads, cosine, fit, group_norm, linear, residual, straight
 from torch import Tensor
 
 NAMES = ("tench, Tinca tinca", "goldfish, Carassius auratus", "crane", "golden retriever", "crane", "red panda, panda")
@@ -223,19 +223,10 @@ class Net:
         return self.attention(f"{name}.1", x) if f"{name}.1.qkv.weight" in self.t else x
 
     def norm(self, name: str, x: Tensor) -> Tensor:
-        return F.group_norm(x, self.shape.groups, self.t[f"{name}.weight"], self.t[f"{name}.bias"])
+        return group_norm(self.t, self.shape.groups, name, x)
 
     def resnet(self, name: str, x: Tensor, time: Tensor, resample: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
-        t = self.t
-        h = resample(F.silu(self.norm(f"{name}.in_layers.0", x)))
-        x = resample(x)
-        h = F.conv2d(h, t[f"{name}.in_layers.2.weight"], t[f"{name}.in_layers.2.bias"], padding=1)
-        scale, shift = linear(t, f"{name}.emb_layers.1", F.silu(time))[..., None, None].chunk(2, dim=1)
-        h = F.silu(self.norm(f"{name}.out_layers.0", h) * (1 + scale) + shift)
-        h = F.conv2d(h, t[f"{name}.out_layers.3.weight"], t[f"{name}.out_layers.3.bias"], padding=1)
-        if f"{name}.skip_connection.weight" in t:
-            x = F.conv2d(x, t[f"{name}.skip_connection.weight"], t[f"{name}.skip_connection.bias"])
-        return x + h
+        return residual(self.t, self.shape.groups, name, x, time, resample)
 
     def attention(self, name: str, x: Tensor) -> Tensor:
         seen = linear(self.t, f"{name}.qkv", self.norm(f"{name}.norm", x).flatten(2).transpose(1, 2))

@@ -230,6 +230,23 @@ def read(t: Table, shape: Shape, tokens: list[list[int]]) -> tuple[Tensor, Tenso
     return x, linear(t, "transformer_proj", x[:, -1])
 
 
+def group_norm(t: Table, groups: int, name: str, x: Tensor) -> Tensor:
+    return F.group_norm(x, groups, t[f"{name}.weight"], t[f"{name}.bias"])
+
+
+def residual(t: Table, groups: int, name: str, x: Tensor, time: Tensor, resample: Callable[[Tensor], Tensor]) -> Tensor:
+    """A residual block, which resamples between its first norm and its first convolution."""
+    h = resample(F.silu(group_norm(t, groups, f"{name}.in_layers.0", x)))
+    x = resample(x)
+    h = F.conv2d(h, t[f"{name}.in_layers.2.weight"], t[f"{name}.in_layers.2.bias"], padding=1)
+    scale, shift = linear(t, f"{name}.emb_layers.1", F.silu(time))[..., None, None].chunk(2, dim=1)
+    h = F.silu(group_norm(t, groups, f"{name}.out_layers.0", h) * (1 + scale) + shift)
+    h = F.conv2d(h, t[f"{name}.out_layers.3.weight"], t[f"{name}.out_layers.3.bias"], padding=1)
+    if f"{name}.skip_connection.weight" in t:
+        x = F.conv2d(x, t[f"{name}.skip_connection.weight"], t[f"{name}.skip_connection.bias"])
+    return x + h
+
+
 @dataclass(frozen=True)
 class UNet:
     """A UNet with the text that it was told."""
@@ -277,19 +294,10 @@ class UNet:
         return x
 
     def norm(self, name: str, x: Tensor) -> Tensor:
-        return F.group_norm(x, self.shape.groups, self.t[f"{name}.weight"], self.t[f"{name}.bias"])
+        return group_norm(self.t, self.shape.groups, name, x)
 
     def resnet(self, name: str, x: Tensor, time: Tensor, resample: Callable[[Tensor], Tensor] = lambda x: x) -> Tensor:
-        t = self.t
-        h = resample(F.silu(self.norm(f"{name}.in_layers.0", x)))
-        x = resample(x)
-        h = F.conv2d(h, t[f"{name}.in_layers.2.weight"], t[f"{name}.in_layers.2.bias"], padding=1)
-        scale, shift = linear(t, f"{name}.emb_layers.1", F.silu(time))[..., None, None].chunk(2, dim=1)
-        h = F.silu(self.norm(f"{name}.out_layers.0", h) * (1 + scale) + shift)
-        h = F.conv2d(h, t[f"{name}.out_layers.3.weight"], t[f"{name}.out_layers.3.bias"], padding=1)
-        if f"{name}.skip_connection.weight" in t:
-            x = F.conv2d(x, t[f"{name}.skip_connection.weight"], t[f"{name}.skip_connection.bias"])
-        return x + h
+        return residual(self.t, self.shape.groups, name, x, time, resample)
 
     def attention(self, name: str, x: Tensor) -> Tensor:
         seen = self.norm(f"{name}.norm", x).flatten(2).transpose(1, 2)

@@ -40,12 +40,12 @@ def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dallecli.Model:
 
 def test_the_names_of_the_face_are_a_decision():
     assert dallecli.__all__ == [
-        *("DalleError", "DalleWarning", "Embedded", "Model", "Picture", "Progress", "Recipe", "Score"),
+        *("Coded", "DalleError", "DalleWarning", "Embedded", "Model", "Picture", "Progress", "Recipe", "Score"),
         *("__version__", "open"),
     ]
     assert all(hasattr(dallecli, name) for name in dallecli.__all__)
     calls = {name for name in vars(dallecli.Model) if not name.startswith("_")}
-    assert calls == {"generate", "vary", "interpolate", "inpaint", "edit", "paint", "embed", "rank"}
+    assert calls == {"generate", "vary", "interpolate", "inpaint", "edit", "paint", "embed", "rank", "encode", "decode"}
     with pytest.raises(AttributeError, match="no attribute 'opne'"):
         dallecli.opne  # noqa: B018
 

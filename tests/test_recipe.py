@@ -70,6 +70,7 @@ VERBS = {
     "sweep": Edit(model="two-step", image=FOX, before="a fox", after="a cat", strength=0.5, sweep=3),
     "best": Generate(model="two-step", prompt="a fox", count=2, best_of=5),
     "over": Generate(model="two-step", prompt="a fox", negative="a cat", init=FOX, strength=0.7, count=2),
+    "continued": Generate(model="two-step", prompt="a fox", continued=FOX, rows=3, count=2),
     "instead": Inpaint(model="two-step", image=FOX, mask=Mask(), prompt="a fox", negative="a cat"),
 }
 
@@ -215,7 +216,7 @@ def test_recipes_from_before_negative_prompts_are_read():
 def test_a_strength_and_a_picture_go_together(alone):
     recipe = fill(VERBS["over"], _Spec(), "", 7)
     missing = {"inputs": ()} if alone == "strength" else {"settings": Generating()}
-    with pytest.raises(BadRecipe, match="inputs and the strength"):
+    with pytest.raises(BadRecipe, match="the recipe starts from"):
         request_of(replace(recipe, **missing))
 
 

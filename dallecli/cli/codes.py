@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from dallecli.cli import options
 from dallecli.cli.folding import folded
@@ -58,7 +58,7 @@ def encode(
     from dallecli.cli.destination import choose_destination
     from dallecli.cli.display import Display
     from dallecli.source import EMBEDDING_SUFFIX
-    from dallecli.tasks.coding import Coding
+    from dallecli.tasks.builder import build_coding
 
     destination = choose_destination(
         output, results=len(files), noun="pictures", as_json=reporting.json, redirected=f"codes{EMBEDDING_SUFFIX}"
@@ -66,7 +66,7 @@ def encode(
     display, engine = Display(quiet=reporting.quiet), memory.engine()
 
     def work(source: "Source", progress: "Callable[[Progress], None]") -> "Done":
-        request = Coding(task="encode", inputs=(source,), size=asked.size, **_placed(model))
+        request = build_coding("encode", {**options.values_of(model), "inputs": [source], "size": asked.size})
         (coded,) = engine.encode(request, progress)
         return f"{_stem(source)}-codes{EMBEDDING_SUFFIX}", coded.encode(), coded.facts()
 
@@ -97,7 +97,7 @@ def decode(
     from dallecli.cli.output import format_of
     from dallecli.pictures.formats import FORMATS
     from dallecli.pictures.picture import encode as encode_picture
-    from dallecli.tasks.coding import Coding
+    from dallecli.tasks.builder import build_coding
 
     destination = choose_destination(
         output, results=len(files), noun="files", as_json=reporting.json, redirected="picture.png"
@@ -108,17 +108,12 @@ def decode(
     display, engine = Display(quiet=reporting.quiet), memory.engine()
 
     def work(source: "Source", progress: "Callable[[Progress], None]") -> "Done":
-        request = Coding(task="decode", inputs=(source,), **_placed(model))
+        request = build_coding("decode", {**options.values_of(model), "inputs": [source]})
         (image,) = engine.decode(request, progress)
         facts = {"name": source.recorded().name, "width": image.width, "height": image.height, "model": model.model}
         return f"{_stem(source)}{FORMATS[format]}", encode_picture(image, format, None), facts
 
     _work_on(files, work, destination, display, model.model, reporting, PICTURE_ROOM, "picture")
-
-
-def _placed(model: options.CodingOptions) -> dict[str, Any]:
-    """The model of a request, where it computes, and in which type of numbers."""
-    return {"model": model.model, "device": model.device, "dtype": model.dtype}
 
 
 def _work_on(

@@ -44,6 +44,24 @@ class GenerateOptions:
         ),
     ] = None
     strength: options.Strength = None
+    continue_: Annotated[
+        str | None,
+        typer.Option(
+            "--continue",
+            metavar="IMAGE",
+            help="A picture to go on from, for models that write codes: its upper rows are kept; - is stdin.",
+            rich_help_panel=PICTURES,
+        ),
+    ] = None
+    rows: Annotated[
+        int | None,
+        typer.Option(
+            "--rows",
+            metavar="N",
+            help="How many rows of codes --continue keeps. [default: half]",
+            rich_help_panel=PICTURES,
+        ),
+    ] = None
     picture: options.PictureOptions
     model: options.ModelOptions
     dials: options.ChainDials
@@ -69,6 +87,7 @@ def generate(
       dalle generate "a red apple" "a blue apple" -n 4 --seed 7 --layout files
       dalle generate "a dog on a chair" -n 2 --best-of 16
       dalle generate "a cat, oil on canvas" --init cat.jpg --strength 0.4
+      dalle generate "a cat in the snow" --continue cat.jpg --model starter-1
       dalle generate --prompts prompts.jsonl --out pictures
       dalle generate --class "golden retriever" --model adm-64
       dalle generate "a panda" --x steps=10,25,50 --y guidance=1,4,8
@@ -83,12 +102,12 @@ def generate(
         command.paint_file(prompts, axes)
         return
     arguments = prompts if prompts is not None else []
-    inits = [asked.init] if asked.init is not None else []
-    check_one_stdin(inits, arguments if arguments else [STDIN])
-    (init,) = read_files(inits) if inits else (None,)
-    given: list[dict[str, object]] = [{"init": init}]
+    named = {name: file for name, file in (("init", asked.init), ("continue", asked.continue_)) if file is not None}
+    check_one_stdin(list(named.values()), arguments if arguments else [STDIN])
+    start = dict(zip(named, read_files(list(named.values())), strict=True))
+    given: list[dict[str, object]] = [{**start}]
     if arguments or _needs_words(asked, axes):
-        given = [{"prompt": text, "init": init} for text in read_prompts(arguments)]
+        given = [{"prompt": text, **start} for text in read_prompts(arguments)]
     command.paint(given, pictures=asked.n, axes=axes)
 
 

@@ -14,8 +14,6 @@ import typer
 from dallecli.cli.bounds import check_finite
 from dallecli.cli.help import ANIMATION, BATCH, MODEL, OUTPUT, PICTURES, REPORTING, SAMPLING
 from dallecli.errors import BadSetting
-from dallecli.tasks.stages import RESPACINGS
-from dallecli.tasks.values import NUMBER
 
 if TYPE_CHECKING:
     from dallecli.engine import Engine
@@ -194,6 +192,9 @@ class StepsOption(str):
 
 
 def _steps(value: object) -> StepsOption:
+    from dallecli.tasks.stages import RESPACINGS  # not needed for --help
+    from dallecli.tasks.values import NUMBER
+
     text = str(value).strip().lower()  # of the config file it may be a number
     if text not in RESPACINGS and not NUMBER.fullmatch(text):
         raise typer.BadParameter(f"{text!r} is not a whole number, and not one of {', '.join(RESPACINGS)}.")

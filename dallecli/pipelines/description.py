@@ -29,10 +29,12 @@ class Description:
 
     spec: the model, with the parts that are on this machine. parameters: how many numbers each network has.
     words: those that it knows; strangeness: from where on a picture is strange to it; None where its folder does
-    not say.
+    not say. rows: of codes, of a picture that is written row by row; None for one that is not.
 
     Raises: BadFolder, BadFile.
     """
+
+    rows: int | None = None
 
     def __init__(self, spec: ModelSpec, folder: Folder) -> None:
         self.spec = spec

@@ -5,6 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -13,6 +14,7 @@ from dallecli.diffusion.guidance import OFF
 from dallecli.diffusion.noise import Noise
 from dallecli.engine import Progress
 from dallecli.pictures.picture import Picture
+from dallecli.pictures.reading import read_picture
 from dallecli.pipelines.chunks import chunks_of
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.pipeline import Pipeline
@@ -61,8 +63,10 @@ class TokenPipeline(Pipeline):
 
     def paint(self, recipe: Recipe, progress: Callable[[Progress], None], batch: int) -> Iterator[Picture]:
         """Yield the pictures of a recipe as they are done, `batch` at a time."""
+        known = self._known(recipe)
         for chunk in chunks_of(recipe, progress, batch):
-            yield from chunk.pictures(self._paint(recipe, [recipe.prompt] * len(chunk.seeds), chunk.seeds, chunk.watch))
+            prompts = [recipe.prompt] * len(chunk.seeds)
+            yield from chunk.pictures(self._paint(recipe, prompts, chunk.seeds, chunk.watch, known))
 
     def paint_together(self, recipes: Sequence[Recipe], progress: Callable[[Progress], None]) -> list[Picture]:
         """The one picture of each recipe, all painted at once."""
@@ -77,9 +81,14 @@ class TokenPipeline(Pipeline):
 
     @torch.inference_mode()
     def _paint(
-        self, recipe: Recipe, prompts: Sequence[str], seeds: Sequence[int], watch: LookingWatch
+        self,
+        recipe: Recipe,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        watch: LookingWatch,
+        known: Tensor | None = None,
     ) -> list[Image.Image]:
-        """Pictures of these prompts and seeds, with the dials of a recipe."""
+        """Pictures of these prompts and seeds, with the dials of a recipe; `known` [k] are their first codes."""
         dials, settings = recipe.stages[CODES.name], recipe.settings
         if not isinstance(dials, TokenSettings) or not isinstance(settings, Generating):
             raise TypeError(f"{recipe.model} cannot {recipe.task}")
@@ -90,12 +99,22 @@ class TokenPipeline(Pipeline):
         show = self._unfinished if self._stay else None
 
         def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-            return write_codes(self.writer(words, dtype, watch), noise, dials, self.side**2, watch, show=show)
+            writer = self.writer(words, dtype, watch)
+            given = None if known is None else known.expand(len(noise), -1)
+            return write_codes(writer, noise, dials, self.side**2, watch, known=given, show=show)
 
         codes = self.parts.finite(CODES.name, noise, run)
         pictures = self.pixels(codes.view(-1, self.side, self.side))
         watch("pixels", 1, 1)
         return pictures
+
+    def _known(self, recipe: Recipe) -> Tensor | None:
+        """The codes [k] of the upper rows of a picture that a recipe goes on from; None if it does not."""
+        settings = recipe.settings
+        if not isinstance(settings, Generating) or settings.continued is None or self.coder is None:
+            return None
+        codes = self.coder.encode(read_picture(recipe.inputs[0]).image, recipe.size)
+        return torch.from_numpy(codes[: settings.continued].astype(np.int64)).flatten()
 
     @property
     def _stay(self) -> bool:

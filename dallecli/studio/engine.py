@@ -18,6 +18,7 @@ from dallecli.filling import (
     request_of,
     settle_candidates,
     settle_prior,
+    settle_rows,
     settle_size,
     settle_subject,
 )
@@ -93,6 +94,7 @@ class LocalEngine:
 
     def _resolve(self, request: Request, model: Description) -> Recipe:
         model.check_request(request)
+        request = settle_rows(request, model.spec.name, model.rows)
         seed = request.seed if request.seed is not None else random_seed()
         recipe = fill(request, model.spec, _dropped(request, model), seed)
         model.check_stages(recipe.stages)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from dallecli.tasks.coding import Coding
 from dallecli.tasks.embed import Embed
 from dallecli.tasks.table import TASKS
 from dallecli.tasks.task import Request
@@ -37,4 +38,12 @@ def build_embed(own: Mapping[str, object], defaults: Mapping[str, object] = Mapp
     values = Values(own=own, defaults=defaults)
     request = Embed.build(values)
     values.finish("embed")
+    return request
+
+
+def build_coding(task: str, own: Mapping[str, object]) -> Coding:
+    """The request that turns pictures into codes, or codes into pictures, as `build_embed`. Raises: RequestError."""
+    values = Values(own=own, defaults={}, pipes=True)
+    request = Coding.build(task, values)
+    values.finish(task)
     return request

@@ -1,11 +1,12 @@
 """`encode` and `decode`: pictures to the codes of a discrete autoencoder, and back. No randomness, so no seeds."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 from dallecli.errors import BadInput, BadPicture
 from dallecli.source import Source
 from dallecli.tasks.task import ModelRequest
+from dallecli.tasks.values import Values, dtype_of
 
 CODING: Final = ("encode", "decode")
 
@@ -35,6 +36,18 @@ class Coding(ModelRequest):
                 )
             if self.task == "decode" and source.kind != "embedding":
                 raise BadInput("codes are needed here", source.where, "dalle encode makes codes of pictures")
+
+    @classmethod
+    def build(cls, task: str, values: Values) -> Self:
+        """The request that values by name make. Raises RequestError."""
+        return cls(
+            task=task,
+            model=values.needed("model"),
+            inputs=values.read(values.files("inputs")),
+            size=values.whole("size"),
+            device=values.text("device"),
+            dtype=dtype_of(values.text("dtype")),
+        )
 
     @property
     def sources(self) -> tuple[Source, ...]:

@@ -1,4 +1,4 @@
-"""`generate`: pictures of a prompt; also painted over a picture, also the best of many."""
+"""`generate`: pictures of a prompt; also painted over a picture, or going on from one; also the best of many."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Final, Self
 
 from dallecli.errors import BadInput, BadRecipe, BadSetting
 from dallecli.fields import Fields
-from dallecli.limits import COUNT_LIMIT
+from dallecli.limits import CODES_SIDE, COUNT_LIMIT
 from dallecli.source import Source
 from dallecli.tasks.task import INIT, SEED_LIMIT, Habits, Request, Settings, check_prompt, check_range
 from dallecli.tasks.values import Values
@@ -35,6 +35,10 @@ class Generate(Request):
     """A picture that is painted over, instead of noise."""
     strength: float | None = None
     """Above 0 and up to 1: how much of it is painted over (SDEdit, Meng et al. 2022)."""
+    continued: Source | None = None
+    """A picture whose upper rows of codes are kept, and the others written anew (Ramesh et al. 2021, section 3.3)."""
+    rows: int | None = None
+    """How many rows of codes are kept."""
 
     def __post_init__(self) -> None:
         Request.__post_init__(self)
@@ -46,8 +50,7 @@ class Generate(Request):
                 raise BadSetting("a class is painted instead of a prompt", hint="leave out one of them")
         if self.negative is not None:
             check_prompt(self.negative, "--negative")
-        if self.init is not None and self.init.kind != "picture":
-            raise BadInput("only a picture can be painted over", where=self.init.where)
+        self._check_start()
         if self.strength is not None:
             if self.init is None:
                 raise BadSetting("a strength is for a picture to start from", hint="name it: --init PICTURE")
@@ -57,6 +60,20 @@ class Generate(Request):
             check_range("--best-of", self.best_of, self.count, COUNT_LIMIT)
             if self.seed is not None:
                 check_range("the seed", self.seed, 0, SEED_LIMIT - self.best_of)
+
+    def _check_start(self) -> None:
+        """Refuse what no picture can start from. Raises BadInput, BadSetting."""
+        if self.init is not None and self.init.kind != "picture":
+            raise BadInput("only a picture can be painted over", where=self.init.where)
+        if self.continued is not None:
+            if self.continued.kind != "picture":
+                raise BadInput("only a picture can be continued", where=self.continued.where)
+            if self.init is not None:
+                raise BadSetting("a picture is painted over, or continued", hint="leave out --init or --continue")
+        if self.rows is not None:
+            if self.continued is None:
+                raise BadSetting("rows are for a picture to go on from", hint="name it: --continue PICTURE")
+            check_range("the number of rows", self.rows, 1, CODES_SIDE)
 
     @classmethod
     def build(cls, values: Values) -> Self:
@@ -69,12 +86,14 @@ class Generate(Request):
             negative=values.text("negative"),
             init=values.file("init"),
             strength=values.number("strength"),
+            continued=values.file("continue"),
+            rows=values.whole("rows"),
             **values.prior(),
         )
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        return () if self.init is None else (self.init,)
+        return tuple(source for source in (self.init, self.continued) if source is not None)
 
     @property
     def way(self) -> str:
@@ -94,7 +113,7 @@ class Generate(Request):
 
     @property
     def looks(self) -> bool:
-        return False  # a picture that is painted over is not looked at
+        return False  # a picture that is painted over or continued is not looked at
 
     @property
     def judges(self) -> bool:
@@ -103,7 +122,13 @@ class Generate(Request):
     def settle(self, habits: Habits) -> "Generating":
         strength = self.strength if self.strength is not None or self.init is None else habits.strength
         negative = self.negative if self.negative is not None else ""
-        return Generating(best_of=self.best_of, negative=negative, strength=strength, class_name=self.class_name)
+        return Generating(
+            best_of=self.best_of,
+            negative=negative,
+            strength=strength,
+            class_name=self.class_name,
+            continued=self.rows,
+        )
 
 
 def _class_name(values: Values) -> str | None:
@@ -123,9 +148,11 @@ class Generating(Settings):
     negative: str = ""
     """The negative prompt; "" if there is none."""
     strength: float | None = None
-    """How much of the one input is painted over; None if there is no input."""
+    """How much of the one input is painted over; None if none is."""
     class_name: str | None = None
     """The class that is painted, as the model calls it; None if none is."""
+    continued: int | None = None
+    """How many rows of codes are kept of the one input; None if none is continued."""
 
     @property
     def alike(self) -> bool:
@@ -148,6 +175,7 @@ class Generating(Settings):
     def rows(self) -> list[tuple[str, str]]:
         rows = [("away from", self.negative)] if self.negative else []
         rows += [] if self.class_name is None else [("class", self.class_name)]
+        rows += [] if self.continued is None else [("goes on", f"after {self.continued} rows")]
         return rows if self.strength is None else [*rows, ("strength", f"{self.strength:g}")]
 
     def to_dict(self) -> dict[str, Any]:
@@ -156,6 +184,8 @@ class Generating(Settings):
             facts["negative"] = self.negative
         if self.class_name is not None:
             facts["class"] = self.class_name
+        if self.continued is not None:
+            facts["rows"] = self.continued
         return facts if self.strength is None else facts | {"strength": self.strength}
 
     @classmethod
@@ -166,6 +196,7 @@ class Generating(Settings):
             negative=fields.text("negative") if "negative" in fields else "",
             strength=fields.number("strength") if "strength" in fields else None,
             class_name=fields.text("class") if "class" in fields else None,
+            continued=fields.whole("rows", least=1) if "rows" in fields else None,
         )
 
     def _check_kept(self, kept: tuple[int, ...], seed: int, count: int) -> None:
@@ -179,14 +210,18 @@ class Generating(Settings):
     def request(self, prompt: str, inputs: tuple[Source, ...], dials: Mapping[str, Any]) -> Generate:
         if self.kept is not None:
             self._check_kept(self.kept, dials["seed"], dials["count"])
-        if len(inputs) != (0 if self.strength is None else 1):
-            raise BadRecipe(f"the recipe has {len(inputs)} inputs and the strength {self.strength}")
+        starts = (self.strength is not None) + (self.continued is not None)
+        if len(inputs) != starts:
+            raise BadRecipe(f"the recipe starts from {starts} pictures, and has {len(inputs)}")
+        start = inputs[0] if inputs else None
         return Generate(
             prompt=prompt if prompt else None,
             class_name=self.class_name,
             best_of=self.best_of,
             negative=self.negative if self.negative else None,
-            init=inputs[0] if inputs else None,
+            init=start if self.strength is not None else None,
             strength=self.strength,
+            continued=start if self.continued is not None else None,
+            rows=self.continued,
             **{name: value for name, value in dials.items() if name != "inverting"},
         )

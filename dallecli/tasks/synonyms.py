@@ -21,6 +21,7 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "negative": ("negative_prompt", "neg", "neg_prompt", "negprompt", "uncond", "exclude"),
     "init": ("init_image", "init_img", "initial_image", "image", "img", "input", "i", "I"),
     "class": ("class_name", "class_label", "class_id", "classes", "category", "y"),
+    "continue": ("complete", "completion", "prefix", "init_tokens"),
     "strength": ("denoising_strength", "denoise", "denoising", "image_strength"),
     "mask": ("mask_image", "maskimage", "inpaint_mask"),
     "frames": ("num_frames", "n_frames", "interpolation_steps"),
@@ -44,7 +45,7 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "debug": ("traceback", "verbose", "v"),
     "label": ("labels", "caption", "captions", "title"),
     "columns": ("cols", "ncol", "ncols"),
-    "rows": ("nrow", "nrows"),
+    "rows": ("nrow", "nrows", "n_rows", "keep_rows"),
 }
 """Foreign names by ours, with underscores. One name may stand for several of ours: the first that is known counts."""
 

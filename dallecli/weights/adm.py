@@ -20,22 +20,13 @@ from dallecli.errors import BadFile, BadFolder
 from dallecli.weights.checkpoints import make_folder, write_json, write_network
 from dallecli.weights.convert import convert
 from dallecli.weights.folder import DIALS
-from dallecli.weights.guided_diffusion import GuidedUNet, Shapes, read_classifier, read_unet
+from dallecli.weights.guided_diffusion import GAUSSIAN, GuidedUNet, Shapes, read_classifier, read_unet
 from dallecli.weights.header import read_header
 from dallecli.weights.known import CLASSES
 
 WEIGHTS: Final = "diffusion_pytorch_model.safetensors"
 
-SCHEDULER: Final[Mapping[str, Any]] = {
-    "_class_name": "GaussianDiffusion",
-    "num_train_timesteps": 1000,
-    "variance_type": "learned_range",
-    "prediction_type": "epsilon",
-    "timestep_spacing": "sections",
-    "ddim_strides": True,
-    "clip_sample": True,
-    "clip_sample_range": 1.0,
-}
+SCHEDULER: Final = {**GAUSSIAN, "ddim_strides": True}
 SCHEDULES: Final[Mapping[str, dict[str, Any]]] = {
     "cosine": {**SCHEDULER, "beta_schedule": "squaredcos_cap_v2"},
     "linear": {**SCHEDULER, "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02},

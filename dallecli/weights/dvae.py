@@ -3,20 +3,17 @@
 They are opened as every pickle is (convert.py), as tensors without code. Names stay.
 """
 
-import json
-import os
 import re
-import shutil
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from dallecli.errors import BadFile, BadFolder, BadOutput, reason
+from dallecli.errors import BadFile, BadFolder
+from dallecli.weights.checkpoints import make_folder, write_json
 from dallecli.weights.convert import check_checkpoint, convert
-from dallecli.weights.folder import Folder
 from dallecli.weights.header import read_header
-from dallecli.weights.layouts import imported
 
 PARTS: Final = {"encoder.pkl": "encoder", "decoder.pkl": "decoder"}
 """The published files, and the parts that they become."""
@@ -41,17 +38,7 @@ def convert_dvae(source: Path, target: Path) -> list[tuple[Path, Path]]:
     for name in PARTS:
         if not (source / name).is_file():
             raise BadFolder(f"{name} of DALL-E's autoencoder is missing", str(source), "put it there, beside the other")
-    draft = target.with_name(f"{target.name}.{os.getpid()}")
-    try:
-        write_dvae(source, draft)
-        folder = Folder(draft)
-        if folder.family.published is not None:
-            imported(folder.family.published.check)(folder)
-        draft.replace(target)
-    except OSError as error:
-        raise BadOutput(f"the folder cannot be written: {reason(error)}", str(target)) from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    make_folder(target, partial(write_dvae, source))
     return [(source / name, target / part / FILES[1]) for name, part in PARTS.items()]
 
 
@@ -73,10 +60,10 @@ def write_dvae(source: Path, draft: Path) -> dict[str, str]:
             config = config_of(shapes, part)
         except ValueError as problem:
             raise BadFile(f"this is not DALL-E's {name}: {problem}", str(source / name), HINT) from problem
-        _write_json(draft / part / FILES[0], config)
+        write_json(draft / part / FILES[0], config)
         made |= {f"{part}/{file}": name for file in FILES}
     if "encoder.pkl" in here:
-        _write_json(draft / "model_index.json", {"_class_name": "DiscreteVAE"})
+        write_json(draft / "model_index.json", {"_class_name": "DiscreteVAE"})
         made["model_index.json"] = "encoder.pkl"
     return made
 
@@ -113,7 +100,3 @@ def _check_container(file: Path) -> None:
     if not zipfile.is_zipfile(file):
         what = f"{file.name} is damaged, or in torch's form from before 2020, which cannot be opened without its code"
         raise BadFile(what, str(file), HINT)
-
-
-def _write_json(file: Path, content: Mapping[str, Any]) -> None:
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

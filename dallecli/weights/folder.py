@@ -37,6 +37,9 @@ from dallecli.weights.shards import files_of, headers_of, index_names
 PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".th")
 REPAIR: Final = "correct it, or pull or copy the model again"
 
+ROOMS: Final = 4
+"""What a network that writes codes remembers of each: keys and values, with the words and without them."""
+
 NUMBERED: Final = r".*-\d+-of-\d+[\w.]*\.safetensors"
 """The names that libraries give to the files of split weights, as a regular expression."""
 
@@ -47,7 +50,7 @@ PREPROCESSING: Final = "feature_extractor"
 SHARED: Final = "shared"
 """The key there of the parts that are stored once, with their twin's (see twins.py)."""
 
-DEPTHS: Final = frozenset({"num_layers", "num_hidden_layers", "layers_per_block"})
+DEPTHS: Final = frozenset({"num_layers", "num_hidden_layers", "layers_per_block", "encoder_layers", "decoder_layers"})
 
 
 class Folder:
@@ -203,8 +206,11 @@ class Folder:
         return self.cell() << (len(channels) - 1)
 
     def largest(self) -> int | None:
-        """The largest side in pixels, where any size is painted; None where there are only `sizes`."""
-        return None if self.family.autoencoder is None else PAINTED_SIDE
+        """The largest side in pixels, where any size is painted; None where there are only `sizes`.
+
+        A picture has as many codes as the network that writes them has places.
+        """
+        return None if self.family.autoencoder is None or self.family.caches else PAINTED_SIDE
 
     def noise_shape(self, size: int) -> tuple[int, int, int]:
         """The channels, height and width of the noise that a picture of `size` is painted from, by the stage for that.
@@ -283,6 +289,12 @@ class Folder:
         Raises:
             BadFolder, BadFile: as `config`, and for sizes that are none.
         """
+        if part in self.family.caches:
+            sides = [self.config(part).get(name) for name in self.family.caches[part]]
+            if not all(type(side) is int for side in sides):
+                what = f"{', '.join(self.family.caches[part])} of {part} cannot be {sides}"
+                raise BadFile(what, str(self._config_file(part)), REPAIR)
+            return ROOMS * math.prod(side for side in sides if isinstance(side, int))
         planes = self.family.planes.get(part, 0)
         if planes == 0:
             return 0

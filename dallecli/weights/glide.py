@@ -18,7 +18,7 @@ from typing import Any, Final
 from dallecli.errors import BadFile, BadFolder
 from dallecli.weights.checkpoints import make_folder, write_json, write_network
 from dallecli.weights.convert import convert
-from dallecli.weights.guided_diffusion import Move, Shapes, read_unet
+from dallecli.weights.guided_diffusion import GAUSSIAN, Move, Shapes, read_unet
 from dallecli.weights.header import read_header
 
 HEAD_WIDTH: Final = 64
@@ -27,19 +27,10 @@ HEAD_WIDTH: Final = 64
 CONTEXT: Final = 128
 """The tokens that every text tower reads."""
 
-SCHEDULER: Final[Mapping[str, Any]] = {
-    "_class_name": "GaussianDiffusion",
-    "num_train_timesteps": 1000,
-    "variance_type": "learned_range",
-    "prediction_type": "epsilon",
-    "timestep_spacing": "sections",
-    "clip_sample": True,
-    "clip_sample_range": 1.0,
-}
 SCHEDULERS: Final[Mapping[str, dict[str, Any]]] = {
-    "decoder_scheduler": {**SCHEDULER, "beta_schedule": "squaredcos_cap_v2"},
+    "decoder_scheduler": {**GAUSSIAN, "beta_schedule": "squaredcos_cap_v2"},
     "super_res_scheduler": {
-        **SCHEDULER, "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "respacings": ["fast27"]
+        **GAUSSIAN, "beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02, "respacings": ["fast27"]
     },
 }  # fmt: skip
 """As in the published code, which has them as arguments."""

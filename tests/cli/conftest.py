@@ -14,10 +14,10 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -104,6 +104,25 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     import oracle  # needs torch
 
     return str(oracle.write(tmp_path_factory.mktemp("models") / "tiny", oracle.SHAPES["starter"]))
+
+
+NO_CLIP: Final[Mapping[str, tuple[list[str], str]]] = {
+    "embed": (["embed", "cat.png"], "has no CLIP"),
+    "rank": (["rank", "cat.png", "a cat"], "has no CLIP"),
+    "best-of": (["generate", "a cat", "--best-of", "2"], "has no CLIP"),
+}
+NO_PRIOR: Final[Mapping[str, tuple[list[str], str]]] = {
+    "prior": (["generate", "a cat", "--prior", "none"], "has no prior"),
+    "prior steps": (["generate", "a cat", "--prior-steps", "5"], "has no prior"),
+    "prior guidance": (["generate", "a cat", "--prior-guidance", "2"], "has no prior"),
+    "candidates": (["generate", "a cat", "--prior-candidates", "2"], "has no prior"),
+}
+"""What models without these parts are asked in vain, and the words with which they refuse it."""
+
+
+def assert_refused(refused: Result, words: str) -> None:
+    assert (refused.code, words in refused.err) == (2, True), refused.err
+    assert len(refused.err.splitlines()) <= 3
 
 
 def command(*arguments: str | bytes) -> list[str | bytes]:

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save
 
+import dallecli
 from dallecli.codes_file import FORMAT, Coded, read_codes
-from dallecli.errors import BadCodes, OutOfMemory
+from dallecli.errors import BadCodes, BadPicture, BadSize, OutOfMemory
 from dallecli.source import Source, read_source
 from dallecli.studio.coders import check_room
 from dallecli.studio.models import Models
@@ -58,6 +59,23 @@ def test_a_picture_becomes_the_codes_and_the_codes_the_picture_of_the_notebook(
     with Image.open("back.png") as decoded:
         # The notebook cuts levels off, and we round: one level at most, and half of one from the unrounded.
         assert np.abs(np.asarray(decoded) - oracle.picture_of(wanted)).max() <= 0.501
+
+
+def test_from_python_it_is_the_same(dalle: Dalle, model: str) -> None:
+    image = photo(90, 70)
+    image.save("photo.png")
+    dalle("encode", "photo.png", "-m", model, "--size", "64", "-o", "x.safetensors", *PLACED)
+    dalle("decode", "x.safetensors", "-m", model, "-o", "back.png", *PLACED)
+    opened = dallecli.open(model, device="cpu", dtype="float32")
+    named, held = opened.encode("photo.png", image, size=64)
+    assert named.encode() == Path("x.safetensors").read_bytes()
+    assert np.array_equal(held.codes, named.codes)
+    with Image.open("back.png") as decoded:
+        assert [one.tobytes() for one in opened.decode("x.safetensors", held)] == [decoded.tobytes()] * 2
+    with pytest.raises(BadPicture, match="a picture is needed"):
+        opened.encode("x.safetensors")
+    with pytest.raises(BadSize, match="60 is no multiple of 8"):
+        opened.encode("photo.png", size=60)
 
 
 def test_a_file_of_codes_says_whose_they_are_and_is_the_same_each_time(dalle: Dalle, model: str) -> None:

@@ -11,7 +11,7 @@ import dallecli
 from dallecli.pictures.metadata import read_recipe
 from dallecli.tasks.stages import DiffusionSettings
 
-from .conftest import Dalle
+from .conftest import NO_CLIP, Dalle, assert_refused
 
 pytestmark = pytest.mark.usefixtures("local")
 
@@ -122,8 +122,7 @@ REFUSED = {
     "interpolate": (["interpolate", "a cat", "a dog"], "cannot interpolate"),
     "inpaint": (["inpaint", "cat.png", "--mask", "4,4,9,9"], "cannot inpaint"),
     "edit": (["edit", "cat.png", "--from", "a cat", "--to", "a dog"], "cannot edit"),
-    "embed": (["embed", "cat.png"], "has no CLIP"),
-    "rank": (["rank", "cat.png", "a cat"], "has no CLIP"),
+    **NO_CLIP,
     "best-of": (["generate", "--class", "tench", "--best-of", "2"], "has no CLIP"),
     "prior": (["generate", "--class", "tench", "--prior", "none"], "has no prior"),
     "prior steps": (["generate", "--class", "tench", "--prior-steps", "5"], "has no prior"),
@@ -134,10 +133,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_it_cannot_do_is_refused_by_name(dalle: Dalle, model: str, name: str) -> None:
-    arguments, words = REFUSED[name]
-    refused = dalle(*arguments, "-m", model, "-q")
-    assert (refused.code, words in refused.err) == (2, True), refused.err
-    assert len(refused.err.splitlines()) <= 3
+    assert_refused(dalle(*REFUSED[name][0], "-m", model, "-q"), REFUSED[name][1])
 
 
 def test_the_classes_are_listed_with_their_numbers(dalle: Dalle, model: str) -> None:

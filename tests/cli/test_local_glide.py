@@ -9,7 +9,7 @@ from PIL import Image
 from dallecli.pictures.metadata import read_recipe
 from dallecli.tasks.stages import DiffusionSettings
 
-from .conftest import Dalle
+from .conftest import NO_CLIP, NO_PRIOR, Dalle, assert_refused
 
 pytestmark = pytest.mark.usefixtures("local")
 
@@ -59,14 +59,9 @@ REFUSED = {
     "vary": (["vary", "cat.png"], "cannot vary"),
     "interpolate": (["interpolate", "a cat", "a dog"], "cannot interpolate"),
     "edit": (["edit", "cat.png", "--from", "a cat", "--to", "a dog"], "cannot edit"),
-    "embed": (["embed", "cat.png"], "has no CLIP"),
-    "rank": (["rank", "cat.png", "a cat"], "has no CLIP"),
-    "best-of": (["generate", "a cat", "--best-of", "2"], "has no CLIP"),
-    "prior": (["generate", "a cat", "--prior", "none"], "has no prior"),
+    **NO_CLIP,
+    **NO_PRIOR,
     "class": (["generate", "--class", "tench"], "knows no classes"),
-    "prior steps": (["generate", "a cat", "--prior-steps", "5"], "has no prior"),
-    "prior guidance": (["generate", "a cat", "--prior-guidance", "2"], "has no prior"),
-    "candidates": (["generate", "a cat", "--prior-candidates", "2"], "has no prior"),
     "size": (["generate", "a cat", "--size", "20"], "it paints 16, 32"),
     "steps": (["generate", "a cat", "--steps", "1001"], "1001 decoder steps"),
 }
@@ -74,10 +69,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_it_cannot_do_is_refused_by_name(dalle: Dalle, model: str, name: str) -> None:
-    arguments, words = REFUSED[name]
-    refused = dalle(*arguments, "-m", model, "-q")
-    assert (refused.code, words in refused.err) == (2, True), refused.err
-    assert len(refused.err.splitlines()) <= 3
+    assert_refused(dalle(*REFUSED[name][0], "-m", model, "-q"), REFUSED[name][1])
 
 
 def test_the_end_of_a_long_prompt_is_named_or_refused(dalle: Dalle, model: str) -> None:

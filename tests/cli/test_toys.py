@@ -183,7 +183,7 @@ def test_a_cascade_has_no_prior(refused, dial, value, missing):
         ("--upsampler-steps", "3", "tokens has no upsampler"),
         ("--sampler", "ddim", "tokens, which writes codes, has no sampler"),
         ("--steps", "3", "tokens, which writes codes, has no steps"),
-        ("--init", "cat.png", "starts from no picture"),
+        ("--init", "cat.png", "paints over no other"),
         ("--size", "16", "does not paint 16 pixels"),
         ("--best-of", "4", "has no CLIP, which --best-of needs"),
     ],

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from dalle_mini_oracle import Reference
 from torch import Tensor, nn
 
 from dallecli.nets.dalle_bart import DalleBartConfig, DalleBartDecoder, DalleBartEncoder, Writing
@@ -22,64 +23,6 @@ def random_net(net: nn.Module, seed: int) -> nn.Module:
     return net.requires_grad_(False).eval()
 
 
-class Reference:
-    """The model by its formulas (facts of the flax original): no cache, no batch, float64."""
-
-    def __init__(self, encoder: nn.Module, decoder: nn.Module, heads: int) -> None:
-        self.encoder = {name: tensor.double() for name, tensor in encoder.state_dict().items()}
-        self.decoder = {name: tensor.double() for name, tensor in decoder.state_dict().items()}
-        self.heads = heads
-
-    @staticmethod
-    def norm(x: Tensor, net: dict[str, Tensor], name: str) -> Tensor:
-        x = (x - x.mean(-1, keepdim=True)) / (x.var(-1, unbiased=False, keepdim=True) + 1e-5).sqrt()
-        return x * net.get(f"{name}.weight", torch.ones(())) + net[f"{name}.bias"]
-
-    def attend(self, q: Tensor, kv: Tensor, net: dict[str, Tensor], name: str, *, causal: bool) -> Tensor:
-        queries, keys, values = (
-            (x @ net[f"{name}.{which}_proj.weight"].T).unflatten(-1, (self.heads, -1)).transpose(0, 1)
-            for x, which in ((q, "q"), (kv, "k"), (kv, "v"))
-        )
-        logits = queries @ keys.transpose(1, 2) / math.sqrt(queries.shape[-1])
-        if causal:
-            logits = logits.masked_fill(torch.ones(logits.shape[1:]).triu(1).bool(), -math.inf)
-        return (logits.softmax(-1) @ values).transpose(0, 1).flatten(1) @ net[f"{name}.out_proj.weight"].T
-
-    def glu(self, x: Tensor, net: dict[str, Tensor], name: str) -> Tensor:
-        y = self.norm(x, net, f"{name}.ln0")
-        gate = y @ net[f"{name}.fc0.weight"].T
-        gate = gate * 0.5 * (1 + torch.erf(gate / math.sqrt(2)))
-        return self.norm(gate * (y @ net[f"{name}.fc1.weight"].T), net, f"{name}.ln1") @ net[f"{name}.fc2.weight"].T
-
-    def part(
-        self, x: Tensor, kv: Tensor | None, net: dict[str, Tensor], layer: str, which: str, causal: bool
-    ) -> Tensor:
-        y = self.norm(x, net, f"{layer}.pre_{which}_layer_norm")
-        y = self.attend(y, y if kv is None else kv, net, f"{layer}.{which}", causal=causal)
-        return x + self.norm(y, net, f"{layer}.{which}_layer_norm")
-
-    def states(self, ids: list[int]) -> Tensor:
-        """The states of a text without its padding: what is masked has no part in them."""
-        net = self.encoder
-        x = net["embed_tokens.weight"][ids] + net["embed_positions.weight"][: len(ids)]
-        x = self.norm(x, net, "layernorm_embedding")
-        for layer in (f"layers.{k}" for k in range(2)):
-            x = self.part(x, None, net, layer, "self_attn", False)
-            x = x + self.glu(x, net, f"{layer}.glu")
-        return self.norm(x, net, "final_ln")
-
-    def logits(self, states: Tensor, tokens: list[int]) -> Tensor:
-        """What each of these tokens predicts."""
-        net = self.decoder
-        x = net["embed_tokens.weight"][tokens] + net["embed_positions.weight"][: len(tokens)]
-        x = self.norm(x, net, "layernorm_embedding")
-        for layer in (f"layers.{k}" for k in range(2)):
-            x = self.part(x, None, net, layer, "self_attn", True)
-            x = self.part(x, states, net, layer, "encoder_attn", False)
-            x = x + self.glu(x, net, f"{layer}.glu")
-        return self.norm(x, net, "final_ln") @ net["lm_head.weight"].T
-
-
 def written(decoder: DalleBartDecoder, states: Tensor, mask: Tensor, rows: list[int], tokens: list[int]) -> Tensor:
     """The logits [b n v] behind each of the tokens, which all rows read one after the other."""
     writing = Writing.begin(decoder, states, mask, rows)
@@ -89,7 +32,7 @@ def written(decoder: DalleBartDecoder, states: Tensor, mask: Tensor, rows: list[
 
 def test_states_and_logits_are_those_of_the_formulas():
     encoder, decoder = random_net(DalleBartEncoder(TINY), 1), random_net(DalleBartDecoder(TINY), 2)
-    reference = Reference(encoder, decoder, heads=2)
+    reference = Reference({"encoder": encoder.state_dict(), "decoder": decoder.state_dict()})
     texts = [[0, 7, 9, 2], [0, 2], [0, 3, 4, 5, 6, 7, 8, 2]]
     ids = torch.tensor([text + [1] * (8 - len(text)) for text in texts])
     mask = torch.tensor([[k < len(text) for k in range(8)] for text in texts])

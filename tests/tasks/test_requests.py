@@ -4,7 +4,17 @@ import dataclasses
 
 import pytest
 
-from dallecli.errors import BadInput, BadMask, BadSetting, BadSize, BadSteps, NoSuchDevice, PromptError
+from dallecli.errors import (
+    BadInput,
+    BadMask,
+    BadSetting,
+    BadSize,
+    BadSteps,
+    NoSuchDevice,
+    PromptError,
+    TaskNotSupported,
+)
+from dallecli.filling import settle_rows
 from dallecli.limits import COUNT_LIMIT, PROMPT_BYTES
 from dallecli.source import Source, words
 from dallecli.tasks.edit import Edit
@@ -154,6 +164,30 @@ def test_only_a_picture_is_painted_over_and_with_some_strength():
     for strength in (0.0, -0.1, 1.1, float("nan")):
         with pytest.raises(BadSetting, match="the strength is"):
             _ask(init=FOX, strength=strength)
+
+
+def test_only_a_picture_is_continued_after_some_rows_and_not_painted_over_as_well():
+    assert _ask(continued=FOX, rows=2).sources == (FOX,)
+    with pytest.raises(BadInput, match="only a picture can be continued"):
+        _ask(continued=CAT)
+    with pytest.raises(BadSetting, match="rows are for a picture"):
+        _ask(rows=2)
+    with pytest.raises(BadSetting, match="painted over, or continued"):
+        _ask(continued=FOX, init=FOX)
+    for rows in (0, -1, 257):
+        with pytest.raises(BadSetting, match="the number of rows"):
+            _ask(continued=FOX, rows=rows)
+
+
+def test_half_of_the_rows_are_kept_unless_others_are_and_never_none_or_all():
+    asked = _ask(continued=FOX)
+    assert settle_rows(asked, "tokens", 8).rows == 4
+    assert settle_rows(_ask(continued=FOX, rows=7), "tokens", 8).rows == 7
+    assert settle_rows(_ask(), "karlo", None) == _ask()
+    with pytest.raises(BadSetting, match="8 rows are kept of the 8"):
+        settle_rows(_ask(continued=FOX, rows=8), "tokens", 8)
+    with pytest.raises(TaskNotSupported, match="karlo cannot go on from a picture"):
+        settle_rows(asked, "karlo", None)
 
 
 def test_what_is_to_be_avoided_is_read_as_well():

@@ -7,11 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dallecli.errors import BadFile, TaskNotSupported
-from dallecli.pipelines.description import Description
+from dallecli.errors import BadFile
+from dallecli.pipelines.token_description import TokenDescription
 from dallecli.pipelines.token_pipeline import TokenPipeline
 from dallecli.tasks.stages import CODES, TokenSettings
-from dallecli.tasks.task import ModelRequest
 from dallecli.weights.folder import Folder, read_object
 from dallecli.weights.layouts import Layout, StageParts
 from dallecli.weights.registry import ModelSpec
@@ -29,17 +28,12 @@ SIDE, VOCABULARY, PATCH = 4, 32, 2
 KNOWN = ("", "a", "red", "blue", "cat", "dog")
 
 
-class TokensDescription(Description):
+class TokensDescription(TokenDescription):
     """It knows six words, and starts from no picture."""
 
     def __init__(self, spec: ModelSpec, folder: Folder) -> None:
         self.vocabulary = vocabulary(folder)
         super().__init__(spec, folder)
-
-    def check_request(self, request: ModelRequest) -> None:
-        super().check_request(request)
-        if request.sources:
-            raise TaskNotSupported(f"{self.spec.name} starts from no picture", hint="leave out --init")
 
     def dropped(self, text: str) -> str:
         return " ".join(word for word in text.split() if word not in self.vocabulary)
