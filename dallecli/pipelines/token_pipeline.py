@@ -5,6 +5,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -12,7 +13,9 @@ from torch import Tensor
 from dallecli.diffusion.guidance import OFF
 from dallecli.diffusion.noise import Noise
 from dallecli.engine import Progress
+from dallecli.errors import TaskNotSupported
 from dallecli.pictures.picture import Picture
+from dallecli.pictures.reading import read_picture
 from dallecli.pipelines.chunks import chunks_of
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.pipeline import Pipeline
@@ -61,8 +64,10 @@ class TokenPipeline(Pipeline):
 
     def paint(self, recipe: Recipe, progress: Callable[[Progress], None], batch: int) -> Iterator[Picture]:
         """Yield the pictures of a recipe as they are done, `batch` at a time."""
+        known = self._known(recipe)
         for chunk in chunks_of(recipe, progress, batch):
-            yield from chunk.pictures(self._paint(recipe, [recipe.prompt] * len(chunk.seeds), chunk.seeds, chunk.watch))
+            prompts = [recipe.prompt] * len(chunk.seeds)
+            yield from chunk.pictures(self._paint(recipe, prompts, chunk.seeds, chunk.watch, known))
 
     def paint_together(self, recipes: Sequence[Recipe], progress: Callable[[Progress], None]) -> list[Picture]:
         """The one picture of each recipe, all painted at once."""
@@ -75,11 +80,25 @@ class TokenPipeline(Pipeline):
             for recipe, image in zip(recipes, images, strict=True)
         ]
 
+    def _known(self, recipe: Recipe) -> Tensor | None:
+        """The upper rows of codes [1 k] of the picture that a recipe goes on from; None if there is none."""
+        if not isinstance(recipe.settings, Generating) or recipe.settings.continued is None:
+            return None
+        if self.coder is None:
+            raise TaskNotSupported(f"{recipe.model} has no codes of pictures")
+        codes = self.coder.encode(read_picture(recipe.inputs[0]).image, self.side * self.cell)
+        return torch.from_numpy(codes[: recipe.settings.continued].astype(np.int64)).view(1, -1)
+
     @torch.inference_mode()
     def _paint(
-        self, recipe: Recipe, prompts: Sequence[str], seeds: Sequence[int], watch: LookingWatch
+        self,
+        recipe: Recipe,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        watch: LookingWatch,
+        known: Tensor | None = None,
     ) -> list[Image.Image]:
-        """Pictures of these prompts and seeds, with the dials of a recipe."""
+        """Pictures of these prompts and seeds, with the dials of a recipe. Codes that are `known` [1 k] are kept."""
         dials, settings = recipe.stages[CODES.name], recipe.settings
         if not isinstance(dials, TokenSettings) or not isinstance(settings, Generating):
             raise TypeError(f"{recipe.model} cannot {recipe.task}")
@@ -88,9 +107,12 @@ class TokenPipeline(Pipeline):
         words = Words(prompts=prompts, negative=settings.negative, guided=dials.guidance != OFF)
         noise = Noise(seeds)
         show = self._unfinished if self._stay else None
+        kept = None if known is None else known.expand(len(seeds), -1)
 
         def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-            return write_codes(self.writer(words, dtype, watch), noise, dials, self.side**2, watch, show=show)
+            return write_codes(
+                self.writer(words, dtype, watch), noise, dials, self.side**2, watch, known=kept, show=show
+            )
 
         codes = self.parts.finite(CODES.name, noise, run)
         pictures = self.pixels(codes.view(-1, self.side, self.side))
