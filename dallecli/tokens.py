@@ -90,6 +90,11 @@ class ClipTokenizer:
             pad=vocab[special["pad_token"].content],
         )
 
+    @property
+    def size(self) -> int:
+        """How many tokens there are."""
+        return int(self.encoder.get_vocab_size())
+
     def encode(self, prompt: str) -> Tokens:
         """The ids of `prompt`, cleaned, between the start and the end token, cut or padded to the context.
 

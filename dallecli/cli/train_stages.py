@@ -17,6 +17,7 @@ from dallecli.cli.folding import folded
 from dallecli.limits import SIDE_LIMIT
 
 if TYPE_CHECKING:
+    from dallecli.training.kinds import Kind
     from dallecli.training.preset import RunSettings
     from dallecli.training.project import Project
 
@@ -96,6 +97,21 @@ class ProjectOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TokenProjectOptions(ProjectOptions):
+    """The same of a model that writes codes."""
+
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            "--preset",
+            metavar="NAME|FILE",
+            help="tokens (if not given), tokens-tiny, or a .toml file: sizes, recipes, budgets.",
+            rich_help_panel=WHAT,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetOptions:
     """How long is trained, on what. Raises BadSetting for a budget that means nothing."""
 
@@ -166,6 +182,11 @@ _REST: Final = """
 _WHOLE: Final = """Train a whole model on your own pictures.
 
     CLIP, the prior, the decoder and the upsamplers, one after the other."""
+_TOKENS: Final = """Train a model of DALL-E 1's kind on your own pictures.
+
+    An autoencoder learns to tell a picture in few numbers, these become codes, and a transformer learns to write a
+    picture's codes behind its caption."""
+TOKEN_STAGES: Final = ("autoencoder", "dvae", "transformer")
 _STAGES: Final = {
     "clip": """Train CLIP on your own pictures.
 
@@ -204,10 +225,11 @@ def _prior_command(what: str, *examples: str) -> Callable[..., None]:
     ) -> None:
         from dallecli.errors import BadSetting
         from dallecli.tasks.stages import PRIORS
+        from dallecli.training.kinds import UNCLIP
 
         if kind not in PRIORS:
             raise BadSetting(f"no prior is called {kind!r}", hint=f"one of {', '.join(PRIORS)}")
-        _train((PRIORS[kind].name,), data, asked, budget, quiet=quiet)
+        _train(UNCLIP, (PRIORS[kind].name,), data, asked, budget, quiet=quiet)
 
     train.__doc__ = _documented(what, examples)
     return folded(train)
@@ -218,7 +240,7 @@ def _documented(what: str, examples: Sequence[str]) -> str:
 
 
 def _command(names: tuple[str, ...], what: str, *examples: str) -> Callable[..., None]:
-    """A command that trains the stages whose name begins with one of `names`."""
+    """A command that trains the stages of an unCLIP model whose name begins with one of `names`."""
 
     def train(
         *,
@@ -228,14 +250,53 @@ def _command(names: tuple[str, ...], what: str, *examples: str) -> Callable[...,
         quiet: options.Quiet = False,
         debug: options.Debug = False,
     ) -> None:
-        _train(names, data, asked, budget, quiet=quiet)
+        from dallecli.training.kinds import UNCLIP
+
+        _train(UNCLIP, names, data, asked, budget, quiet=quiet)
 
     train.__doc__ = _documented(what, examples)
     return folded(train)
 
 
+def _tokens_command() -> Callable[..., None]:
+    """The command that trains a model of DALL-E 1's kind."""
+
+    def train(
+        *,
+        data: Data,
+        stage: Annotated[
+            list[str] | None,
+            typer.Option("--stage", metavar="NAME", help="Train this stage only; repeatable.", rich_help_panel=HOW),
+        ] = None,
+        asked: TokenProjectOptions,
+        budget: BudgetOptions,
+        quiet: options.Quiet = False,
+        debug: options.Debug = False,
+    ) -> None:
+        from dallecli.errors import BadSetting
+        from dallecli.training.kinds import TOKENS
+
+        for name in stage if stage is not None else ():
+            if name not in TOKEN_STAGES:
+                raise BadSetting(f"there is no stage {name!r}", hint=f"choose from {', '.join(TOKEN_STAGES)}")
+        _train(TOKENS, tuple(stage) if stage else TOKEN_STAGES, data, asked, budget, quiet=quiet)
+
+    again = "dalle train tokens my-pictures --out my-model"
+    train.__doc__ = _documented(
+        _TOKENS,
+        (f"{again} --hours 3", f"{again} --stage transformer --hours 8", f"{again} --from starter-1 --hours 1"),
+    )
+    return folded(train)
+
+
 def _train(
-    names: tuple[str, ...], data: Sequence[Path], asked: ProjectOptions, budget: BudgetOptions, *, quiet: bool
+    kind: "Kind",
+    names: tuple[str, ...],
+    data: Sequence[Path],
+    asked: ProjectOptions,
+    budget: BudgetOptions,
+    *,
+    quiet: bool,
 ) -> None:
     import torch
 
@@ -250,7 +311,7 @@ def _train(
     out = asked.out
     placement = decide(budget.device, budget.dtype)
     team, device = join(placement.device)
-    settings = choose_settings(out, asked.preset, [] if asked.changes is None else asked.changes, asked.origin)
+    settings = choose_settings(kind, out, asked.preset, [] if asked.changes is None else asked.changes, asked.origin)
     project = Project(out, settings, Machine(device, torch.bfloat16 if placement.kind == "bf16" else None, team))
     stages = tuple(stage for stage in project.stages if stage.startswith(names))
     project.check_stages(stages)
@@ -288,6 +349,7 @@ COMMANDS: Final = {
         "dalle train all my-pictures --out my-model --hours 3",
         'dalle generate "what my captions say" --model ./my-model',
     ),
+    "tokens": _tokens_command(),
 }
 """The commands by name, in the order of the chain."""
 

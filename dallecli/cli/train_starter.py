@@ -12,7 +12,8 @@ from dallecli.cli.bounds import check_hours, check_threads
 from dallecli.cli.folding import folded
 
 if TYPE_CHECKING:
-    from dallecli.training.preset import Preset
+    from dallecli.training.kinds import Kind
+    from dallecli.training.preset import BasePreset
     from dallecli.training.world.starter import Workshop
 
 RUN = "Run"
@@ -66,7 +67,7 @@ class StarterOptions:
         check_hours(self.hours)
         check_threads(self.threads)
 
-    def stages(self, preset: "Preset") -> list[str]:
+    def stages(self, preset: "BasePreset") -> list[str]:
         """The stages to train, in their order. Raises BadSetting for one that the preset does not have."""
         from dallecli.errors import BadSetting
 
@@ -75,6 +76,16 @@ class StarterOptions:
             if name not in preset.runs:
                 raise BadSetting(f"there is no stage {name!r}", hint=f"choose from {', '.join(preset.runs)}")
         return [name for name in preset.runs if name in asked]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenStarterOptions(StarterOptions):
+    """The same of the starter that writes codes."""
+
+    preset: Annotated[
+        str,
+        typer.Option("--preset", metavar="NAME", help="tokens (64 px) or tokens-tiny.", rich_help_panel=RUN),
+    ] = "tokens"
 
 
 @folded
@@ -96,15 +107,43 @@ def starter(
       dalle train starter --from starter --stage upsampler --hours 2 --out my-starter
       dalle generate "a blue dog" --model ./my-starter
     """
+    from dallecli.training.kinds import UNCLIP
+
+    _train(UNCLIP, asked, device, quiet=quiet)
+
+
+@folded
+def starter_tokens(
+    *,
+    asked: TokenStarterOptions,
+    device: options.Device = None,
+    quiet: options.Quiet = False,
+    debug: options.Debug = False,
+) -> None:
+    """Train starter-1's networks, DALL-E 1's way: an autoencoder, its codes, and the transformer that writes them.
+
+    A run continues where it stopped, even after a kill. More --hours than before continue a finished one.
+
+    \b
+    Examples:
+      dalle train starter-tokens --out my-starter-1
+      dalle train starter-tokens --stage transformer --hours 8
+      dalle generate "a blue dog" --model ./my-starter-1
+    """
+    from dallecli.training.kinds import TOKENS
+
+    _train(TOKENS, asked, device, quiet=quiet)
+
+
+def _train(kind: "Kind", asked: StarterOptions, device: str | None, *, quiet: bool) -> None:
     import torch
 
     from dallecli.cli.display import emit_line
     from dallecli.placement import decide
     from dallecli.training.machine import Machine, arithmetic
-    from dallecli.training.preset_file import load_preset
     from dallecli.training.world.starter import Workshop
 
-    preset = load_preset(asked.preset)
+    preset = kind.load(asked.preset)
     chosen = asked.stages(preset)
     placement = decide(device, None)
     machine = Machine(placement.device, None if placement.dtype == torch.float32 else torch.bfloat16)

@@ -98,11 +98,7 @@ class TokenPipeline(Pipeline):
         watch: LookingWatch,
         known: Tensor | None = None,
     ) -> list[Image.Image]:
-<<<<<<< HEAD
-        """Pictures of these prompts and seeds, with the dials of a recipe; `known` [k] are their first codes."""
-=======
         """Pictures of these prompts and seeds, with the dials of a recipe. Codes that are `known` [1 k] are kept."""
->>>>>>> main
         dials, settings = recipe.stages[CODES.name], recipe.settings
         if not isinstance(dials, TokenSettings) or not isinstance(settings, Generating):
             raise TypeError(f"{recipe.model} cannot {recipe.task}")
@@ -114,28 +110,14 @@ class TokenPipeline(Pipeline):
         kept = None if known is None else known.expand(len(seeds), -1)
 
         def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-<<<<<<< HEAD
-            writer = self.writer(words, dtype, watch)
-            given = None if known is None else known.expand(len(noise), -1)
-            return write_codes(writer, noise, dials, self.side**2, watch, known=given, show=show)
-=======
             return write_codes(
                 self.writer(words, dtype, watch), noise, dials, self.side**2, watch, known=kept, show=show
             )
->>>>>>> main
 
         codes = self.parts.finite(CODES.name, noise, run)
         pictures = self.pixels(codes.view(-1, self.side, self.side))
         watch("pixels", 1, 1)
         return pictures
-
-    def _known(self, recipe: Recipe) -> Tensor | None:
-        """The codes [k] of the upper rows of a picture that a recipe goes on from; None if it does not."""
-        settings = recipe.settings
-        if not isinstance(settings, Generating) or settings.continued is None or self.coder is None:
-            return None
-        codes = self.coder.encode(read_picture(recipe.inputs[0]).image, recipe.size)
-        return torch.from_numpy(codes[: settings.continued].astype(np.int64)).flatten()
 
     @property
     def _stay(self) -> bool:

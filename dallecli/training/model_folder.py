@@ -11,6 +11,8 @@ from torch import nn
 from dallecli.errors import BadOutput, NonFinite
 from dallecli.nets.autoregressive_prior import AutoregressivePrior, AutoregressivePriorConfig
 from dallecli.nets.clip import MEAN, STD, ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
+from dallecli.nets.dvae import DvaeConfig, DvaeDecoder, DvaeEncoder
+from dallecli.nets.gpt import Gpt, GptConfig
 from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.nets.text_proj import TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
@@ -34,6 +36,9 @@ INDEX: Final[dict[str, Any]] = {
 """`model_index.json`: the parts that diffusers' UnCLIPPipeline takes."""
 
 
+TOKEN_INDEX: Final[dict[str, Any]] = {"_class_name": "Dalle1Pipeline"}
+"""That of a model that writes codes, which no library takes."""
+
 CONFIGS: Final[dict[str, Any]] = {
     "text_encoder": ClipTextConfig,
     "image_encoder": ClipVisionConfig,
@@ -41,13 +46,17 @@ CONFIGS: Final[dict[str, Any]] = {
     "autoregressive_prior": AutoregressivePriorConfig,
     "text_proj": TextProjConfig,
     "decoder": UNetConfig,
+    "Gpt": GptConfig,
+    "DvaeEncoder": DvaeConfig,
+    "DvaeDecoder": DvaeConfig,
 }
-"""The dataclass of each part's config; that of an upsampler is the decoder's."""
+"""The dataclass of each part's config, by the class that it states or else by the part; that of an upsampler is the
+decoder's."""
 
 
 def config_of(part: str, json: dict[str, Any]) -> Any:
     """Return the config of a part with weights as its dataclass. Raises ValueError."""
-    return CONFIGS.get(part, UNetConfig).from_config(json)
+    return CONFIGS.get(json.get("_class_name", ""), CONFIGS.get(part, UNetConfig)).from_config(json)
 
 
 def build_network(part: str, json: dict[str, Any]) -> nn.Module:
@@ -64,6 +73,10 @@ def build_network(part: str, json: dict[str, Any]) -> nn.Module:
             return AutoregressivePrior(config)
         case TextProjConfig():
             return UnCLIPTextProjModel(config)
+        case GptConfig():
+            return Gpt(config)
+        case DvaeConfig():
+            return DvaeEncoder(config) if config.init_channels is None else DvaeDecoder(config)
         case _:
             return UNet(config)
 

@@ -1,6 +1,7 @@
 """A preset: the sizes of the networks, how they are taught and how long."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,11 +44,11 @@ class Lessons:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
-    """What is trained. The configs are those of the folder that comes out, one a part, complete.
+class BasePreset:
+    """What a preset says of any kind of model (kinds.py).
 
     context: tokens of a prompt. vocabulary: the most tokens of a tokenizer that is trained for it; None: no limit.
-    schedulers: the schedule of each stage, keyed as `SCHEDULERS`. dials: the `dalle.json` of the folder, if any.
+    dials: the `dalle.json` of the folder, if any.
     """
 
     name: str
@@ -59,6 +60,27 @@ class Preset:
     """Scenes of the starter's main pool; `large_pool` is that of the last upsampler, whose pictures are sixteen times
     larger."""
     large_pool: int = 0
+    runs: dict[str, RunSettings]
+    dials: dict[str, Any] | None = None
+
+    @property
+    @abstractmethod
+    def sizes(self) -> tuple[int, ...]:
+        """The sides in pixels of what is painted, ascending."""
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """The sides in pixels of the pictures that its networks learn from."""
+        return self.sizes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset(BasePreset):
+    """What is trained of an unCLIP model. The configs are those of the folder that comes out, one a part, complete.
+
+    schedulers: the schedule of each stage, keyed as `SCHEDULERS`.
+    """
+
     text_encoder: dict[str, Any]
     image_encoder: dict[str, Any]
     prior: dict[str, Any]
@@ -68,15 +90,18 @@ class Preset:
     decoder: dict[str, Any]
     upsamplers: tuple[dict[str, Any], ...]
     schedulers: Mapping[str, dict[str, Any]] = field(default_factory=lambda: SCHEDULERS)
-    runs: dict[str, RunSettings]
     lessons: Lessons = field(default_factory=Lessons)
-    dials: dict[str, Any] | None = None
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """The sides in pixels of what the decoder and each upsampler after it paint."""
         painters = (self.decoder, *self.upsamplers)
         return tuple(int(config["sample_size"]) for config in painters)
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """The sides in pixels of the pictures that its networks learn from, those that CLIP sees among them."""
+        return tuple({*self.sizes, self.image_size}) if self.image_encoder else self.sizes
 
     @property
     def image_size(self) -> int:

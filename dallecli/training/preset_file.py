@@ -6,7 +6,7 @@ and changed. A preset gives what differs; here the rest of each part's config is
 
 import math
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
@@ -43,24 +43,34 @@ def load_preset(name: str) -> Preset:
     Raises:
         BadSetting: there is no preset of that name.
     """
-    table = tomllib.loads((files("dallecli.training") / "presets.toml").read_text(encoding="utf-8"))
-    if name not in table:
-        raise BadSetting(f"there is no training preset {name!r}", hint=f"choose one of {', '.join(table)}")
-    return read_preset(table[name], name)
+    return read_preset(starter_table("presets.toml", name), name)
 
 
-def load_own(name_or_file: str) -> dict[str, Any]:
-    """Read the TOML of a preset for pictures of one's own: a name, or a file.
+def starter_table(file: str, name: str) -> dict[str, Any]:
+    """The table of a preset in one of the files with those of starters.
+
+    Raises:
+        BadSetting: there is no preset of that name.
+    """
+    tables = tomllib.loads((files("dallecli.training") / file).read_text(encoding="utf-8"))
+    if name not in tables:
+        raise BadSetting(f"there is no training preset {name!r}", hint=f"choose one of {', '.join(tables)}")
+    table: dict[str, Any] = tables[name]
+    return table
+
+
+def load_own(name_or_file: str, names: Collection[str] = OWN) -> dict[str, Any]:
+    """Read the TOML of a preset for pictures of one's own: one of `names`, or a file.
 
     Raises:
         BadSetting: there is no such preset, or the file is not TOML.
     """
-    if name_or_file in OWN:
+    if name_or_file in names:
         text = (files("dallecli.training") / "presets" / f"{name_or_file}.toml").read_text(encoding="utf-8")
     else:
         path = Path(name_or_file)
         if path.suffix != ".toml":
-            hint = f"choose one of {', '.join(OWN)}, or give a .toml file"
+            hint = f"choose one of {', '.join(names)}, or give a .toml file"
             raise BadSetting(f"there is no training preset {name_or_file!r}", hint=hint)
         try:
             text = read_file(path, SETTINGS_BYTES).decode("utf-8-sig")
@@ -129,11 +139,11 @@ def read_preset(raw: Mapping[str, Any], name: str) -> Preset:
     if not isinstance(upsamplers, list) or not all(isinstance(one, dict) for one in upsamplers):
         raise BadSetting("upsamplers is not a list of tables", where=name)
     for painter in (raw["decoder"], *upsamplers):
-        _whole(painter, "sample_size", name)
+        whole(painter, "sample_size", name)
     return Preset(
         name=name,
         world=raw.get("world", "first"),
-        context=_whole(raw, "context", name),
+        context=whole(raw, "context", name),
         pool=raw.get("pool", 0),
         large_pool=raw.get("large_pool", 0),
         text_encoder=text,
@@ -142,8 +152,8 @@ def read_preset(raw: Mapping[str, Any], name: str) -> Preset:
         autoregressive_prior=_autoregressive(raw, name),
         text_proj=text_proj,
         decoder=decoder,
-        upsamplers=tuple(_upsampler(_known(UNetConfig, one, "upsamplers", name)) for one in upsamplers),
-        **_teaching(raw, name),
+        upsamplers=tuple(_upsampler(known(UNetConfig, one, "upsamplers", name)) for one in upsamplers),
+        **teaching(raw, name, NETWORKS, Lessons),
     )
 
 
@@ -172,7 +182,7 @@ def preset_of(folder: Folder, raw: Mapping[str, Any], name: str) -> Preset:
             "decoder": folder.config("decoder_scheduler"),
             **{f"super_res{number}": folder.config(f"super_res{number}_scheduler") for number in numbers},
         },
-        **_teaching(raw, name),
+        **teaching(raw, name, NETWORKS, Lessons),
     )
 
 
@@ -195,25 +205,25 @@ def _autoregressive_of(folder: Folder, raw: Mapping[str, Any], name: str) -> dic
     return preset | {"embedding_dim": width, "num_embeddings": prior.num_embeddings, "num_codes": codes}
 
 
-def _teaching(raw: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The part of a preset that is about training."""
+def teaching(raw: Mapping[str, Any], name: str, networks: tuple[str, ...], lessons: type[Any]) -> dict[str, Any]:
+    """The part of a preset that is about training. `networks` are its other keys, `lessons` its recipes."""
     _check_finite(raw, "", name)
-    left = set(raw) - {*NETWORKS, "world", "pool", "large_pool", "runs", "recipes", "dials"}
+    left = set(raw) - {*networks, "world", "pool", "large_pool", "runs", "recipes", "dials"}
     if left:
         raise BadSetting(f"a preset has no setting {', '.join(sorted(left))}", where=name)
-    runs = {stage: _run_settings(run, f"runs.{stage}", name) for stage, run in _table(raw, "runs", name).items()}
-    stated = _table(raw, "recipes", name)
-    lessons = {}
-    for one in fields(Lessons):
-        kind = type(getattr(Lessons(), one.name))
-        lessons[one.name] = _read(kind, _table(stated, one.name, name), f"recipes.{one.name}", name)
-    unknown = set(stated) - set(lessons)
+    runs = {stage: _run_settings(run, f"runs.{stage}", name) for stage, run in section(raw, "runs", name).items()}
+    stated = section(raw, "recipes", name)
+    taught = {}
+    for one in fields(lessons):
+        kind = type(getattr(lessons(), one.name))
+        taught[one.name] = _read(kind, section(stated, one.name, name), f"recipes.{one.name}", name)
+    unknown = set(stated) - set(taught)
     if unknown:
         raise BadSetting(f"there is no recipe for {', '.join(sorted(unknown))}", where=name)
     return {
-        "vocabulary": _whole(raw, "vocabulary", name) if "vocabulary" in raw else None,
+        "vocabulary": whole(raw, "vocabulary", name) if "vocabulary" in raw else None,
         "runs": runs,
-        "lessons": Lessons(**lessons),
+        "lessons": lessons(**taught),
         "dials": raw.get("dials"),
     }
 
@@ -249,11 +259,11 @@ def _network(kind: type, raw: Mapping[str, Any], part: str, name: str, *more: st
     table = raw[part]
     if not isinstance(table, dict):
         raise BadSetting(f"{part} is not a table", where=name)
-    return _known(kind, table, part, name, *more)
+    return known(kind, table, part, name, *more)
 
 
-def _known(kind: type, table: dict[str, Any], path: str, name: str, *more: str) -> dict[str, Any]:
-    """`table`, if all its keys are fields of the dataclass `kind`, or among `more`."""
+def known(kind: type, table: dict[str, Any], path: str, name: str, *more: str) -> dict[str, Any]:
+    """`table`, if all its keys are fields of the dataclass `kind`, or among `more`. Raises BadSetting."""
     unknown = set(table) - {one.name for one in fields(kind)} - set(more)
     if unknown:
         raise BadSetting(f"{path} has no setting {', '.join(sorted(unknown))}", where=name)
@@ -262,19 +272,21 @@ def _known(kind: type, table: dict[str, Any], path: str, name: str, *more: str) 
 
 def _read(kind: type[C], table: dict[str, Any], path: str, name: str, strict: bool = True) -> C:
     try:
-        return read_config(kind, _known(kind, table, path, name) if strict else table)
+        return read_config(kind, known(kind, table, path, name) if strict else table)
     except ValueError as problem:
         raise BadSetting(f"{path}: {problem}", where=name) from problem
 
 
-def _table(raw: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
+def section(raw: Mapping[str, Any], key: str, name: str) -> dict[str, Any]:
+    """The table under a key, empty where there is none. Raises BadSetting if it is something else."""
     table = raw.get(key, {})
     if not isinstance(table, dict):
         raise BadSetting(f"{key} is not a table", where=name)
     return table
 
 
-def _whole(raw: Mapping[str, Any], key: str, name: str) -> int:
+def whole(raw: Mapping[str, Any], key: str, name: str) -> int:
+    """The whole number above 0 under a key. Raises BadSetting."""
     value = raw.get(key)
     if type(value) is not int or value < 1:
         raise BadSetting(f"{key} is {value!r}, expected a whole number above 0", where=name)

@@ -29,14 +29,14 @@ from dallecli.training.album import Album, Terms, is_current, make_album, open_a
 from dallecli.training.album_dataset import AlbumDataset
 from dallecli.training.alone import alone
 from dallecli.training.chain import Chain, Commands, Origin
+from dallecli.training.kinds import kind_of
 from dallecli.training.listing import Fault, Listing, summary
 from dallecli.training.loop import Report, parts_of
 from dallecli.training.machine import Machine
-from dallecli.training.model_folder import INDEX, write_file, write_json
-from dallecli.training.preset_file import preset_of, read_preset
+from dallecli.training.model_folder import write_file, write_json
+from dallecli.training.preset import Preset
 from dallecli.training.project_settings import LEFT_OUT, ProjectSettings
 from dallecli.training.stages.stage import write_stage
-from dallecli.training.stages.unclip import check, stages_of
 from dallecli.training.state import STATE
 from dallecli.training.tokenizer import train_tokenizer
 from dallecli.weights.folder import Folder
@@ -64,18 +64,19 @@ class Project:
     def __init__(self, out: Path, settings: ProjectSettings, machine: Machine) -> None:
         self.out = out
         self.settings = settings
+        self.kind = kind_of(settings.table)
         self.machine = machine
         self.state = out / "training"
         self.origin: Folder | None = None
         if settings.origin is None:
-            self.preset = read_preset(settings.table, settings.preset)
+            self.preset = self.kind.read(settings.table, settings.preset)
         else:
             # The project's own folder is the origin as soon as it is a whole copy.
             self.origin = Folder(out) if (out / "model_index.json").is_file() else locate(find(settings.origin))
-            self.preset = preset_of(self.origin, settings.table, settings.preset)
-        check(self.preset)
+            self.preset = self.kind.of(self.origin, settings.table, settings.preset)
+        self.kind.check(self.preset)
         vocab_size = None if self.origin is not None else lambda: self.tokenizer.end + 1
-        self._stages = stages_of(self.preset, vocab_size, own_space=self.origin is None)
+        self._stages = self.kind.stages(self.preset, vocab_size, self.origin is None)
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -99,7 +100,7 @@ class Project:
                 )
             parts_of(self.preset.runs[stage].how, self.machine.team.size, stage)  # or BadSetting
         reads = [stage for stage in stages if "clip" in (stage, *self._stages[stage].needs)]
-        if reads and not self.preset.image_encoder:
+        if reads and isinstance(self.preset, Preset) and not self.preset.image_encoder:
             raise BadFolder(
                 "the model has no image_encoder: its CLIP cannot see pictures",
                 str(self.out if self.origin is None else self.origin.path),
@@ -117,11 +118,8 @@ class Project:
 
     def terms(self, listing: Listing, least: int | None, mirrored: bool) -> Terms:
         """What the album of a listing is made of; `least` of None is the side of what the decoder paints."""
-        sizes = set(self.preset.sizes)
-        if self.preset.image_encoder:
-            sizes.add(self.preset.image_size)
         side = self.preset.sizes[0] if least is None else least
-        return Terms(sizes=tuple(sorted(sizes)), data=listing.digest, least=side, mirrored=mirrored)
+        return Terms(sizes=tuple(sorted(self.preset.seen)), data=listing.digest, least=side, mirrored=mirrored)
 
     def begin(self, listing: Listing, terms: Terms, *, strict: bool, watch: Callable[[int, int], None]) -> None:
         """Write down the settings, decode the pictures where that was not done yet, and train the tokenizer.
@@ -183,7 +181,7 @@ class Project:
             self.state,
             AlbumDataset(self.album, self.album_folder / "album.json", self.tokenizer, self.machine),
             self.machine,
-            Commands(train="dalle train {stage}", more="--hours or --train-steps"),
+            Commands(train=self.kind.train, more="--hours or --train-steps"),
             None if self.origin is None else Origin(folder=self.origin),
             self.state / "tensorboard",
         )
@@ -288,7 +286,7 @@ class Project:
         if not self.missing() and not (self.out / "model_index.json").exists():
             if self.preset.dials is not None:
                 write_json(self.out / "dalle.json", self.preset.dials)
-            write_json(self.out / "model_index.json", INDEX)
+            write_json(self.out / "model_index.json", dict(self.kind.index))
 
 
 def _copy_model(origin: Folder, out: Path) -> None:

@@ -389,6 +389,20 @@ _VQGAN: Final = Layout(
     ),
 )
 
+# DALL-E 1 as the paper has it, with the autoencoder of that layout: one network reads the words and writes the codes.
+_DALLE_1: Final = Layout(
+    pipeline="Dalle1Pipeline",
+    networks=("decoder", "dvae", "dvae_encoder"),
+    stages=(StageParts(stage=CODES, network="decoder", sized="decoder"),),
+    tasks={"generate": "decoder", "encode": "dvae_encoder", "decode": "dvae"},
+    dials="starter-1",
+    autoencoder="dvae",
+    planes={"dvae_encoder": 5, "dvae": 8},
+    caches={"decoder": ("n_layers", "ctx_len_img", "embed_dim")},
+    description="dallecli.pipelines.dalle1_description:Dalle1Description",
+    opener="dallecli.pipelines.dalle1:open_dalle1",
+)
+
 LAYOUTS: Final[dict[str, Layout]] = {
     "karlo": _KARLO,
     # The same networks published for pictures instead of words: an image tower where the prior was. Words are painted
@@ -416,6 +430,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
     "adm": _ADM,
     "deepfloyd-if": _IF,
     "dalle-mini": _DALLE_MINI,
+    "dalle-1": _DALLE_1,
     "dvae": _DVAE,
     "vqgan": _VQGAN,
 }

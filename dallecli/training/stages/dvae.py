@@ -49,8 +49,8 @@ TOGETHER: Final = 64
 class DvaeLesson:
     """How the autoencoder is taught.
 
-    rate_weight: the weight of the KL term, counted as in the paper: the divergence of a cell has this weight, divided by
-    the numbers of a cell's pixels, beside the mean of a pixel's number. least_scale: the narrowest scale that the
+    rate_weight: the weight of the KL term, counted as in the paper: the divergence of a cell has this weight, divided
+    by the numbers of a cell's pixels, beside the mean of a pixel's number. least_scale: the narrowest scale that the
     decoder may claim, so that large plain areas do not outweigh all else.
     """
 
@@ -238,7 +238,7 @@ def k_means(points: Tensor, count: int, rounds: int) -> Tensor:
     """Return `count` means of points [n d], found by Lloyd's algorithm from a start that is spread out.
 
     The start is that of k-means++ (Arthur & Vassilvitskii 2007): each is the likelier the further it is from those
-    before it. Where there are fewer different points than means, some are the same; no mean is without a point for long.
+    before it. Where there are fewer different points than means, some are the same.
     """
     generator = torch.Generator().manual_seed(0)
     chosen, distances = [0], torch.full((len(points),), math.inf)
@@ -340,7 +340,7 @@ class DvaeStage:
     @property
     def configs(self) -> dict[str, dict[str, Any]]:
         """Both halves."""
-        return {"encoder": self.encoder, "decoder": self.decoder}
+        return {"dvae_encoder": self.encoder, "dvae": self.decoder}
 
     def fresh(self) -> DvaeParts:
         """Return both halves with fresh weights."""
@@ -350,7 +350,7 @@ class DvaeStage:
 
     def networks(self, module: DvaeParts) -> dict[str, nn.Module]:
         """Return both halves."""
-        return {"encoder": module.encoder, "decoder": module.decoder}
+        return {"dvae_encoder": module.encoder, "dvae": module.decoder}
 
     def objective(self, module: DvaeParts, material: Material) -> DvaeObjective:
         """Return what the decoder minimises; the codes are decided by the data."""

@@ -1,4 +1,4 @@
-"""The stage that trains the transformer of one stream: tell the next token of a caption, and the next code of a picture.
+"""The stage that trains the transformer of one stream: tell the next token of a caption or code of a picture.
 
 Ramesh et al. 2021, section 2.2 and appendix B: both losses are cross-entropies, and that of the text has an eighth of
 the weight, because the picture is what is wanted. Unlike there, the caption is dropped from some samples, so that
@@ -6,6 +6,7 @@ guidance works.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
@@ -121,7 +122,11 @@ class TransformerObjective:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerStage:
-    """The transformer from its config. size: the side in pixels of the pictures whose codes it writes."""
+    """The transformer from its config.
+
+    size: the side in pixels of the pictures whose codes it writes. vocab_size: returns how many text tokens there are,
+    where its config does not say it.
+    """
 
     name: ClassVar[str] = "transformer"
     seed: ClassVar[int] = 23
@@ -130,15 +135,17 @@ class TransformerStage:
     transformer: dict[str, Any]
     size: int
     lesson: TransformerLesson
+    vocab_size: Callable[[], int] | None = None
 
     @property
     def configs(self) -> dict[str, dict[str, Any]]:
         """The network."""
-        return {"transformer": self.transformer}
+        tokens = {} if self.vocab_size is None else {"vocab_size_txt": self.vocab_size()}
+        return {"decoder": {**self.transformer, **tokens}}
 
     def fresh(self) -> Gpt:
         """Return the network with fresh weights, of deviation 0.02; what is added to the stream begins smaller."""
-        gpt = Gpt(GptConfig.from_config(self.transformer))
+        gpt = Gpt(GptConfig.from_config(self.configs["decoder"]))
         for key, weight in gpt.named_parameters():
             if weight.ndim == 2:
                 added = key.endswith(("attn.proj.weight", "mlp.2.weight"))
@@ -149,7 +156,7 @@ class TransformerStage:
 
     def networks(self, module: Gpt) -> dict[str, nn.Module]:
         """Return the network."""
-        return {"transformer": module}
+        return {"decoder": module}
 
     def objective(self, module: Gpt, material: Material) -> TransformerObjective:
         """Return what the transformer minimises."""

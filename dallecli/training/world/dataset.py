@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from dallecli.tokens import ClipTokenizer
 from dallecli.training.batch import Emphasis
 from dallecli.training.dataset import Examples
-from dallecli.training.preset import Preset
+from dallecli.training.preset import BasePreset
 from dallecli.training.tokenizer import train_tokenizer
 from dallecli.training.world.pool import Pool, open_pool, render_pool
 from dallecli.training.world.scenes import HELD_OUT_SEEDS
@@ -39,7 +39,7 @@ class WorldDataset:
         device: where the stages want their samples.
     """
 
-    preset: Preset
+    preset: BasePreset
     folder: Path
     device: torch.device
 

@@ -38,10 +38,15 @@ _TOGETHER: Final = 50
 
 
 def write_known(folder: Path, world: World, device: torch.device) -> None:
-    """Write `words.json` and `familiar.json` of a finished model folder. Raises as `publish`, BadFolder, BadFile."""
+    """Write `words.json` of a finished model folder, and `familiar.json` if it has a CLIP.
+
+    Raises as `publish`, BadFolder, BadFile.
+    """
     write_json(folder / WORDS, world.word_kinds())
     (folder / FAMILIAR).unlink(missing_ok=True)
-    write_json(folder / FAMILIAR, measured(folder, world, device))
+    # Only a CLIP finds pictures strange.
+    if Folder(folder).family.clip is not None:
+        write_json(folder / FAMILIAR, measured(folder, world, device))
 
 
 def measured(folder: Path, world: World, device: torch.device) -> dict[str, Any]:

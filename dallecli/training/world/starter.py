@@ -14,13 +14,13 @@ from torch import nn
 from dallecli.errors import BadSetting
 from dallecli.training.alone import alone
 from dallecli.training.chain import Chain, Commands, Origin
+from dallecli.training.kinds import TOKENS, UNCLIP
 from dallecli.training.loop import Report
 from dallecli.training.machine import Machine
-from dallecli.training.model_folder import INDEX, config_of, write_json, write_tokenizer
-from dallecli.training.preset import Lessons, Preset
+from dallecli.training.model_folder import config_of, write_json, write_tokenizer
+from dallecli.training.preset import BasePreset, Lessons, Preset
 from dallecli.training.stages.decoder import DecoderLesson
 from dallecli.training.stages.stage import write_stage
-from dallecli.training.stages.unclip import stages_of
 from dallecli.training.stages.upsampler import UpsamplerLesson
 from dallecli.training.world.dataset import WorldDataset
 from dallecli.training.world.judge_stage import JudgeStage
@@ -54,13 +54,14 @@ class Workshop:
         UnknownModel, NotDownloaded, BadFolder: the model is not there.
     """
 
-    def __init__(self, preset: Preset, folder: Path, machine: Machine, origin: str | None = None) -> None:
-        self.preset = replace(preset, lessons=LESSONS)
+    def __init__(self, preset: BasePreset, folder: Path, machine: Machine, origin: str | None = None) -> None:
+        self.preset = replace(preset, lessons=LESSONS) if isinstance(preset, Preset) else preset
+        self.kind = UNCLIP if isinstance(preset, Preset) else TOKENS
         self.folder = folder
         self.dataset = WorldDataset(preset, folder, machine.device)
         self._origin_name = origin
         self.origin = None if origin is None else locate(find(origin))
-        stages = stages_of(self.preset, lambda: self.dataset.tokenizer.end + 1)
+        stages = self.kind.stages(self.preset, lambda: self.dataset.tokenizer.end + 1, True)
         judge = JudgeStage(self.dataset)
         self.chain = Chain(
             {name: stage for name, stage in (stages | {judge.name: judge}).items() if name in preset.runs},
@@ -68,7 +69,7 @@ class Workshop:
             folder,
             self.dataset,
             machine,
-            Commands(train="dalle train starter --stage {stage}", more="--hours"),
+            Commands(train=f"{self.kind.starter_command} --stage {{stage}}", more="--hours"),
             None if self.origin is None else Origin(folder=self.origin, averaged=AVERAGED),
         )
 
@@ -89,7 +90,7 @@ class Workshop:
             there = stage.configs.items() if self.chain.has_source(stage.name) else ()
             for part, config in there:
                 self._check_part(self.origin, part, config)
-        if any("clip" in (stage.name, *stage.needs) for stage in stages):
+        if any({stage.name, *stage.needs} & {*self.kind.words} for stage in stages):
             self._check_words(self.origin)
 
     def _check_part(self, origin: Folder, part: str, config: dict[str, Any]) -> None:
@@ -145,10 +146,10 @@ class Workshop:
         return self.chain.trained(name)
 
     def export(self, target: Path) -> None:
-        """Write what is trained as a model folder in Karlo's layout, weights in float16.
+        """Write what is trained as a model folder, weights in float16.
 
-        Stages that were not trained here are those of the model that training starts from. diffusers'
-        UnCLIPPipeline loads the folder, up to the first upsampler.
+        Stages that were not trained here are those of the model that training starts from. A folder in Karlo's layout
+        is loaded by diffusers' UnCLIPPipeline, up to the first upsampler.
 
         Raises:
             NotDownloaded: a stage has not been trained.
@@ -157,15 +158,16 @@ class Workshop:
             if stage.configs and (self.chain.has_source(name) or not stage.optional):
                 write_stage(stage, self.trained(name), target)
         write_tokenizer(target, self.dataset.tokenizer_folder)
-        write_json(target / "model_index.json", INDEX)
+        write_json(target / "model_index.json", dict(self.kind.index))
         write_json(target / "dalle.json", self._dials())
         write_known(target, self.dataset.world, self.dataset.device)
 
     def _dials(self) -> dict[str, Any]:
         """The registry's settings for the starter, so that a starter trained anew is run as the embedded one is."""
-        spec = registry()["starter"]
-        there = [name for name, stage in self.chain.stages.items() if not stage.optional or self.chain.has_source(name)]
-        return {
-            "prior_candidates": spec.prior_candidates,
-            "stages": {name: asdict(dials) for name, dials in spec.stages.items() if name in there},
-        }
+        spec = registry()[self.kind.starter]
+        optional = [name for name, stage in self.chain.stages.items() if stage.optional]
+        left_out = [name for name in optional if not self.chain.has_source(name)]
+        stages = {name: asdict(dials) for name, dials in spec.stages.items() if name not in left_out}
+        return {"stages": stages} | (
+            {} if spec.prior_candidates is None else {"prior_candidates": spec.prior_candidates}
+        )

@@ -29,7 +29,7 @@ KNOWN = ("", "a", "red", "blue", "cat", "dog")
 
 
 class TokensDescription(TokenDescription):
-    """It knows six words."""
+    """It knows six words, and paints over no picture."""
 
     rows = SIDE
 
