@@ -128,12 +128,14 @@ class Layout:
         return tuple(part for part in always if part is not None)
 
 
-def published_in(folder: Path) -> Published | None:
-    """What the files in a folder are, if they are a model that is not yet in a folder of its layout."""
+def published_in(folder: Path) -> Layout | None:
+    """The family of the files in a folder, if they are a model that is not yet in a folder of its layout."""
     if (folder / "model_index.json").exists():
         return None
-    found = (layout.published for layout in LAYOUTS.values() if layout.published is not None)
-    return next((one for one in found if any((folder / name).is_file() for name in one.files)), None)
+    for family in LAYOUTS.values():
+        if family.published is not None and any((folder / name).is_file() for name in family.published.files):
+            return family
+    return None
 
 
 def imported(name: str) -> Any:
@@ -345,6 +347,26 @@ _DALLE_MINI: Final = Layout(
     ),
 )
 
+# One transformer reads the words and writes the codes behind them.
+_MINDALLE: Final = Layout(
+    pipeline="MinDallePipeline",
+    networks=("decoder", "vqgan"),
+    optional=(("vqgan_encoder",),),
+    stages=(StageParts(stage=CODES, network="decoder", sized="vqgan"),),
+    tasks={"generate": "decoder"},
+    dials="mindalle",
+    planes={"vqgan": 8, "vqgan_encoder": 5},
+    caches={"decoder": ("n_layers", "ctx_len_img", "embed_dim")},
+    description="dallecli.pipelines.mindalle_description:MindalleDescription",
+    opener="dallecli.pipelines.mindalle:open_mindalle",
+    published=Published(
+        files=("stage2_last.ckpt",),
+        convert="dallecli.weights.mindalle:convert_mindalle",
+        write="dallecli.weights.mindalle:write_mindalle",
+        check="dallecli.pipelines.mindalle:check_tensors",
+    ),
+)
+
 # DALL-E 1's autoencoder, the only part of that model which was published: it paints nothing, so it has no stages.
 _DVAE: Final = Layout(
     pipeline="DiscreteVAE",
@@ -416,6 +438,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
     "adm": _ADM,
     "deepfloyd-if": _IF,
     "dalle-mini": _DALLE_MINI,
+    "mindalle": _MINDALLE,
     "dvae": _DVAE,
     "vqgan": _VQGAN,
 }
