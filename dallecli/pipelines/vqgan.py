@@ -96,7 +96,7 @@ class VqganCoder:
         pixels = self.config.from_levels(to_levels([middle(image, size)])).to(self.parts.device)
         vectors = self._run("encoder", pixels)
         # No other net is between: the codebook is the decoder's, which may have had to come in the encoder's place.
-        codes = self._loaded("decoder", self.parts.dtype).quantize.nearest(vectors)[0]
+        codes = self._loaded("decoder", self.parts.dtype_of(self.names["decoder"])).quantize.nearest(vectors)[0]
         return cast("Codes", codes.int().cpu().numpy())
 
     def decode(self, codes: "Codes") -> Image.Image:
@@ -113,7 +113,8 @@ class VqganCoder:
             made: Tensor = self._loaded(half, dtype)(given.to(dtype) if given.is_floating_point() else given)
             return made, made.isfinite().flatten(1).all(dim=1)
 
-        return self.parts.finite(self.names[half], None, run)
+        part = self.names[half]
+        return self.parts.finite(part, None, run, self.parts.dtype_of(part))
 
     def _loaded(self, half: str, dtype: torch.dtype) -> Any:
         return self.parts.net(self.names[half], partial(_net, half), dtype)
