@@ -376,6 +376,8 @@ def _size(spec: "ModelSpec") -> str:
         return size(known)
     repositories = len({part.repository for part in spec.parts})
     places = f" from {repositories} repositories" if repositories > 1 else ""
+    stated = sum(file.bytes for file in spec.files if file.bytes is not None)
+    weights = stated if stated else weights
     return f"about {size(weights)}{places}" if weights is not None and (spec.parts or spec.files) else ""
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from dallecli.diffusion.guidance import OFF
 from dallecli.diffusion.noise import Noise
 from dallecli.engine import Progress
+from dallecli.errors import TaskNotSupported
 from dallecli.pictures.picture import Picture
 from dallecli.pictures.reading import read_picture
 from dallecli.pipelines.chunks import chunks_of
@@ -79,6 +80,15 @@ class TokenPipeline(Pipeline):
             for recipe, image in zip(recipes, images, strict=True)
         ]
 
+    def _known(self, recipe: Recipe) -> Tensor | None:
+        """The upper rows of codes [1 k] of the picture that a recipe goes on from; None if there is none."""
+        if not isinstance(recipe.settings, Generating) or recipe.settings.continued is None:
+            return None
+        if self.coder is None:
+            raise TaskNotSupported(f"{recipe.model} has no codes of pictures")
+        codes = self.coder.encode(read_picture(recipe.inputs[0]).image, self.side * self.cell)
+        return torch.from_numpy(codes[: recipe.settings.continued].astype(np.int64)).view(1, -1)
+
     @torch.inference_mode()
     def _paint(
         self,
@@ -88,7 +98,7 @@ class TokenPipeline(Pipeline):
         watch: LookingWatch,
         known: Tensor | None = None,
     ) -> list[Image.Image]:
-        """Pictures of these prompts and seeds, with the dials of a recipe; `known` [k] are their first codes."""
+        """Pictures of these prompts and seeds, with the dials of a recipe. Codes that are `known` [1 k] are kept."""
         dials, settings = recipe.stages[CODES.name], recipe.settings
         if not isinstance(dials, TokenSettings) or not isinstance(settings, Generating):
             raise TypeError(f"{recipe.model} cannot {recipe.task}")
@@ -97,24 +107,17 @@ class TokenPipeline(Pipeline):
         words = Words(prompts=prompts, negative=settings.negative, guided=dials.guidance != OFF)
         noise = Noise(seeds)
         show = self._unfinished if self._stay else None
+        kept = None if known is None else known.expand(len(seeds), -1)
 
         def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-            writer = self.writer(words, dtype, watch)
-            given = None if known is None else known.expand(len(noise), -1)
-            return write_codes(writer, noise, dials, self.side**2, watch, known=given, show=show)
+            return write_codes(
+                self.writer(words, dtype, watch), noise, dials, self.side**2, watch, known=kept, show=show
+            )
 
         codes = self.parts.finite(CODES.name, noise, run)
         pictures = self.pixels(codes.view(-1, self.side, self.side))
         watch("pixels", 1, 1)
         return pictures
-
-    def _known(self, recipe: Recipe) -> Tensor | None:
-        """The codes [k] of the upper rows of a picture that a recipe goes on from; None if it does not."""
-        settings = recipe.settings
-        if not isinstance(settings, Generating) or settings.continued is None or self.coder is None:
-            return None
-        codes = self.coder.encode(read_picture(recipe.inputs[0]).image, recipe.size)
-        return torch.from_numpy(codes[: settings.continued].astype(np.int64)).flatten()
 
     @property
     def _stay(self) -> bool:

@@ -107,6 +107,8 @@ class Layout:
     """Whether its text tower is so large that it is loaded for many prompts at once: see `Engine.expect`."""
     single: Mapping[str, str] = field(default_factory=dict)
     """How the names of tensors end that stay in float32 where a network is in float16, which would overflow."""
+    precise: tuple[str, ...] = ()
+    """The networks that compute in float32, whatever the others do."""
     planes: Mapping[str, int] = field(default_factory=dict)
     """The most memory that a network takes besides its weights, for one picture, in planes: a plane is as large as the
     picture that it paints, with the channels of its first level. Other networks take next to nothing."""
@@ -335,6 +337,7 @@ _DALLE_MINI: Final = Layout(
     tasks={"generate": "decoder"},
     dials="dalle-mini",
     autoencoder="vqgan",
+    precise=("vqgan", "vqgan_encoder"),
     planes={"vqgan": 8, "vqgan_encoder": 5},
     caches={"decoder": ("decoder_layers", "image_length", "d_model")},
     description="dallecli.pipelines.dalle_mini_description:DalleMiniDescription",
@@ -357,6 +360,7 @@ _MINDALLE: Final = Layout(
     dials="mindalle",
     planes={"vqgan": 8, "vqgan_encoder": 5},
     caches={"decoder": ("n_layers", "ctx_len_img", "embed_dim")},
+    precise=("vqgan", "vqgan_encoder"),
     description="dallecli.pipelines.mindalle_description:MindalleDescription",
     opener="dallecli.pipelines.mindalle:open_mindalle",
     published=Published(

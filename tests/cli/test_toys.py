@@ -140,6 +140,35 @@ def test_the_negative_prompt_of_codes_takes_the_place_of_no_words(generate: Gene
     assert np.array_equal(alone, pixels(unguided))
 
 
+@pytest.mark.parametrize("toy", ["tokens"], indirect=True)
+def test_a_picture_is_continued_below_its_upper_rows_of_codes(dalle: Dalle, generate: Generate, folders):
+    (whole,) = generate("a blue dog", "-s", "5", "-o", "whole.png")
+    ask = ("a red cat", "-s", "1", "--continue", whole)
+    for rows in (1, 3):
+        (path,) = generate(*ask, "--rows", str(rows), "-o", f"{rows}.png")
+        assert np.array_equal(pixels(path)[: 2 * rows], pixels(whole)[: 2 * rows])  # 2 pixels a code
+        assert not np.array_equal(pixels(path)[2 * rows :], pixels(whole)[2 * rows :])
+        assert dalle("replay", path, "-m", str(folders["tokens"]), "-o", f"again-{rows}.png").code == 0
+        assert np.array_equal(pixels(path), pixels(f"again-{rows}.png"))
+    (half,) = generate(*ask, "-o", "half.png")
+    assert read_recipe(Path(half)).settings.to_dict()["rows"] == 2
+    assert np.array_equal(pixels(half)[:4], pixels(whole)[:4])
+    Path("lines.jsonl").write_text(json.dumps({"prompt": "a red cat", "seed": 1, "continue": whole, "rows": 3}))
+    (line,) = generate("--prompts", "lines.jsonl", "--out", "lines")
+    assert np.array_equal(pixels(line), pixels("3.png"))
+    several = generate(*ask, "-n", "3", "--layout", "files", "--batch", "2")
+    assert np.array_equal(pixels(several[0]), pixels(half))
+    assert dalle("show", half).out.decode().count("after 2 rows") == 1
+    refused = dalle("generate", *ask, "--rows", "4", "-m", str(folders["tokens"]))
+    assert (refused.code, "4 rows are kept of the 4" in refused.err) == (2, True)
+
+
+def test_a_model_that_writes_no_codes_goes_on_from_no_picture(dalle: Dalle, folders):
+    Image.new("RGB", (16, 16)).save("grey.png")
+    refused = dalle("generate", "a cat", "--continue", "grey.png", "-m", str(folders["cascade"]))
+    assert (refused.code, "cascade cannot go on from a picture" in refused.err) == (2, True)
+
+
 # What a kind of model does not have
 
 
@@ -184,6 +213,7 @@ def test_a_cascade_has_no_prior(refused, dial, value, missing):
         ("--sampler", "ddim", "tokens, which writes codes, has no sampler"),
         ("--steps", "3", "tokens, which writes codes, has no steps"),
         ("--init", "cat.png", "paints over no other"),
+        ("--rows", "2", "rows are for a picture to go on from"),
         ("--size", "16", "does not paint 16 pixels"),
         ("--best-of", "4", "has no CLIP, which --best-of needs"),
     ],

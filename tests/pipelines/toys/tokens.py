@@ -29,7 +29,9 @@ KNOWN = ("", "a", "red", "blue", "cat", "dog")
 
 
 class TokensDescription(TokenDescription):
-    """It knows six words, and starts from no picture."""
+    """It knows six words, and paints over no picture."""
+
+    rows = SIDE
 
     def __init__(self, spec: ModelSpec, folder: Folder) -> None:
         self.vocabulary = vocabulary(folder)
@@ -46,7 +48,8 @@ class Tokens(TokenPipeline):
 
     def __init__(self, parts: Any) -> None:
         super().__init__(parts)
-        self.vocabulary = vocabulary(parts.folder)
+        self.words = vocabulary(parts.folder)
+        self.vocabulary, self.coder = VOCABULARY, self
 
     def writer(self, words: Any, dtype: Any, watch: Any) -> Any:
         import torch
@@ -69,8 +72,25 @@ class Tokens(TokenPipeline):
         patches = self._net("detokenizer", VOCABULARY, 3 * PATCH * PATCH)(codes).view(b, h, w, 3, PATCH, PATCH)
         return to_images(patches.permute(0, 3, 1, 4, 2, 5).reshape(b, 3, h * PATCH, w * PATCH))
 
+    def encode(self, image: Any, size: int) -> Any:
+        """The code of the patch that each part of the picture is closest to."""
+        import torch
+        from PIL import ImageOps
+
+        from dallecli.pipelines.pixels import to_pixels
+
+        square = to_pixels([ImageOps.fit(image, (size, size))])[0].reshape(3, SIDE, PATCH, SIDE, PATCH)
+        patches = square.permute(1, 3, 0, 2, 4).reshape(SIDE, SIDE, -1)
+        table = self._net("detokenizer", VOCABULARY, 3 * PATCH * PATCH).weight
+        return torch.cdist(patches.flatten(0, 1), table).argmin(dim=1).view(SIDE, SIDE).int().numpy()
+
+    def decode(self, codes: Any) -> Any:
+        import torch
+
+        return self.pixels(torch.from_numpy(codes).long()[None])[0]
+
     def _ids(self, sentence: str) -> list[int]:
-        return [self.vocabulary[word] for word in sentence.split() if word in self.vocabulary] or [0]
+        return [self.words[word] for word in sentence.split() if word in self.words] or [0]
 
     def _net(self, part: str, rows: int, width: int) -> Any:
         import torch
