@@ -283,6 +283,7 @@ def remove(
 def convert(
     source: options.Checkpoint,
     target: options.Converted,
+    yes: options.Yes = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -292,7 +293,9 @@ def convert(
     A pickle is a program. It is opened in a process of its own that knows tensors only, and is ended when it tries
     anything else. Of a folder everything else is copied. A pull does this by itself where it has to. Networks that a
     folder stores once under two names, as the starter's does, are there twice in the copy: diffusers needs them so.
-    Of a folder with the published files of GLIDE, guided-diffusion or DALL-E 1's autoencoder a model folder is made.
+    Of a folder with the published files of GLIDE, guided-diffusion, DALL-E 1's autoencoder, a VQGAN or minDALL-E a
+    model folder is made. A licence that restricts what may be done with the model has to be accepted first; --yes
+    accepts it.
 
     \b
     Examples:
@@ -302,19 +305,26 @@ def convert(
       dalle models convert glide-files glide
     """
     from dallecli.cli.display import emit_json, emit_line
+    from dallecli.cli.pulling import accept
     from dallecli.errors import BadOutput
+    from dallecli.filling import quoted
     from dallecli.weights.convert import convert_file, convert_folder
     from dallecli.weights.digest import file_digest
     from dallecli.weights.layouts import imported, published_in
+    from dallecli.weights.registry import restricted
 
     if os.path.lexists(target):  # a link that leads nowhere is there, too
         raise BadOutput("this is already there", str(target), "choose another name")
-    published = published_in(source)
+    family = published_in(source)
+    licensed = restricted(family) if family is not None else None
+    if licensed is not None and not yes:
+        accept(licensed, "converted", f"dalle models convert {quoted(str(source))} {quoted(str(target))} --yes")
     if not source.is_dir():
         before = file_digest(source)
         convert_file(source, target)
         pairs = [(source, before, target)]
     else:
+        published = family.published if family is not None else None
         made = imported(published.convert) if published is not None else convert_folder
         pairs = [(pickle, file_digest(pickle), written) for pickle, written in made(source, target)]
     for pickle, before, written in pairs:
@@ -366,6 +376,8 @@ def _size(spec: "ModelSpec") -> str:
         return size(known)
     repositories = len({part.repository for part in spec.parts})
     places = f" from {repositories} repositories" if repositories > 1 else ""
+    stated = sum(file.bytes for file in spec.files if file.bytes is not None)
+    weights = stated if stated else weights
     return f"about {size(weights)}{places}" if weights is not None and (spec.parts or spec.files) else ""
 
 

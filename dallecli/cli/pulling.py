@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from dallecli.weights.fetch.made import Pulled
     from dallecli.weights.fetch.plan import Plan
     from dallecli.weights.fetch.progress import Transfer
+    from dallecli.weights.registry import ModelSpec
 
 SPARSE_SECONDS = 10.0
 
@@ -32,21 +33,30 @@ def pull_model(name: str, *, tasks: Sequence[str] | None, half: bool | None, yes
         def agree(plan: "Plan") -> None:
             watcher.announce(plan)
             if plan.terms is not None and not yes:
-                _accept(plan, plan.terms)
+                name = plan.lock.model
+                _accept(name, _licence(plan.lock.licence), plan.terms, "fetched", f"dalle models pull {name} --yes")
 
         return pull(name, tasks=tasks, half=half, agree=agree, report=watcher.show)
 
 
-def _accept(plan: "Plan", terms: str) -> None:
-    """Ask whether the licence of a model is accepted. Raises RequestError if not, or if nobody is here to ask."""
+def accept(spec: "ModelSpec", done: str, command: str) -> None:
+    """Ask whether the licence of a model is accepted, whose files are then `done` with: "converted".
+
+    command: that accepts it. Raises RequestError if it is not accepted, or if nobody is here to ask.
+    """
+    if spec.terms is not None:
+        _accept(spec.name, _licence(spec.licence), spec.terms, done, command)
+
+
+def _accept(model: str, licence: str, terms: str, done: str, command: str) -> None:
     import typer
 
-    name = safe(plan.lock.model, 100)
+    name = safe(model, 100)
     if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
-        what = f"{name} is fetched only for those who accept its licence ({_licence(plan)}), and nobody is here to ask"
-        raise RequestError(what, terms, f"read it; dalle models pull {name} --yes accepts it")
-    if not typer.confirm(f"Do you accept the licence of {name} ({_licence(plan)}: {terms})?", err=True):
-        raise RequestError("the licence was not accepted, and nothing was fetched", terms)
+        what = f"{name} is {done} only for those who accept its licence ({licence}), and nobody is here to ask"
+        raise RequestError(what, terms, f"read it; {safe(command)} accepts it")
+    if not typer.confirm(f"Do you accept the licence of {name} ({licence}: {terms})?", err=True):
+        raise RequestError(f"the licence was not accepted, and nothing was {done}", terms)
 
 
 class _Declined(Exception):
@@ -79,7 +89,7 @@ def _ask(plan: "Plan") -> None:
     for repository, (coming, files) in sizes.items():
         place = _address(repository) if repository in plan.lock.commits else f"https://{repository}"
         to_stderr(f"  {size(coming):>8}  {place} ({files} {'file' if files == 1 else 'files'})")
-    licence = _licence(plan)
+    licence = _licence(plan.lock.licence)
     if plan.terms is not None:
         to_stderr(f"{licence}; its words are at {plan.terms}, and whoever fetches it accepts them")
     places = "" if len(sizes) == 1 else f" from {len(sizes)} {'repositories' if plan.lock.commits else 'places'}"
@@ -113,7 +123,8 @@ class PullDisplay:
         if plan.fresh:
             place = _address(next(iter(lock.commits))) if lock.commits else None
             words = plan.terms if plan.terms is not None else place
-            to_stderr(_licence(plan) if words is None else f"{_licence(plan)}; its words are at {words}")
+            licence = _licence(plan.lock.licence)
+            to_stderr(licence if words is None else f"{licence}; its words are at {words}")
 
     def show(self, step: "Transfer") -> None:
         """Show how far the transfer is."""
@@ -134,8 +145,7 @@ class PullDisplay:
         self._bars.update(self._task, description=description, completed=step.done, total=step.total)
 
 
-def _licence(plan: "Plan") -> str:
-    licence = plan.lock.licence
+def _licence(licence: str | None) -> str:
     return "no licence is stated" if licence is None else f"licence: {safe(licence, 100)}"
 
 

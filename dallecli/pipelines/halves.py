@@ -85,7 +85,8 @@ class HalvesCoder(ABC):
             made: Tensor = self.net(half, dtype)(typed)
             return made, made.isfinite().flatten(1).all(dim=1)
 
-        return self.parts.finite(self.names[half], None, run)
+        part = self.names[half]
+        return self.parts.finite(part, None, run, self.parts.dtype_of(part))
 
 
 def check_nets(folder: Folder, halves: Mapping[str, Half], names: Mapping[str, str]) -> None:

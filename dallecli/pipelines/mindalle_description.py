@@ -34,7 +34,9 @@ class MindalleDescription(TokenDescription):
         """Refuse dials that a stage cannot have. Raises UnknownSampler, BadSteps, BadSetting."""
         super().check_stages(stages)
         if CODES.name in stages and stages[CODES.name].guidance != 1.0:
-            what = f"the guidance is {stages[CODES.name].guidance:g}, and {self.spec.name} was never trained without words"
+            what = (
+                f"the guidance is {stages[CODES.name].guidance:g}, and {self.spec.name} was never trained without words"
+            )
             raise BadSetting(what, hint="leave out --guidance, or at 1")
 
     def dropped(self, text: str) -> str:

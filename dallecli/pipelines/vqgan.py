@@ -69,7 +69,8 @@ class VqganCoder(HalvesCoder):
         """The codes [b h w] of levels [b 3 cell*h cell*w] in [0, 1]. Raises NonFinite."""
         vectors = self.run("encoder", self.config.from_levels(levels))
         # The codebook is the decoder's, which may have had to come in the encoder's place.
-        return cast(VqganDecoder, self.net("decoder", self.parts.dtype)).quantize.nearest(vectors)
+        dtype = self.parts.dtype_of(self.names["decoder"])
+        return cast(VqganDecoder, self.net("decoder", dtype)).quantize.nearest(vectors)
 
     @torch.inference_mode()
     def levels(self, codes: Tensor) -> Tensor:

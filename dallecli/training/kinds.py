@@ -25,8 +25,8 @@ class Kind:
     """A kind of model. `load`, `read` and `of` return presets of one class, which the others take.
 
     command: what trains all of it. train: what trains one {stage}. starter: the registered model of this kind that
-    ships with dalle. starter_command: what trains it. presets: those for pictures of one's own. default: the one that is
-    taken if none is named. networks: what a preset says about networks. index: `model_index.json`. words: the stages
+    ships with dalle. starter_command: what trains it. presets: those for pictures of one's own. default: the one that
+    is taken if none is named. networks: what a preset says about networks. index: `model_index.json`. words: the stages
     that know tokens by their numbers.
     """
 

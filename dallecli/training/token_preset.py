@@ -129,9 +129,7 @@ def token_stages(
         for kind in (AutoencoderStage, DvaeStage)
     ]
     stages.append(
-        TransformerStage(
-            transformer=preset.transformer, size=size, lesson=lessons.transformer, vocab_size=vocab_size
-        )
+        TransformerStage(transformer=preset.transformer, size=size, lesson=lessons.transformer, vocab_size=vocab_size)
     )
     return {stage.name: stage for stage in stages}
 

@@ -50,7 +50,9 @@ PREPROCESSING: Final = "feature_extractor"
 SHARED: Final = "shared"
 """The key there of the parts that are stored once, with their twin's (see twins.py)."""
 
-DEPTHS: Final = frozenset({"num_layers", "num_hidden_layers", "layers_per_block", "encoder_layers", "decoder_layers"})
+DEPTHS: Final = frozenset(
+    {"num_layers", "num_hidden_layers", "layers_per_block", "encoder_layers", "decoder_layers", "n_layers"}
+)
 
 
 class Folder:

@@ -107,6 +107,8 @@ class Layout:
     """Whether its text tower is so large that it is loaded for many prompts at once: see `Engine.expect`."""
     single: Mapping[str, str] = field(default_factory=dict)
     """How the names of tensors end that stay in float32 where a network is in float16, which would overflow."""
+    precise: tuple[str, ...] = ()
+    """The networks that compute in float32, whatever the others do."""
     planes: Mapping[str, int] = field(default_factory=dict)
     """The most memory that a network takes besides its weights, for one picture, in planes: a plane is as large as the
     picture that it paints, with the channels of its first level. Other networks take next to nothing."""
@@ -128,12 +130,14 @@ class Layout:
         return tuple(part for part in always if part is not None)
 
 
-def published_in(folder: Path) -> Published | None:
-    """What the files in a folder are, if they are a model that is not yet in a folder of its layout."""
+def published_in(folder: Path) -> Layout | None:
+    """The family of the files in a folder, if they are a model that is not yet in a folder of its layout."""
     if (folder / "model_index.json").exists():
         return None
-    found = (layout.published for layout in LAYOUTS.values() if layout.published is not None)
-    return next((one for one in found if any((folder / name).is_file() for name in one.files)), None)
+    for family in LAYOUTS.values():
+        if family.published is not None and any((folder / name).is_file() for name in family.published.files):
+            return family
+    return None
 
 
 def imported(name: str) -> Any:
@@ -333,6 +337,7 @@ _DALLE_MINI: Final = Layout(
     tasks={"generate": "decoder"},
     dials="dalle-mini",
     autoencoder="vqgan",
+    precise=("vqgan", "vqgan_encoder"),
     planes={"vqgan": 8, "vqgan_encoder": 5},
     caches={"decoder": ("decoder_layers", "image_length", "d_model")},
     description="dallecli.pipelines.dalle_mini_description:DalleMiniDescription",
@@ -342,6 +347,27 @@ _DALLE_MINI: Final = Layout(
         convert="dallecli.weights.dalle_mini:convert_dalle_mini",
         write="dallecli.weights.dalle_mini:write_dalle_mini",
         check="dallecli.pipelines.dalle_mini:check_tensors",
+    ),
+)
+
+# One transformer reads the words and writes the codes behind them.
+_MINDALLE: Final = Layout(
+    pipeline="MinDallePipeline",
+    networks=("decoder", "vqgan"),
+    optional=(("vqgan_encoder",),),
+    stages=(StageParts(stage=CODES, network="decoder", sized="vqgan"),),
+    tasks={"generate": "decoder"},
+    dials="mindalle",
+    planes={"vqgan": 8, "vqgan_encoder": 5},
+    caches={"decoder": ("n_layers", "ctx_len_img", "embed_dim")},
+    precise=("vqgan", "vqgan_encoder"),
+    description="dallecli.pipelines.mindalle_description:MindalleDescription",
+    opener="dallecli.pipelines.mindalle:open_mindalle",
+    published=Published(
+        files=("stage2_last.ckpt",),
+        convert="dallecli.weights.mindalle:convert_mindalle",
+        write="dallecli.weights.mindalle:write_mindalle",
+        check="dallecli.pipelines.mindalle:check_tensors",
     ),
 )
 
@@ -431,6 +457,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
     "deepfloyd-if": _IF,
     "dalle-mini": _DALLE_MINI,
     "dalle-1": _DALLE_1,
+    "mindalle": _MINDALLE,
     "dvae": _DVAE,
     "vqgan": _VQGAN,
 }

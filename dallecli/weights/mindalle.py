@@ -5,8 +5,8 @@
     tokenizer/bpe-16k-vocab.json, tokenizer/bpe-16k-merges.txt
     config.yaml                                              may be missing
 
-The checkpoints are opened as every pickle is (convert.py). Names in the transformer stay. What its shapes do not tell is
-how many heads it has; that is in config.yaml, of which a few keys are read, and nothing else.
+The checkpoints are opened as every pickle is (convert.py). Names in the transformer stay. What its shapes do not tell
+is how many heads it has; that is in config.yaml, of which a few keys are read, and nothing else.
 """
 
 import re
@@ -77,7 +77,9 @@ def write_mindalle(source: Path, draft: Path) -> dict[str, str]:
     raw, weights = draft / "vqgan.safetensors", draft / "decoder" / WEIGHTS
     weights.parent.mkdir()
     convert({source / VQGAN: raw, source / TRANSFORMER: weights})
-    made = {f"{HALVES[half]}/{file}": VQGAN for half in _halves(source, raw, draft) for file in ("config.json", WEIGHTS)}
+    made = {
+        f"{HALVES[half]}/{file}": VQGAN for half in _halves(source, raw, draft) for file in ("config.json", WEIGHTS)
+    }
     raw.unlink()
     shapes = {name: entry.shape for name, entry in read_header(weights).items()}
     try:

@@ -37,6 +37,9 @@ SAMPLERS: Final = ("ancestral", "ddim", "dpm++", "plms")
 HUB: Final = "hf:"
 """What the name of a model starts with that is a repository of the Hugging Face Hub."""
 
+OWN: Final = "own:"
+"""What the source of a model starts with whose files no pull fetches."""
+
 HOST: Final = r"[\w.-]+(:\d+)?"
 """The host of an address, as a regular expression."""
 
@@ -68,12 +71,13 @@ class PublishedParts:
 class PublishedFile:
     """A file that is published by itself, and not in a repository of the Hub.
 
-    url: where. sha256: of its bytes, None where its publisher states none. tasks: what it is needed for, None for
-    everything.
+    url: where. sha256: of its bytes, None where its publisher states none. bytes: how many, where that is known. tasks:
+    what it is needed for, None for everything.
     """
 
     url: str
     sha256: str | None
+    bytes: int | None
     tasks: tuple[str, ...] | None
 
     @property
@@ -86,12 +90,12 @@ class PublishedFile:
 class ModelSpec:
     """An entry of weights.toml, or what stands in for one.
 
-    source: "package:FOLDER", "hub:ORG/NAME", "files:HOST" or "folder:PATH". tasks: what it can do, nothing for a model
-    that is only planned. sizes: pixels, ascending, of the pictures that there are after its stages. declared: its
-    stages, in the order in which they run. stages: their own dials, by name. prior_candidates: embeddings that its
-    prior draws for a picture, None where it has no prior. parameters: numbers in all networks, None where only the
-    files know. clip: the public CLIP whose space its embeddings are in, None where it is the model's own. parts, files:
-    what a pull of it fetches. terms: the address of its licence, where somebody has to accept it before a pull.
+    source: "package:FOLDER", "hub:ORG/NAME", "files:HOST", "own:PUBLISHER" or "folder:PATH". tasks: what it can do,
+    nothing for a model that is only planned. sizes: pixels, ascending, of the pictures that there are after its stages.
+    declared: its stages, in the order in which they run. stages: their own dials, by name. prior_candidates: embeddings
+    that its prior draws for a picture, None where it has no prior. parameters: numbers in all networks, None where only
+    the files know. clip: the public CLIP whose space its embeddings are in, None where it is the model's own. parts,
+    files: what a pull of it fetches. terms: the address of its licence, where somebody has to accept it before a pull.
     largest: the largest side, where any is painted and `sizes` only has the best one; None where there are no others.
     habits: what it does by itself in single tasks. dials_of: of the `WAYS` to paint that have some of their own, by
     stage. classes: the names of those that it paints, None where it paints words or is not here.
@@ -169,6 +173,12 @@ def read_registry(text: str, where: str) -> dict[str, ModelSpec]:
     return {name: _spec(name, models.table(name)) for name in tables}
 
 
+def restricted(family: Layout) -> ModelSpec | None:
+    """The model of a family that is made of own files, if somebody has to accept its licence for that; else None."""
+    spec = _registered()[family.dials] if isinstance(family.dials, str) else None
+    return spec if spec is not None and spec.source.startswith(OWN) and spec.terms is not None else None
+
+
 def terms_of(name: str) -> str | None:
     """The address of the licence that has to be accepted before this model or repository is pulled; None if none."""
     if not name.startswith(HUB):
@@ -238,7 +248,16 @@ def locate(spec: ModelSpec) -> Folder:
         return Folder(Path(where))
     if kind == "files":
         return _made(spec.name)
+    if kind == "own":
+        raise NotDownloaded(
+            f"{spec.name} is not fetched by dalle, and its name stands for no files", hint=own_files(spec)
+        )
     return _pulled(spec.name, where, parse_hub_name(spec.name)[1] if spec.name.startswith(HUB) else spec.commit)
+
+
+def own_files(spec: ModelSpec) -> str:
+    """How a model is used that no pull fetches."""
+    return f"dalle models convert FILES {spec.name}, then -m ./{spec.name}; see docs/guides/{spec.name}.md"
 
 
 def reads_prompts(name: str) -> bool:
@@ -416,7 +435,9 @@ def _spec(name: str, fields: Fields) -> ModelSpec:
     stages = fields.table("stages")
     declared = _declared(family, sizes, set(stages)) if family is not None else ()
     source = fields.match(
-        "source", rf"package:[a-z_]+|hub:{REPOSITORY}|files:[\w.-]+", "package:FOLDER, hub:ORG/NAME or files:HOST"
+        "source",
+        rf"package:[a-z_]+|hub:{REPOSITORY}|files:[\w.-]+|own:{REPOSITORY}",
+        "package:FOLDER, hub:ORG/NAME, files:HOST or own:PUBLISHER",
     )
     parts = tuple(_parts(table) for table in fields.tables("parts", least=1)) if "parts" in fields else ()
     files = tuple(_file(table) for table in fields.tables("files", least=1)) if "files" in fields else ()
@@ -511,6 +532,7 @@ def _file(fields: Fields) -> PublishedFile:
     file = PublishedFile(
         url=fields.match("url", rf"https?://{HOST}/{PATH}", "the address of a file"),
         sha256=fields.match("sha256", "[0-9a-f]{64}", "a sha256") if "sha256" in fields else None,
+        bytes=fields.whole("bytes", least=1) if "bytes" in fields else None,
         tasks=fields.choices("tasks", ABILITIES) if "tasks" in fields else None,
     )
     fields.finish()

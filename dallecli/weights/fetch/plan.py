@@ -15,7 +15,7 @@ from dallecli.weights.folder import PREPROCESSING, read_object
 from dallecli.weights.hub import Listing, Patience, list_files
 from dallecli.weights.layouts import LAYOUTS
 from dallecli.weights.lock import Lock, LockedFile, cached, home
-from dallecli.weights.registry import HUB, ModelSpec, PublishedParts, parse_hub_name, registry, terms_of
+from dallecli.weights.registry import HUB, OWN, ModelSpec, PublishedParts, own_files, parse_hub_name, registry, terms_of
 from dallecli.weights.selection import select
 
 SPARE: Final = 2**26
@@ -94,6 +94,8 @@ def _registered(name: str) -> ModelSpec:
         spec = find(name)  # suggests a name, if it is not a folder
         raise RequestError(f"{spec.name} is a folder on this machine: there is nothing to pull", spec.source)
     spec = known[name]
+    if spec.source.startswith(OWN):
+        raise RequestError(f"{name} is not fetched by dalle: it is made of files that you have", hint=own_files(spec))
     if not spec.parts:
         raise RequestError(f"{name} is part of dalle: there is nothing to pull", hint=f"dalle models path {name}")
     return spec
