@@ -17,7 +17,7 @@ from dallecli.cli.folding import folded
 from dallecli.limits import SIDE_LIMIT
 
 if TYPE_CHECKING:
-    from dallecli.training.kinds import Kind
+    from dallecli.training.kinds import ModelKind
     from dallecli.training.preset import RunSettings
     from dallecli.training.project import Project
 
@@ -290,7 +290,7 @@ def _tokens_command() -> Callable[..., None]:
 
 
 def _train(
-    kind: "Kind",
+    kind: "ModelKind",
     names: tuple[str, ...],
     data: Sequence[Path],
     asked: ProjectOptions,

@@ -12,7 +12,7 @@ from dallecli.cli.bounds import check_hours, check_threads
 from dallecli.cli.folding import folded
 
 if TYPE_CHECKING:
-    from dallecli.training.kinds import Kind
+    from dallecli.training.kinds import ModelKind
     from dallecli.training.preset import BasePreset
     from dallecli.training.world.starter import Workshop
 
@@ -135,7 +135,7 @@ def starter_tokens(
     _train(TOKENS, asked, device, quiet=quiet)
 
 
-def _train(kind: "Kind", asked: StarterOptions, device: str | None, *, quiet: bool) -> None:
+def _train(kind: "ModelKind", asked: StarterOptions, device: str | None, *, quiet: bool) -> None:
     import torch
 
     from dallecli.cli.display import emit_line

@@ -21,7 +21,7 @@ from dallecli.weights.folder import Folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class ModelKind:
     """A kind of model. `load`, `read` and `of` return presets of one class, which the others take.
 
     command: what trains all of it. train: what trains one {stage}. starter: the registered model of this kind that
@@ -46,7 +46,7 @@ class Kind:
     stages: Callable[[Any, Callable[[], int] | None, bool], dict[str, TrainingStage[Any]]]
 
 
-UNCLIP: Final = Kind(
+UNCLIP: Final = ModelKind(
     command="all",
     train="dalle train {stage}",
     starter="starter",
@@ -64,7 +64,7 @@ UNCLIP: Final = Kind(
 )
 """DALL·E 2's: CLIP, a prior, a decoder and upsamplers."""
 
-TOKENS: Final = Kind(
+TOKENS: Final = ModelKind(
     command="tokens",
     train="dalle train tokens",
     starter="starter-1",
@@ -83,6 +83,6 @@ TOKENS: Final = Kind(
 """DALL·E 1's: a discrete autoencoder and a transformer of one stream."""
 
 
-def kind_of(table: Mapping[str, Any]) -> Kind:
+def kind_of(table: Mapping[str, Any]) -> ModelKind:
     """The kind of model that the table of a preset describes."""
     return TOKENS if "transformer" in table else UNCLIP

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dallecli.errors import BadFile, BadOutput, BadSetting
-from dallecli.training.kinds import Kind, kind_of
+from dallecli.training.kinds import ModelKind, kind_of
 from dallecli.training.preset_file import changed, load_own
 from dallecli.weights.folder import read_object
 
@@ -24,7 +24,7 @@ class ProjectSettings:
 
 
 def choose_settings(
-    kind: Kind, out: Path, preset: str | None, changes: Iterable[str], origin: str | None
+    kind: ModelKind, out: Path, preset: str | None, changes: Iterable[str], origin: str | None
 ) -> ProjectSettings:
     """Return the settings of a new project for a kind of model, or those of the project in `out`, changed as asked.
 
@@ -69,7 +69,7 @@ def _is_free(out: Path) -> bool:
     return not names or (names == ["training"] and inside.is_dir() and [*inside.iterdir()] == [inside / LEFT_OUT])
 
 
-def _of_kind(kind: Kind, table: dict[str, Any], name: str) -> dict[str, Any]:
+def _of_kind(kind: ModelKind, table: dict[str, Any], name: str) -> dict[str, Any]:
     """The table of a preset, if it describes a model of this kind. Raises BadSetting."""
     if kind_of(table) is not kind:
         hint = f"it is for dalle train {kind_of(table).command}"
@@ -77,5 +77,5 @@ def _of_kind(kind: Kind, table: dict[str, Any], name: str) -> dict[str, Any]:
     return table
 
 
-def _networks(kind: Kind, table: dict[str, Any]) -> dict[str, Any]:
+def _networks(kind: ModelKind, table: dict[str, Any]) -> dict[str, Any]:
     return {key: table[key] for key in kind.networks if key in table}

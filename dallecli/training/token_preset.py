@@ -63,11 +63,11 @@ def read_token_preset(raw: Mapping[str, Any], name: str) -> TokenPreset:
         raise BadSetting(f"the preset has no {', no '.join(needed)}", where=name)
     size, codes, context = (whole(raw, key, name) for key in ("size", "codes", "context"))
     fixed = {"sample_size": size, "vocab_size": codes, "layers_per_block": 1, "residual_gain": 1.0}
-    halves = {
-        part: {"_class_name": kind, **fixed, **known(DvaeConfig, section(raw, part, name), part, name)}
+    encoder, decoder = (
+        {"_class_name": kind, **fixed, **known(DvaeConfig, section(raw, part, name), part, name)}
         for part, kind in (("dvae_encoder", "DvaeEncoder"), ("dvae", "DvaeDecoder"))
-    }
-    side = size // _cell(halves["dvae"], name)
+    )
+    side = size // _cell(decoder, name)
     transformer = {
         "_class_name": "Gpt",
         "sample_size": side,
@@ -81,8 +81,9 @@ def read_token_preset(raw: Mapping[str, Any], name: str) -> TokenPreset:
         world=raw.get("world", "first"),
         context=context,
         pool=raw.get("pool", 0),
+        dvae_encoder=encoder,
+        dvae=decoder,
         transformer=transformer,
-        **halves,
         **teaching(raw, name, NETWORKS, TokenLessons),
     )
 

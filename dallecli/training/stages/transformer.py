@@ -69,8 +69,8 @@ class TransformerObjective:
     def codes(self, rows: Tensor) -> Tensor:
         """Return the codes [b n] of the pictures in some rows [b]."""
         places = rows.cpu()
-        unknown = places[self._codes[places, 0] < 0].unique()
-        for some in unknown.split(TOGETHER):
+        unknown = torch.unique(places[self._codes[places, 0] < 0])
+        for some in torch.split(unknown, TOGETHER):
             pictures = take(self.examples.pictures, some.to(rows.device))
             self._codes[some] = self.dvae.codes(pictures).flatten(1).int().cpu()
         return self._codes[places].long().to(rows.device)
@@ -96,8 +96,8 @@ class TransformerObjective:
         last = min(VALIDATED, self.examples.held_out)
         rows = torch.arange(self.count, self.count + last, device=self.ids.device)
         keep = torch.zeros(TOGETHER, dtype=torch.bool, device=rows.device)
-        told = [self._nats(part, keep[: len(part)]) for part in rows.split(TOGETHER)]
-        untold = [self._nats(part, ~keep[: len(part)])[1] for part in rows.split(TOGETHER)]
+        told = [self._nats(part, keep[: len(part)]) for part in torch.split(rows, TOGETHER)]
+        untold = [self._nats(part, ~keep[: len(part)])[1] for part in torch.split(rows, TOGETHER)]
         return {
             "held_out": float(torch.cat([codes for _, codes in told]).mean()),
             "untold": float(torch.cat(untold).mean()),
