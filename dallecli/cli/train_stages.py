@@ -311,7 +311,8 @@ def _train(
     out = asked.out
     placement = decide(budget.device, budget.dtype)
     team, device = join(placement.device)
-    settings = choose_settings(kind, out, asked.preset, [] if asked.changes is None else asked.changes, asked.origin)
+    changes = [] if asked.changes is None else asked.changes
+    settings = choose_settings(out, asked.preset, changes, asked.origin, kind)
     project = Project(out, settings, Machine(device, torch.bfloat16 if placement.kind == "bf16" else None, team))
     stages = tuple(stage for stage in project.stages if stage.startswith(names))
     project.check_stages(stages)

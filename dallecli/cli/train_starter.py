@@ -148,7 +148,9 @@ def _train(kind: "ModelKind", asked: StarterOptions, device: str | None, *, quie
     placement = decide(device, None)
     machine = Machine(placement.device, None if placement.dtype == torch.float32 else torch.bfloat16)
     workshop = Workshop(preset, state_folder(asked.state, asked.preset), machine, asked.origin)
-    workshop.check_origin(chosen if asked.out is None else preset.runs)
+    if not asked.stage:
+        chosen = [name for name in chosen if name in workshop.chain.stages]
+    workshop.check_origin(chosen if asked.out is None else workshop.chain.stages)
     whole = sum(preset.runs[name].seconds for name in chosen)
     with arithmetic(asked.threads), Bars(quiet=quiet) as bars:
         for name in chosen:

@@ -164,6 +164,9 @@ def preset_of(folder: Folder, raw: Mapping[str, Any], name: str) -> Preset:
         BadFolder, BadFile: as `Folder.config`.
         BadSetting: as `read_preset`.
     """
+    if folder.family.clip is None or "prior" not in folder.parts:
+        hint = "start from the starter, Karlo, or what dalle train all made"
+        raise BadSetting("this model is not of the kind that is trained here: it has no prior", str(folder.path), hint)
     numbers = ("", "_2")[: len(folder.sizes()) - 1]
     text = folder.config("text_encoder")
     image = folder.config("image_encoder") if "image_encoder" in folder.parts else {}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dallecli.errors import BadFile, BadOutput, BadSetting
-from dallecli.training.kinds import ModelKind, kind_of
+from dallecli.training.kinds import UNCLIP, ModelKind, kind_of
 from dallecli.training.preset_file import changed, load_own
 from dallecli.weights.folder import read_object
 
@@ -24,7 +24,7 @@ class ProjectSettings:
 
 
 def choose_settings(
-    kind: ModelKind, out: Path, preset: str | None, changes: Iterable[str], origin: str | None
+    out: Path, preset: str | None, changes: Iterable[str], origin: str | None, kind: ModelKind = UNCLIP
 ) -> ProjectSettings:
     """Return the settings of a new project for a kind of model, or those of the project in `out`, changed as asked.
 

@@ -121,14 +121,15 @@ def token_stages(
 ) -> dict[str, TrainingStage[Any]]:
     """Return the stages of a preset by name.
 
-    vocab_size: returns how many text tokens there are, where the transformer's config does not say it. own_space: is
-    for CLIP, which is no part of such a model.
+    vocab_size: returns how many text tokens there are, where the transformer's config does not say it. own_space:
+    whether its codes are its own, and not those of the model that training starts from.
     """
     size, lessons = preset.sizes[-1], preset.lessons
-    stages: list[TrainingStage[Any]] = [
-        kind(encoder=preset.dvae_encoder, decoder=preset.dvae, size=size, lesson=lessons.dvae)
-        for kind in (AutoencoderStage, DvaeStage)
-    ]
+    halves: dict[str, Any] = {
+        "encoder": preset.dvae_encoder, "decoder": preset.dvae, "size": size, "lesson": lessons.dvae
+    }  # fmt: skip
+    stages: list[TrainingStage[Any]] = [AutoencoderStage(**halves)] if own_space else []
+    stages.append(DvaeStage(**halves, own_codes=own_space))
     stages.append(
         TransformerStage(transformer=preset.transformer, size=size, lesson=lessons.transformer, vocab_size=vocab_size)
     )

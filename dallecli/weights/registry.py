@@ -436,7 +436,7 @@ def _spec(name: str, fields: Fields) -> ModelSpec:
     declared = _declared(family, sizes, set(stages)) if family is not None else ()
     source = fields.match(
         "source",
-        rf"package:[a-z_]+|hub:{REPOSITORY}|files:[\w.-]+|own:{REPOSITORY}",
+        rf"package:[a-z0-9_]+|hub:{REPOSITORY}|files:[\w.-]+|own:{REPOSITORY}",
         "package:FOLDER, hub:ORG/NAME, files:HOST or own:PUBLISHER",
     )
     parts = tuple(_parts(table) for table in fields.tables("parts", least=1)) if "parts" in fields else ()

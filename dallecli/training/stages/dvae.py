@@ -184,15 +184,12 @@ class DvaeObjective(_Objective):
 
     name = "dvae"
 
-    def __init__(self, parts: DvaeParts, plain: PlainParts, examples: Examples, lesson: DvaeLesson) -> None:
-        """Train the decoder; the encoder, and where the decoder begins, are decided here by the data."""
+    def __init__(self, parts: DvaeParts, examples: Examples, lesson: DvaeLesson) -> None:
+        """Train the decoder alone: what it reads stays, whatever it learns."""
         super().__init__(examples, lesson)
         self.module = parts
         self.parts = parts
-        parts.load_state_dict(plain.dvae.state_dict())
         parts.encoder.requires_grad_(False)
-        spread = torch.arange(0, self.count, max(1, self.count // MEASURED))[:MEASURED]
-        begin_codes(parts, plain, take(self.pictures, spread))
 
     def loss(self, draw: Draw) -> Tensor:
         """Return the loss of random pictures."""
@@ -216,13 +213,21 @@ class DvaeObjective(_Objective):
         return self.beside(pictures, self.parts.decoder(self.parts.codes(pictures)))
 
 
+def spread(examples: Examples) -> Tensor:
+    """Return pictures from all over those that are trained on, uint8."""
+    count = len(examples.pictures) - examples.held_out
+    return take(examples.pictures, torch.arange(0, count, max(1, count // MEASURED))[:MEASURED])
+
+
 @torch.no_grad()
 def begin_codes(parts: DvaeParts, plain: PlainParts, pictures: Tensor) -> None:
-    """Let codes be the means of k-means among the cells of some pictures.
+    """Give an autoencoder the networks of one whose cells are vectors, and codes: the means of k-means among its cells.
 
-    The encoder then chooses the nearest one, and the decoder reads its vector: the square of a distance is linear in
-    what the encoder's last layer reads, but for a term that all codes have in common.
+    pictures: uint8 [n 3 s s], whose cells those are. The encoder then chooses the nearest mean, and the decoder reads
+    its vector: the square of a distance is linear in what the encoder's last layer reads, but for a term that all codes
+    have in common.
     """
+    parts.load_state_dict(plain.dvae.state_dict())
     found = [plain.vectors(squeeze(some.float() / 255)) for some in torch.split(pictures, TOGETHER)]
     cells = torch.cat(found).permute(0, 2, 3, 1).flatten(0, 2)
     means = k_means(cells, len(parts.output.w), ROUNDS)
@@ -326,16 +331,25 @@ class AutoencoderStage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DvaeStage:
-    """The discrete autoencoder; its encoder is that of the stage before. size: the side of the pictures in pixels."""
+    """The discrete autoencoder; its encoder is that of the stage before.
+
+    size: the side of the pictures in pixels. own_codes: whether its codes are found in the data; False where those of
+    another model stay, whose decoder is trained on.
+    """
 
     name: ClassVar[str] = "dvae"
     seed: ClassVar[int] = 22
     optional: ClassVar[bool] = False
-    needs: ClassVar[tuple[str, ...]] = (AutoencoderStage.name,)
     encoder: dict[str, Any]
     decoder: dict[str, Any]
     size: int
     lesson: DvaeLesson
+    own_codes: bool = True
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The autoencoder, where codes are found among its cells."""
+        return (AutoencoderStage.name,) if self.own_codes else ()
 
     @property
     def configs(self) -> dict[str, dict[str, Any]]:
@@ -354,9 +368,12 @@ class DvaeStage:
 
     def objective(self, module: DvaeParts, material: Material) -> DvaeObjective:
         """Return what the decoder minimises; the codes are decided by the data."""
-        plain = material.trained(AutoencoderStage.name)
-        assert isinstance(plain, PlainParts)  # for the type checker: that is what its stage makes
-        return DvaeObjective(module, plain, material.dataset.examples(self.name, self.size), self.lesson)
+        examples = material.dataset.examples(self.name, self.size)
+        if self.own_codes:
+            plain = material.trained(AutoencoderStage.name)
+            assert isinstance(plain, PlainParts)  # for the type checker: that is what its stage makes
+            begin_codes(module, plain, spread(examples))
+        return DvaeObjective(module, examples, self.lesson)
 
     def adapt(self, module: DvaeParts, material: Material) -> None:
         """Leave the weights as they are."""

@@ -61,7 +61,8 @@ class Workshop:
         self.dataset = WorldDataset(preset, folder, machine.device)
         self._origin_name = origin
         self.origin = None if origin is None else locate(find(origin))
-        stages = self.kind.stages(self.preset, lambda: self.dataset.tokenizer.end + 1, True)
+        own_space = self.kind is UNCLIP or self.origin is None
+        stages = self.kind.stages(self.preset, lambda: self.dataset.tokenizer.end + 1, own_space)
         judge = JudgeStage(self.dataset)
         self.chain = Chain(
             {name: stage for name, stage in (stages | {judge.name: judge}).items() if name in preset.runs},
