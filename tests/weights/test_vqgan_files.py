@@ -13,24 +13,28 @@ from dallecli.errors import BadFile, BadFolder, DalleError, LayoutMismatch
 from dallecli.nets.vqgan import VqganConfig
 from dallecli.pipelines.vqgan import check_tensors
 from dallecli.weights.folder import Folder
-from dallecli.weights.vqgan import FILES, SYMMETRIC, convert_vqgan
+from dallecli.weights.vqgan import FILES, LEVELS, SYMMETRIC, convert_vqgan
 
 
-@pytest.mark.parametrize("name", ["last.ckpt", "detoker.pt"])
-def test_a_checkpoint_becomes_a_folder_of_the_halves_that_it_has(tmp_path: Path, name: str) -> None:
-    made = convert_vqgan(oracle.write_published(tmp_path / "files", name), tmp_path / "vqgan")
+def test_a_checkpoint_of_older_torch_becomes_a_folder_of_both_halves(tmp_path: Path) -> None:
+    source = oracle.write_published(tmp_path / "files", "last.ckpt", _use_new_zipfile_serialization=False)
+    made = convert_vqgan(source, tmp_path / "vqgan")
     folder = Folder(tmp_path / "vqgan")
-    halves = ["decoder"] if name == "detoker.pt" else ["encoder", "decoder"]
-    assert made == [(tmp_path / "files" / name, folder.path / half / "model.safetensors") for half in halves]
-    assert (folder.tasks, folder.sizes(), folder.cell()) == (
-        ("decode",) if name == "detoker.pt" else ("encode", "decode"), (256,), 2
-    )  # fmt: skip
+    halves = ("encoder", "decoder")
+    assert made == [(source / "last.ckpt", folder.path / half / "model.safetensors") for half in halves]
+    assert (folder.tasks, folder.sizes(), folder.cell()) == (("encode", "decode"), (256,), 2)
     config = VqganConfig.from_config(folder.config("decoder"))
-    assert config.pixel_range == FILES[name]
-    assert config.block_out_channels == oracle.CHANNELS
+    assert (config.pixel_range, config.block_out_channels) == (SYMMETRIC, oracle.CHANNELS)
     written = load_file(folder.weights_file("decoder"))
     assert torch.equal(written["quantize.embedding.weight"], oracle.table()["quantize.embedding.weight"])
     assert not list(tmp_path.glob("vqgan.*"))
+
+
+def test_of_a_decoder_alone_a_model_is_made_that_decodes(tmp_path: Path) -> None:
+    assert FILES["detoker.pt"] == LEVELS
+    folder = Folder(oracle.write(tmp_path / "vqgan", oracle.decoder_alone(oracle.table()), LEVELS))
+    check_tensors(folder)
+    assert (folder.tasks, folder.networks) == (("decode",), ("decoder",))
 
 
 def incomplete(files: Path) -> None:
