@@ -4,15 +4,18 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import vqgan_oracle as oracle
+from dalle_mini_oracle import msgpack
 from safetensors.torch import load_file
 
 from dallecli.errors import BadFile, BadFolder, DalleError, LayoutMismatch
 from dallecli.nets.vqgan import VqganConfig
 from dallecli.pipelines.vqgan import check_tensors
 from dallecli.weights.folder import Folder
+from dallecli.weights.layouts import published_in
 from dallecli.weights.vqgan import FILES, LEVELS, SYMMETRIC, convert_vqgan
 
 
@@ -35,6 +38,33 @@ def test_of_a_decoder_alone_a_model_is_made_that_decodes(tmp_path: Path) -> None
     folder = Folder(oracle.write(tmp_path / "vqgan", oracle.decoder_alone(oracle.table()), LEVELS))
     check_tensors(folder)
     assert (folder.tasks, folder.networks) == (("decode",), ("decoder",))
+
+
+def test_flaxs_file_becomes_the_same_folder_with_the_range_of_dalle_mini(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    arrays = {name: tensor.numpy() for name, tensor in oracle.in_flax(oracle.table()).items()}
+    (tmp_path / "files" / "flax_model.msgpack").write_bytes(msgpack(arrays))
+    family = published_in(tmp_path / "files")
+    assert family is not None
+    assert family.pipeline == "VQModel"
+    convert_vqgan(tmp_path / "files", tmp_path / "flax")
+    torch_folder, flax = Folder(oracle.write(tmp_path / "torch", oracle.table(), LEVELS)), Folder(tmp_path / "flax")
+    for half in ("encoder", "decoder"):
+        assert flax.config(half) == torch_folder.config(half)
+        found, wanted = (load_file(folder.weights_file(half)) for folder in (flax, torch_folder))
+        assert found.keys() == wanted.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+    (tmp_path / "files" / "vocab.json").write_text("{}")
+    mini = published_in(tmp_path / "files")
+    assert mini is not None
+    assert mini.pipeline == "DalleMiniPipeline"
+
+
+def test_dalle_minis_own_file_without_its_vocabulary_is_said_to_be_it(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "flax_model.msgpack").write_bytes(msgpack({"model/decoder/x": np.ones(2, np.float32)}))
+    with pytest.raises(BadFile, match="it looks like DALL-E Mini.s transformer"):
+        convert_vqgan(tmp_path / "files", tmp_path / "flax")
 
 
 def incomplete(files: Path) -> None:
