@@ -156,7 +156,7 @@ def write_pt(folder: Path, halves: dict[str, Table], *, mega: bool = False) -> P
                 published[name] = tensor.half()
         torch.save(published, folder / f"{half}{suffix}.pt")
     write_words(folder, suffix)
-    torch.save(detoker(), folder / "detoker.pt")
+    torch.save(vqgan_oracle.decoder_alone(vqgan_oracle.table()), folder / "detoker.pt")
     return folder
 
 
@@ -165,13 +165,6 @@ def write_words(folder: Path, suffix: str = "") -> None:
     (folder / f"vocab{suffix}.json").write_text(json.dumps({word: k for k, word in enumerate(VOCABULARY)}))
     (folder / f"merges{suffix}.txt").write_text(MERGES, encoding="utf-8")
     (folder / f"config{suffix}.json").write_text(json.dumps({"decoder_start_token_id": CODES}))
-
-
-def detoker() -> Table:
-    """min-dalle's half of the VQGAN."""
-    table = vqgan_oracle.table()
-    named = {name.removeprefix("quantize."): tensor for name, tensor in table.items()}
-    return {name: one for name, one in named.items() if name.startswith(("embedding", "post_quant_conv", "decoder."))}
 
 
 def make(folder: Path, *, seed: int = 0, mega: bool = False) -> Path:
@@ -221,19 +214,7 @@ def flax_arrays(halves: dict[str, Table]) -> dict[str, np.ndarray]:
 
 def flax_vqgan() -> dict[str, np.ndarray]:
     """Both halves of the VQGAN in flax's names."""
-    arrays = {}
-    for name, tensor in vqgan_oracle.table().items():
-        *path, kind = name.split(".")
-        joined = "/".join(path)
-        for level in ("up", "down", "block", "attn"):
-            for number in range(4):
-                joined = joined.replace(f"{level}/{number}", f"{level}_{number}")
-        if tensor.ndim == 4:
-            arrays[f"{joined}/kernel"] = tensor.permute(2, 3, 1, 0).numpy()
-        else:
-            kind = "bias" if kind == "bias" else "embedding" if "quantize" in joined else "scale"
-            arrays[f"{joined}/{kind}"] = tensor.numpy()
-    return arrays
+    return {name: tensor.numpy() for name, tensor in vqgan_oracle.in_flax(vqgan_oracle.table()).items()}
 
 
 def msgpack(arrays: dict[str, np.ndarray], *, chunk: int | None = None) -> bytes:

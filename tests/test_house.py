@@ -356,7 +356,7 @@ def test_a_new_option_is_a_decision():
         "models pull": {"name", "--for", "--half", "--yes", "-y"} | reporting,
         "models verify": {"names"} | reporting,
         "models remove": {"name", "--yes", "-y"} | reporting,
-        "models convert": {"source", "target"} | reporting,
+        "models convert": {"source", "target", "--yes", "-y"} | reporting,
     }
     assert set(root.commands) - set(leaves) == GROUPS
 

@@ -386,6 +386,8 @@ def _presence(spec: "ModelSpec") -> str:
     kind, _, place = spec.source.partition(":")
     if kind == "package":
         return "included"
+    if kind == "own":
+        return "own files"
     from dallecli.weights.lock import folder_path, read_lock, repository_cache
 
     lock = read_lock(spec.name)

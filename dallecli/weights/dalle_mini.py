@@ -24,7 +24,7 @@ from dallecli.weights.flax import Array, Copy, copy_flax, read_flax
 from dallecli.weights.folder import read_object
 from dallecli.weights.guided_diffusion import Shapes
 from dallecli.weights.header import read_header
-from dallecli.weights.vqgan import LEVELS, write_halves
+from dallecli.weights.vqgan import LEVELS, write_halves, write_raw
 
 HEAD_WIDTH: Final = 64
 """Of every attention head; no shape tells it."""
@@ -271,11 +271,7 @@ def _write_vqgan(source: Path, draft: Path) -> dict[str, str]:
     if name is None:
         return {}
     raw = draft / "vqgan.safetensors"
-    if name == DETOKER:
-        convert({source / name: raw})
-    else:
-        arrays = read_flax(source / name)
-        copy_flax(source / name, arrays, [Copy(source=own, target=own) for own in arrays], raw)
+    write_raw(source / name, raw)
     folders = {half: draft / part for half, part in VQGAN_PARTS.items()}
     halves = write_halves(raw, LEVELS, folders, source / name)
     raw.unlink()

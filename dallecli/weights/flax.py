@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import numpy as np
 
@@ -153,7 +153,7 @@ class _Walk:
             yield from self._value(inner, depth)
 
     def _value(self, name: str, depth: int) -> Iterator[tuple[str, Array]]:
-        kind = self._peek(1)[0]
+        kind = int.from_bytes(self._peek(1), "big")  # 0 at the end of the file, which is no array either
         if kind & 0xF0 == 0x80 or kind in (0xDE, 0xDF):
             if self._chunked(kind):
                 yield name, self._chunks(depth)
@@ -260,8 +260,3 @@ def _checked(array: Array) -> Array:
     if len(array.shape) > 8 or math.prod(array.shape) * WIDTHS[array.dtype] != array.size:
         raise ValueError("an array has more or fewer bytes than its shape needs")
     return array
-
-
-def names_of(arrays: Mapping[str, Any]) -> set[str]:
-    """The first names on the way to each array."""
-    return {name.partition("/")[0] for name in arrays}

@@ -52,8 +52,8 @@ class ClipFacts:
 class Published:
     """Files in which models are published that are not yet a model folder."""
 
-    files: tuple[str, ...]
-    """The names of the files; a folder with any of them holds such a model."""
+    files: tuple[str | tuple[str, ...], ...]
+    """The names of the files; a folder with any of them holds such a model. Of several names all have to be there."""
     convert: str
     """The function that makes a model folder of a folder with them, and returns what became what."""
     write: str
@@ -135,9 +135,13 @@ def published_in(folder: Path) -> Layout | None:
     if (folder / "model_index.json").exists():
         return None
     for family in LAYOUTS.values():
-        if family.published is not None and any((folder / name).is_file() for name in family.published.files):
+        if family.published is not None and any(_are_in(folder, names) for names in family.published.files):
             return family
     return None
+
+
+def _are_in(folder: Path, names: str | tuple[str, ...]) -> bool:
+    return all((folder / name).is_file() for name in ((names,) if isinstance(names, str) else names))
 
 
 def imported(name: str) -> Any:
@@ -343,7 +347,7 @@ _DALLE_MINI: Final = Layout(
     description="dallecli.pipelines.dalle_mini_description:DalleMiniDescription",
     opener="dallecli.pipelines.dalle_mini:open_dalle_mini",
     published=Published(
-        files=("encoder_mini.pt", "decoder_mini.pt", "encoder.pt", "decoder.pt", "flax_model.msgpack"),
+        files=("encoder_mini.pt", "decoder_mini.pt", "encoder.pt", "decoder.pt", ("flax_model.msgpack", "vocab.json")),
         convert="dallecli.weights.dalle_mini:convert_dalle_mini",
         write="dallecli.weights.dalle_mini:write_dalle_mini",
         check="dallecli.pipelines.dalle_mini:check_tensors",
@@ -355,12 +359,13 @@ _MINDALLE: Final = Layout(
     pipeline="MinDallePipeline",
     networks=("decoder", "vqgan"),
     optional=(("vqgan_encoder",),),
-    stages=(StageParts(stage=CODES, network="decoder", sized="vqgan"),),
-    tasks={"generate": "decoder"},
+    stages=(StageParts(stage=CODES, network="decoder", sized="decoder"),),
+    tasks={"generate": "decoder", "encode": "vqgan_encoder", "decode": "vqgan"},
     dials="mindalle",
+    autoencoder="vqgan",
+    precise=("vqgan", "vqgan_encoder"),
     planes={"vqgan": 8, "vqgan_encoder": 5},
     caches={"decoder": ("n_layers", "ctx_len_img", "embed_dim")},
-    precise=("vqgan", "vqgan_encoder"),
     description="dallecli.pipelines.mindalle_description:MindalleDescription",
     opener="dallecli.pipelines.mindalle:open_mindalle",
     published=Published(
@@ -401,14 +406,14 @@ _VQGAN: Final = Layout(
     optional=(("encoder",),),
     stages=(),
     tasks={"encode": "encoder", "decode": "decoder"},
-    dials="dvae",
+    dials="vqgan-f16",
     autoencoder="decoder",
     sample_size=256,
     planes={"encoder": 5, "decoder": 8},
     description="dallecli.pipelines.description:Description",
     opener="dallecli.pipelines.vqgan:open_vqgan",
     published=Published(
-        files=("last.ckpt", "stage1_last.ckpt", "detoker.pt"),
+        files=("flax_model.msgpack", "last.ckpt", "stage1_last.ckpt", "detoker.pt"),
         convert="dallecli.weights.vqgan:convert_vqgan",
         write="dallecli.weights.vqgan:write_vqgan",
         check="dallecli.pipelines.vqgan:check_tensors",

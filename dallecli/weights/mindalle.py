@@ -9,6 +9,7 @@ The checkpoints are opened as every pickle is (convert.py). Names in the transfo
 is how many heads it has; that is in config.yaml, of which a few keys are read, and nothing else.
 """
 
+import math
 import re
 import shutil
 from collections.abc import Mapping
@@ -112,9 +113,10 @@ def config_of(shapes: Shapes, stated: Mapping[str, str]) -> dict[str, Any]:
             "vocab_size_img": shapes["tok_emb_img.weight"][0],
             "embed_dim": width,
             "n_layers": len([name for name in shapes if _LAYER.fullmatch(name)]),
-            "n_heads": int(stated.get("n_heads", width // HEAD_WIDTH)),
+            "n_heads": _heads(stated, width),
             "ctx_len_txt": shapes["pos_emb_txt.weight"][0],
             "ctx_len_img": shapes["pos_emb_img.weight"][0],
+            "sample_size": math.isqrt(shapes["pos_emb_img.weight"][0]),
         }
     except KeyError as missing:
         raise ValueError(f"it has no tensor {missing.args[0]}") from missing
@@ -125,6 +127,13 @@ def config_of(shapes: Shapes, stated: Mapping[str, str]) -> dict[str, Any]:
         if key in stated and stated[key].lower() != value.lower():
             raise ValueError(f"{key} is {stated[key]} in {CONFIG}, supported is {value}")
     return config
+
+
+def _heads(stated: Mapping[str, str], width: int) -> int:
+    heads = stated.get("n_heads", str(width // HEAD_WIDTH))
+    if not re.fullmatch(r"[1-9]\d{0,3}", heads):
+        raise ValueError(f"n_heads is {heads!r} in {CONFIG}, which is no number")
+    return int(heads)
 
 
 def read_yaml(file: Path) -> dict[str, str]:

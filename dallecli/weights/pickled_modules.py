@@ -32,9 +32,11 @@ STUBS: Final = tuple(
         "torch.nn.modules.pooling.MaxPool2d",
         "torch.nn.modules.upsampling.Upsample",
         "torch.nn.modules.linear.Identity",
+        "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint",
     )
 )
-"""The classes in the published files: those of the autoencoder, and torch's that it is made of."""
+"""The classes in the published files: those of the autoencoder, and torch's that it is made of; and the one that
+Lightning names beside the tensors of a checkpoint, as taming-transformers' are."""
 
 
 def tensors_of(module: Stub) -> dict[str, Any]:

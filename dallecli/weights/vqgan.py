@@ -1,8 +1,9 @@
 """A published VQGAN becomes a model folder: its tensors in the names of the network here. No torch.
 
-    last.ckpt           of taming-transformers, with what it was trained with
-    stage1_last.ckpt    of minDALL-E
-    detoker.pt          of min-dalle: the decoder alone
+    flax_model.msgpack    of dalle-mini
+    last.ckpt             of taming-transformers, with what it was trained with
+    stage1_last.ckpt      of minDALL-E
+    detoker.pt            of min-dalle: the decoder alone
 
 The names inside are one way to write the same network, and flax has another (`decoder/up_4/block_0/…`, kernels with
 their channels last). What it is built like is read from the shapes.
@@ -19,13 +20,20 @@ from typing import Any, Final
 from dallecli.errors import BadFile, BadFolder
 from dallecli.weights.checkpoints import make_folder, write_json, write_network
 from dallecli.weights.convert import convert
+from dallecli.weights.flax import Copy, copy_flax, read_flax
 from dallecli.weights.guided_diffusion import Move, Shapes
 from dallecli.weights.header import read_header
 
 SYMMETRIC: Final = "[-1, 1]"
 LEVELS: Final = "[0, 1]"
 
-FILES: Final[Mapping[str, str]] = {"last.ckpt": SYMMETRIC, "stage1_last.ckpt": SYMMETRIC, "detoker.pt": LEVELS}
+FLAX: Final = "flax_model.msgpack"
+FILES: Final[Mapping[str, str]] = {
+    FLAX: LEVELS,
+    "last.ckpt": SYMMETRIC,
+    "stage1_last.ckpt": SYMMETRIC,
+    "detoker.pt": LEVELS,
+}
 """The published files, and the range of the pixels that each is used with."""
 
 PARTS: Final = ("encoder", "decoder")
@@ -99,12 +107,21 @@ def write_vqgan(source: Path, draft: Path) -> dict[str, str]:
     name = next(name for name in FILES if (source / name).is_file())
     draft.mkdir(parents=True)
     raw = draft / f"{name}.safetensors"
-    convert({source / name: raw})
+    write_raw(source / name, raw)
     parts = write_halves(raw, FILES[name], {part: draft / part for part in PARTS}, source / name)
     raw.unlink()
     write_json(draft / "model_index.json", {"_class_name": "VQModel"})
     paths = [f"{part}/{file}" for part in parts for file in ("config.json", WEIGHTS)]
     return dict.fromkeys([*paths, "model_index.json"], name)
+
+
+def write_raw(file: Path, raw: Path) -> None:
+    """Write the tensors of a published file as safetensors, as they are. Raises as `convert.convert`."""
+    if file.suffix == ".msgpack":
+        arrays = read_flax(file)
+        copy_flax(file, arrays, [Copy(source=name, target=name) for name in arrays], raw)
+    else:
+        convert({file: raw})
 
 
 def write_halves(raw: Path, pixel_range: str, folders: Mapping[str, Path], origin: Path) -> list[str]:
@@ -131,6 +148,8 @@ def read_vqgan(shapes: Shapes, pixel_range: str) -> dict[str, Half]:
 
     Raises ValueError, in words, if it is another network.
     """
+    if any(source.startswith("model/") for source in shapes):
+        raise ValueError("it looks like DALL-E Mini's transformer, which needs its vocab.json and merges.txt beside it")
     plain = {source: _torch_name(source) for source in shapes if not source.startswith(_TRAINING)}
     levels = max((int(found[1]) for name in plain.values() if (found := _LEVEL.search(name))), default=-1) + 1
     moves: dict[str, list[Move]] = {part: [] for part in PARTS}

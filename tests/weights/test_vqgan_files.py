@@ -4,33 +4,67 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import vqgan_oracle as oracle
+from dalle_mini_oracle import msgpack
 from safetensors.torch import load_file
 
 from dallecli.errors import BadFile, BadFolder, DalleError, LayoutMismatch
 from dallecli.nets.vqgan import VqganConfig
 from dallecli.pipelines.vqgan import check_tensors
 from dallecli.weights.folder import Folder
-from dallecli.weights.vqgan import FILES, SYMMETRIC, convert_vqgan
+from dallecli.weights.layouts import published_in
+from dallecli.weights.vqgan import FILES, LEVELS, SYMMETRIC, convert_vqgan
 
 
-@pytest.mark.parametrize("name", ["last.ckpt", "detoker.pt"])
-def test_a_checkpoint_becomes_a_folder_of_the_halves_that_it_has(tmp_path: Path, name: str) -> None:
-    made = convert_vqgan(oracle.write_published(tmp_path / "files", name), tmp_path / "vqgan")
+def test_a_checkpoint_of_older_torch_becomes_a_folder_of_both_halves(tmp_path: Path) -> None:
+    source = oracle.write_published(tmp_path / "files", "last.ckpt", _use_new_zipfile_serialization=False)
+    made = convert_vqgan(source, tmp_path / "vqgan")
     folder = Folder(tmp_path / "vqgan")
-    halves = ["decoder"] if name == "detoker.pt" else ["encoder", "decoder"]
-    assert made == [(tmp_path / "files" / name, folder.path / half / "model.safetensors") for half in halves]
-    assert (folder.tasks, folder.sizes(), folder.cell()) == (
-        ("decode",) if name == "detoker.pt" else ("encode", "decode"), (256,), 2
-    )  # fmt: skip
+    halves = ("encoder", "decoder")
+    assert made == [(source / "last.ckpt", folder.path / half / "model.safetensors") for half in halves]
+    assert (folder.tasks, folder.sizes(), folder.cell()) == (("encode", "decode"), (256,), 2)
     config = VqganConfig.from_config(folder.config("decoder"))
-    assert config.pixel_range == FILES[name]
-    assert config.block_out_channels == oracle.CHANNELS
+    assert (config.pixel_range, config.block_out_channels) == (SYMMETRIC, oracle.CHANNELS)
     written = load_file(folder.weights_file("decoder"))
     assert torch.equal(written["quantize.embedding.weight"], oracle.table()["quantize.embedding.weight"])
     assert not list(tmp_path.glob("vqgan.*"))
+
+
+def test_of_a_decoder_alone_a_model_is_made_that_decodes(tmp_path: Path) -> None:
+    assert FILES["detoker.pt"] == LEVELS
+    folder = Folder(oracle.write(tmp_path / "vqgan", oracle.decoder_alone(oracle.table()), LEVELS))
+    check_tensors(folder)
+    assert (folder.tasks, folder.networks) == (("decode",), ("decoder",))
+
+
+def test_flaxs_file_becomes_the_same_folder_with_the_range_of_dalle_mini(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    arrays = {name: tensor.numpy() for name, tensor in oracle.in_flax(oracle.table()).items()}
+    (tmp_path / "files" / "flax_model.msgpack").write_bytes(msgpack(arrays))
+    family = published_in(tmp_path / "files")
+    assert family is not None
+    assert family.pipeline == "VQModel"
+    convert_vqgan(tmp_path / "files", tmp_path / "flax")
+    torch_folder, flax = Folder(oracle.write(tmp_path / "torch", oracle.table(), LEVELS)), Folder(tmp_path / "flax")
+    for half in ("encoder", "decoder"):
+        assert flax.config(half) == torch_folder.config(half)
+        found, wanted = (load_file(folder.weights_file(half)) for folder in (flax, torch_folder))
+        assert found.keys() == wanted.keys()
+        assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+    (tmp_path / "files" / "vocab.json").write_text("{}")
+    mini = published_in(tmp_path / "files")
+    assert mini is not None
+    assert mini.pipeline == "DalleMiniPipeline"
+
+
+def test_dalle_minis_own_file_without_its_vocabulary_is_said_to_be_it(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "flax_model.msgpack").write_bytes(msgpack({"model/decoder/x": np.ones(2, np.float32)}))
+    with pytest.raises(BadFile, match="it looks like DALL-E Mini.s transformer"):
+        convert_vqgan(tmp_path / "files", tmp_path / "flax")
 
 
 def incomplete(files: Path) -> None:
