@@ -1,7 +1,7 @@
 """Pictures to codes and back, with the discrete autoencoder of a model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dallecli.codes_file import Coded, check_codebook, read_codes
@@ -9,6 +9,7 @@ from dallecli.engine import Progress
 from dallecli.errors import BadSize, OutOfMemory, TaskNotSupported
 from dallecli.filling import settle_size
 from dallecli.inputs import check_inputs
+from dallecli.limits import PAINTED_SIDE
 from dallecli.pipelines.description import Description
 from dallecli.pipelines.pipeline import Coder
 from dallecli.studio.memory import memory_errors
@@ -33,7 +34,8 @@ class Coders:
         from dallecli.pictures.reading import read_picture
 
         model = self._find(request)
-        size, cell = settle_size(request, model.spec), model.folder.cell()
+        # An autoencoder takes any size, also where what writes its codes has only so many places.
+        size, cell = settle_size(request, replace(model.spec, largest=PAINTED_SIDE)), model.folder.cell()
         if size % cell:
             lower = max(size // cell * cell, cell)
             raise BadSize(f"{size} is no multiple of {cell} pixels, which a code stands for", hint=f"--size {lower}")
