@@ -51,6 +51,7 @@ def evaluate(
     asked: MeasureOptions,
     device: options.Device = None,
     dials: options.ChainDials,
+    drawing: options.TokenDials,
     reporting: options.Reporting,
 ) -> None:
     """Let the independent judge say how often a model paints what was asked.
@@ -63,6 +64,7 @@ def evaluate(
     Examples:
       dalle train evaluate
       dalle train evaluate --model ./my-starter -n 200 --json
+      dalle train evaluate --model starter-1 --guidance 2
       dalle train evaluate --kind pair --guidance 4 --steps 15
       dalle train evaluate --kind variety --kind detail --prior-guidance 2
     """
@@ -81,7 +83,7 @@ def evaluate(
     for name in asked.kind if asked.kind is not None else ():
         if name not in known:
             raise BadSetting(f"there is no kind {name!r}", hint=f"choose from {', '.join(known)}")
-    request = _request(model, asked.seed, dials, device)
+    request = _request(model, asked.seed, dials, drawing, device)
     machine = Machine(decide(device, None).device)
     workshop = Workshop(preset, state_folder(asked.state, asked.preset), machine)
     with Bars(quiet=reporting.quiet) as bars:
@@ -92,7 +94,9 @@ def evaluate(
         emit_rows([(name, f"{value:.3f}") for name, value in figures.items()])
 
 
-def _request(model: str, seed: int, dials: options.ChainDials, device: str | None) -> "Generate":
+def _request(
+    model: str, seed: int, dials: options.ChainDials, drawing: options.TokenDials, device: str | None
+) -> "Generate":
     """What is asked for every prompt, whose words take the place of these."""
     from dallecli.tasks.generate import Generate
     from dallecli.tasks.stages import Dials
@@ -109,7 +113,14 @@ def _request(model: str, seed: int, dials: options.ChainDials, device: str | Non
             temperature=prior.prior_temperature,
             top_k=prior.prior_top_k,
         ),
-        decoder=Dials(sampler=painter.sampler, steps=painter.steps, guidance=painter.guidance),
+        decoder=Dials(
+            sampler=painter.sampler,
+            steps=painter.steps,
+            guidance=painter.guidance,
+            temperature=drawing.temperature,
+            top_k=drawing.top_k,
+            top_p=drawing.top_p,
+        ),
         upsampler=Dials(steps=painter.upsampler_steps),
         prior_candidates=prior.prior_candidates,
         effort=options.effort(dials.effort.fast),

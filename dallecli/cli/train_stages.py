@@ -184,9 +184,9 @@ _WHOLE: Final = """Train a whole model on your own pictures.
     CLIP, the prior, the decoder and the upsamplers, one after the other."""
 _TOKENS: Final = """Train a model of DALL-E 1's kind on your own pictures.
 
-    An autoencoder learns to tell a picture in few numbers, these become codes, and a transformer learns to write a
-    picture's codes behind its caption."""
-TOKEN_STAGES: Final = ("autoencoder", "dvae", "transformer")
+    Patches of pictures become codes, an autoencoder learns to paint a picture of its codes, and a transformer learns to
+    write the codes behind a caption."""
+TOKEN_STAGES: Final = ("dvae", "transformer")
 _STAGES: Final = {
     "clip": """Train CLIP on your own pictures.
 

@@ -120,7 +120,7 @@ def starter_tokens(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Train starter-1's networks, DALL-E 1's way: an autoencoder, its codes, and the transformer that writes them.
+    """Train starter-1's networks, DALL-E 1's way: an autoencoder, and the transformer that writes its codes.
 
     A run continues where it stopped, even after a kill. More --hours than before continue a finished one.
 
@@ -148,9 +148,7 @@ def _train(kind: "ModelKind", asked: StarterOptions, device: str | None, *, quie
     placement = decide(device, None)
     machine = Machine(placement.device, None if placement.dtype == torch.float32 else torch.bfloat16)
     workshop = Workshop(preset, state_folder(asked.state, asked.preset), machine, asked.origin)
-    if not asked.stage:
-        chosen = [name for name in chosen if name in workshop.chain.stages]
-    workshop.check_origin(chosen if asked.out is None else workshop.chain.stages)
+    workshop.check_origin(chosen if asked.out is None else preset.runs)
     whole = sum(preset.runs[name].seconds for name in chosen)
     with arithmetic(asked.threads), Bars(quiet=quiet) as bars:
         for name in chosen:

@@ -35,15 +35,21 @@ class DvaeConfig(PublishedConfig):
     block_out_channels: tuple[int, ...]
     """The widths of the groups, that of whole pixels first."""
     layers_per_block: int
-    """Residual blocks in a group."""
+    """Residual blocks in a group. There may be none where `residual_gain` is stated."""
     init_channels: int | None = None
     """The width of the decoder's codebook; an encoder has none."""
     residual_gain: float | None = None
     """What the residual path of every block is multiplied by; None: what the published modules have."""
+    patch_size: int = 1
+    """The side in pixels of the squares that the encoder takes in, and the decoder gives, as one position of so many
+    times more channels; the published modules go pixel by pixel."""
 
     def __post_init__(self) -> None:
-        if not self.block_out_channels or self.layers_per_block < 1 or self.vocab_size < 1:
+        fewest = 1 if self.residual_gain is None else 0
+        if not self.block_out_channels or self.layers_per_block < fewest or self.vocab_size < 1:
             raise ValueError("there are no groups, no blocks or no codes")
+        if self.patch_size < 1:
+            raise ValueError(f"patch_size is {self.patch_size}, expected at least 1")
         for width in self.block_out_channels:
             if width < NARROW or width % NARROW:
                 raise ValueError(f"block_out_channels has {width}, which is no multiple of {NARROW}")
@@ -51,7 +57,12 @@ class DvaeConfig(PublishedConfig):
     @property
     def cell(self) -> int:
         """How many pixels a code stands for along each side."""
-        return int(2 ** (len(self.block_out_channels) - 1))
+        return int(2 ** (len(self.block_out_channels) - 1)) * self.patch_size
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers of a picture are one position."""
+        return CHANNELS * self.patch_size**2
 
     @property
     def gain(self) -> float:
@@ -124,8 +135,10 @@ class DvaeEncoder(nn.Module):
 
     def __init__(self, config: DvaeConfig) -> None:
         super().__init__()
+        self.patch = config.patch_size
         widths = config.block_out_channels
-        layers: OrderedDict[str, nn.Module] = OrderedDict(input=Convolution(CHANNELS, widths[0], 7))
+        kernel = 7 if self.patch == 1 else 1
+        layers: OrderedDict[str, nn.Module] = OrderedDict(input=Convolution(config.numbers, widths[0], kernel))
         for number, (channels, out) in enumerate(zip((widths[0], *widths), widths, strict=False), start=1):
             group = _group(channels, out, (3, 3, 3, 1), config)
             if number < len(widths):
@@ -135,7 +148,7 @@ class DvaeEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits [b v h/8 w/8] of squeezed pixels [b 3 h w]; h and w are multiples of the cell."""
-        out: Tensor = self.blocks(pixels)
+        out: Tensor = self.blocks(F.pixel_unshuffle(pixels, self.patch))
         return out
 
 
@@ -146,6 +159,7 @@ class DvaeDecoder(nn.Module):
         super().__init__()
         if config.init_channels is None:
             raise ValueError("missing init_channels")
+        self.patch = config.patch_size
         widths = config.block_out_channels[::-1]
         layers: OrderedDict[str, nn.Module] = OrderedDict(input=Codebook(config.vocab_size, config.init_channels))
         for number, (channels, out) in enumerate(zip((config.init_channels, *widths), widths, strict=False), start=1):
@@ -153,14 +167,14 @@ class DvaeDecoder(nn.Module):
             if number < len(widths):
                 group["upsample"] = nn.Upsample(scale_factor=2, mode="nearest")
             layers[f"group_{number}"] = nn.Sequential(group)
-        self.blocks = nn.Sequential(layers | {"output": _output(widths[-1], 2 * CHANNELS)})
+        self.blocks = nn.Sequential(layers | {"output": _output(widths[-1], 2 * config.numbers)})
 
     def forward(self, codes: Tensor) -> Tensor:
         """Return [b 6 8h 8w] of codes [b h w]: three means before the sigmoid, then three logarithms of scales.
 
         In training the codes are shares [b v h w], as `Codebook` takes them.
         """
-        out: Tensor = self.blocks(codes)
+        out: Tensor = F.pixel_shuffle(self.blocks(codes), self.patch)
         return out
 
 

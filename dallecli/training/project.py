@@ -209,17 +209,14 @@ class Project:
 
     def _is_written(self, stage: str) -> bool:
         """Whether the parts of a stage are of its last state: a kill may have come between them."""
-        state, part = self.state_file(stage), self._last_part(stage)
-        if part is None:
-            return True
-        last = self.out / part
+        state, last = self.state_file(stage), self.out / self._last_part(stage)
         if not state.exists() or not last.is_dir():
             return False
         return all(file.stat().st_mtime_ns >= state.stat().st_mtime_ns for file in last.iterdir())
 
-    def _last_part(self, stage: str) -> str | None:
-        """The part of the model folder that a stage writes last; None for one that only others read."""
-        return next(reversed(self._stages[stage].configs), None)
+    def _last_part(self, stage: str) -> str:
+        """The part of the model folder that a stage writes last."""
+        return list(self._stages[stage].configs)[-1]
 
     def missing(self) -> tuple[str, ...]:
         """The stages that still have no part in the model folder."""
@@ -228,8 +225,7 @@ class Project:
 
     def _has_parts(self, stage: str) -> bool:
         """Whether a stage has its parts in the model folder."""
-        part = self._last_part(stage)
-        return part is None or (self.out / part).is_dir()
+        return (self.out / self._last_part(stage)).is_dir()
 
     def stale(self) -> tuple[str, ...]:
         """The stages whose networks were made for another CLIP than the one that was trained here."""

@@ -8,20 +8,63 @@ from typing import Any, Final
 import torch
 
 from dallecli.errors import BadSetting
-from dallecli.nets.dvae import DvaeConfig
+from dallecli.nets.config import read_config
+from dallecli.nets.dvae import CHANNELS, DvaeConfig
 from dallecli.nets.gpt import GptConfig
 from dallecli.training.preset import BasePreset
 from dallecli.training.preset_file import known, section, starter_table, teaching, whole
-from dallecli.training.stages.dvae import AutoencoderStage, DvaeLesson, DvaeStage
+from dallecli.training.stages.dvae import DvaeLesson, DvaeStage
 from dallecli.training.stages.stage import TrainingStage
 from dallecli.training.stages.transformer import TransformerLesson, TransformerStage
 from dallecli.weights.folder import Folder
 
-NETWORKS: Final = ("context", "vocabulary", "size", "codes", "dvae_encoder", "dvae", "transformer")
+NETWORKS: Final = ("context", "vocabulary", "size", "dvae", "transformer")
 """What such a preset says about the networks; the rest is about their training, and may change on the way."""
 
 LAYOUT: Final = "dalle-1"
 """The layout of the folders that come out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DvaeShape:
+    """The sizes of an autoencoder whose codes are those of patches.
+
+    patch_size: the side of a patch in pixels. codes: how many there are. components: principal components by which
+    patches are told apart. width, blocks: of the decoder.
+    """
+
+    patch_size: int
+    codes: int
+    components: int
+    width: int
+    blocks: int
+
+    def __post_init__(self) -> None:
+        for name in ("patch_size", "codes", "components", "width", "blocks"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if self.components > CHANNELS * self.patch_size**2:
+            most = CHANNELS * self.patch_size**2
+            raise ValueError(f"components is {self.components}, and a patch has {most} numbers")
+        if self.width < 2 * self.components:
+            raise ValueError(
+                f"width is {self.width}, expected at least two for each of the {self.components} components"
+            )
+
+    @property
+    def encoder(self) -> dict[str, Any]:
+        """The config of the encoder, which is linear but for the ReLU before its last layer."""
+        return {**self._both, "block_out_channels": [2 * self.components], "layers_per_block": 0}
+
+    @property
+    def decoder(self) -> dict[str, Any]:
+        """The config of the decoder."""
+        own = {"block_out_channels": [self.width], "layers_per_block": self.blocks, "init_channels": self.components}
+        return {**self._both, **own}
+
+    @property
+    def _both(self) -> dict[str, Any]:
+        return {"vocab_size": self.codes, "patch_size": self.patch_size, "residual_gain": 1.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +104,16 @@ def read_token_preset(raw: Mapping[str, Any], name: str) -> TokenPreset:
     needed = [key for key in NETWORKS if key not in ("vocabulary", *raw)]
     if needed:
         raise BadSetting(f"the preset has no {', no '.join(needed)}", where=name)
-    size, codes, context = (whole(raw, key, name) for key in ("size", "codes", "context"))
-    fixed = {"sample_size": size, "vocab_size": codes, "layers_per_block": 1, "residual_gain": 1.0}
-    encoder, decoder = (
-        {"_class_name": kind, **fixed, **known(DvaeConfig, section(raw, part, name), part, name)}
-        for part, kind in (("dvae_encoder", "DvaeEncoder"), ("dvae", "DvaeDecoder"))
-    )
-    side = size // _cell(decoder, name)
+    size, context = whole(raw, "size", name), whole(raw, "context", name)
+    shape = _shape(section(raw, "dvae", name), name)
+    if size % shape.patch_size:
+        what = f"size is {size}, which is no multiple of dvae.patch_size, {shape.patch_size}"
+        raise BadSetting(what, where=name)
+    side = size // shape.patch_size
     transformer = {
         "_class_name": "Gpt",
         "sample_size": side,
-        "vocab_size_img": codes,
+        "vocab_size_img": shape.codes,
         "ctx_len_txt": context,
         "ctx_len_img": side**2,
         **known(GptConfig, section(raw, "transformer", name), "transformer", name),
@@ -81,18 +123,18 @@ def read_token_preset(raw: Mapping[str, Any], name: str) -> TokenPreset:
         world=raw.get("world", "first"),
         context=context,
         pool=raw.get("pool", 0),
-        dvae_encoder=encoder,
-        dvae=decoder,
+        dvae_encoder={"_class_name": "DvaeEncoder", "sample_size": size, **shape.encoder},
+        dvae={"_class_name": "DvaeDecoder", "sample_size": size, **shape.decoder},
         transformer=transformer,
         **teaching(raw, name, NETWORKS, TokenLessons),
     )
 
 
-def _cell(config: Mapping[str, Any], name: str) -> int:
-    channels = config.get("block_out_channels")
-    if not isinstance(channels, list) or not channels or config["sample_size"] % 2 ** (len(channels) - 1):
-        raise BadSetting(f"size is {config['sample_size']}, which is no multiple of the pixels of a code", where=name)
-    return int(2 ** (len(channels) - 1))
+def _shape(table: Mapping[str, Any], name: str) -> DvaeShape:
+    try:
+        return read_config(DvaeShape, known(DvaeShape, dict(table), "dvae", name))
+    except ValueError as problem:
+        raise BadSetting(f"dvae: {problem}", where=name) from problem
 
 
 def token_preset_of(folder: Folder, raw: Mapping[str, Any], name: str) -> TokenPreset:
@@ -125,15 +167,13 @@ def token_stages(
     whether its codes are its own, and not those of the model that training starts from.
     """
     size, lessons = preset.sizes[-1], preset.lessons
-    halves: dict[str, Any] = {
-        "encoder": preset.dvae_encoder, "decoder": preset.dvae, "size": size, "lesson": lessons.dvae
-    }  # fmt: skip
-    stages: list[TrainingStage[Any]] = [AutoencoderStage(**halves)] if own_space else []
-    stages.append(DvaeStage(**halves, own_codes=own_space))
-    stages.append(
-        TransformerStage(transformer=preset.transformer, size=size, lesson=lessons.transformer, vocab_size=vocab_size)
+    dvae = DvaeStage(
+        encoder=preset.dvae_encoder, decoder=preset.dvae, size=size, lesson=lessons.dvae, own_codes=own_space
     )
-    return {stage.name: stage for stage in stages}
+    transformer = TransformerStage(
+        transformer=preset.transformer, size=size, lesson=lessons.transformer, vocab_size=vocab_size
+    )
+    return {dvae.name: dvae, transformer.name: transformer}
 
 
 def check_tokens(preset: TokenPreset) -> None:
@@ -149,11 +189,8 @@ def check_tokens(preset: TokenPreset) -> None:
         # what a constructor may answer to numbers that make no network
         except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as problem:
             raise BadSetting(f"the network of {name} cannot be built: {problem}", where=preset.name) from problem
-    encoder, decoder = DvaeConfig.from_config(preset.dvae_encoder), DvaeConfig.from_config(preset.dvae)
-    side = math.isqrt(int(preset.transformer["ctx_len_img"]))
+    decoder, side = DvaeConfig.from_config(preset.dvae), math.isqrt(int(preset.transformer["ctx_len_img"]))
     wanted = {
-        "dvae_encoder.vocab_size": (encoder.vocab_size, decoder.vocab_size),
-        "dvae_encoder.block_out_channels": (encoder.cell, decoder.cell),
         "transformer.vocab_size_img": (preset.transformer["vocab_size_img"], decoder.vocab_size),
         "transformer.ctx_len_img": (preset.transformer["ctx_len_img"], side**2),
         "size": (preset.sizes[-1], side * decoder.cell),

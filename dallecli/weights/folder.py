@@ -185,7 +185,7 @@ class Folder:
         """The side in pixels of what one cell of a sample becomes: 1 unless latents are painted.
 
         Raises:
-            BadFile: the autoencoder does not say how many levels it has.
+            BadFile: the autoencoder does not say how many levels it has, or its patches have no size.
         """
         part = self._autoencoder()
         if part is None:
@@ -193,7 +193,10 @@ class Folder:
         channels = self.config(part).get("block_out_channels")
         if not isinstance(channels, list) or not 1 <= len(channels) <= MODEL_LEVELS:
             raise BadFile(f"block_out_channels of {part} cannot be {channels!r}", str(self._config_file(part)), REPAIR)
-        return int(2 ** (len(channels) - 1))
+        patch = self.config(part).get("patch_size", 1)
+        if type(patch) is not int or not 1 <= patch <= MODEL_SIDE:
+            raise BadFile(f"patch_size of {part} cannot be {patch!r}", str(self._config_file(part)), REPAIR)
+        return int(2 ** (len(channels) - 1)) * patch
 
     def grid(self) -> int:
         """The pixels that a side of what is painted is a multiple of, where latents are painted.

@@ -78,3 +78,26 @@ def test_a_config_of_no_network_is_refused(what: str) -> None:
     good = {"vocab_size": 24, "block_out_channels": [8, 16], "layers_per_block": 2, "init_channels": 6}
     with pytest.raises(ValueError, match=r"there are no|multiple of 4|missing init_channels"):
         DvaeDecoder(DvaeConfig.from_config(good | BAD[what]))
+
+
+@torch.inference_mode()
+def test_patches_are_positions_of_more_channels_and_a_code_stands_for_one() -> None:
+    shape = {"vocab_size": 7, "block_out_channels": [8], "residual_gain": 1.0, "patch_size": 4}
+    encoder = DvaeEncoder(DvaeConfig.from_config(shape | {"layers_per_block": 0}))
+    decoder = DvaeDecoder(DvaeConfig.from_config(shape | {"layers_per_block": 1, "init_channels": 3}))
+    for weight in (*encoder.parameters(), *decoder.parameters()):
+        torch.nn.init.normal_(weight, std=0.1)
+    pixels = torch.rand(2, 3, 8, 16)
+    logits = encoder(pixels)
+    assert logits.shape == (2, 7, 2, 4)
+    # A patch alone decides its logits, and codes far away nothing of it.
+    alone = encoder(pixels[:, :, :4, 4:8])
+    torch.testing.assert_close(logits[:, :, :1, 1:2], alone, rtol=0, atol=1e-6)
+    assert decoder(logits.argmax(dim=1)).shape == (2, 6, 8, 16)
+
+
+@pytest.mark.parametrize(("field", "value"), [("patch_size", 0), ("layers_per_block", 0)])
+def test_no_patches_and_no_blocks_with_the_published_gain_are_refused(field: str, value: int) -> None:
+    shape = {"vocab_size": 7, "block_out_channels": [8], "layers_per_block": 1}
+    with pytest.raises(ValueError, match=r"patch_size is 0|no blocks"):
+        DvaeConfig.from_config(shape | {field: value})

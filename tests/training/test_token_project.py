@@ -105,10 +105,10 @@ def test_every_preset_describes_networks_that_fit_each_other(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("size=18", "no multiple of the pixels of a code"),
-        ("codes=0", "codes is 0"),
-        ("dvae.init_channels=-1", "network of"),
-        ("dvae_encoder.block_out_channels=[4,8]", r"dvae_encoder\.block_out_channels is 2"),
+        ("size=18", r"no multiple of dvae\.patch_size"),
+        ("dvae.codes=0", "codes is 0"),
+        ("dvae.components=49", "a patch has 48 numbers"),
+        ("dvae.width=7", "two for each of the 4 components"),
         ("transformer.n_heads=5", "no multiple of n_heads"),
         ("transformer.n_head=4", "transformer has no setting n_head"),
         ("recipes.dvae.rate=1", r"recipes\.dvae has no setting rate"),

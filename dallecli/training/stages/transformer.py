@@ -70,7 +70,7 @@ class TransformerObjective:
         """Return the codes [b n] of the pictures in some rows [b]."""
         places = rows.cpu()
         unknown = torch.unique(places[self._codes[places, 0] < 0])
-        for some in torch.split(unknown, TOGETHER):
+        for some in torch.split(unknown, TOGETHER) if len(unknown) else ():
             pictures = take(self.examples.pictures, some.to(rows.device))
             self._codes[some] = self.dvae.codes(pictures).flatten(1).int().cpu()
         return self._codes[places].long().to(rows.device)

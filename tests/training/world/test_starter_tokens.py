@@ -42,7 +42,7 @@ def folder(workshop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Path
 def test_every_preset_names_every_stage_it_has_networks_for() -> None:
     for name in ("tokens", "tokens-tiny"):
         preset = load_token_preset(name)
-        assert list(preset.runs) == list(token_stages(preset)) == ["autoencoder", "dvae", "transformer"]
+        assert list(preset.runs) == list(token_stages(preset)) == ["dvae", "transformer"]
 
 
 def test_a_stage_refuses_to_start_before_the_one_it_reads(tmp_path: Path) -> None:
