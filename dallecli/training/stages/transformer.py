@@ -162,8 +162,7 @@ class TransformerStage:
         """Return what the transformer minimises."""
         dvae = material.trained(DvaeStage.name)
         assert isinstance(dvae, DvaeParts)  # for the type checker: that is what its stage makes
-        # What a decoder finds hard, a style or several things, is hard here, too.
-        examples = material.dataset.examples("decoder", self.size)
+        examples = material.dataset.examples(self.name, self.size)
         return TransformerObjective(module, dvae, examples, material.dataset, self.lesson)
 
     def adapt(self, module: Gpt, material: Material) -> None:

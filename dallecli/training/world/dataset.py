@@ -140,8 +140,14 @@ class WorldDataset:
         return Examples(
             pictures=torch.cat(self.clip_pictures(size)),
             held_out=self.held_out,
-            emphasis=self._hard() if stage == "decoder" else self._grey(),
+            emphasis=self._emphasised(stage),
         )
+
+    def _emphasised(self, stage: str) -> Emphasis | None:
+        """What a stage finds hard; the transformer still has to learn the easy."""
+        if stage == "transformer":
+            return None
+        return self._hard() if stage == "decoder" else self._grey()
 
     def _hard(self) -> Emphasis:
         """The scenes that a decoder learns last: in a style, or of several things."""
