@@ -58,7 +58,8 @@ def presence(dalle: Dalle) -> dict[str, str]:
 
 
 def test_a_model_in_the_hub_cache_is_noticed(dalle: Dalle):
-    assert presence(dalle) == {**dict.fromkeys(registry(), "no"), "starter": "included"}
+    included = {"starter": "included", "starter-1": "included"}
+    assert presence(dalle) == {**dict.fromkeys(registry(), "no"), **included, "mindalle": "own files"}
     (cached("kakaobrain/karlo-v1-alpha", "x").parents[1] / "snapshots" / "abc").mkdir(parents=True)
     assert presence(dalle)["karlo"] == "cached"
 

@@ -36,7 +36,7 @@ def test_the_shipped_registry_is_in_order() -> None:
     models = registry()
     adm = [f"adm-{size}" for size in ("64", "128", "256", "256-uncond", "512")]
     published = ["karlo", "kandinsky", "sd-unclip", "sd-unclip-small", "glide", *adm, "if-m", "if-l", "if-xl"]
-    writing = ["dalle-mini", "dalle-mega", "mindalle"]
+    writing = ["starter-1", "dalle-mini", "dalle-mega", "mindalle"]
     assert list(models) == ["starter", *published, *writing, "dvae", "vqgan-f16"]
     for name, spec in models.items():
         assert spec.name == name
@@ -142,7 +142,7 @@ def test_the_registry_needs_no_torch() -> None:
     assert run.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(("typed", "meant"), [("kalro", "karlo"), ("Starter", "starter"), ("starter-v1", "starter")])
+@pytest.mark.parametrize(("typed", "meant"), [("kalro", "karlo"), ("Starter", "starter"), ("starter-v1", "starter-1")])
 def test_a_misspelt_name_is_answered_with_the_one_that_was_meant(typed: str, meant: str) -> None:
     with pytest.raises(UnknownModel) as raised:
         find(typed)
