@@ -55,6 +55,11 @@ class DvaeParts(nn.Module):
         self.encoder = DvaeEncoder(encoder)
         self.decoder = DvaeDecoder(decoder)
 
+    @property
+    def table(self) -> Codebook:
+        """The decoder's first layer, in which codes are looked up."""
+        return cast(Codebook, self.decoder.blocks.input)
+
     @torch.no_grad()
     def codes(self, pictures: Tensor) -> Tensor:
         """Return the codes [b h w] of pictures, uint8 [b 3 s s]."""
@@ -108,7 +113,8 @@ class DvaeObjective:
         return torch.stack([pictures.float() / 127.5 - 1, painted], dim=1).flatten(0, 1)
 
     def _held_out(self, count: int) -> Tensor:
-        return take(self.pictures, torch.arange(self.count, len(self.pictures))[:count])
+        rows = torch.arange(self.count, len(self.pictures), device=self.parts.table.w.device)
+        return take(self.pictures, rows[:count])
 
 
 def _levels(stats: Tensor) -> Tensor:
@@ -125,11 +131,7 @@ def begin_codes(parts: DvaeParts, pictures: Tensor) -> None:
     that mean. Both networks have a ReLU before their last layer, which passes a number in two halves, of either sign.
     """
     input_, output = cast(Convolution, parts.encoder.blocks.input), _last(parts.encoder.blocks)
-    table, first, painted = (
-        cast(Codebook, parts.decoder.blocks.input),
-        _first_path(parts.decoder),
-        _last(parts.decoder.blocks),
-    )
+    table, first, painted = parts.table, _first_path(parts.decoder), _last(parts.decoder.blocks)
     count = len(table.w)
     patches = F.pixel_unshuffle(squeeze(pictures.float() / 255), parts.encoder.patch).permute(0, 2, 3, 1).flatten(0, 2)
     mean = patches.mean(dim=0)
@@ -192,10 +194,11 @@ def k_means(points: Tensor, count: int, rounds: int) -> Tensor:
     return means
 
 
-def spread(examples: Examples) -> Tensor:
-    """Return pictures from all over those that are trained on, uint8."""
+def spread(examples: Examples, device: torch.device) -> Tensor:
+    """Return pictures from all over those that are trained on, uint8, on a device."""
     count = len(examples.pictures) - examples.held_out
-    return take(examples.pictures, torch.arange(0, count, max(1, count // MEASURED))[:MEASURED])
+    rows = torch.arange(0, count, max(1, count // MEASURED), device=device)
+    return take(examples.pictures, rows[:MEASURED])
 
 
 def logit_laplace(stats: Tensor, pixels: Tensor, least_scale: float = 0.0) -> Tensor:
@@ -253,7 +256,7 @@ class DvaeStage:
         """Return what the decoder minimises; the codes are decided by the data."""
         examples = material.dataset.examples(self.name, self.size)
         if self.own_codes:
-            begin_codes(module, spread(examples))
+            begin_codes(module, spread(examples, module.table.w.device))
         return DvaeObjective(module, examples, self.lesson)
 
     def adapt(self, module: DvaeParts, material: Material) -> None:

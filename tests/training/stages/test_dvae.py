@@ -51,6 +51,7 @@ def test_no_scale_is_narrower_than_the_narrowest() -> None:
     assert torch.equal(logit_laplace(stats, pixels, 0.05), logit_laplace(at_limit, pixels, 0.05))
 
 
+@torch.no_grad()
 def test_the_encoder_chooses_the_nearest_mean_and_the_decoder_begins_as_that_mean(
     parts: DvaeParts, pictures: torch.Tensor
 ) -> None:
