@@ -160,15 +160,11 @@ class Workshop:
                 write_stage(stage, self.trained(name), target)
         write_tokenizer(target, self.dataset.tokenizer_folder)
         write_json(target / "model_index.json", dict(self.kind.index))
-        write_json(target / "dalle.json", self._dials())
+        write_json(target / "dalle.json", self._dials(target))
         write_known(target, self.dataset.world, self.dataset.device)
 
-    def _dials(self) -> dict[str, Any]:
+    def _dials(self, target: Path) -> dict[str, Any]:
         """The registry's settings for the starter, so that a starter trained anew is run as the embedded one is."""
-        spec = registry()[self.kind.starter]
-        optional = [name for name, stage in self.chain.stages.items() if stage.optional]
-        left_out = [name for name in optional if not self.chain.has_source(name)]
-        stages = {name: asdict(dials) for name, dials in spec.stages.items() if name not in left_out}
-        return {"stages": stages} | (
-            {} if spec.prior_candidates is None else {"prior_candidates": spec.prior_candidates}
-        )
+        spec, there = registry()[self.kind.starter], [stage.name for stage in Folder(target).stages]
+        candidates = {} if spec.prior_candidates is None else {"prior_candidates": spec.prior_candidates}
+        return {**candidates, "stages": {name: asdict(spec.stages[name]) for name in there}}
