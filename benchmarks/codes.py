@@ -4,7 +4,8 @@
 
 Both networks have the published size and random weights, in float32 on one core (set OMP_NUM_THREADS for more); they
 run in turns. The published way, written from its formulas: plain convolutions, a ReLU before each, and codes as 8192
-channels of zeros and ones. Ours is as a model is opened. Prints the table of docs/guides/codes.md, in processor seconds.
+channels of zeros and ones. Ours is as a model is opened. Prints the table of docs/guides/codes.md, in processor
+seconds.
 """
 
 import argparse
