@@ -5,7 +5,7 @@ takes beside the weights, in float32 on one core (set OMP_NUM_THREADS for more);
 bfloat16 with products in float32, as dalle computes without bf16 arithmetic. Weights are random: a pass costs the same.
 Configs are those in tests/nets/published_keys. Needs Linux and 12 GB of memory; `--only NAME` runs one row, and
 `--diffusers` a UNet in the class that diffusers has for it. `--min-dalle FOLDER`, a checkout of kuprel/min-dalle, runs
-one row of DALL-E Mini in that program's class.
+one row of DALL-E Mini in that program's class, and `--bf16` minDALL-E's transformer in bfloat16.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from dallecli.nets.conditions import KeysValues, Time
 from dallecli.nets.dalle_bart import DalleBartConfig, DalleBartDecoder, DalleBartEncoder, Writing
 from dallecli.nets.dvae import DvaeConfig, DvaeDecoder, DvaeEncoder
 from dallecli.nets.glide_text import GlideTextEncoder
+from dallecli.nets.gpt import Gpt, GptConfig
 from dallecli.nets.guided_unet import GuidedUNet, GuidedUNetConfig
 from dallecli.nets.if_unet import IfUNet, IfUNetConfig
 from dallecli.nets.movq import Movq, MovqConfig
@@ -37,13 +39,14 @@ from dallecli.nets.t5 import T5Config, T5Encoder
 from dallecli.nets.transformer_unet import TransformerUNet, TransformerUNetConfig
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.nets.vae import Vae, VaeConfig
-from dallecli.nets.vqgan import VqganConfig, VqganDecoder
+from dallecli.nets.vqgan import VqganConfig, VqganDecoder, VqganEncoder
 from dallecli.pipelines.token_sampling import write_codes
 from dallecli.tasks.stages import TokenSettings
 from dallecli.weights.adm import CHECKPOINTS as ADM
 from dallecli.weights.adm import network_of
 from dallecli.weights.dvae import config_of
 from dallecli.weights.glide import CHECKPOINTS, parts_of
+from dallecli.weights.mindalle import config_of as transformer_config
 from dallecli.weights.vqgan import LEVELS, read_vqgan
 
 KEYS = Path(__file__).parents[1] / "tests" / "nets" / "published_keys"
@@ -140,6 +143,7 @@ def of_a_class_there(net: Any) -> object:
 PAINTED = TokenSettings(temperature=1.0, top_k=256, top_p=1.0, guidance=16.0)
 """How DALL-E Mini draws codes by default."""
 WORDS = torch.ones(2, 64, dtype=torch.bool)
+SAID = torch.ones(2, 64, dtype=torch.long)
 
 
 def written(net: DalleBartDecoder) -> object:
@@ -154,6 +158,22 @@ def written(net: DalleBartDecoder) -> object:
         return net.write(tokens, place, writing)[:, :16384]
 
     return write_codes(write, Noise([0]), PAINTED, config[1], lambda *_, look=None: None)
+
+
+def streamed(net: Gpt) -> object:
+    """A text, and the 256 codes of a picture behind it, with their draws."""
+    logits, cache = net.read(SAID[:1])
+    place = 0
+
+    def write(codes: Tensor) -> Tensor:
+        nonlocal logits, place
+        for code in codes.unbind(dim=1):
+            logits = net.write(code, place, cache)
+            place += 1
+        return logits
+
+    dials = replace(PAINTED, guidance=1.0)
+    return write_codes(write, Noise([0]), dials, net.config.ctx_len_img, lambda *_, look=None: None)
 
 
 def net_config(net: DalleBartDecoder) -> tuple[int, int]:
@@ -202,8 +222,8 @@ def led(net: NoisedClassifier) -> object:
     return net.gradient(x, Time(net.times([500]), 0), torch.tensor([207]))
 
 
-SAID = torch.ones(2, 64, dtype=torch.long)
 CODES = "decoder, 256 codes"
+TRANSFORMER = "transformer, 256 codes"
 
 ROWS: dict[str, dict[str, Row]] = {
     "karlo": {
@@ -267,6 +287,24 @@ ROWS: dict[str, dict[str, Row]] = {
         }
         for size in ("mini", "mega")
     },
+    "mindalle": {
+        TRANSFORMER: ("mindalle_gpt", Gpt, GptConfig, streamed),
+        "VQGAN, to pixels": (
+            "vqgan_detoker",
+            VqganDecoder,
+            VqganConfig,
+            lambda net: net(torch.ones(1, 16, 16, dtype=torch.long)),
+        ),
+    },
+    "vqgan-f16": {
+        "encoder": ("vqgan_taming", VqganEncoder, VqganConfig, lambda net: net(torch.rand(1, 3, 256, 256))),
+        "decoder": (
+            "vqgan_taming",
+            VqganDecoder,
+            VqganConfig,
+            lambda net: net(torch.ones(1, 16, 16, dtype=torch.long)),
+        ),
+    },
     "glide": {
         "text tower": ("glide_base", GlideTextEncoder, ClipTextConfig, told),
         "decoder, a step": ("glide_base", UNet, UNetConfig, from_words),
@@ -319,7 +357,9 @@ def published_of(part: str, kind: Any) -> dict[str, Any]:
         return parts[0 if kind is GlideTextEncoder else 1][1]
     if part.startswith("dvae_"):
         return config_of(published["state_dict"], part.removeprefix("dvae_"))
-    if part == "vqgan_detoker":
+    if part == "mindalle_gpt":
+        return transformer_config(published["state_dict"], {})
+    if part.startswith("vqgan_"):
         return read_vqgan(published["state_dict"], LEVELS)["decoder"].config
     config: dict[str, Any] = published["config"]
     return config
@@ -340,11 +380,11 @@ def build(model: str, name: str, diffusers: bool, folder: Path | None) -> tuple[
         return theirs.from_config(published), THERE[run][1]
 
 
-def measure(model: str, name: str, diffusers: bool, folder: Path | None) -> None:
+def measure(model: str, name: str, diffusers: bool, folder: Path | None, dtype: torch.dtype) -> None:
     """Print the row of one network. Its own process, because memory is only ever seen to grow."""
     kind = ROWS[model][name][1]
     net, run = build(model, name, diffusers, folder)
-    net = net.to(torch.bfloat16 if kind is T5Encoder else torch.float32)
+    net = net.to(torch.bfloat16 if kind is T5Encoder else dtype)
     net = net.to_empty(device="cpu").requires_grad_(False).eval()
     for parameter in net.parameters():
         parameter.normal_(std=0.02)
@@ -368,13 +408,17 @@ if __name__ == "__main__":
     parser.add_argument("--only")
     parser.add_argument("--diffusers", action="store_true")
     parser.add_argument("--min-dalle", type=Path)
+    parser.add_argument("--bf16", action="store_true")
     options = parser.parse_args()
     if options.diffusers and (options.only is None or ROWS[options.model][options.only][3] not in THERE):
         parser.error("--diffusers is for one network that diffusers has: --only 'decoder, a step'")
     if options.min_dalle is not None and options.only != CODES:
         parser.error(f"--min-dalle is for DALL-E Mini's or Mega's decoder: --only '{CODES}'")
+    if options.bf16 and options.only != TRANSFORMER:
+        parser.error(f"--bf16 is for minDALL-E's transformer: --only '{TRANSFORMER}'")
     if options.only is not None:
-        measure(options.model, options.only, options.diffusers, options.min_dalle)
+        dtype = torch.bfloat16 if options.bf16 else torch.float32
+        measure(options.model, options.only, options.diffusers, options.min_dalle, dtype)
     else:
         print("| network | numbers | one pass | beside its weights |\n| --- | --- | --- | --- |", flush=True)
         for name in ROWS[options.model]:

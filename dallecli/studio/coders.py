@@ -38,7 +38,7 @@ class Coders:
             lower = max(size // cell * cell, cell)
             raise BadSize(f"{size} is no multiple of {cell} pixels, which a code stands for", hint=f"--size {lower}")
         check_inputs(request, size)
-        check_room("encoder", size**2, request, model)
+        check_room(size**2, request, model)
         codebook, name = model.folder.digest(), model.spec.name
         coder, found = self._open(request, model), []
         with memory_errors(name):
@@ -63,7 +63,7 @@ class Coders:
         codebook, images = model.folder.digest(), []
         for where, coded in read:
             check_codebook(coded, codebook, model.spec.name, where)
-            check_room("decoder", coded.codes.size * model.folder.cell() ** 2, request, model)
+            check_room(coded.codes.size * model.folder.cell() ** 2, request, model)
         coder = self._open(request, model)
         with memory_errors(model.spec.name):
             for number, (_, coded) in enumerate(read):
@@ -85,12 +85,13 @@ class Coders:
         return coder
 
 
-def check_room(part: str, pixels: int, request: Coding, model: Description) -> None:
+def check_room(pixels: int, request: Coding, model: Description) -> None:
     """Refuse what would not fit into memory: it grows with the pixels. Raises OutOfMemory, NoSuchDevice, BadSetting."""
     from dallecli.placement import decide, free_memory, in_words
 
     placement = decide(request.device, request.dtype)
     free = free_memory(placement.name)
+    part = model.folder.family.tasks[request.task]
     needed = model.folder.working_numbers(part) * 4 * pixels // model.spec.sizes[-1] ** 2
     if free is not None and needed > free:
         what = f"the {part} takes {in_words(needed)} for {pixels} pixels, and {in_words(free)} are free"

@@ -131,9 +131,9 @@ def codes_of_colour(colour: tuple[int, int, int]) -> np.ndarray:  # type: ignore
 def test_what_would_not_fit_into_memory_is_refused(model: str) -> None:
     request = Coding(task="encode", inputs=(read_source("cat.png"),), model=model, device="cpu")
     description = Models().find(model)
-    check_room("encoder", 256**2, request, description)
+    check_room(256**2, request, description)
     with pytest.raises(OutOfMemory, match=r"the encoder takes .* for 1000000000000 pixels, and .* are free"):
-        check_room("encoder", 10**12, request, description)
+        check_room(10**12, request, description)
 
 
 def test_codes_of_another_codebook_are_refused_by_name(dalle: Dalle, model: str, other: str) -> None:
