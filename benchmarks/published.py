@@ -161,7 +161,7 @@ def written(net: DalleBartDecoder) -> object:
 
 
 def streamed(net: Gpt) -> object:
-    """A text, and the 256 codes of a picture behind it, with their draws."""
+    """A text, and the first codes of a picture behind it, with their draws."""
     logits, cache = net.read(SAID[:1])
     place = 0
 
@@ -173,7 +173,7 @@ def streamed(net: Gpt) -> object:
         return logits
 
     dials = replace(PAINTED, guidance=1.0)
-    return write_codes(write, Noise([0]), dials, net.config.ctx_len_img, lambda *_, look=None: None)
+    return write_codes(write, Noise([0]), dials, FIRST, lambda *_, look=None: None)
 
 
 def net_config(net: DalleBartDecoder) -> tuple[int, int]:
@@ -223,7 +223,8 @@ def led(net: NoisedClassifier) -> object:
 
 
 CODES = "decoder, 256 codes"
-TRANSFORMER = "transformer, 256 codes"
+FIRST = 32
+TRANSFORMER = f"transformer, the text and {FIRST} codes"
 
 ROWS: dict[str, dict[str, Row]] = {
     "karlo": {

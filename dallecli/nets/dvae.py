@@ -71,7 +71,10 @@ class Convolution(nn.Module):
         self.b = nn.Parameter(torch.empty(out))
 
     def forward(self, x: Tensor, onto: Tensor | None = None, *, rectified: bool = False) -> Tensor:
-        """Return [b c h w] of `x` [b k h w]: the convolution, its ReLU, or `onto` [b c h w] and `gain` times it."""
+        """Return [b c h w] of `x` [b k h w]: the convolution, its ReLU, or `onto` [b c h w] and `gain` times it.
+
+        `onto` may be overwritten: nothing else may need it.
+        """
         y = self.convolve(x)
         if onto is not None:
             return torch.add(onto, y, alpha=self.gain)

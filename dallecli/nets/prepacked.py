@@ -39,7 +39,7 @@ def can_prepack() -> bool:
         net = nn.ModuleList([conv, linear, fused])
         replace_layers(net, _LAYERS)
         try:
-            found = net[0](x), net[1](x), fused(x, rectified=True), fused(x, wanted[0])
+            found = net[0](x), net[1](x), fused(x, rectified=True), fused(x, wanted[0].clone())
         # what a missing operation, or one with other arguments, may answer
         except (AttributeError, NotImplementedError, RuntimeError, TypeError) as problem:
             log.debug("layers are not prepacked: %s", problem)
@@ -96,9 +96,10 @@ class _Convolution(Convolution):
             after = "relu" if rectified else "none"
             y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self._packed, self.b, *self._geometry, after, [], "")
             return y
+        # Nothing else refers to what it is added to, as gradients do not come here.
         onto = onto.contiguous(memory_format=torch.channels_last)
-        sum: Tensor = torch.ops.mkldnn._convolution_pointwise.binary(
-            x, onto, self._packed, self.b, *self._geometry, "add", 1.0, None, [], None
+        sum: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
+            onto, x, self._packed, self.b, *self._geometry, "add", 1.0, None, [], None
         )
         return sum
 
