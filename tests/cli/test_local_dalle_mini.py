@@ -1,5 +1,6 @@
 """Every command on a tiny random DALL·E Mini: pictures are made again to the byte, and the rest is refused by name."""
 
+import json
 import os
 import signal
 import subprocess
@@ -86,7 +87,8 @@ def test_pictures_do_not_depend_on_the_memory_plan_and_a_dry_run_knows_it(dalle:
 
 
 def test_a_killed_prompt_file_goes_on_to_the_same_pictures(dalle: Dalle, model: str):
-    Path("p.jsonl").write_text("".join(f'{{"prompt": "a cat", "seed": {seed}, "top_k": 9}}\n' for seed in range(24)))
+    prompts = [{"prompt": "a cat" if seed % 2 else "cat cat", "seed": seed, "top_k": 9} for seed in range(24)]
+    Path("p.jsonl").write_text("\n".join(json.dumps(line) for line in prompts))
     ask = ("generate", "--prompts", "p.jsonl", *HERE, "-m", model, "--out", "out")
     running = subprocess.Popen([sys.executable, "-m", "dallecli", *ask, "--batch", "1"], stdout=subprocess.DEVNULL)
     until = time.monotonic() + 60
