@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 import vqgan_oracle
+from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
 from torch import Tensor
 
-from dallecli.weights.dalle_mini import convert_dalle_mini
+from dallecli.weights.dalle_mini import HALVES, WEIGHTS, config_of
+from dallecli.weights.vqgan import LEVELS, write_halves
 
 Table = dict[str, Tensor]
 
@@ -167,10 +169,21 @@ def write_words(folder: Path, suffix: str = "") -> None:
     (folder / f"config{suffix}.json").write_text(json.dumps({"decoder_start_token_id": CODES}))
 
 
-def make(folder: Path, *, seed: int = 0, mega: bool = False) -> Path:
-    """A tiny model folder, by way of the published files."""
-    source = write_pt(folder.with_name(f"{folder.name}-published"), tables(seed, spare=6 if mega else 0), mega=mega)
-    convert_dalle_mini(source, folder)
+def make(folder: Path, *, seed: int = 0, spare: int = 0) -> Path:
+    """A tiny model folder, as a conversion makes it (which takes seconds: its process has to import torch)."""
+    for half, table in tables(seed, spare=spare).items():
+        (folder / HALVES[half]).mkdir(parents=True)
+        config = config_of({name: tuple(tensor.shape) for name, tensor in table.items()}, half)
+        start = {"decoder_start_token_id": CODES} if half == "decoder" else {}
+        (folder / HALVES[half] / "config.json").write_text(json.dumps({**config, **start}))
+        save_file({name: tensor.half() for name, tensor in table.items()}, folder / HALVES[half] / WEIGHTS)
+    save_file(vqgan_oracle.decoder_alone(vqgan_oracle.table()), folder / "raw.safetensors")
+    write_halves(folder / "raw.safetensors", LEVELS, {"decoder": folder / "vqgan"}, folder)
+    (folder / "raw.safetensors").unlink()
+    (folder / "tokenizer").mkdir()
+    write_words(folder / "tokenizer")
+    (folder / "tokenizer" / "tokenizer_config.json").write_text('{"model_max_length": 64}')
+    (folder / "model_index.json").write_text('{"_class_name": "DalleMiniPipeline"}')
     return folder
 
 

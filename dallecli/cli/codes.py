@@ -44,10 +44,10 @@ def encode(
     output: options.FileOptions,
     reporting: options.Reporting,
 ) -> None:
-    """Turn pictures into the codes of DALL-E 1's autoencoder.
+    """Turn pictures into the codes of DALL-E 1's autoencoder, or of another one.
 
     One small file for each picture. Its shorter side is scaled to 256 pixels, or to --size, and the middle square
-    becomes one code for every 8 x 8 pixels. `dalle decode` makes a picture of codes.
+    becomes one code for every 8 x 8 pixels, with vqgan-f16 for every 16 x 16. `dalle decode` makes a picture of codes.
 
     \b
     Examples:

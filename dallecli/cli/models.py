@@ -293,8 +293,8 @@ def convert(
     A pickle is a program. It is opened in a process of its own that knows tensors only, and is ended when it tries
     anything else. Of a folder everything else is copied. A pull does this by itself where it has to. Networks that a
     folder stores once under two names, as the starter's does, are there twice in the copy: diffusers needs them so.
-    Of a folder with the published files of GLIDE, guided-diffusion, DALL-E 1's autoencoder, a VQGAN or minDALL-E a
-    model folder is made. A licence that restricts what may be done with the model has to be accepted first; --yes
+    Of a folder with the published files of GLIDE, guided-diffusion, DALL-E Mini, minDALL-E or an autoencoder of codes
+    a model folder is made. A licence that restricts what may be done with the model has to be accepted first; --yes
     accepts it.
 
     \b

@@ -1,5 +1,6 @@
 """The memory layout of a network's layers, and the classes that compute them."""
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
@@ -17,13 +18,10 @@ def channels_last(net: N) -> N:
     return moved
 
 
-def replace_layers(net: nn.Module, linear: type[nn.Linear], convolution: type[nn.Conv2d]) -> None:
-    """Let these classes compute every linear and convolutional layer of a network, with the weights it has.
+def replace_layers(net: nn.Module, classes: Mapping[type[nn.Module], type[nn.Module]]) -> None:
+    """Let other classes, by those that they are instead of, compute the layers of a network, with the weights it has.
 
     The class is replaced, not `forward`: a layer that refers to itself would not be freed when it is released.
     """
     for layer in net.modules():
-        if type(layer) is nn.Linear:
-            layer.__class__ = linear
-        elif type(layer) is nn.Conv2d:
-            layer.__class__ = convolution
+        layer.__class__ = classes.get(type(layer), type(layer))

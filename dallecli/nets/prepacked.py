@@ -8,12 +8,14 @@ stay as they are. The results are the same up to rounding.
 
 import logging
 import platform
+from collections.abc import Mapping
 from functools import cache
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
+from dallecli.nets.dvae import Convolution
 from dallecli.nets.layers import replace_layers
 
 MACHINES: Final = ("x86_64", "AMD64")
@@ -30,11 +32,14 @@ def can_prepack() -> bool:
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
         x = torch.linspace(-1, 1, 2 * 4 * 4).view(1, 2, 4, 4)
         conv, linear = nn.Conv2d(2, 3, 3, padding=1), nn.Linear(4, 3)
-        wanted = conv(x), linear(x)
-        net = nn.ModuleList([conv, linear])
-        replace_layers(net, _Linear, _Conv2d)
+        wanted: tuple[Tensor, ...] = conv(x), linear(x)
+        fused = Convolution(2, 3, 3)
+        fused.load_state_dict({"w": conv.weight, "b": conv.bias})
+        wanted = *wanted, wanted[0].relu(), wanted[0] * 2
+        net = nn.ModuleList([conv, linear, fused])
+        replace_layers(net, _LAYERS)
         try:
-            found = net[0](x), net[1](x)
+            found = net[0](x), net[1](x), fused(x, rectified=True), fused(x, wanted[0].clone())
         # what a missing operation, or one with other arguments, may answer
         except (AttributeError, NotImplementedError, RuntimeError, TypeError) as problem:
             log.debug("layers are not prepacked: %s", problem)
@@ -48,7 +53,7 @@ def prepack(net: nn.Module) -> None:
     For inference only, and only where `can_prepack`. A layer's plain weights are dropped at its first call, when the
     size of its image is known; from then on the network's state dict lacks them.
     """
-    replace_layers(net, _Linear, _Conv2d)
+    replace_layers(net, _LAYERS)
 
 
 class _Linear(nn.Linear):
@@ -67,13 +72,57 @@ class _Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        if self._packed is None:
-            plain = self.weight.detach().contiguous().to_mkldnn()
-            reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight  # described for lists, and called with numbers
-            # Of one picture, so that the order does not depend on how many come first.
-            size = (1, *x.shape[1:])
-            self._packed = reorder(plain, self.padding, self.stride, self.dilation, self.groups, size)
-            del self.weight
         geometry = (self.padding, self.stride, self.dilation, self.groups)
+        if self._packed is None:
+            self._packed = _packed(self.weight, geometry, x)
+            del self.weight
         y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self._packed, self.bias, *geometry, "none", [], "")
         return y
+
+
+class _Convolution(Convolution):
+    """What follows it is computed while the result is in the processor's cache."""
+
+    _packed: Tensor | None = None
+
+    def forward(self, x: Tensor, onto: Tensor | None = None, *, rectified: bool = False) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        if self._packed is None:
+            self._around = (self.w.shape[-1] // 2,) * 2
+            self._packed = _packed(self.w * self.gain, self._geometry, x)
+            self.b = nn.Parameter(self.b * self.gain, requires_grad=False)
+            del self.w
+        if onto is None:
+            after = "relu" if rectified else "none"
+            y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self._packed, self.b, *self._geometry, after, [], "")
+            return y
+        # Nothing else refers to what it is added to, as gradients do not come here.
+        onto = onto.contiguous(memory_format=torch.channels_last)
+        sum: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
+            onto, x, self._packed, self.b, *self._geometry, "add", 1.0, None, [], None
+        )
+        return sum
+
+    @property
+    def _geometry(self) -> "_Geometry":
+        return self._around, (1, 1), (1, 1), 1
+
+
+_Geometry = tuple[Any, Any, Any, int]
+"""Padding, stride, dilation and groups of a convolution."""
+
+_LAYERS: Final[Mapping[type[nn.Module], type[nn.Module]]] = {
+    nn.Linear: _Linear,
+    nn.Conv2d: _Conv2d,
+    Convolution: _Convolution,
+}
+
+
+def _packed(weight: Tensor, geometry: _Geometry, x: Tensor) -> Tensor:
+    """The weight of a convolution in oneDNN's order, for images as large as `x`."""
+    padding, stride, dilation, groups = geometry
+    reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight  # described for lists, and called with numbers
+    # Of one picture, so that the order does not depend on how many come first.
+    size = (1, *x.shape[1:])
+    packed: Tensor = reorder(weight.detach().contiguous().to_mkldnn(), padding, stride, dilation, groups, size)
+    return packed

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dallecli.nets.dvae import Convolution
 from dallecli.nets.layers import replace_layers
 
 BAND: Final = 2**24
@@ -18,7 +19,7 @@ BAND: Final = 2**24
 
 def multiply_in_single(net: nn.Module) -> None:
     """Make every linear and convolutional layer of a network compute in float32, and return the type of its input."""
-    replace_layers(net, _Linear, _Conv2d)
+    replace_layers(net, {nn.Linear: _Linear, nn.Conv2d: _Conv2d, Convolution: _Convolution})
 
 
 class _Linear(nn.Linear):
@@ -42,6 +43,12 @@ class _Conv2d(nn.Conv2d):
             band = F.pad(x[:, :, first - above : end + below].float(), (0, 0, halo - above, halo - below))
             bands.append(F.conv2d(band, weight, bias, padding=(0, halo)).to(x.dtype))
         return torch.cat(bands, dim=2)
+
+
+class _Convolution(Convolution):
+    def convolve(self, x: Tensor) -> Tensor:
+        y = F.conv2d(x.float(), self.w.float(), self.b.float(), padding=self.w.shape[-1] // 2)
+        return y.to(x.dtype)
 
 
 def _single(bias: Tensor | None) -> Tensor | None:

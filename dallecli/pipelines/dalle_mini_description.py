@@ -29,5 +29,7 @@ class DalleMiniDescription(TokenDescription):
         return self.tokenizer.encode(text).dropped
 
     def unknown(self, texts: Iterable[str]) -> tuple[str, ...]:
-        """The words of some sentences of which it reads nothing: it knows ASCII only."""
-        return tuple(dict.fromkeys(word for text in texts for word in self.tokenizer.unreadable(text)))
+        """The words of some sentences of which it reads nothing: it knows ASCII only. And those its folder excludes."""
+        several = list(texts)
+        unreadable = [word for text in several for word in self.tokenizer.unreadable(text)]
+        return tuple(dict.fromkeys([*super().unknown(several), *unreadable]))

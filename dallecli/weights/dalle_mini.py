@@ -37,6 +37,8 @@ WEIGHTS: Final = "model.safetensors"
 FLAX: Final = "flax_model.msgpack"
 DETOKER: Final = "detoker.pt"
 FLAX_VQGAN: Final = f"vqgan/{FLAX}"
+RAW: Final = "vqgan.safetensors"
+"""The VQGAN on its way."""
 VQGAN_PARTS: Final = {"encoder": "vqgan_encoder", "decoder": "vqgan"}
 HALVES: Final = {"encoder": "text_encoder", "decoder": "decoder"}
 """The halves of the transformer, and the parts that they become."""
@@ -110,11 +112,17 @@ def write_dalle_mini(source: Path, draft: Path) -> dict[str, str]:
     """
     draft.mkdir(parents=True)
     made: dict[str, str] = {}
-    for release in _here(source):
+    releases, vqgan = _here(source), _vqgan_here(source)
+    pickles = _pickles(source, releases, draft)
+    if vqgan == DETOKER:
+        pickles[source / vqgan] = draft / RAW
+    if pickles:
+        convert(pickles)  # in one process: it takes seconds to start
+    for release in releases:
         made |= _write_tokenizer(source, release, draft / "tokenizer")
         made |= _write_flax(source, release, draft) if FLAX in release.halves.values() else {}
-        made |= _write_pickles(source, release, draft) if FLAX not in release.halves.values() else {}
-    made |= _write_vqgan(source, draft)
+        made |= _describe_pickles(source, release, draft) if FLAX not in release.halves.values() else {}
+    made |= _write_vqgan(source, vqgan, draft) if vqgan is not None else {}
     writer = made.get(f"{HALVES['decoder']}/{WEIGHTS}")
     if writer is not None:
         write_json(draft / "model_index.json", {"_class_name": "DalleMiniPipeline"})
@@ -141,7 +149,7 @@ def _check_present(source: Path) -> None:
         if not (source / name).is_file():
             hint = "put it there; see docs/guides/dalle-mini.md"
             raise BadFolder(f"{name} of {release.name} is missing", str(source), hint)
-    if not any((source / name).is_file() for name in (DETOKER, FLAX_VQGAN)):
+    if _vqgan_here(source) is None:
         hint = f"put {DETOKER} of min-dalle there, or dalle-mini's VQGAN as {FLAX_VQGAN}"
         raise BadFolder(f"the VQGAN of {release.name} is missing", str(source), hint)
 
@@ -159,17 +167,26 @@ def _write_tokenizer(source: Path, release: Release, folder: Path) -> dict[str, 
     return made | {f"{folder.name}/tokenizer_config.json": release.vocabulary[0]}
 
 
-def _write_pickles(source: Path, release: Release, draft: Path) -> dict[str, str]:
-    """Write the halves that min-dalle's files hold, as far as they are there."""
-    here = {half: name for half, name in release.halves.items() if (source / name).is_file()}
-    for half in here:
-        (draft / HALVES[half]).mkdir()
-    convert({source / name: draft / HALVES[half] / WEIGHTS for half, name in here.items()})  # in one process
+def _pickles(source: Path, releases: Sequence[Release], draft: Path) -> dict[Path, Path]:
+    """The halves in min-dalle's files, as far as they are there, and where the tensors of each go."""
+    targets = {}
+    for release in releases:
+        for half, name in release.halves.items():
+            if name != FLAX and (source / name).is_file():
+                targets[source / name] = draft / HALVES[half] / WEIGHTS
+    for target in targets.values():
+        target.parent.mkdir(exist_ok=True)
+    return targets
+
+
+def _describe_pickles(source: Path, release: Release, draft: Path) -> dict[str, str]:
+    """Write the configs of the halves that were converted."""
     made: dict[str, str] = {}
-    for half, name in here.items():
+    for half, name in release.halves.items():
         file = draft / HALVES[half] / WEIGHTS
-        shapes = {tensor: entry.shape for tensor, entry in read_header(file).items()}
-        made |= _describe(source / name, half, shapes, _start(source, release), file.parent)
+        if (source / name).is_file():
+            shapes = {tensor: entry.shape for tensor, entry in read_header(file).items()}
+            made |= _describe(source / name, half, shapes, _start(source, release), file.parent)
     return made
 
 
@@ -265,13 +282,16 @@ def _in_layer(path: Sequence[str]) -> str | None:
     return None
 
 
-def _write_vqgan(source: Path, draft: Path) -> dict[str, str]:
-    """Write the VQGAN, if it is there: both halves of flax's, or else the decoder of min-dalle's."""
-    name = next((name for name in (FLAX_VQGAN, DETOKER) if (source / name).is_file()), None)
-    if name is None:
-        return {}
-    raw = draft / "vqgan.safetensors"
-    write_raw(source / name, raw)
+def _vqgan_here(source: Path) -> str | None:
+    """The file of the VQGAN that is here: flax's, which has both halves, or else min-dalle's."""
+    return next((name for name in (FLAX_VQGAN, DETOKER) if (source / name).is_file()), None)
+
+
+def _write_vqgan(source: Path, name: str, draft: Path) -> dict[str, str]:
+    """Write the halves of the VQGAN; min-dalle's is converted already."""
+    raw = draft / RAW
+    if name == FLAX_VQGAN:
+        write_raw(source / name, raw)
     folders = {half: draft / part for half, part in VQGAN_PARTS.items()}
     halves = write_halves(raw, LEVELS, folders, source / name)
     raw.unlink()

@@ -31,7 +31,7 @@ from dallecli.limits import (
 )
 from dallecli.tasks.stages import Stage
 from dallecli.weights.digest import combined_digest, file_digest
-from dallecli.weights.layouts import LAYOUTS, Layout
+from dallecli.weights.layouts import LAYOUTS, Layout, published_in
 from dallecli.weights.shards import files_of, headers_of, index_names
 
 PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".th")
@@ -376,6 +376,9 @@ def _layout_of(path: Path) -> str:
     index = next((name for name in indexes if (path / name / "model_index.json").is_file()), None)
     if index is None:
         what = "model_index.json is missing: this is no model" if names else "the model folder is empty"
+        if published_in(path) is not None:
+            what = "these are a model's published files, and no model folder yet"
+            raise BadFolder(what, str(path), "make one: dalle models convert FOLDER NEW-FOLDER")
         raise BadFolder(what, str(path), "give the folder that holds model_index.json, prior/, decoder/ …")
     stated = read_object(path / index / "model_index.json").get("_class_name")
     for name, layout in LAYOUTS.items():

@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from fewer import fewer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -230,12 +231,12 @@ def test_a_list_is_a_regular_file_of_a_bounded_size(tmp_path, kind):
         every("__a__", Wildcards(tmp_path))
 
 
-@pytest.mark.parametrize("pattern", ["{", "{}", "}", "__", "__a", "{a|", "{2$$", "__.", "{{|}", "x::|{"])
+@pytest.mark.parametrize("pattern", fewer(["{", "{}", "}", "__", "__a", "{a|", "{2$$", "__.", "{{|}", "x::|{"], each=4))
 def test_long_nonsense_is_read_in_seconds(pattern):
-    began = time.monotonic()
+    began = time.process_time()
     with contextlib.suppress(BadSetting):
         NOWHERE.template(pattern * (2**20 // len(pattern)))
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 10
 
 
 def test_too_many_sentences_and_too_deep_ones_are_refused():

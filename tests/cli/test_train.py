@@ -69,6 +69,7 @@ def test_a_stage_whose_budget_is_spent_says_so_and_is_left_as_it_is(dalle: Dalle
     assert (tmp_path / "tiny" / "judge" / "state.safetensors").read_bytes() == state
 
 
+@pytest.mark.slow  # the whole starter is trained, a little
 def test_training_goes_on_from_a_model_where_no_state_is_left(dalle: Dalle, tmp_path: Path):
     ask = ("train", "starter", "--preset", "tiny")
     assert dalle(*ask, "--state", str(tmp_path / "first"), "--out", "model").code == 0

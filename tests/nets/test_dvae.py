@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from dallecli.nets.dvae import Codebook, DvaeConfig, DvaeDecoder, DvaeEncoder, squeeze, unsqueeze
+from dallecli.nets.prepacked import can_prepack, prepack
+from dallecli.nets.single import multiply_in_single
 from dallecli.weights.dvae import config_of
 
 NETS = {"encoder": DvaeEncoder, "decoder": DvaeDecoder}
@@ -101,3 +103,26 @@ def test_no_patches_and_no_blocks_with_the_published_gain_are_refused(field: str
     shape = {"vocab_size": 7, "block_out_channels": [8], "layers_per_block": 1}
     with pytest.raises(ValueError, match=r"patch_size is 0|no blocks"):
         DvaeConfig.from_config(shape | {field: value})
+
+
+@pytest.mark.skipif(not can_prepack(), reason="this torch, or this processor, has not got the operations")
+@pytest.mark.parametrize("part", NETS)
+@torch.inference_mode()
+def test_with_prepacked_layers_it_computes_the_same(part: str) -> None:
+    draw = torch.Generator().manual_seed(2)
+    x = torch.rand(2, 3, 32, 48, generator=draw) if part == "encoder" else torch.randint(24, (2, 4, 6), generator=draw)
+    net, wanted = built(part), built(part)(x)
+    prepack(net)
+    for _ in range(2):
+        # sums of float32 in another order
+        assert (net(x) - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+
+
+@torch.inference_mode()
+def test_bfloat16_is_computed_in_float32_where_the_processor_cannot() -> None:
+    net, codes = built("decoder").to(torch.bfloat16), torch.arange(24).view(1, 4, 6)
+    multiply_in_single(net)
+    wanted = oracle.statistics(oracle.table("decoder"), codes)
+    assert net(codes).dtype == torch.bfloat16
+    # eight bits of precision, through 24 convolutions
+    assert (net(codes) - wanted).abs().max() <= 0.05 * wanted.abs().max()

@@ -94,6 +94,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.message for record in caplog.records if record.levelno >= logging.WARNING]
 
 
+@pytest.mark.slow  # tracing takes most of a minute
 @pytest.mark.parametrize(("family", "compiled_networks"), [("karlo", 3), ("stable", 2)])
 def test_each_network_is_compiled_once_for_one_number_of_pictures_and_paints_the_same(
     family, compiled_networks, folders
@@ -120,6 +121,7 @@ def test_networks_that_are_told_without_an_embedding_are_compiled_as_well(family
     assert graphs_made() == 2
 
 
+@pytest.mark.slow
 def test_only_networks_that_stay_are_compiled_and_they_go_when_the_model_goes(folders):
     model = open_model("stable", folders["stable"], is_compiled=True, kept={"decoder"})
     paint(model, "a red cat")
@@ -130,6 +132,7 @@ def test_only_networks_that_stay_are_compiled_and_they_go_when_the_model_goes(fo
     assert decoder() is None
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_compiled_that_is_said_and_nothing_else_changes(folders, monkeypatch, caplog):
     def no_compiler(*given: Any) -> Any:
         raise RuntimeError("Cannot find a working triton installation\nand many more lines")

@@ -21,6 +21,7 @@ from dallecli.source import read_source
 from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.builder import build_request
 from dallecli.tokens import BartTokenizer
+from dallecli.weights.dalle_mini import convert_dalle_mini
 from dallecli.weights.registry import registry
 
 CAT = "cat cat cat"
@@ -34,7 +35,7 @@ def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def mega(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return oracle.make(tmp_path_factory.mktemp("models") / "mega", mega=True)
+    return oracle.make(tmp_path_factory.mktemp("models") / "mega", spare=6)
 
 
 @pytest.fixture
@@ -141,10 +142,13 @@ def test_published_dials_are_min_dalles_and_configs_may_name_tokens_that_are_nev
 
 
 def test_a_picture_goes_on_from_the_upper_rows_of_another_with_flaxs_encoder(mini, written, tmp_path):
-    source = oracle.write_pt(tmp_path / "published", tables())
+    source = tmp_path / "published"
+    source.mkdir()
+    oracle.write_words(source)
+    (source / "flax_model.msgpack").write_bytes(oracle.msgpack(oracle.flax_arrays(tables())))
     (source / "vqgan").mkdir()
     (source / "vqgan" / "flax_model.msgpack").write_bytes(oracle.msgpack(oracle.flax_vqgan()))
-    oracle.convert_dalle_mini(source, tmp_path / "both")
+    convert_dalle_mini(source, tmp_path / "both")
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / "p.png")
     given = read_source(str(tmp_path / "p.png"))
     paint(tmp_path / "both", **{"continue": given, "rows": 2})

@@ -133,6 +133,7 @@ def test_a_compressed_shard_says_what_to_do(tmp_path: Path, magic: bytes, progra
     assert look([tmp_path]).faults[0].why == f"it is compressed: {program} it first"
 
 
+@pytest.mark.slow  # as many headers as an archive may have
 def test_an_archive_of_nothing_but_headers_has_an_end() -> None:
     one = header("f", 0, b"5")
 

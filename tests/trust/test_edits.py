@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from cli.conftest import Dalle
 from cli.test_batch import pictures, start
+from fewer import fewer
 from PIL import Image
 
 from dallecli.pictures.metadata import read_recipe
@@ -103,7 +104,7 @@ INPUTS = {
 @pytest.mark.parametrize(
     "change", ["other", *(pytest.param(how, marks=pytest.mark.slow) for how in ("removed", "made a pipe"))]
 )
-@pytest.mark.parametrize("what", list(INPUTS))
+@pytest.mark.parametrize("what", fewer(INPUTS, each=3))
 def test_a_file_that_is_changed_between_check_and_use_is_named_and_not_painted(dalle: Dalle, figures, what, change):
     for name, seed in (("cat.png", 1), ("late.png", 2)):
         noise(name, seed)

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cli.conftest import command, environment
+from fewer import fewer
 from pictures.test_reading import METADATA
 from weights.test_convert import BOMBS, refuse
 
@@ -103,7 +104,7 @@ def _journal(write: Callable[[str], Any]) -> str:
     return "o"
 
 
-@pytest.mark.parametrize("what", FILES)
+@pytest.mark.parametrize("what", fewer(FILES, each=5))
 def test_what_has_no_measure_is_refused(figures, what):
     code, said = run(*FILES[what]())
     assert_refused(code, said, 2, 3)
@@ -151,7 +152,7 @@ def test_the_largest_picture_is_read_in_bounded_memory(figures, kind, samples, d
     assert code == 0, said
 
 
-@pytest.mark.parametrize("what", METADATA)
+@pytest.mark.parametrize("what", fewer(METADATA, each=6))
 def test_metadata_never_refuse_a_picture(figures, what):
     data = METADATA[what]()
     Path("x.png").write_bytes(data)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import dalle_mini_oracle as oracle
@@ -10,13 +11,17 @@ import numpy as np
 import pytest
 import torch
 from dalle_mini_oracle import tables
+from hub import Hub
 from safetensors.torch import load_file
 
 from dallecli.errors import BadFile, BadFolder, DalleError, LayoutMismatch
-from dallecli.weights import flax
+from dallecli.weights import flax, registry
+from dallecli.weights.convert import convert_file
 from dallecli.weights.dalle_mini import config_of, convert_dalle_mini
+from dallecli.weights.fetch.pull import pull
 from dallecli.weights.flax import read_flax
 from dallecli.weights.folder import Folder
+from dallecli.weights.hub import Patience
 from dallecli.weights.layouts import published_in
 
 
@@ -52,13 +57,6 @@ def test_min_dalles_files_become_a_folder_with_the_same_numbers_in_their_own_typ
     }  # fmt: skip
 
 
-def test_without_a_config_the_start_token_is_the_published_one(from_torch: Path, tmp_path: Path):
-    source = Path(shutil.copytree(from_torch, tmp_path / "files"))
-    (source / "config_mini.json").unlink()
-    with pytest.raises(BadFile, match="decoder_start_token_id is 16384, and the decoder has embeddings up to 24"):
-        convert_dalle_mini(source, tmp_path / "mini")
-
-
 @pytest.mark.parametrize("chunk", [None, 1000], ids=["whole", "in chunks"])
 def test_flaxs_file_becomes_the_same_model(tmp_path: Path, chunk: int | None):
     source = files_of_flax(tmp_path / "files", chunk=chunk)
@@ -81,10 +79,6 @@ def test_what_shapes_tell_of_the_published_models_is_what_their_configs_say():
             wanted = {name: value for name, value in published["config"].items() if name in config}
             assert {name: config[name] for name in wanted} == wanted
             assert len(wanted) >= 5
-
-
-def truncated(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-1000])
 
 
 def saved(change: Callable[[dict[str, torch.Tensor]], object], half: str) -> Callable[[Path], None]:
@@ -110,7 +104,6 @@ BAD: dict[str, tuple[Callable[[Path], object], type[DalleError], str]] = {
         "two models here: DALL-E Mini and DALL-E M",
     ),
     "a web page": (lambda files: (files / "encoder_mini.pt").write_text("<html>"), BadFile, "a web page"),
-    "cut short": (lambda files: truncated(files / "decoder_mini.pt"), BadFile, "damaged|cannot be read"),
     "the halves exchanged": (
         lambda files: shutil.copy(files / "decoder_mini.pt", files / "encoder_mini.pt"),
         BadFile,
@@ -121,12 +114,6 @@ BAD: dict[str, tuple[Callable[[Path], object], type[DalleError], str]] = {
         LayoutMismatch,
         "1 unexpected .final_ln.weight",
     ),
-    "a tensor is missing": (
-        saved(lambda table: table.pop("final_ln.bias"), "decoder"),
-        LayoutMismatch,
-        "final_ln.bias",
-    ),
-    "a program": (lambda files: torch.save({"x": Path}, files / "encoder_mini.pt"), BadFile, "could be a program"),
 }
 
 
@@ -236,3 +223,38 @@ def test_a_vqgan_in_the_transformers_place_is_named(tmp_path: Path):
     assert published_in(source) is not None
     with pytest.raises(BadFile, match="it looks like the VQGAN's"):
         convert_dalle_mini(source, tmp_path / "mini")
+
+
+def test_files_that_are_not_converted_yet_are_answered_by_the_command_that_does(from_torch: Path, tmp_path: Path):
+    with pytest.raises(BadFolder, match="published files") as raised:
+        Folder(from_torch)
+    assert "dalle models convert" in str(raised.value.hint)
+    source = files_of_flax(tmp_path / "files")
+    with pytest.raises(BadFile, match="a file of flax") as raised_too:
+        convert_file(source / "flax_model.msgpack", tmp_path / "x.safetensors")
+    assert "convert the folder" in str(raised_too.value.hint)
+
+
+# Pulls
+
+
+def test_a_pull_makes_the_model_of_the_files_at_their_commit_and_checks_their_hashes(
+    hub: Hub, from_torch: Path, monkeypatch: pytest.MonkeyPatch
+):
+    spec = registry.registry()["dalle-mini"]
+    hub.add("kuprel/min-dalle", from_torch)
+    commit = spec.files[0].url.split("/")[-2]
+    hub.pin("kuprel/min-dalle", commit)
+    settings = {"agree": lambda plan: None, "report": lambda step: None, "patience": Patience(tries=2, unit=0.0)}
+    with pytest.raises(BadFile, match="wrong bytes"):
+        pull("dalle-mini", **settings)  # those here are not the published ones
+    known = {**registry.registry()}
+    known["dalle-mini"] = replace(spec, files=tuple(replace(file, sha256=None) for file in spec.files))
+    monkeypatch.setattr(registry, "_registered", lambda: known)
+    monkeypatch.setattr("dallecli.weights.dalle_mini.START", oracle.CODES)
+    made = pull("dalle-mini", **settings)
+    folder = registry.locate(registry.find("dalle-mini"))
+    assert (folder.layout, folder.tasks) == ("dalle-mini", ("generate",))
+    assert made.fetched > 0
+    assert all(commit in request.path for request in hub.requests if "min-dalle" in request.path)
+    assert pull("dalle-mini", **settings).fetched == 0

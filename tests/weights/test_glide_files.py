@@ -9,6 +9,7 @@ from typing import Any
 import glide_oracle as oracle
 import pytest
 import torch
+from fewer import fewer
 from hub import Hub
 from safetensors.torch import load_file
 
@@ -61,6 +62,7 @@ def test_the_files_become_a_folder_with_every_task(files: Path) -> None:
     assert not list(files.parent.glob("glide.*"))
 
 
+@pytest.mark.slow
 def test_half_precision_and_files_of_before_2020_are_read_and_stay_what_they_are(files: Path) -> None:
     halves = {name: tensor.half() for name, tensor in table("base.pt").items()}
     torch.save(halves, files / "base.pt", _use_new_zipfile_serialization=False)
@@ -95,7 +97,7 @@ BAD: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
 }
 
 
-@pytest.mark.parametrize("what", BAD)
+@pytest.mark.parametrize("what", fewer(BAD, each=5))
 def test_files_that_are_not_what_they_say_make_nothing(files: Path, what: str) -> None:
     change, error, words = BAD[what]
     change(files)
@@ -143,6 +145,7 @@ def test_a_pull_makes_the_model_and_keeps_none_of_the_files(served: str, hub: Hu
     assert not folder_path("glide").exists()
 
 
+@pytest.mark.slow
 def test_a_pull_for_one_task_fetches_less_and_another_the_rest(
     served: str, hub: Hub, published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +171,7 @@ def test_an_interrupted_pull_goes_on_where_it_stopped(served: str, hub: Hub, pub
     assert pulled().fetched < size - (published / "base.pt").stat().st_size
 
 
+@pytest.mark.slow
 def test_what_comes_again_has_to_be_what_was_locked(served: str, hub: Hub) -> None:
     lock = pulled().lock
     weights = lock.blob(next(file for file in lock.files if file.path == "decoder/diffusion_pytorch_model.safetensors"))

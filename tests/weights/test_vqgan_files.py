@@ -63,7 +63,7 @@ def test_flaxs_file_becomes_the_same_folder_with_the_range_of_dalle_mini(tmp_pat
 def test_dalle_minis_own_file_without_its_vocabulary_is_said_to_be_it(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "flax_model.msgpack").write_bytes(msgpack({"model/decoder/x": np.ones(2, np.float32)}))
-    with pytest.raises(BadFile, match="it looks like DALL-E Mini.s transformer"):
+    with pytest.raises(BadFile, match="like DALL-E Mini"):
         convert_vqgan(tmp_path / "files", tmp_path / "flax")
 
 
