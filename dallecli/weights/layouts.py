@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+from dallecli.tasks.embed import COMPARING
 from dallecli.tasks.stages import (
     AUTOREGRESSIVE_PRIOR,
     DECODER,
@@ -18,6 +19,10 @@ from dallecli.tasks.stages import (
     Stage,
     StageSettings,
 )
+
+
+INDEX: Final = "model_index.json"
+"""The file that states the kind of a model of several folders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +78,14 @@ class Layout:
     """The kind of model that `model_index.json` states."""
     index: str = ""
     """The folder in a model's folder that holds its `model_index.json`."""
+    marker: str = INDEX
+    """The file there that states the kind, where it is not `model_index.json`."""
     folders: Mapping[str, str] = field(default_factory=dict)
     """The folders of parts that are not in one of their own name."""
+    sections: Mapping[str, str] = field(default_factory=dict)
+    """Of networks that one `config.json` describes, the key of each one's own part of it."""
+    foreign: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of networks that are in one file, how the names of its tensors begin that are not each one's own."""
     networks: tuple[str, ...]
     """The parts with weights that every such model has."""
     others: tuple[str, ...] = ("tokenizer",)
@@ -127,7 +138,7 @@ class Layout:
 
 def published_in(folder: Path) -> Published | None:
     """What the files in a folder are, if they are a model that is not yet in a folder of its layout."""
-    if (folder / "model_index.json").exists():
+    if (folder / INDEX).exists():
         return None
     found = (layout.published for layout in LAYOUTS.values() if layout.published is not None)
     return next((one for one in found if any((folder / name).is_file() for name in one.files)), None)
@@ -341,6 +352,27 @@ _DVAE: Final = Layout(
     ),
 )
 
+# CLIP alone, as transformers saves it: both towers in one file and one config, all in one folder. It paints nothing.
+_TEXT: Final = ("text_model.", "text_projection.")
+_VISION: Final = ("vision_model.", "visual_projection.")
+_SCALE: Final = "logit_scale"  # of the training; cosines need none
+
+_CLIP: Final = Layout(
+    pipeline="CLIPModel",
+    marker="config.json",
+    folders=dict.fromkeys(("text_encoder", "image_encoder", "tokenizer", "feature_extractor"), ""),
+    sections={"text_encoder": "text_config", "image_encoder": "vision_config"},
+    foreign={"text_encoder": (*_VISION, _SCALE), "image_encoder": (*_TEXT, _SCALE)},
+    networks=("text_encoder", "image_encoder"),
+    stages=(),
+    tasks=dict.fromkeys(COMPARING, "image_encoder"),
+    dials="clip-vit-b-32",
+    sample_size=224,
+    description="dallecli.pipelines.clip_description:ClipDescription",
+    opener="dallecli.pipelines.clip:open_clip",
+    clip=ClipFacts(width=("image_encoder", "projection_dim"), reads=False),
+)
+
 LAYOUTS: Final[dict[str, Layout]] = {
     "karlo": _KARLO,
     # The same networks published for pictures instead of words: an image tower where the prior was. Words are painted
@@ -368,5 +400,6 @@ LAYOUTS: Final[dict[str, Layout]] = {
     "adm": _ADM,
     "deepfloyd-if": _IF,
     "dvae": _DVAE,
+    "clip": _CLIP,
 }
 """The families by name. Registries and folders name a family so; nothing else in dallecli does."""

@@ -130,7 +130,7 @@ class ModelSpec:
     def running(self, size: int) -> tuple[str, ...]:
         """The names of the stages that paint a picture of `size`, in the order in which they run."""
         painting = [stage.name for stage in self.declared if not stage.imagines]
-        if self.largest is not None:
+        if self.largest is not None or not painting:
             return tuple(painting)
         sized = [runs.stage.name for runs in LAYOUTS[self.layout].stages if runs.sized is not None]
         last = [name for name in painting if name in sized][self.sizes.index(size)]
@@ -305,8 +305,9 @@ def _pulled(name: str, repository: str, revision: str | None) -> Folder:
     what = f"{name} is not on this machine"
     lock = read_lock(name)
     if lock is None:
-        index = try_to_load_from_cache(repository, "model_index.json", revision=revision)
-        path = Path(index).parent if isinstance(index, str) else None
+        markers = dict.fromkeys(layout.marker for layout in LAYOUTS.values())
+        found = (try_to_load_from_cache(repository, marker, revision=revision) for marker in markers)
+        path = next((Path(file).parent for file in found if isinstance(file, str)), None)
     else:
         path = folder_path(name)
         missing = lock.missing()
@@ -500,7 +501,7 @@ def _parts(fields: Fields) -> PublishedParts:
         folder=fields.match("folder", r"[a-z][\w-]*(\.\d[\w-]*)*", "the name of a folder")
         if "folder" in fields
         else "",
-        names=fields.texts("names", "[a-z][a-z0-9_]*", "a list of names", least=1),
+        names=fields.texts("names", r"[a-z][a-z0-9_]*|\.", "a list of names", least=1),
         tasks=fields.choices("tasks", ABILITIES) if "tasks" in fields else None,
     )
     fields.finish()
