@@ -6,7 +6,7 @@ from pathlib import Path
 import oracle
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import CLIPConfig, CLIPModel, CLIPProcessor, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTokenizer, CLIPVisionConfig
 
 SHAPE = oracle.SHAPES["karlo"]
 
@@ -25,9 +25,7 @@ def write(folder: Path, seed: int = 20) -> Path:
         pad_token_id=1,
         **SHAPE.text,
     )
-    vision = CLIPVisionConfig(
-        projection_dim=SHAPE.width, num_hidden_layers=2, intermediate_size=40, **SHAPE.vision
-    )
+    vision = CLIPVisionConfig(projection_dim=SHAPE.width, num_hidden_layers=2, intermediate_size=40, **SHAPE.vision)
     config = CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=SHAPE.width)
     oracle.random_net(lambda: CLIPModel(config), seed).save_pretrained(folder)
     _as_published(folder)
@@ -40,7 +38,7 @@ def _as_published(folder: Path) -> None:
     """Add what older transformers wrote: the positions of both towers, and a second key for each section."""
     file = folder / "model.safetensors"
     tensors = load_file(file)
-    for tower, name in (("text_model", "token"), ("vision_model", "position")):
+    for tower in ("text_model", "vision_model"):
         count = len(tensors[f"{tower}.embeddings.position_embedding.weight"])
         tensors[f"{tower}.embeddings.position_ids"] = torch.arange(count)[None]
     save_file(tensors, file, metadata={"format": "pt"})

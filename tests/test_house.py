@@ -36,6 +36,7 @@ FLOORS = [
         ),
         *("engine", "fake_engine"),
         *("inputs", "arguments", "embedding_file", "embedding_arithmetic", "ranking", "cleaning", "own_folders"),
+        "shortlist",
         "classes",
         *("sentencepiece_file", "captions", "codes_file"),
     },

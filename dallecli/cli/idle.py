@@ -44,7 +44,8 @@ def _axes(given: Given) -> bool:
 
 def _axis(given: Given, name: str) -> bool:
     """Whether an axis of a sheet gives this option its values."""
-    return any(axis is not None and axis.partition("=")[0].strip() == name for axis in (given["x"], given["y"]))
+    named = [axis.partition("=")[0].strip().replace("-", "_") for axis in (given["x"], given["y"]) if axis is not None]
+    return name in named
 
 
 def _words_only(given: Given) -> bool:
@@ -90,6 +91,13 @@ TABLE: Final = (
         lambda given: given["noise"] != "inverted" and given["file"] is None,
         "{option} is about the pictures' own noise, and fresh noise is used",
         "--noise inverted uses their own",
+    ),
+    Idle(
+        ("generate",),
+        ("judge",),
+        lambda given: given["best_of"] is None and given["file"] is None and not _axis(given, "best_of"),
+        "{option} scores the pictures of a best-of, and there is none",
+        "--best-of 16 paints so many, and keeps the best",
     ),
     Idle(
         ("embed",),

@@ -3,7 +3,7 @@
 from dallecli.errors import TaskNotSupported
 from dallecli.pipelines.unclip_description import UnClipDescription
 from dallecli.tasks.embed import Embed
-from dallecli.tasks.task import ModelRequest
+from dallecli.tasks.task import ModelRequest, Request
 
 
 class ClipDescription(UnClipDescription):
@@ -11,6 +11,8 @@ class ClipDescription(UnClipDescription):
 
     def check_request(self, request: ModelRequest) -> None:
         """Refuse what takes more than two towers. Raises TaskNotSupported."""
+        if isinstance(request, Request):
+            raise TaskNotSupported(f"{self.spec.name} cannot {request.task}", hint=self.abilities)
         if isinstance(request, Embed) and (request.imagine or request.invert):
             option, why = ("--imagine", "a prior") if request.imagine else ("--invert", "a decoder")
             what = f"{self.spec.name} has no {why.removeprefix('a ')}, which {option} needs"

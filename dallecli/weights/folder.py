@@ -407,11 +407,13 @@ def stated_kind(file: Path) -> object:
 
 def _section(config: dict[str, Any], section: str, path: Path) -> dict[str, Any]:
     """The part of a config that is one tower's; how wide embeddings are is stated for both. Raises BadFile."""
+    found: dict[str, Any] = {}
     # Files of the first years have changes of a section under a second key.
-    found = [config.get(section), config.get(f"{section}_dict") or {}]
-    if not all(isinstance(one, dict) for one in found):
-        raise BadFile(f"{section} is missing: there is no such tower", str(path), REPAIR)
-    return {**found[0], **found[1], "projection_dim": config.get("projection_dim", PROJECTION)}
+    for stated in (config.get(section), config.get(f"{section}_dict") or {}):
+        if not isinstance(stated, dict):
+            raise BadFile(f"{section} is missing: there is no such tower", str(path), REPAIR)
+        found |= stated
+    return found | {"projection_dim": config.get("projection_dim", PROJECTION)}
 
 
 def read_object(path: Path) -> dict[str, Any]:

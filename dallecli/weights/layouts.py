@@ -20,7 +20,6 @@ from dallecli.tasks.stages import (
     StageSettings,
 )
 
-
 INDEX: Final = "model_index.json"
 """The file that states the kind of a model of several folders."""
 

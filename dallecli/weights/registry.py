@@ -21,6 +21,7 @@ from typing import Final
 from dallecli.classes import Classes
 from dallecli.errors import BadFile, BadFolder, DalleError, NotDownloaded, TaskNotSupported, UnknownModel
 from dallecli.fields import Fields, Wording
+from dallecli.tasks.embed import COMPARING
 from dallecli.tasks.stages import RESPACINGS, DiffusionSettings, Stage, StageSettings, TokenSettings
 from dallecli.tasks.table import ABILITIES
 from dallecli.tasks.task import HABITS, INIT_STRENGTH, RESAMPLE, WAYS, Habits
@@ -204,6 +205,12 @@ def find(name_or_folder: str) -> ModelSpec:
     names = ", ".join(known)
     hint = f"did you mean {close[0]}?" if close else f"the models are {names}; a folder or hf:ORG/NAME works, too"
     raise UnknownModel(f"no model is called {name_or_folder!r}", hint=hint)
+
+
+def judges() -> list[str]:
+    """The registered models that score the pictures of others: first those that do nothing else."""
+    able = [name for name, spec in _registered().items() if spec.tasks and LAYOUTS[spec.layout].clip is not None]
+    return sorted(able, key=lambda name: set(_registered()[name].tasks) != set(COMPARING))
 
 
 def check_recorded(name: str) -> None:

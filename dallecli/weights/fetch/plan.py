@@ -167,7 +167,7 @@ def _layout_parts(listing: Listing, patience: Patience) -> tuple[str, ...]:
 
 
 def _stated(index: RemoteFile, patience: Patience) -> object:
-    """The kind of model that a file of a repository states. Raises BadFolder if it is too large for what it should be."""
+    """The kind of model that a file of a repository states. Raises BadFolder if it is too large for that."""
     if index.size > MODEL_JSON_BYTES:
         what = f"its {index.path} has {index.size} bytes, the limit is {in_words(MODEL_JSON_BYTES)}"
         raise BadFolder(what, index.repository)
