@@ -327,8 +327,8 @@ def test_a_new_option_is_a_decision():
     )
     assert found == {
         "dalle": {"--version", "-V"},
-        "generate": {"prompts", "--class", "--best-of", "--negative", "--init", "--strength", "--continue", "--rows"}
-        | {"--temperature", "--top-k", "--top-p"}
+        "generate": {"prompts", "--class", "--best-of", "--judge", "--negative", "--init", "--strength"}
+        | {"--continue", "--rows", "--temperature", "--top-k", "--top-p"}
         | (painting | num | prior | sampler | axes),
         "vary": {"images", "--fidelity", "--inversion-steps"} | painting | num | sampler | prompt | axes,
         "interpolate": {"ends", "--frames", "--at", "--weights", "--noise", "--inversion-steps"}
