@@ -117,7 +117,7 @@ class LocalEngine:
             if model is not None
             else self._models.recorded(recipe.model, recipe.task)
         )
-        if recipe.settings.judge is not None and recipe.settings.kept is None:
+        if recipe.settings.judge is not None and recipe.settings.best_of is not None and recipe.settings.kept is None:
             self._models.recorded(recipe.settings.judge)  # a folder may not be named by a stranger
         fresh = self._resolve(request_of(replace(recipe, model=found.spec.name)), found)
         check_same_stages(recipe, fresh)
