@@ -42,7 +42,7 @@ FLOORS = [
     },
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement", "devices"},
-    {"studio", "batch", "history", "model"},
+    {"studio", "batch", "history", "model", "probes"},
     {"cli", "training", "__main__"},
 ]
 BLIND_FLOOR = 1

@@ -199,7 +199,7 @@ Judge = Annotated[
     typer.Option(
         "--judge",
         metavar="NAME|DIR",
-        help="The model whose CLIP scores the pictures, for --best-of. The model itself if not given.",
+        help="The model whose CLIP looks at the pictures and scores them. The model itself if not given.",
         autocompletion=judge_names,
         rich_help_panel=PICTURES,
     ),

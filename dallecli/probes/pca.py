@@ -1,4 +1,4 @@
-"""What CLIP keeps of a picture, component by component (Ramesh et al. 2022, https://arxiv.org/abs/2204.06125, figure 7).
+"""What CLIP says of a picture, component by component: Ramesh et al. 2022, figure 7, https://arxiv.org/abs/2204.06125.
 
 The principal components of many image embeddings span most of what CLIP can say. An embedding that is projected onto
 the first k of them, and painted, shows what those k components hold:
@@ -6,11 +6,13 @@ the first k of them, and painted, shows what those k components hold:
     z_k = mu + V_k V_k^T (z - mu)
 
 with the components in the order of falling variance. k = 0 is the mean of what was fitted, k = the rank changes nothing
-of an embedding that was among it. The length of z_k is left as it comes out: the paper does not say, and z is not normalised.
+of an embedding that was among it. The length of z_k is left as it comes out: the paper does not say, and z is not
+normalised.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import gcd
 from typing import TYPE_CHECKING, Final
 
 from dallecli.errors import BadInput, BadSetting
@@ -69,9 +71,7 @@ def fit(vectors: "Sequence[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]") 
     """The components of embeddings [d], in any order. Raises BadInput for fewer than `FEWEST`, or if all are one."""
     import numpy as np
 
-    if len(vectors) < FEWEST:
-        what = f"{len(vectors)} embeddings have no components to speak of"
-        raise BadInput(what, hint=f"at least {FEWEST} pictures or sentences, better hundreds: --fit FOLDER")
+    check_enough(len(vectors), None)
     rows = np.stack(vectors).astype(np.float64)
     mean = rows.mean(axis=0)
     _, lengths, axes = np.linalg.svd(rows - mean, full_matrices=False)
@@ -80,6 +80,16 @@ def fit(vectors: "Sequence[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]") 
     if rank == 0:
         raise BadInput("all that is to be fitted on is the same", hint="name different pictures: --fit FOLDER")
     return Components(mean=mean, axes=axes[:rank], variances=lengths[:rank] ** 2)
+
+
+def check_enough(count: int, asked: Sequence[int] | None) -> None:
+    """Refuse to fit on too few embeddings for the components that are asked for. Raises BadInput, BadSetting."""
+    if count < FEWEST:
+        hint = f"at least {FEWEST} pictures or sentences, better hundreds: --fit FOLDER"
+        raise BadInput(f"{'one is' if count == 1 else f'{count} are'} too few to find components of", hint=hint)
+    if asked is not None and max(asked) >= count:
+        hint = f"at most {count - 1}, or more pictures: --fit FOLDER"
+        raise BadSetting(f"{count} embeddings have {count - 1} components, and {max(asked)} are asked for", hint=hint)
 
 
 def chosen_counts(asked: Sequence[int] | None, rank: int) -> list[int]:
@@ -106,16 +116,17 @@ def read_counts(text: str | None) -> list[int] | None:
 def captions(kinds: Kinds, count: int = POOL) -> list[str]:
     """Different sentences of what a model knows, the same each time: things in colours, at places."""
     things, colours, places = (kinds.get(kind, []) for kind in ("things", "colours", "places"))
-    found: dict[str, None] = {}
-    for k in range(len(things) * max(1, len(colours)) * max(1, len(places))):
-        # Strides that share no factor with their lists, so that all pairs come before one comes again.
-        thing = things[k % len(things)]
-        words = [colours[k // len(things) % len(colours)], thing] if colours else [thing]
-        place = f" {places[(k + k // len(things)) % len(places)]}" if places else ""
-        found[f"{article(words[0])} {' '.join(words)}{place}"] = None
-        if len(found) == count:
-            break
-    return list(found)
+    shades, spots = colours or [""], [f" {place}" for place in places] or [""]
+    total = len(things) * len(shades) * len(spots)
+    # All combinations, in steps that share no factor with their number: so the first ones are of everything.
+    stride = next((s for s in range(round(0.618 * total), 2 * total) if gcd(s, total) == 1), 1)
+    found = []
+    for k in range(min(count, total)):
+        place, thing = divmod(k * stride % total, len(things))
+        spot, shade = divmod(place, len(shades))
+        said = f"{shades[shade]} {things[thing]}".strip()
+        found.append(f"{article(said)} {said}{spots[spot]}")
+    return found
 
 
 def article(word: str) -> str:

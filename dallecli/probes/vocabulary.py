@@ -1,8 +1,8 @@
 """Which nonsense words does a model know? After Daras & Dimakis 2022, https://arxiv.org/abs/2206.00169.
 
-A word that means nothing to people is painted several times, and CLIP looks at the pictures. If the word means something
-to the model, its pictures are more alike than those of different words, and there is a real word that they are near to.
-That word is painted, too. Two controls are treated in the same way: real words, and the letters of each word in another
+A word that means nothing to people is painted several times, and CLIP looks at the pictures. If it means something to
+the model, they are more alike than pictures of different words, and there is a real word that they are near to. That
+word is painted, too. Two controls are treated in the same way: real words, and the letters of each word in another
 order, which look as much like a word and should mean as little.
 """
 
@@ -26,16 +26,43 @@ NEAREST: Final = 3
 FEWEST_WORDS: Final = 2
 """A word that has nothing beside it is always the nearest."""
 
-NOUNS: Final = tuple(
-    "apple airplane banana beach bear bicycle bird boat book bottle bridge bus butterfly cake car castle cat chair church"
-    " city cloud cow cup desert dog dress elephant face farm field fire fish flower forest fruit garden guitar hat horse"
-    " house insect island kitchen lake lamp leaf lion man map moon mountain ocean owl painting person piano pizza plane"
-    " plant rabbit rain river road robot rock room sea sheep shoe sky snake snow spider spoon star street sun table teapot"
-    " tiger tower train tree truck umbrella vegetable water whale window woman".split()
+_NOUNS: Final = (
+    "apple airplane banana beach bear bicycle bird boat book bottle bridge bus butterfly cake car castle cat "
+    "chair church city cloud cow cup desert dog dress elephant face farm field fire fish flower forest fruit "
+    "garden guitar hat horse house insect island kitchen lake lamp leaf lion man map moon mountain ocean owl "
+    "painting person piano pizza plane plant rabbit rain river road robot rock room sea sheep shoe sky snake "
+    "snow spider spoon star street sun table teapot tiger tower train tree truck umbrella vegetable water "
+    "whale window woman "
 )
+NOUNS: Final = tuple(_NOUNS.split())
 """What CLIP chooses from where neither the user nor the model names words."""
 
-_BEGINNINGS: Final = ("b", "br", "c", "d", "dr", "f", "fl", "g", "gl", "h", "k", "l", "m", "n", "p", "pl", "r", "s", "st", "t", "v", "vr", "w", "z")
+_BEGINNINGS: Final = (
+    "b",
+    "br",
+    "c",
+    "d",
+    "dr",
+    "f",
+    "fl",
+    "g",
+    "gl",
+    "h",
+    "k",
+    "l",
+    "m",
+    "n",
+    "p",
+    "pl",
+    "r",
+    "s",
+    "st",
+    "t",
+    "v",
+    "vr",
+    "w",
+    "z",
+)
 _MIDDLES: Final = ("a", "e", "i", "o", "u", "ai", "oo", "ou")
 _ENDS: Final = ("", "", "l", "n", "r", "s", "t", "x")
 
@@ -49,13 +76,13 @@ class Probed:
     consistency: float
     """The mean cosine of pairs of its pictures, less that of pairs of pictures of different words."""
     nearest: tuple[tuple[str, float], ...]
-    """The words that its pictures are nearest to, the nearest first, each with how much nearer than to others' pictures."""
+    """The words nearest to its pictures, the nearest first, each with how much nearer it is to them than to others'."""
     read: str
     """The word that CLIP's text tower alone finds nearest to it."""
     agreement: float
     """The rank correlation, from -1 to 1, of what pictures and text tower find nearest."""
     again: float | None = None
-    """The cosine of the mean embeddings of its pictures and those of the nearest word; None if these are not painted."""
+    """The cosine of the means of its pictures and those of the nearest word; None if these are not painted."""
 
     def facts(self) -> dict[str, object]:
         """Plain data for JSON."""
@@ -105,7 +132,9 @@ def with_controls(words: Sequence[str], against: Sequence[str], seed: int) -> li
         raise BadInput("there is no word to probe", hint="name one, or let some be made: --random 4")
     real = list(dict.fromkeys(against))
     if len(real) < FEWEST_WORDS:
-        raise BadInput("there are too few words to choose the nearest from", hint=f"at least {FEWEST_WORDS} in --against")
+        raise BadInput(
+            "there are too few words to choose the nearest from", hint=f"at least {FEWEST_WORDS} in --against"
+        )
     rng = random.Random(f"real {seed}")
     chosen = rng.sample(real, k=min(len(unique), len(real)))
     taken: dict[str, Kind] = dict.fromkeys(unique, "nonsense")
@@ -191,7 +220,9 @@ def _rank_correlation(first: "Numbers", second: "Numbers") -> float:
     """Spearman's: that of the places in both orders."""
     import numpy as np
 
-    places = [np.argsort(np.argsort(values, kind="stable"), kind="stable").astype(np.float64) for values in (first, second)]
+    places = [
+        np.argsort(np.argsort(values, kind="stable"), kind="stable").astype(np.float64) for values in (first, second)
+    ]
     if len(first) < 2:
         return 0.0
-    return float(np.corrcoef(*places)[0, 1])
+    return float(np.corrcoef(places[0], places[1])[0, 1])

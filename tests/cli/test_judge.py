@@ -96,11 +96,11 @@ def test_a_sheet_is_replayed_without_the_judge(dalle: Dalle, painter: str, judge
 def test_turns_and_streams_keep_the_same_pictures(
     dalle: Dalle, model: str, judge: str, memory: str, own: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "TURN_PIXELS", 2 * 32**2)  # three turns of two pictures
+    monkeypatch.setattr(judging, "TURN_PIXELS", 2 * 32**2)  # turns of two pictures
     chosen = () if own else ("--judge", judge)
     dials = ("--steps", "2", "--prior-steps", "2", "--upsampler-steps", "2", "-m", model, *QUICK)
     seeds = [
-        [record["seed"] for record in dalle("generate", "a cat", "-n", "2", "--best-of", "5", "--json", *rest).objects]
+        [record["seed"] for record in dalle("generate", "a cat", "-n", "2", "--best-of", "3", "--json", *rest).objects]
         for rest in ((*chosen, *dials, "--memory", memory), (*chosen, *dials, "--memory", "high"))
     ]
     assert seeds[0] == seeds[1]
@@ -125,9 +125,9 @@ class Counting(Scores):
 def test_only_the_kept_pictures_stay_in_memory(painter: str, judge: str) -> None:
     engine, scores = LocalEngine(), Counting()
     before = sum(type(one) is Picture for one in gc.get_objects())
-    recipe = engine.resolve(request_of(painter, judge, best_of=40, n=3))
+    recipe = engine.resolve(request_of(painter, judge, best_of=12, n=3))
     kept = list(engine.paint(recipe, lambda step: None, scores))
-    assert (len(kept), len(scores.alive)) == (3, 40)
+    assert (len(kept), len(scores.alive)) == (3, 12)
     assert max(scores.alive) - before <= 3 + 2  # the new one, and the one that it takes the place of
 
 
