@@ -291,14 +291,14 @@ assert not {{"diffusers", "transformers", "click"}} & set(sys.modules)
 # The surface
 
 
-GROUPS = {"models", "train", "config"}
+GROUPS = {"models", "train", "config", "probe"}
 
 
 def test_a_new_option_is_a_decision():
     """Every option is a promise: whoever changes this set thinks of the config file, the docs and the changelog."""
     root = get_command(build())
     leaves = {"dalle": root, **{name: root.commands[name] for name in sorted(set(root.commands) - GROUPS)}}
-    for group in ("models", "config"):
+    for group in ("models", "config", "probe"):
         leaves |= {f"{group} {name}": leaf for name, leaf in root.commands[group].commands.items()}
     found = {name: {option for param in leaf.params for option in param.opts} for name, leaf in leaves.items()}
     model = {"--model", "-m", "--device", "--dtype", "--memory"}
@@ -347,6 +347,10 @@ def test_a_new_option_is_a_decision():
         "check": {"folders"} | reporting,
         "history": {"words", "--last", "--clear", "--json", "--debug"},
         "doctor": {"--json", "--debug"} | model,
+        "probe pca": {"image", "--fit", "--components"}
+        | (remembered | ask | model | at_once | effort | decoder | sampler | output | layout | reporting),
+        "probe vocabulary": {"words", "--random", "--against", "--judge"}
+        | (remembered | ask | model | at_once | effort | decoder | sampler | output | layout | reporting | num | prior),
         "config where": {"--debug"},
         "config get": {"option", "--json", "--debug"},
         "config set": {"option", "value", "--quiet", "-q", "--debug"},

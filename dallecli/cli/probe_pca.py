@@ -175,6 +175,7 @@ def _named(paths: Sequence[Path]) -> tuple[list[str], list[str]]:
                 lines = read_file(path, LIST_BYTES).decode("utf-8-sig").splitlines()
                 sentences += [line.strip() for line in lines if line.strip() and not line.startswith("#")]
             else:
+                path.stat()  # or it is not there
                 files.append(str(path))
         except (OSError, UnicodeDecodeError) as error:
             why = reason(error) if isinstance(error, OSError) else "it is not UTF-8"

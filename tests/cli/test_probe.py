@@ -88,7 +88,7 @@ REFUSED_PCA = {
     "one picture": (("--fit", "dog.png"), "one is too few to find components of"),
     "more components": (("--fit", "album", "--components", "6"), "6 embeddings have 5 components, and 6 are asked for"),
     "no numbers": (("--components", "many"), "--components 'many' are not numbers"),
-    "nothing there": (("--fit", "nowhere"), "the file cannot be read"),
+    "nothing there": (("--fit", "nowhere"), "this cannot be read: No such file"),
     "an empty folder": (("--fit", "empty"), "there is nothing to fit on"),
     "nothing known": ((), "does not say what it knows"),
     "the same": (("--fit", "dog.png") * 3, "is the same"),
