@@ -349,7 +349,7 @@ def test_a_new_option_is_a_decision():
         "doctor": {"--json", "--debug"} | model,
         "probe pca": {"image", "--fit", "--components"}
         | (remembered | ask | model | at_once | effort | decoder | sampler | output | layout | reporting),
-        "probe vocabulary": {"words", "--random", "--against", "--judge"}
+        "probe vocabulary": {"words", "--random", "--against", "--judge", "--temperature", "--top-k", "--top-p"}
         | (remembered | ask | model | at_once | effort | decoder | sampler | output | layout | reporting | num | prior),
         "config where": {"--debug"},
         "config get": {"option", "--json", "--debug"},

@@ -61,6 +61,7 @@ class WordOptions:
     picture: options.PictureOptions
     model: options.ModelOptions
     dials: options.ChainDials
+    tokens: options.TokenDials
 
 
 @folded
