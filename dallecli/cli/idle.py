@@ -19,6 +19,7 @@ _MOVING: Final = (".gif", ".apng", ".mp4")
 
 _DIALS_OF_FRAMES: Final = ("fps", "bounce", "hold")
 _PAINTING: Final = ("generate", "vary", "interpolate", "inpaint", "edit")
+_PROBES: Final = ("pca", "vocabulary")
 _SHEETS: Final = ("generate", "vary", "inpaint", "edit")
 
 
@@ -170,14 +171,14 @@ TABLE: Final = (
         "leave out {option}",
     ),
     Idle(
-        (*_PAINTING, "embed", "replay", "grid"),
+        (*_PAINTING, *_PROBES, "embed", "replay", "grid"),
         ("force",),
         lambda given: given["output"] == "-",
         "standard output replaces no file, so {option} changes nothing",
         "leave out {option}",
     ),
     Idle(
-        (*_PAINTING, "replay"),
+        (*_PAINTING, *_PROBES, "replay"),
         ("no_history",),
         lambda given: given["output"] == "-",
         "what goes to standard output is never remembered, so {option} changes nothing",
