@@ -91,14 +91,19 @@ def test_a_sheet_is_replayed_without_the_judge(dalle: Dalle, painter: str, judge
     assert Image.open("a.png").tobytes() == Image.open("b.png").tobytes()
 
 
-@pytest.mark.parametrize("memory", ["low", "auto"])
-@pytest.mark.parametrize("own", [True, False])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("own", "memory"),
+    [(False, "low"), pytest.param(True, "low", marks=SLOW), pytest.param(False, "auto", marks=SLOW)],
+)
 def test_turns_and_streams_keep_the_same_pictures(
     dalle: Dalle, model: str, judge: str, memory: str, own: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(judging, "TURN_PIXELS", 2 * 32**2)  # turns of two pictures
+    monkeypatch.setattr(judging, "TURN_PIXELS", 2 * 8**2)  # turns of two pictures
     chosen = () if own else ("--judge", judge)
-    dials = ("--steps", "2", "--prior-steps", "2", "--upsampler-steps", "2", "-m", model, *QUICK)
+    dials = ("--steps", "2", "--prior-steps", "2", "--size", "8", "-m", model, *QUICK)
     seeds = [
         [record["seed"] for record in dalle("generate", "a cat", "-n", "2", "--best-of", "3", "--json", *rest).objects]
         for rest in ((*chosen, *dials, "--memory", memory), (*chosen, *dials, "--memory", "high"))
@@ -137,19 +142,19 @@ def request_of(painter: str, judge: str | None, **options: object) -> object:
 
 
 def test_a_run_that_was_stopped_goes_on_and_keeps_the_same(painter: str, judge: str) -> None:
-    engine, scores, steps = LocalEngine(), Counting(most=9), []
-    recipe = engine.resolve(request_of(painter, judge, best_of=16, n=3))
+    engine, scores, steps = LocalEngine(), Counting(most=5), []
+    recipe = engine.resolve(request_of(painter, judge, best_of=8, n=2))
     whole = list(engine.paint(recipe, lambda step: None))
     with pytest.raises(KeyboardInterrupt):
         list(engine.paint(recipe, lambda step: None, scores))
-    assert len(scores.known) == 9
+    assert len(scores.known) == 5
     scores.most = 1000
     went_on = list(engine.paint(recipe, steps.append, scores))
     assert [one.recipe.seed for one in went_on] == [one.recipe.seed for one in whole]
     assert [one.image.tobytes() for one in went_on] == [one.image.tobytes() for one in whole]
     assert [one.scores for one in went_on] == [one.scores for one in whole]
-    # seven that were not scored, and at most the three that are kept
-    assert 7 <= sum(step.stage == "decoder" and step.step == 1 for step in steps) <= 10
+    # three that were not scored, and at most the two that are kept
+    assert 3 <= sum(step.stage == "decoder" and step.step == 1 for step in steps) <= 5
 
 
 def test_other_weights_than_a_recipe_was_judged_with_are_refused(painter: str, judge: str) -> None:

@@ -15,8 +15,9 @@ from dallecli.weights.layouts import LAYOUTS
 from .conftest import Dalle
 
 PLACED = ("--device", "cpu", "--dtype", "fp32", "-s", "7", "-q")
-QUICK = ("--steps", "2", "--upsampler-steps", "2", *PLACED)
-WORDS = ("vicootes", "--prior-steps", "2", "-n", "2", *QUICK)
+SMALL = ("--steps", "2", *PLACED)
+QUICK = (*SMALL, "--upsampler-steps", "2")
+WORDS = ("vicootes", "--prior-steps", "2", "-n", "2", "--size", "8", *SMALL)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def pictures(local: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_pca_paints_each_number_of_components_and_all_of_it(dalle: Dalle, model: str) -> None:
-    asked = ("probe", "pca", "cat.png", "--fit", "album", "--components", "0,2,5", "-m", model, *QUICK)
+    asked = ("probe", "pca", "cat.png", "--fit", "album", "--components", "0,2,5", "-m", model, "--size", "8", *SMALL)
     made = dalle(*asked, "--layout", "both", "--out", "o", "--json")
     assert (made.code, made.err) == (0, "")
     rows = made.objects
@@ -64,7 +65,7 @@ def test_pca_paints_each_number_of_components_and_all_of_it(dalle: Dalle, model:
 
 
 def test_pca_gives_the_same_picture_for_the_same_seed_and_the_table_says_so(dalle: Dalle, model: str) -> None:
-    asked = ("probe", "pca", "cat.png", "--fit", "album", "-m", model, *QUICK)
+    asked = ("probe", "pca", "cat.png", "--fit", "album", "--size", "8", "-m", model, *SMALL)
     first, second = (dalle(*asked, "-o", f"{k}.png") for k in range(2))
     assert (first.code, first.err) == (0, "")
     assert Path("0.png").read_bytes() == Path("1.png").read_bytes()
@@ -79,7 +80,7 @@ def test_pca_fits_on_embeddings_and_sentences_too(dalle: Dalle, model: str) -> N
     assert dalle("embed", "album/0.png", "album/1.png", "--out", "z", "-m", model, "-q").code == 0
     Path("captions.txt").write_text("a red cat\na blue dog\n")
     asked = ("probe", "pca", "cat.png", "--fit", "z", "--fit", "captions.txt", "--components", "1,3")
-    made = dalle(*asked, "-o", "a.png", "-m", model, *QUICK, "--json")
+    made = dalle(*asked, "-o", "a.png", "-m", model, "--size", "8", *SMALL, "--json")
     assert (made.code, made.err) == (0, "")
     assert [row["rank"] for row in made.objects] == [3, 3]
 
