@@ -4,7 +4,8 @@ Prints the table of the model's guide: numbers, processor seconds of one pass fo
 takes beside the weights, in float32 on one core (set OMP_NUM_THREADS for more); of T5, which would need 19 GB, in
 bfloat16 with products in float32, as dalle computes without bf16 arithmetic. Weights are random: a pass costs the same.
 Configs are those in tests/nets/published_keys. Needs Linux and 12 GB of memory; `--only NAME` runs one row, and
-`--diffusers` a UNet in the class that diffusers has for it.
+`--diffusers` a UNet in the class that diffusers has for it. `--min-dalle FOLDER`, a checkout of kuprel/min-dalle, runs
+one row of DALL-E Mini in that program's class.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import json
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dallecli.diffusion.noise import Noise
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, CLIPTextStates, ClipVisionConfig, CLIPVisionModel
 from dallecli.nets.conditions import KeysValues, Time
+from dallecli.nets.dalle_bart import DalleBartConfig, DalleBartDecoder, DalleBartEncoder, Writing
 from dallecli.nets.dvae import DvaeConfig, DvaeDecoder, DvaeEncoder
 from dallecli.nets.glide_text import GlideTextEncoder
 from dallecli.nets.guided_unet import GuidedUNet, GuidedUNetConfig
@@ -33,10 +37,14 @@ from dallecli.nets.t5 import T5Config, T5Encoder
 from dallecli.nets.transformer_unet import TransformerUNet, TransformerUNetConfig
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.nets.vae import Vae, VaeConfig
+from dallecli.nets.vqgan import VqganConfig, VqganDecoder
+from dallecli.pipelines.token_sampling import write_codes
+from dallecli.tasks.stages import TokenSettings
 from dallecli.weights.adm import CHECKPOINTS as ADM
 from dallecli.weights.adm import network_of
 from dallecli.weights.dvae import config_of
 from dallecli.weights.glide import CHECKPOINTS, parts_of
+from dallecli.weights.vqgan import LEVELS, read_vqgan
 
 KEYS = Path(__file__).parents[1] / "tests" / "nets" / "published_keys"
 T = torch.tensor(500)
@@ -129,10 +137,73 @@ def of_a_class_there(net: Any) -> object:
     return net(x, T, class_labels=torch.tensor([207]))
 
 
+PAINTED = TokenSettings(temperature=1.0, top_k=256, top_p=1.0, guidance=16.0)
+"""How DALL-E Mini draws codes by default."""
+WORDS = torch.ones(2, 64, dtype=torch.bool)
+
+
+def written(net: DalleBartDecoder) -> object:
+    """The 256 codes of a picture, guided, with their draws."""
+    config, places = net_config(net), [0]
+    writing = Writing.begin(net, torch.randn(2, 64, config[0]), WORDS, [0, 1])
+
+    def write(codes: Tensor) -> Tensor:
+        place = places[0]
+        tokens = codes if place else torch.full((2, 1), 16384)
+        places[0] += tokens.shape[1]
+        return net.write(tokens, place, writing)[:, :16384]
+
+    return write_codes(write, Noise([0]), PAINTED, config[1], lambda *_, look=None: None)
+
+
+def net_config(net: DalleBartDecoder) -> tuple[int, int]:
+    """How wide a decoder is, and how many codes it writes."""
+    return net.embed_tokens.embedding_dim, net.embed_positions.num_embeddings
+
+
+def written_there(net: Any) -> object:
+    """The same as `written` with min-dalle's class, whose places are made after its weights are."""
+    length, width = net.embed_positions.weight.shape
+    for module in (net, *net.layers):
+        module.token_indices = torch.arange(length)
+    remembered = torch.zeros(net.layer_count, 4, length, width)
+    codes, states = torch.full((1, length + 1), 16383), torch.randn(2, 64, width)
+    for place in range(length):
+        codes[:, place + 1], remembered = net.sample_tokens(
+            settings=torch.tensor([PAINTED.temperature, PAINTED.top_k, PAINTED.guidance]),
+            attention_mask=WORDS[:, None, None],
+            encoder_state=states,
+            attention_state=remembered,
+            prev_tokens=codes[:, [place]],
+            token_index=torch.tensor([place]),
+        )
+    return codes
+
+
+def min_dalle(folder: Path, config: dict[str, Any]) -> Any:
+    """min-dalle's decoder, without weights; its package is not imported as a whole, which would ask the network."""
+    package = types.ModuleType("min_dalle")
+    package.__path__ = [str(folder / "min_dalle")]
+    sys.modules["min_dalle"] = package
+    from min_dalle.models.dalle_bart_decoder import DalleBartDecoder as Theirs  # type: ignore[import-not-found]
+
+    return Theirs(
+        image_vocab_count=config["image_vocab_size"],
+        embed_count=config["d_model"],
+        attention_head_count=config["decoder_attention_heads"],
+        glu_embed_count=config["decoder_ffn_dim"],
+        layer_count=config["decoder_layers"],
+        device="cpu",
+    )
+
+
 def led(net: NoisedClassifier) -> object:
     x = torch.randn(1, 3, net.config.sample_size, net.config.sample_size)
     return net.gradient(x, Time(net.times([500]), 0), torch.tensor([207]))
 
+
+SAID = torch.ones(2, 64, dtype=torch.long)
+CODES = "decoder, 256 codes"
 
 ROWS: dict[str, dict[str, Row]] = {
     "karlo": {
@@ -182,6 +253,19 @@ ROWS: dict[str, dict[str, Row]] = {
     "dvae": {
         "encoder": ("dvae_encoder", DvaeEncoder, DvaeConfig, lambda net: net(torch.rand(1, 3, 256, 256))),
         "decoder": ("dvae_decoder", DvaeDecoder, DvaeConfig, lambda net: net(torch.ones(1, 32, 32, dtype=torch.long))),
+    },
+    **{
+        f"dalle-{size}": {
+            "text encoder": (f"dalle_{size}_encoder", DalleBartEncoder, DalleBartConfig, lambda net: net(SAID, WORDS)),
+            CODES: (f"dalle_{size}_decoder", DalleBartDecoder, DalleBartConfig, written),
+            "VQGAN, to pixels": (
+                "vqgan_detoker",
+                VqganDecoder,
+                VqganConfig,
+                lambda net: net(torch.ones(1, 16, 16, dtype=torch.long)),
+            ),
+        }
+        for size in ("mini", "mega")
     },
     "glide": {
         "text tower": ("glide_base", GlideTextEncoder, ClipTextConfig, told),
@@ -235,15 +319,19 @@ def published_of(part: str, kind: Any) -> dict[str, Any]:
         return parts[0 if kind is GlideTextEncoder else 1][1]
     if part.startswith("dvae_"):
         return config_of(published["state_dict"], part.removeprefix("dvae_"))
+    if part == "vqgan_detoker":
+        return read_vqgan(published["state_dict"], LEVELS)["decoder"].config
     config: dict[str, Any] = published["config"]
     return config
 
 
-def build(model: str, name: str, diffusers: bool) -> tuple[Any, Callable[[Any], object]]:
-    """A network without weights, of this project's or of diffusers', and one pass of it."""
+def build(model: str, name: str, diffusers: bool, folder: Path | None) -> tuple[Any, Callable[[Any], object]]:
+    """A network without weights, of this project's, of diffusers' or of min-dalle's, and one pass of it."""
     part, kind, config, run = ROWS[model][name]
     published = published_of(part, kind)
     with torch.device("meta"):
+        if folder is not None:
+            return min_dalle(folder, published), written_there
         if not diffusers:
             return kind(config.from_config(published)), run
         import diffusers as library
@@ -252,10 +340,10 @@ def build(model: str, name: str, diffusers: bool) -> tuple[Any, Callable[[Any], 
         return theirs.from_config(published), THERE[run][1]
 
 
-def measure(model: str, name: str, diffusers: bool) -> None:
+def measure(model: str, name: str, diffusers: bool, folder: Path | None) -> None:
     """Print the row of one network. Its own process, because memory is only ever seen to grow."""
     kind = ROWS[model][name][1]
-    net, run = build(model, name, diffusers)
+    net, run = build(model, name, diffusers, folder)
     net = net.to(torch.bfloat16 if kind is T5Encoder else torch.float32)
     net = net.to_empty(device="cpu").requires_grad_(False).eval()
     for parameter in net.parameters():
@@ -279,11 +367,14 @@ if __name__ == "__main__":
     parser.add_argument("model", choices=list(ROWS))
     parser.add_argument("--only")
     parser.add_argument("--diffusers", action="store_true")
+    parser.add_argument("--min-dalle", type=Path)
     options = parser.parse_args()
     if options.diffusers and (options.only is None or ROWS[options.model][options.only][3] not in THERE):
         parser.error("--diffusers is for one network that diffusers has: --only 'decoder, a step'")
+    if options.min_dalle is not None and options.only != CODES:
+        parser.error(f"--min-dalle is for DALL-E Mini's or Mega's decoder: --only '{CODES}'")
     if options.only is not None:
-        measure(options.model, options.only, options.diffusers)
+        measure(options.model, options.only, options.diffusers, options.min_dalle)
     else:
         print("| network | numbers | one pass | beside its weights |\n| --- | --- | --- | --- |", flush=True)
         for name in ROWS[options.model]:

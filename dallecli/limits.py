@@ -60,6 +60,7 @@ TOKENS: Final = 2**18
 NORMAL_BYTES: Final = 256
 SHARDS: Final = 256
 SHARD_INDEX_BYTES: Final = 4 * MIB
+FLAX_DEPTH: Final = 16
 
 # The Hub, and checkpoints that are converted
 
@@ -122,13 +123,14 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "PAINTED_SIDE": "pixels on a side, of what is asked of a model that paints any size",
         "NETWORK_TIMES": "times as many numbers as the weights file has, which a config may ask for",
         "HEADER_BYTES": "the header of a `.safetensors` file",
-        "TENSORS": "tensors of a `.safetensors` file",
+        "TENSORS": "tensors of a `.safetensors` file, or arrays of a `flax_model.msgpack`",
         "TENSOR_NAME": "characters in the name of a tensor",
         "TOKENIZER_BYTES": "a `vocab.json`, `merges.txt`, `tokenizer.json`, or `spiece.model`",
         "TOKENS": "tokens of a vocabulary; merges are no more",
         "NORMAL_BYTES": "what a character is read as, by the rules of a `spiece.model`",
         "SHARDS": "files into which the weights of a network are split",
         "SHARD_INDEX_BYTES": "the index of those",
+        "FLAX_DEPTH": "maps within each other in a `flax_model.msgpack`",
     },
     "The Hub, and checkpoints that are converted": {
         "LISTING_BYTES": "the Hub's listing of a repository",

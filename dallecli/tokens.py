@@ -1,11 +1,12 @@
-"""Turns a prompt into the token ids that a text tower reads: CLIP's, GLIDE's, whose vocabulary is GPT-2's, or T5's.
+"""Turns a prompt into the token ids that a text tower reads: CLIP's, GLIDE's, that is GPT-2's, T5's, or BART's.
 
 CLIP's byte-pair encoding (Radford et al. 2021, section 2.4), run by the `tokenizers` library from the `vocab.json` and
 `merges.txt` of the published folders, after the cleaning of CLIP's training (cleaning.py). The ids equal those of
 openai/CLIP. Special tokens are those of `transformers.CLIPTokenizer` 5.23, its oddities included: with Karlo's padding
 token "!" an exclamation mark in a prompt is the padding id too, and a special token that is spelled out in a prompt is
 that token. GPT-2's encoding (Radford et al. 2019, section 2.2) has no cleaning and no special tokens. T5's is a unigram
-model (Kudo 2018, https://arxiv.org/abs/1804.10959), with the ids of `transformers.T5Tokenizer` 5.23.
+model (Kudo 2018, https://arxiv.org/abs/1804.10959), with the ids of `transformers.T5Tokenizer` 5.23. BART's, with
+which DALL·E Mini reads, is GPT-2's with a vocabulary of its own and special tokens around.
 """
 
 import base64
@@ -151,6 +152,74 @@ class GptTokenizer:
             mask=[True] * len(ids) + [False] * padding,
             dropped=prompt[_word_start(prompt, _before_lowering(prompt, cut[0][0])) :].strip() if cut else "",
         )
+
+
+BART: Final = ("<s>", "<pad>", "</s>", "<unk>")
+"""The special tokens of BART: start, padding, end, and what is not in the vocabulary."""
+ASCII: Final = r"[^\x00-\x7f]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BartTokenizer:
+    """BART's byte-pair encoding of prompts in small ASCII letters, as DALL·E Mini reads them.
+
+    Letters with accents lose these, and other letters are left out. DALL·E Mini was trained with captions that were
+    cleaned with lists of words of its own; what that does to a plain sentence is no more than this.
+    """
+
+    encoder: Tokenizer
+    context: int
+    """How many tokens the text tower reads, the start and the end token included."""
+    start: int
+    pad: int
+    end: int
+
+    @classmethod
+    def open(cls, folder: Path) -> "BartTokenizer":
+        """Read `vocab.json` and `merges.txt` (or `tokenizer.json`), and the context in `tokenizer_config.json`.
+
+        Raises:
+            BadFolder: the vocabulary is missing.
+            BadFile: a file is not what its name says, or a special token is missing.
+        """
+        vocab, merges, _ = _vocabulary(folder)
+        for token in BART:
+            if token not in vocab:
+                raise BadFile(f"{token} is not in the vocabulary", str(folder), REPAIR)
+        start, pad, end, unknown = BART
+        encoder = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token=unknown))
+        encoder.normalizer = normalizers.Sequence(
+            [
+                normalizers.NFKD(),
+                normalizers.Replace(Regex(ASCII), ""),
+                normalizers.Lowercase(),
+                normalizers.Replace(Regex(r"\s+"), " "),
+                normalizers.Strip(),
+            ]
+        )
+        encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+        context = _context(_object(folder / "tokenizer_config.json"), folder)
+        return cls(encoder=encoder, context=context, start=vocab[start], pad=vocab[pad], end=vocab[end])
+
+    def encode(self, prompt: str) -> Tokens:
+        """The ids of `prompt` between the start and the end token, cut or padded to the context.
+
+        A prompt that is too long is cut at its end; the last id is then the end token. Of "" there are those two.
+        """
+        encoding = self.encoder.encode(prompt, add_special_tokens=False)
+        room = self.context - 2
+        cut = encoding.offsets[room:]
+        read = [self.start, *encoding.ids[:room], self.end]
+        padding = self.context - len(read)
+        return Tokens(
+            ids=read + [self.pad] * padding,
+            mask=[True] * len(read) + [False] * padding,
+            dropped=prompt[_word_start(prompt, _after_space(prompt, cut[0][0])) :].strip() if cut else "",
+        )
+
+    def unreadable(self, prompt: str) -> list[str]:
+        """The words of which nothing is left: those without a Latin letter, a digit, or a sign of ASCII."""
+        return [word for word in prompt.split() if not self.encoder.encode(word, add_special_tokens=False).ids]
 
 
 SENTINELS: Final = 100

@@ -19,6 +19,8 @@ class Unknown:
 
     words: tuple[str, ...] = ()
     pictures: tuple[str, ...] = ()
+    listed: bool = True
+    """Whether the model has a list of the words that it knows."""
 
     def __bool__(self) -> bool:
         return bool(self.words or self.pictures)
@@ -32,7 +34,8 @@ class Unknown:
         found = []
         if self.words:
             elsewhere = "" if model == ANYTHING else f"; for anything else: --model {ANYTHING}"
-            found.append(f"{_called(model)} does not know: {_some(self.words)} (dalle models words {model}{elsewhere})")
+            known = f" (dalle models words {model}{elsewhere})" if self.listed else ""
+            found.append(f"{_called(model)} does not know: {_some(self.words)}{known}")
         if self.pictures:
             seen = f"{_called(model)} was trained on nothing like {_some(self.pictures)}"
             found.append(f"{seen}, and may paint something else")
@@ -41,7 +44,8 @@ class Unknown:
     def refuse(self, model: str) -> None:
         """Raises NotKnown if there is anything, for a strict request."""
         if self.words:
-            hint = f"say it in words that it knows (dalle models words {model}), or leave out --strict"
+            words = f"words that it knows (dalle models words {model})" if self.listed else "other words"
+            hint = f"say it in {words}, or leave out --strict"
             raise NotKnown(f"{_called(model)} does not know: {_some(self.words)}", hint=hint)
         if self.pictures:
             what = f"{_called(model)} was trained on nothing like {_some(self.pictures)}"
@@ -52,10 +56,12 @@ def together(several: Iterable[Unknown]) -> Unknown:
     """What is unknown in any of several requests, each word and picture once."""
     words: dict[str, None] = {}
     pictures: dict[str, None] = {}
+    listed = True
     for one in several:
+        listed &= one.listed
         words |= dict.fromkeys(one.words)
         pictures |= dict.fromkeys(one.pictures)
-    return Unknown(words=tuple(words), pictures=tuple(pictures))
+    return Unknown(words=tuple(words), pictures=tuple(pictures), listed=listed)
 
 
 class Asked(Protocol):

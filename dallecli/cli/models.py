@@ -292,7 +292,8 @@ def convert(
     A pickle is a program. It is opened in a process of its own that knows tensors only, and is ended when it tries
     anything else. Of a folder everything else is copied. A pull does this by itself where it has to. Networks that a
     folder stores once under two names, as the starter's does, are there twice in the copy: diffusers needs them so.
-    Of a folder with the published files of GLIDE, guided-diffusion or DALL-E 1's autoencoder a model folder is made.
+    Of a folder with the published files of GLIDE, guided-diffusion, DALL-E Mini or an autoencoder of codes a model
+    folder is made.
 
     \b
     Examples:
@@ -366,6 +367,8 @@ def _size(spec: "ModelSpec") -> str:
         return size(known)
     repositories = len({part.repository for part in spec.parts})
     places = f" from {repositories} repositories" if repositories > 1 else ""
+    stated = sum(file.bytes for file in spec.files if file.bytes is not None)
+    weights = stated if stated else weights
     return f"about {size(weights)}{places}" if weights is not None and (spec.parts or spec.files) else ""
 
 

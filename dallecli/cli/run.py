@@ -197,7 +197,9 @@ class Run:
             states = list(self.stages.values())
             done, of = (sum(getattr(state, name) for state in states) for name in ("step", "steps"))
             together, squares, square = (step.together, step.squares, step.square) if step is not None else (0, 1, 0)
-            here = together * (square + done / max(1, of)) / squares
+            # Where nobody knows what is still to come, a stage that is done says nothing of the picture.
+            known = not self._parts or bool(self.part.stages)
+            here = together * (square + (done / max(1, of) if known else 0)) / squares
             share = (self._before + (step.picture if step is not None else 0) + here) / max(1, self.total)
         self._share = max(self._share, min(1.0, share))
         return self._share

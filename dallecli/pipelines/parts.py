@@ -114,19 +114,32 @@ class Parts:
                 "these parts are of different models",
             )
 
-    def finite(self, stage: str, noise: Noise | None, run: Callable[[torch.dtype], tuple[Tensor, Tensor]]) -> Tensor:
+    def dtype_of(self, part: str) -> torch.dtype:
+        """The type in which a network computes at first: the model's, but for those that need float32."""
+        return torch.float32 if part in self.folder.family.precise else self.dtype
+
+    def finite(
+        self,
+        stage: str,
+        noise: Noise | None,
+        run: Callable[[torch.dtype], tuple[Tensor, Tensor]],
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
         """Return the result of `run`, which also returns whether each picture [b] stayed finite.
+
+        It is run in `dtype`, the model's if that is not given.
 
         Pictures that did not are replaced by those of a second run in a wider type with the same noise. The others stay
         as they are, so a picture does not depend on its neighbours. Raises NonFinite if that does not help.
         """
         state = noise.state() if noise is not None else []
-        result, healthy = run(self.dtype)
+        first = dtype if dtype is not None else self.dtype
+        result, healthy = run(first)
         if bool(healthy.all()):
             return result
-        wider = WIDER.get(self.dtype)
+        wider = WIDER.get(first)
         if wider is not None:
-            log.warning("the %s overflowed in %s and is done again in %s", stage, self.dtype, wider)
+            log.warning("the %s overflowed in %s and is done again in %s", stage, first, wider)
             if noise is not None:
                 noise.rewind(state)
             again, healthy_again = run(wider)
@@ -148,7 +161,7 @@ class Parts:
             trim(self.device)
 
     def _stays(self, part: str, dtype: torch.dtype) -> bool:
-        return dtype == self.dtype and (self.kept is None or part in self.kept)
+        return dtype == self.dtype_of(part) and (self.kept is None or part in self.kept)
 
 
 def _suit_device(net: nn.Module, device: torch.device, dtype: torch.dtype, *, gradients: bool) -> None:

@@ -262,7 +262,7 @@ class LocalEngine:
 
     def _unknown(self, request: ModelRequest, model: Description) -> Unknown:
         """What the model does not know of a request. Raises NotKnown if a strict one has something."""
-        words = Unknown(words=model.unknown(request.texts))
+        words = Unknown(words=model.unknown(request.texts), listed=model.words is not None)
         if request.strict:
             words.refuse(model.spec.name)
         given = request.inputs if isinstance(request, Request) else request.sources
@@ -317,5 +317,5 @@ def _dropped(request: ModelRequest, model: Description) -> str:
 def _unknown_of(source: Source, model: Description, all_of_it: Unknown) -> Unknown:
     """What the model does not know of one source of a request."""
     if source.kind == "text":
-        return Unknown(words=model.unknown([source.name]))
+        return Unknown(words=model.unknown([source.name]), listed=model.words is not None)
     return Unknown(pictures=tuple(name for name in all_of_it.pictures if name == source.where))

@@ -17,13 +17,18 @@ def plan_model(model: Description, placement: "Placement", kind: str) -> "Memory
 
     needs = {
         part: Need(
-            weights=count * placement.width + _in_single(model, part, placement),
+            weights=count * _width(model, part, placement) + _in_single(model, part, placement),
             # Whatever the type of the weights, some layers compute in float32.
             working=model.folder.working_numbers(part) * 4 + _beside(model, part) * placement.width,
         )
         for part, count in model.parameters.items()
     }
     return plan_memory(needs, free_memory(placement.name), kind)
+
+
+def _width(model: Description, part: str, placement: "Placement") -> int:
+    """The bytes of a number of a network."""
+    return 4 if part in model.folder.family.precise else placement.width
 
 
 def _beside(model: Description, part: str) -> int:

@@ -97,6 +97,9 @@ def check_checkpoint(path: Path) -> None:
         raise BadFile(f"the file cannot be read: {reason(error)}", str(path)) from error
     if path.stat().st_size == 0:
         raise BadFile("the file is empty", str(path), HINT)
+    if path.suffix == ".msgpack":
+        hint = "convert the folder that holds it: dalle models convert FOLDER NEW-FOLDER"
+        raise BadFile("this is a file of flax, which makes a model only with those beside it", str(path), hint)
     kind, hint = stranger_name(head), HINT
     if is_safetensors_head(head, path.stat().st_size):
         kind, hint = "a safetensors file already", "there is nothing to convert: use it as it is"

@@ -33,11 +33,14 @@ from dallecli.limits import (
 )
 from dallecli.tasks.stages import Stage
 from dallecli.weights.digest import combined_digest, file_digest
-from dallecli.weights.layouts import INDEX, LAYOUTS, Layout
+from dallecli.weights.layouts import INDEX, LAYOUTS, Layout, published_in
 from dallecli.weights.shards import files_of, headers_of, index_names
 
 PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".th")
 REPAIR: Final = "correct it, or pull or copy the model again"
+
+ROOMS: Final = 4
+"""What a network that writes codes remembers of each: keys and values, with the words and without them."""
 
 NUMBERED: Final = r".*-\d+-of-\d+[\w.]*\.safetensors"
 """The names that libraries give to the files of split weights, as a regular expression."""
@@ -60,7 +63,7 @@ TOKENIZER_FILES: Final = frozenset(
 PROJECTION: Final = 512
 """How many numbers an embedding of CLIP has where its config does not say so: transformers' default."""
 
-DEPTHS: Final = frozenset({"num_layers", "num_hidden_layers", "layers_per_block"})
+DEPTHS: Final = frozenset({"num_layers", "num_hidden_layers", "layers_per_block", "encoder_layers", "decoder_layers"})
 
 
 class Folder:
@@ -219,8 +222,11 @@ class Folder:
         return self.cell() << (len(channels) - 1)
 
     def largest(self) -> int | None:
-        """The largest side in pixels, where any size is painted; None where there are only `sizes`."""
-        return None if self.family.autoencoder is None else PAINTED_SIDE
+        """The largest side in pixels, where any size is painted; None where there are only `sizes`.
+
+        A picture has as many codes as the network that writes them has places.
+        """
+        return None if self.family.autoencoder is None or self.family.caches else PAINTED_SIDE
 
     def noise_shape(self, size: int) -> tuple[int, int, int]:
         """The channels, height and width of the noise that a picture of `size` is painted from, by the stage for that.
@@ -301,6 +307,12 @@ class Folder:
         Raises:
             BadFolder, BadFile: as `config`, and for sizes that are none.
         """
+        if part in self.family.caches:
+            sides = [self.config(part).get(name) for name in self.family.caches[part]]
+            if not all(type(side) is int for side in sides):
+                what = f"{', '.join(self.family.caches[part])} of {part} cannot be {sides}"
+                raise BadFile(what, str(self._config_file(part)), REPAIR)
+            return ROOMS * math.prod(side for side in sides if isinstance(side, int))
         planes = self.family.planes.get(part, 0)
         if planes == 0:
             return 0
@@ -379,6 +391,9 @@ def _layout_of(path: Path) -> str:
     place = next((place for place in places if path.joinpath(*place).is_file()), None)
     if place is None:
         what = "model_index.json is missing: this is no model" if names else "the model folder is empty"
+        if published_in(path) is not None:
+            what = "these are a model's published files, and no model folder yet"
+            raise BadFolder(what, str(path), "make one: dalle models convert FOLDER NEW-FOLDER")
         raise BadFolder(what, str(path), "give the folder that holds model_index.json, prior/, decoder/ …")
     stated = stated_kind(path.joinpath(*place))
     for name, layout in LAYOUTS.items():

@@ -58,10 +58,11 @@ _ENDS: Final = {
 
 
 class Numbers(Protocol):
-    """What `Move.split` needs of a tensor; torch's and numpy's have it."""
+    """What `Move.split` needs of a tensor."""
 
     @property
     def shape(self) -> Any: ...
+    def permute(self, order: tuple[int, ...], /) -> Any: ...
     def reshape(self, shape: tuple[int, ...], /) -> Any: ...
     def __getitem__(self, index: Any, /) -> Any: ...
 
@@ -81,12 +82,13 @@ class Move:
     where all queries come first."""
     flat: bool = False
     """Whether it is the kernel of a convolution of width 1, which is a matrix here."""
+    order: tuple[int, ...] | None = None
+    """The axes of the published tensor in the order that they have here; None where it is the same."""
 
     def split(self, tensor: T) -> list[T]:
         """The tensors of `targets`, in their order, which may share memory with `tensor`."""
-        shape = tuple(tensor.shape)
-        if self.flat:
-            shape = shape[:-1]
+        tensor = tensor if self.order is None else tensor.permute(self.order)
+        shape = self._flattened(tuple(tensor.shape))
         parts = len(self.targets)
         if parts == 1:
             return [tensor.reshape(shape)]
@@ -101,8 +103,11 @@ class Move:
     def shapes(self, published: Shapes) -> list[tuple[str, tuple[int, ...]]]:
         """The names and shapes of the tensors that it becomes."""
         shape = published[self.source]
-        own = (shape[0] // len(self.targets), *(shape[1:-1] if self.flat else shape[1:]))
-        return [(target, own) for target in self.targets]
+        shape = self._flattened(shape if self.order is None else tuple(shape[axis] for axis in self.order))
+        return [(target, (shape[0] // len(self.targets), *shape[1:])) for target in self.targets]
+
+    def _flattened(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return shape[:2] if self.flat else shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

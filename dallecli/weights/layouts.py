@@ -12,6 +12,7 @@ from typing import Any, Final
 from dallecli.tasks.embed import COMPARING
 from dallecli.tasks.stages import (
     AUTOREGRESSIVE_PRIOR,
+    CODES,
     DECODER,
     GUIDED_UPSAMPLER,
     PRIOR,
@@ -116,9 +117,13 @@ class Layout:
     """Whether its text tower is so large that it is loaded for many prompts at once: see `Engine.expect`."""
     single: Mapping[str, str] = field(default_factory=dict)
     """How the names of tensors end that stay in float32 where a network is in float16, which would overflow."""
+    precise: tuple[str, ...] = ()
+    """The networks that compute in float32, whatever the others do."""
     planes: Mapping[str, int] = field(default_factory=dict)
     """The most memory that a network takes besides its weights, for one picture, in planes: a plane is as large as the
     picture that it paints, with the channels of its first level. Other networks take next to nothing."""
+    caches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The networks that write codes, and the numbers in their configs whose product is how many keys they remember."""
     description: str
     """The class of pipelines/description.py that answers, without torch, before weights are read."""
     opener: str
@@ -330,6 +335,29 @@ _IF: Final = Layout(
     opener="dallecli.pipelines.deepfloyd:open_deepfloyd",
 )
 
+# The words are read by one half of a transformer, and the other one writes the codes of a VQGAN. Of that the decoder is
+# needed, which has the codebook.
+_DALLE_MINI: Final = Layout(
+    pipeline="DalleMiniPipeline",
+    networks=("text_encoder", "decoder", "vqgan"),
+    optional=(("vqgan_encoder",),),
+    stages=(StageParts(stage=CODES, network="decoder", sized="decoder"),),
+    tasks={"generate": "decoder"},
+    dials="dalle-mini",
+    autoencoder="vqgan",
+    precise=("vqgan", "vqgan_encoder"),
+    planes={"vqgan": 8, "vqgan_encoder": 5},
+    caches={"decoder": ("decoder_layers", "image_length", "d_model")},
+    description="dallecli.pipelines.dalle_mini_description:DalleMiniDescription",
+    opener="dallecli.pipelines.dalle_mini:open_dalle_mini",
+    published=Published(
+        files=("encoder_mini.pt", "decoder_mini.pt", "encoder.pt", "decoder.pt", "flax_model.msgpack"),
+        convert="dallecli.weights.dalle_mini:convert_dalle_mini",
+        write="dallecli.weights.dalle_mini:write_dalle_mini",
+        check="dallecli.pipelines.dalle_mini:check_tensors",
+    ),
+)
+
 # DALL-E 1's autoencoder, the only part of that model which was published: it paints nothing, so it has no stages.
 _DVAE: Final = Layout(
     pipeline="DiscreteVAE",
@@ -372,6 +400,29 @@ _CLIP: Final = Layout(
     clip=ClipFacts(width=("image_encoder", "projection_dim"), reads=False),
 )
 
+# The autoencoder whose codes DALL-E Mini and minDALL-E paint with. Its decoder, which has the codebook, is published
+# alone as well.
+_VQGAN: Final = Layout(
+    pipeline="VQModel",
+    networks=("decoder",),
+    others=(),
+    optional=(("encoder",),),
+    stages=(),
+    tasks={"encode": "encoder", "decode": "decoder"},
+    dials="dvae",
+    autoencoder="decoder",
+    sample_size=256,
+    planes={"encoder": 5, "decoder": 8},
+    description="dallecli.pipelines.description:Description",
+    opener="dallecli.pipelines.vqgan:open_vqgan",
+    published=Published(
+        files=("last.ckpt", "stage1_last.ckpt", "detoker.pt"),
+        convert="dallecli.weights.vqgan:convert_vqgan",
+        write="dallecli.weights.vqgan:write_vqgan",
+        check="dallecli.pipelines.vqgan:check_tensors",
+    ),
+)
+
 LAYOUTS: Final[dict[str, Layout]] = {
     "karlo": _KARLO,
     # The same networks published for pictures instead of words: an image tower where the prior was. Words are painted
@@ -398,7 +449,9 @@ LAYOUTS: Final[dict[str, Layout]] = {
     "glide": _GLIDE,
     "adm": _ADM,
     "deepfloyd-if": _IF,
+    "dalle-mini": _DALLE_MINI,
     "dvae": _DVAE,
     "clip": _CLIP,
+    "vqgan": _VQGAN,
 }
 """The families by name. Registries and folders name a family so; nothing else in dallecli does."""

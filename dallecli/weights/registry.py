@@ -69,12 +69,13 @@ class PublishedParts:
 class PublishedFile:
     """A file that is published by itself, and not in a repository of the Hub.
 
-    url: where. sha256: of its bytes, None where its publisher states none. tasks: what it is needed for, None for
-    everything.
+    url: where. sha256: of its bytes, None where its publisher states none. bytes: how many, where that is known. tasks:
+    what it is needed for, None for everything.
     """
 
     url: str
     sha256: str | None
+    bytes: int | None
     tasks: tuple[str, ...] | None
 
     @property
@@ -519,6 +520,7 @@ def _file(fields: Fields) -> PublishedFile:
     file = PublishedFile(
         url=fields.match("url", rf"https?://{HOST}/{PATH}", "the address of a file"),
         sha256=fields.match("sha256", "[0-9a-f]{64}", "a sha256") if "sha256" in fields else None,
+        bytes=fields.whole("bytes", least=1) if "bytes" in fields else None,
         tasks=fields.choices("tasks", ABILITIES) if "tasks" in fields else None,
     )
     fields.finish()

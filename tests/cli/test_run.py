@@ -90,3 +90,13 @@ def test_a_square_of_a_single_picture_is_named_by_itself():
     run = Run([Part(pictures=1, stages=STAGES)])
     next(painted(run, Part(pictures=1, stages=STAGES), 0.0, squares=6))
     assert run.position == "square 1 of 6"
+
+
+def test_a_first_stage_that_is_done_is_not_the_whole_of_a_picture_whose_stages_nobody_knew():
+    run = Run([Part(pictures=1)])
+    run.begin()
+    run.take(Progress(stage="text", step=1, steps=1, picture=0, pictures=1), 1.0)
+    assert run.share(1.0) < 0.5
+    for step in range(1, 9):
+        run.take(Progress(stage="codes", step=step, steps=16, picture=0, pictures=1), 1.0 + step)
+    assert 0.4 < run.share(9.0) < 0.6

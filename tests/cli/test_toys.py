@@ -212,7 +212,7 @@ def test_a_cascade_has_no_prior(refused, dial, value, missing):
         ("--upsampler-steps", "3", "tokens has no upsampler"),
         ("--sampler", "ddim", "tokens, which writes codes, has no sampler"),
         ("--steps", "3", "tokens, which writes codes, has no steps"),
-        ("--init", "cat.png", "paints over no picture"),
+        ("--init", "cat.png", "paints over no other"),
         ("--rows", "2", "rows are for a picture to go on from"),
         ("--size", "16", "does not paint 16 pixels"),
         ("--best-of", "4", "has no CLIP, which --best-of needs"),

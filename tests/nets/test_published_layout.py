@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, CLIPTextStates, ClipVisionConfig, CLIPVisionModel
+from dallecli.nets.dalle_bart import DalleBartConfig, DalleBartDecoder, DalleBartEncoder
 from dallecli.nets.movq import Movq, MovqConfig
 from dallecli.nets.normalizer import ImageNormalizer, NormalizerConfig
 from dallecli.nets.prior import PriorConfig, PriorTransformer
@@ -41,6 +42,10 @@ NETS = {
     "stable_small_image_normalizer": (ImageNormalizer, NormalizerConfig),
     "stable_small_unet": (TransformerUNet, TransformerUNetConfig),
     "if_text_encoder": (T5Encoder, T5Config),
+    "dalle_mini_encoder": (DalleBartEncoder, DalleBartConfig),
+    "dalle_mini_decoder": (DalleBartDecoder, DalleBartConfig),
+    "dalle_mega_encoder": (DalleBartEncoder, DalleBartConfig),
+    "dalle_mega_decoder": (DalleBartDecoder, DalleBartConfig),
 }
 
 

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from dallecli.diffusion.noise import Noise
+from dallecli.pipelines.drawing import allowed
 from dallecli.pipelines.token_sampling import drawn_codes, unfinished, write_codes
 from dallecli.tasks.stages import TokenSettings
 
@@ -35,6 +36,12 @@ def test_what_has_no_share_is_never_drawn_and_likely_codes_come_often():
     counts = drawn_codes(shares, Noise(range(4000))).bincount(minlength=3)
     assert counts[0] == 0
     assert abs(counts[1] - 3000) < 150  # more than five deviations, which are 27
+
+
+def test_codes_that_are_as_likely_as_the_last_of_the_top_k_stay():
+    logits = torch.tensor([[3.0, 1.0, 2.0, 2.0, 0.0]])
+    shares = allowed(logits, TokenSettings(temperature=1.0, top_k=2, top_p=1.0, guidance=1.0))
+    assert (shares[0] > 0).tolist() == [True, False, True, True, False]
 
 
 class Memory:

@@ -26,7 +26,7 @@ def test_an_entry_speaks_of_parts_that_it_knows(family: Layout) -> None:
     shared = {"prior", "autoregressive_prior", "image_encoder", "prior_text_encoder"}
     optional = {part for group in family.optional for part in group}
     parts = {*family.networks, *family.schedules, *family.others, *optional}
-    assert {*family.steps, *family.planes, *family.tasks.values()} <= parts | shared
+    assert {*family.steps, *family.planes, *family.caches, *family.precise, *family.tasks.values()} <= parts | shared
     assert {*family.fallbacks, *family.fallbacks.values()} <= parts
     for runs in family.stages:
         if runs.network not in shared - parts:

@@ -35,7 +35,8 @@ upsampler = { sampler = "ancestral", steps = 7, guidance = 1.0 }
 def test_the_shipped_registry_is_in_order() -> None:
     models = registry()
     adm = [f"adm-{size}" for size in ("64", "128", "256", "256-uncond", "512")]
-    published = ["karlo", "kandinsky", "sd-unclip", "sd-unclip-small", "glide", *adm, "if-m", "if-l", "if-xl", "dvae"]
+    published = ["karlo", "kandinsky", "sd-unclip", "sd-unclip-small", "glide", *adm, "if-m", "if-l", "if-xl"]
+    published += ["dalle-mini", "dalle-mega", "dvae"]
     assert list(models) == ["starter", *published, "clip-vit-b-32"]
     for name, spec in models.items():
         assert spec.name == name
@@ -70,6 +71,18 @@ def test_the_size_of_stable_unclip_is_that_of_its_published_networks(name: str, 
     parts = (f"{size}_unet", f"{size}_image_normalizer", tower, "stable_text_encoder", "stable_vae")
     total = sum(json.loads((published / f"{part}.json").read_text())["num_parameters"] for part in parts)
     assert registry()[name].parameters == total
+
+
+@pytest.mark.parametrize("size", ["mini", "mega"])
+def test_the_size_of_dalle_mini_is_that_of_its_published_networks(size: str) -> None:
+    published = Path(__file__).parents[1] / "nets" / "published_keys"
+    parts = (f"dalle_{size}_encoder", f"dalle_{size}_decoder", "vqgan_detoker")
+    total = sum(json.loads((published / f"{part}.json").read_text())["num_parameters"] for part in parts)
+    spec = registry()[f"dalle-{size}"]
+    assert spec.parameters == total
+    # Two bytes a number, four of the VQGAN's, and what torch's container takes.
+    stated = sum(file.bytes for file in spec.files if file.bytes is not None)
+    assert 0 < stated - 2 * total - 2 * 46_709_891 < 400_000
 
 
 @pytest.mark.parametrize("size", ["64", "128", "256", "256-uncond", "512"])
@@ -266,7 +279,7 @@ def test_a_good_entry_is_read() -> None:
     [
         ("[m]", "[m", "not valid TOML"),
         ('layout = "karlo"', "", r"m\.layout is missing"),
-        ('layout = "karlo"', 'layout = "vqgan"', r"m\.layout is 'vqgan'"),
+        ('layout = "karlo"', 'layout = "rainbow"', r"m\.layout is 'rainbow'"),
         ('"hub:org/name"', '"https://evil.example/x"', r"m\.source is"),
         ('"hub:org/name"', '"hub:../../etc"', r"m\.source is"),
         ('"hub:org/name"', '"folder:/etc"', r"m\.source is"),

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 from dallecli.errors import TaskNotSupported, WeightsError
@@ -20,10 +21,12 @@ from dallecli.weights.fetch.progress import Report, TransferProgress
 from dallecli.weights.fetch.remove import discard
 from dallecli.weights.fetch.verify import intact
 from dallecli.weights.folder import Folder
-from dallecli.weights.hub import Patience, RemoteFile, find_file
+from dallecli.weights.hub import Patience, RemoteFile, find_file, host
 from dallecli.weights.layouts import LAYOUTS, Published, imported
 from dallecli.weights.lock import Lock, LockedFile, converted, folder_path, home, read_lock
 from dallecli.weights.registry import ModelSpec, PublishedFile
+
+HUB: Final = "https://huggingface.co/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +101,12 @@ def _remote(file: PublishedFile, before: Lock | None, patience: Patience) -> Rem
     repository, path = _label(file)
     locked = {(made.repository, made.source): made.etag for made in before.files} if before is not None else {}
     sha256 = file.sha256 if file.sha256 is not None else locked.get((repository, path), "")
-    return replace(find_file(file.url, repository, path, patience), etag=sha256)
+    return replace(find_file(_address(file.url), repository, path, patience), etag=sha256)
+
+
+def _address(url: str) -> str:
+    """Where a published file is fetched: those of the Hub from the one in use."""
+    return f"{host()}/{url.removeprefix(HUB)}" if url.startswith(HUB) else url
 
 
 def _place(file: PublishedFile) -> Path:

@@ -7,12 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dallecli.errors import BadFile, TaskNotSupported
-from dallecli.pipelines.description import Description
+from dallecli.errors import BadFile
+from dallecli.pipelines.token_description import TokenDescription
 from dallecli.pipelines.token_pipeline import TokenPipeline
-from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import CODES, TokenSettings
-from dallecli.tasks.task import ModelRequest
 from dallecli.weights.folder import Folder, read_object
 from dallecli.weights.layouts import Layout, StageParts
 from dallecli.weights.registry import ModelSpec
@@ -30,7 +28,7 @@ SIDE, VOCABULARY, PATCH = 4, 32, 2
 KNOWN = ("", "a", "red", "blue", "cat", "dog")
 
 
-class TokensDescription(Description):
+class TokensDescription(TokenDescription):
     """It knows six words, and paints over no picture."""
 
     rows = SIDE
@@ -38,11 +36,6 @@ class TokensDescription(Description):
     def __init__(self, spec: ModelSpec, folder: Folder) -> None:
         self.vocabulary = vocabulary(folder)
         super().__init__(spec, folder)
-
-    def check_request(self, request: ModelRequest) -> None:
-        super().check_request(request)
-        if isinstance(request, Generate) and request.init is not None:
-            raise TaskNotSupported(f"{self.spec.name} paints over no picture", hint="leave out --init")
 
     def dropped(self, text: str) -> str:
         return " ".join(word for word in text.split() if word not in self.vocabulary)
