@@ -152,10 +152,11 @@ def _group(
     channels: int, out: int, kernels: Sequence[int], config: DvaeConfig, *, enlarges: bool = False
 ) -> OrderedDict[str, nn.Module]:
     """The blocks of a group, by their names."""
-    rest = {
-        f"block_{number}": Block(out, out, kernels, config.gain) for number in range(2, config.layers_per_block + 1)
-    }
-    return OrderedDict(block_1=Block(channels, out, kernels, config.gain, enlarges=enlarges), **rest)
+    blocks = OrderedDict[str, nn.Module]()
+    for number in range(1, config.layers_per_block + 1):
+        given, larger = (channels, enlarges) if number == 1 else (out, False)
+        blocks[f"block_{number}"] = Block(given, out, kernels, config.gain, enlarges=larger)
+    return blocks
 
 
 def _output(channels: int, out: int) -> nn.Sequential:
