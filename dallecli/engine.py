@@ -4,7 +4,7 @@ Fronts (the command line, batches, Python, a server) use an `Engine` and know no
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from dallecli.errors import BadRecipe
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dallecli.codes_file import Coded
     from dallecli.embedding_file import Embedded
     from dallecli.pictures.picture import Picture
+    from dallecli.shortlist import Scores
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +62,13 @@ class Engine(Protocol):
         """
         ...
 
-    def paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
+    def paint(
+        self, recipe: Recipe, progress: Callable[[Progress], None], scores: "Scores | None" = None
+    ) -> Iterator["Picture"]:
         """Yield the pictures of a recipe in order, each with `recipe.single(k)` completed by what was really used.
 
-        For a best-of the kept pictures come when all are painted, the best first.
+        For a best-of the kept pictures come when all are painted, the best first. Of its pictures those in `scores` are
+        not painted again, unless they are kept; the others are added to them.
         """
         ...
 
@@ -99,6 +103,10 @@ class Engine(Protocol):
         """The sha256 of the weights that a recipe is painted with. The first time, all of them are read."""
         ...
 
+    def judge_digest(self, recipe: Recipe) -> str | None:
+        """The sha256 of what a best-of uses of its judge; None where there is none besides the model itself."""
+        ...
+
     def memory(self, recipe: Recipe) -> str:
         """How much memory painting a recipe takes, in words."""
         ...
@@ -119,9 +127,10 @@ class Engine(Protocol):
         ...
 
 
-def best(pictures: "Sequence[Picture]", count: int, score: str = "clip") -> "list[Picture]":
-    """The `count` pictures with the highest score, the highest first; of equal ones the earlier first."""
-    return sorted(pictures, key=lambda picture: -picture.scores[score])[:count]
+def unscored(recipe: Recipe) -> Recipe:
+    """A recipe from a file as it is painted again: nobody scores a picture that was chosen before."""
+    recipe = replace(recipe, scores={})
+    return recipe if recipe.settings.best_of is not None else recipe.judged(None, None)
 
 
 def arithmetic(request: Embed, found: "Sequence[Embedded]") -> "list[Embedded]":

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dallecli.classes import Classes
-from dallecli.engine import Progress, arithmetic, best, check_same_stages
+from dallecli.engine import Progress, arithmetic, check_same_stages, unscored
 from dallecli.errors import BadSteps, TaskNotSupported, UnknownModel, UnknownSampler
 from dallecli.filling import fill, fill_stages, random_seed, request_of, settle_rows, settle_size
 from dallecli.inputs import check_inputs
 from dallecli.recipe import Recipe
+from dallecli.shortlist import OWN, Scores, Shortlist
 from dallecli.source import Source
 from dallecli.tasks.coding import Coding
 from dallecli.tasks.edit import Editing
@@ -88,6 +89,9 @@ class FakeEngine:
     def resolve(self, request: Request) -> Recipe:
         spec = self._find(request)
         request = settle_rows(request, spec.name, None)
+        if request.judge is not None:
+            self._known(request.judge)
+            request = request.with_judge(request.judge if request.judge != request.model else None)
         seed = request.seed if request.seed is not None else random_seed()
         recipe = fill(request, spec, self._dropped(request), seed)
         self._check_stages(recipe.stages)
@@ -99,12 +103,27 @@ class FakeEngine:
         fresh = self.resolve(request_of(recipe))
         check_same_stages(recipe, fresh)
         self._check_stages(recipe.stages)
-        return replace(recipe, scores={}, warnings=fresh.warnings)
+        return replace(unscored(recipe), warnings=fresh.warnings)
 
-    def paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
+    def paint(
+        self, recipe: Recipe, progress: Callable[[Progress], None], scores: Scores | None = None
+    ) -> Iterator["Picture"]:
         whole = replace(recipe, digest=self.DIGEST, device="cpu", dtype="fp32")
-        pictures = self._paint(whole.candidates(), progress)
-        yield from pictures if recipe.settings.best_of is None else best(list(pictures), recipe.count)
+        if recipe.settings.best_of is None:
+            yield from self._paint(whole, progress)
+            return
+        whole = whole.judged(recipe.settings.judge, self.judge_digest(recipe))
+        shortlist, candidates = Shortlist(whole, scores), whole.candidates()
+        for first, count in shortlist.missing():
+            for picture in self._paint(replace(candidates, seed=first, count=count), progress):
+                shortlist.take(picture, _score(picture, recipe.settings.judge))
+        for seed in shortlist.absent():
+            for picture in self._paint(replace(candidates, seed=seed, count=1), progress):
+                shortlist.put(picture)
+        yield from shortlist.pictures()
+
+    def judge_digest(self, recipe: Recipe) -> str | None:
+        return None if recipe.settings.judge is None else self.DIGEST
 
     def memory(self, recipe: Recipe) -> str:
         return "next to nothing"
@@ -169,7 +188,7 @@ class FakeEngine:
             image = Image.new("RGB", (recipe.size, recipe.size), (red, green, blue))
             if isinstance(recipe.settings, Inpainting):
                 image = _inpainted(recipe, recipe.settings, image)
-            scores = {"prior": match / 255, "clip": blue / 255} if recipe.task == "generate" else {}
+            scores = {"prior": match / 255, OWN: blue / 255} if recipe.task == "generate" else {}
             yield Picture(image=image, recipe=single, seconds=time.perf_counter() - start, scores=scores)
 
     def _step(
@@ -182,9 +201,12 @@ class FakeEngine:
             progress(Progress(stage=name, step=step, steps=stage.count, picture=picture, pictures=pictures))
 
     def _find(self, request: ModelRequest) -> _FakeModel:
-        if request.model not in self.MODELS:
-            raise UnknownModel(f"no model is called {request.model!r}", hint=f"one of {', '.join(self.MODELS)}")
+        self._known(request.model)
         return _FakeModel(name=request.model)
+
+    def _known(self, name: str) -> None:
+        if name not in self.MODELS:
+            raise UnknownModel(f"no model is called {name!r}", hint=f"one of {', '.join(self.MODELS)}")
 
     def _dropped(self, request: ModelRequest) -> str:
         return " ".join(" ".join(text.split()[self.WORDS :]) for text in request.texts).strip()
@@ -198,6 +220,11 @@ class FakeEngine:
                 )
             if stage.count > self.STEPS:
                 raise BadSteps(f"the {name} was trained on {self.STEPS} steps, not {stage.count}")
+
+
+def _score(picture: "Picture", judge: str | None) -> float:
+    """What the model itself finds of a picture is its blue; what a judge finds has nothing to do with it."""
+    return picture.scores[OWN] if judge is None else _hash(f"{picture.recipe.seed} {judge}")[0] / 255
 
 
 def _fake_colour(recipe: Recipe) -> bytes:

@@ -101,7 +101,7 @@ def fill(request: Request, model: Defaults, dropped: str, seed: int) -> Recipe:
     size = settle_size(request, model)
     settings = request.settle(model.habits)
     count = max(request.count, len(settings.places) if settings.places is not None else 1)
-    check_kept(max(count, settings.best_of if settings.best_of is not None else 1), size)
+    check_kept(count, size)
     stages = fill_stages(request, model, size)
     return Recipe(
         task=request.task,
@@ -185,7 +185,7 @@ def settle_prior(request: ModelRequest, model: Defaults) -> str | None:
 
 
 def check_kept(count: int, size: int) -> None:
-    """Refuse more pictures than can be kept until their sheet is drawn, or the best of them are known.
+    """Refuse more pictures than can be kept until their sheet is drawn.
 
     Raises: BadSetting.
     """
@@ -283,7 +283,7 @@ def request_of(recipe: Recipe) -> Request:
     for name, stated in dials.items():
         check_dials(name, stated)
     settings = recipe.settings
-    check_kept(max(recipe.count, settings.best_of if settings.best_of is not None else 1), recipe.size)
+    check_kept(recipe.count, recipe.size)
     if not recipe.inputs and recipe.task != "generate":
         raise BadRecipe(f"the recipe says {recipe.task}, and not what")
     if settings.has_frames and settings.places is not None:

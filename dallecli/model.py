@@ -73,6 +73,7 @@ class GenerateOptions(PriorOptions, total=False):
 
     class_: str | int
     best_of: int
+    judge: str
     negative: str
     init: "Given"
     strength: float

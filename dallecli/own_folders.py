@@ -1,4 +1,4 @@
-"""Where dalle keeps what is its own: the config file, the history, digests of models.
+"""Where dalle keeps what is its own: the config file, the history, digests of models, scores of unfinished best-ofs.
 
 All in DALLE_HOME if that is set, else where the platform keeps such files. A container may give a process neither a
 HOME nor a name; then there is no such place, and pictures are painted all the same.

@@ -140,6 +140,10 @@ class Recipe:
         """A best-of with its outcome, best first; any other recipe as it is."""
         return replace(self, settings=self.settings.keeping(seeds))
 
+    def judged(self, judge: str | None, digest: str | None) -> "Recipe":
+        """The same with the name of what scores its pictures, or scored it, and the sha256 of that."""
+        return replace(self, settings=self.settings.judged(judge, digest))
+
     @property
     def alike(self) -> "Recipe | None":
         """What recipes that can be painted together have in common: all but the prompt and the seed.

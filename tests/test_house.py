@@ -36,12 +36,13 @@ FLOORS = [
         ),
         *("engine", "fake_engine"),
         *("inputs", "arguments", "embedding_file", "embedding_arithmetic", "ranking", "cleaning", "own_folders"),
+        "shortlist",
         "classes",
         *("sentencepiece_file", "captions", "codes_file"),
     },
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement", "devices"},
-    {"studio", "batch", "history", "model"},
+    {"studio", "batch", "history", "model", "probes"},
     {"cli", "training", "__main__"},
 ]
 BLIND_FLOOR = 1
@@ -290,14 +291,14 @@ assert not {{"diffusers", "transformers", "click"}} & set(sys.modules)
 # The surface
 
 
-GROUPS = {"models", "train", "config"}
+GROUPS = {"models", "train", "config", "probe"}
 
 
 def test_a_new_option_is_a_decision():
     """Every option is a promise: whoever changes this set thinks of the config file, the docs and the changelog."""
     root = get_command(build())
     leaves = {"dalle": root, **{name: root.commands[name] for name in sorted(set(root.commands) - GROUPS)}}
-    for group in ("models", "config"):
+    for group in ("models", "config", "probe"):
         leaves |= {f"{group} {name}": leaf for name, leaf in root.commands[group].commands.items()}
     found = {name: {option for param in leaf.params for option in param.opts} for name, leaf in leaves.items()}
     model = {"--model", "-m", "--device", "--dtype", "--memory"}
@@ -326,8 +327,8 @@ def test_a_new_option_is_a_decision():
     )
     assert found == {
         "dalle": {"--version", "-V"},
-        "generate": {"prompts", "--class", "--best-of", "--negative", "--init", "--strength", "--continue", "--rows"}
-        | {"--temperature", "--top-k", "--top-p"}
+        "generate": {"prompts", "--class", "--best-of", "--judge", "--negative", "--init", "--strength"}
+        | {"--continue", "--rows", "--temperature", "--top-k", "--top-p"}
         | (painting | num | prior | sampler | axes),
         "vary": {"images", "--fidelity", "--inversion-steps"} | painting | num | sampler | prompt | axes,
         "interpolate": {"ends", "--frames", "--at", "--weights", "--noise", "--inversion-steps"}
@@ -346,6 +347,10 @@ def test_a_new_option_is_a_decision():
         "check": {"folders"} | reporting,
         "history": {"words", "--last", "--clear", "--json", "--debug"},
         "doctor": {"--json", "--debug"} | model,
+        "probe pca": {"image", "--fit", "--components"}
+        | (remembered | ask | model | at_once | effort | decoder | sampler | output | layout | reporting),
+        "probe vocabulary": {"words", "--random", "--against", "--judge", "--temperature", "--top-k", "--top-p"}
+        | (remembered | ask | model | at_once | effort | decoder | sampler | output | layout | reporting | num | prior),
         "config where": {"--debug"},
         "config get": {"option", "--json", "--debug"},
         "config set": {"option", "value", "--quiet", "-q", "--debug"},

@@ -19,10 +19,11 @@ from typing import Final, Protocol
 
 from dallecli.batch.checked import Checked
 from dallecli.batch.jobs import Job, Reader
-from dallecli.batch.journal import Entry, Journal, item_key
+from dallecli.batch.journal import HIDDEN, Entry, Journal, item_key
 from dallecli.batch.machines import Machines, together
 from dallecli.batch.presence import Presence
 from dallecli.batch.prompt_file import BadLine, PromptFile
+from dallecli.batch.scores import ScoreFile
 from dallecli.batch.unknown_lines import UnknownLines
 from dallecli.engine import Engine, Progress
 from dallecli.errors import BadOutput, DalleError, DiskFull, NonFinite, OutOfMemory, RequestError
@@ -221,8 +222,9 @@ class Runner:
         self.watcher = watcher
         self.tally = Tally(total=found.pictures)
         self._found = found
-        self._digests: dict[tuple[object, ...], str] = {}
+        self._digests: dict[tuple[object, ...], tuple[str, str | None]] = {}
         self._pending: set[str] = set()
+        self._scores: dict[int, tuple[ScoreFile, set[str]]] = {}
         self._groups: dict[str, list[Item]] = {}
         self._sizes: dict[str, int] = {}
         self._machines = Machines(watcher.mixed)
@@ -292,7 +294,8 @@ class Runner:
         return waiting
 
     def _missing(self, job: Job, recipe: Recipe) -> list[Item]:
-        recipe = replace(recipe, digest=self._digest(recipe))
+        digest, judge_digest = self._digest(recipe)
+        recipe = replace(recipe, digest=digest).judged(recipe.settings.judge, judge_digest)
         form = self.batch.format if job.name is None else f"{self.batch.format} {job.name}"
         items = []
         for k, name in enumerate(file_names(self.batch, job, recipe)):
@@ -303,11 +306,13 @@ class Runner:
                 items.append(item)
         return items
 
-    def _digest(self, recipe: Recipe) -> str:
-        """The engine's digest of the weights, which it is asked for once for all recipes that use the same."""
-        use = (recipe.model, recipe.task, *recipe.stages, recipe.prior, recipe.settings.best_of is None)
+    def _digest(self, recipe: Recipe) -> tuple[str, str | None]:
+        """The engine's digests of the weights and the judge's, asked for once for all recipes that use the same."""
+        judging = recipe.settings.best_of is None, recipe.settings.judge
+        use = (recipe.model, recipe.task, *recipe.stages, recipe.prior, *judging)
         if use not in self._digests:
-            self._digests[use] = self.engine.digest(recipe)
+            judge_digest = self.engine.judge_digest(recipe) if recipe.settings.judge is not None else None
+            self._digests[use] = self.engine.digest(recipe), judge_digest
         return self._digests[use]
 
     def _is_mine(self, item: Item) -> bool:
@@ -408,13 +413,21 @@ class Runner:
 
     def _paint_one(self, recipe: Recipe, items: Sequence[Item]) -> None:
         wanted = {item.k: item for item in items} if recipe.count > 1 else {0: items[0]}
+        pictures = self._best(recipe, items) if recipe.settings.best_of is not None else None
         try:
-            for k, picture in enumerate(self.engine.paint(recipe, self._step)):
+            for k, picture in enumerate(pictures if pictures is not None else self.engine.paint(recipe, self._step)):
                 if k in wanted:
                     self._hand_over(wanted.pop(k), picture)
         except (RequestError, NonFinite, OutOfMemory) as error:
             for item in wanted.values():
                 self._give_up(item, error)
+
+    def _best(self, recipe: Recipe, items: Sequence[Item]) -> Iterator[Picture]:
+        """The pictures of a best-of; their scores are on disk until all `items` are in the journal."""
+        path = self.batch.folder / HIDDEN / f"scores-{item_key(recipe, 0, '')}.jsonl"
+        scores = ScoreFile(path)
+        self._scores[id(recipe)] = scores, {item.key for item in items}
+        yield from self.engine.paint(recipe, self._step, scores)
 
     def _step(self, progress: Progress) -> None:
         self._settle(wait_for_one=False)
@@ -482,16 +495,25 @@ class Runner:
             except RequestError as error:
                 self._fail(item, error)
             else:
-                self._pending.discard(item.key)
+                self._settled(item)
                 self.tally.done += 1
                 self.watcher.done(item, picture, path, self.tally)
 
     def _fail(self, item: Item, error: DalleError) -> None:
         entry = _entry(item, item.recipe, "failed")
         self._note(replace(entry, error=error.facts(), again=dict(item.job.values)))
-        self._pending.discard(item.key)
+        self._settled(item)
         self.tally.failed += 1
         self.watcher.failed(item, error, self.tally)
+
+    def _settled(self, item: Item) -> None:
+        """A picture is in the journal; with the last one of a best-of its scores go."""
+        self._pending.discard(item.key)
+        scores, left = self._scores.get(id(item.recipe), (None, set()))
+        left.discard(item.key)
+        if scores is not None and not left:
+            scores.remove()
+            del self._scores[id(item.recipe)]
 
     def _note(self, entry: Entry) -> None:
         """Write down what became of a picture, and only then leave it to others."""

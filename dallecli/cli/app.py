@@ -31,6 +31,7 @@ from dallecli.cli.history import history
 from dallecli.cli.inpaint import inpaint
 from dallecli.cli.interpolate import interpolate
 from dallecli.cli.models import models
+from dallecli.cli.probe import probe
 from dallecli.cli.pulling import offer
 from dallecli.cli.rank import rank
 from dallecli.cli.replay import replay
@@ -53,6 +54,9 @@ from dallecli.version import __version__
 
 CONFIGURED = frozenset({"generate", "vary", "interpolate", "inpaint", "edit", "rank", "embed", "doctor"})
 """The commands whose options the config file can set."""
+
+CONFIGURED_GROUPS = {"probe": ("pca", "vocabulary")}
+"""The same of commands that stand in a group."""
 
 LIBRARY_WORDS = {
     "Value error, ": "",
@@ -89,6 +93,7 @@ def build(*, completion: bool = False) -> typer.Typer:
     app.add_typer(models, name="models", cls=SectionedGroup)
     app.add_typer(config, name="config", cls=SectionedGroup)
     app.command(cls=SectionedCommand)(doctor)
+    app.add_typer(probe, name="probe", cls=SectionedGroup, no_args_is_help=False)
     app.add_typer(train, name="train", cls=SectionedGroup, no_args_is_help=False)
     return app
 
@@ -115,12 +120,15 @@ def root(
       dalle inpaint room.png --mask 20,150,120,90 --prompt "a red couch"
       dalle show a-panda-in-the-snow-7-grid.png
     """
-    if context.invoked_subcommand in CONFIGURED:
+    if context.invoked_subcommand in CONFIGURED or context.invoked_subcommand in CONFIGURED_GROUPS:
         from dallecli.cli.settings import defaults_from_config
 
         try:
             command = context.invoked_subcommand
-            context.default_map = {command: defaults_from_config(command, context.meta[ARGUMENTS])}
+            defaults = defaults_from_config(command, context.meta[ARGUMENTS])
+            if command in CONFIGURED_GROUPS:
+                defaults = dict.fromkeys(CONFIGURED_GROUPS[command], defaults)
+            context.default_map = {command: defaults}
         except BadConfig:
             # The doctor lists it among its findings.
             if context.invoked_subcommand != "doctor":

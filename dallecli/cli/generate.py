@@ -33,6 +33,7 @@ class GenerateOptions:
             rich_help_panel=PICTURES,
         ),
     ] = None
+    judge: options.Judge = None
     negative: options.Negative = None
     init: Annotated[
         str | None,
@@ -86,6 +87,7 @@ def generate(
       dalle generate "a red car at the beach"
       dalle generate "a red apple" "a blue apple" -n 4 --seed 7 --layout files
       dalle generate "a dog on a chair" -n 2 --best-of 16
+      dalle generate "a dog on a chair" -n 32 --best-of 512 --judge clip-vit-b-32
       dalle generate "a cat, oil on canvas" --init cat.jpg --strength 0.4
       dalle generate "a cat in the snow" --continue cat.jpg --model starter-1
       dalle generate --prompts prompts.jsonl --out pictures

@@ -19,6 +19,7 @@ _MOVING: Final = (".gif", ".apng", ".mp4")
 
 _DIALS_OF_FRAMES: Final = ("fps", "bounce", "hold")
 _PAINTING: Final = ("generate", "vary", "interpolate", "inpaint", "edit")
+_PROBES: Final = ("pca", "vocabulary")
 _SHEETS: Final = ("generate", "vary", "inpaint", "edit")
 
 
@@ -44,7 +45,8 @@ def _axes(given: Given) -> bool:
 
 def _axis(given: Given, name: str) -> bool:
     """Whether an axis of a sheet gives this option its values."""
-    return any(axis is not None and axis.partition("=")[0].strip() == name for axis in (given["x"], given["y"]))
+    named = [axis.partition("=")[0].strip().replace("-", "_") for axis in (given["x"], given["y"]) if axis is not None]
+    return name in named
 
 
 def _words_only(given: Given) -> bool:
@@ -90,6 +92,13 @@ TABLE: Final = (
         lambda given: given["noise"] != "inverted" and given["file"] is None,
         "{option} is about the pictures' own noise, and fresh noise is used",
         "--noise inverted uses their own",
+    ),
+    Idle(
+        ("generate",),
+        ("judge",),
+        lambda given: given["best_of"] is None and given["file"] is None and not _axis(given, "best_of"),
+        "{option} scores the pictures of a best-of, and there is none",
+        "--best-of 16 paints so many, and keeps the best",
     ),
     Idle(
         ("embed",),
@@ -162,14 +171,14 @@ TABLE: Final = (
         "leave out {option}",
     ),
     Idle(
-        (*_PAINTING, "embed", "replay", "grid"),
+        (*_PAINTING, *_PROBES, "embed", "replay", "grid"),
         ("force",),
         lambda given: given["output"] == "-",
         "standard output replaces no file, so {option} changes nothing",
         "leave out {option}",
     ),
     Idle(
-        (*_PAINTING, "replay"),
+        (*_PAINTING, *_PROBES, "replay"),
         ("no_history",),
         lambda given: given["output"] == "-",
         "what goes to standard output is never remembered, so {option} changes nothing",

@@ -50,6 +50,13 @@ def model_names(incomplete: str) -> list[str]:
     return [name for name, spec in registry().items() if spec.tasks and name.startswith(incomplete)]
 
 
+def judge_names(incomplete: str) -> list[str]:
+    """The models that can judge, for the shell's completion."""
+    from dallecli.weights.registry import judges
+
+    return [name for name in judges() if name.startswith(incomplete)]
+
+
 def _sampler_names(incomplete: str) -> list[str]:
     from dallecli.weights.registry import SAMPLERS
 
@@ -182,6 +189,18 @@ Strength = Annotated[
         "--strength",
         metavar="X",
         help="How far to go, from 0 to 1. More than 0.5 leaves little of the picture.",
+        rich_help_panel=PICTURES,
+    ),
+]
+
+
+Judge = Annotated[
+    str | None,
+    typer.Option(
+        "--judge",
+        metavar="NAME|DIR",
+        help="The model whose CLIP looks at the pictures and scores them. The model itself if not given.",
+        autocompletion=judge_names,
         rich_help_panel=PICTURES,
     ),
 ]

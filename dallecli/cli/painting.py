@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ from dallecli.unknown import unknown_notices
 
 if TYPE_CHECKING:
     from dallecli.pictures.picture import Picture
+    from dallecli.shortlist import Scores
 
 
 def paint_all(
@@ -76,13 +78,20 @@ def describe(recipes: Sequence[Recipe], engine: Engine, reporting: PaintingRepor
         if reporting.json:
             emit_json({"recipe": recipe.to_dict(), "memory": needed, "unknown": recipe.unknown.to_dict()})
         else:
-            what = (
-                f"{counted(recipe.count, 'picture')} of {recipe.size} px, seed {recipe.seed}, {safe(recipe.model, 60)}"
-            )
+            what = f"{counted(recipe.count, 'picture')} of {recipe.size} px"
+            what += f", seed {recipe.seed}, {safe(recipe.model, 60)}{_chosen(recipe)}"
             emit_line(f"{safe(repr(recipe.title), 60)}: {what}; memory: {needed}")
     display = Display(quiet=reporting.quiet)
     warn(recipes, display)
     say_passes(recipes, display)
+
+
+def _chosen(recipe: Recipe) -> str:
+    """Of how many pictures these are the best, and who says so; "" where all are kept."""
+    best_of, judge = recipe.settings.best_of, recipe.settings.judge
+    if best_of is None:
+        return ""
+    return f", the best of {best_of}" + (f" by {safe(judge, 60)}" if judge is not None else "")
 
 
 def running(recipes: Sequence[Recipe], display: Display) -> AbstractContextManager[None]:
@@ -137,30 +146,53 @@ def paint(
         if reporting.preview:
             display.preview(written.image)
 
+    scores = _scores(engine, recipe, display)
     try:
         watch = Glimpses(display).progress if reporting.preview else display.progress
-        save(recipe, _pictures(engine, recipe, display, watch), output, done)
+        save(recipe, _pictures(engine, recipe, display, watch, scores), output, done)
     except BaseException as error:
         kept = sum(len(written.records) for written in finished if written.path is not None)
         # A reader that left (`| head`) has seen enough: nothing more is said.
         unread = isinstance(error, Stopped) and error.number == SIGPIPE
         if kept > 0 and not unread:
             display.warn(f"{kept} of {recipe.count} pictures of {safe(repr(recipe.title), 60)} were finished and kept")
+        if scores is not None and scores.lasts and scores.known and not unread:
+            again = f"the same command with --seed {recipe.seed} goes on"
+            display.warn(f"{len(scores.known)} of {recipe.settings.best_of} pictures are scored: {again}")
         raise
+    if scores is not None:
+        scores.remove()
     return finished
 
 
 def _pictures(
-    engine: Engine, recipe: Recipe, display: Display, watch: Callable[[Progress], None]
+    engine: Engine,
+    recipe: Recipe,
+    display: Display,
+    watch: Callable[[Progress], None],
+    scores: "Scores | None",
 ) -> Iterator["Picture"]:
     """The pictures of a recipe. Of a best-of with a known outcome only those that were kept are painted again."""
     if recipe.settings.kept is not None:
         for k in range(recipe.count):
             display.begin()
             yield from engine.paint(recipe.single(k), watch)
-    else:
-        display.begin()
-        yield from engine.paint(recipe, watch)
+        return
+    display.begin()
+    yield from engine.paint(recipe, watch) if scores is None else engine.paint(recipe, watch, scores)
+
+
+def _scores(engine: Engine, recipe: Recipe, display: Display) -> "Scores | None":
+    """The scores of a best-of that an earlier run has left; None for what is no best-of."""
+    if recipe.settings.best_of is None or recipe.settings.kept is not None:
+        return None
+    from dallecli.batch.scores import own_scores
+
+    whole = replace(recipe, digest=engine.digest(recipe))
+    scores = own_scores(whole.judged(recipe.settings.judge, engine.judge_digest(recipe)))
+    if scores.known:
+        display.say(f"{len(scores.known)} of {recipe.settings.best_of} pictures were scored before")
+    return scores
 
 
 def announce(written: Written, *, as_json: bool) -> None:

@@ -76,6 +76,7 @@ def _completed(recipe: Recipe, pictures: "Sequence[Picture]") -> Recipe:
     whole = replace(recipe, digest=used.digest, versions=used.versions)
     whole = replace(whole, device=used.device, dtype=used.dtype, threads=used.threads)
     whole = replace(whole, together=used.together, compiled=used.compiled)
+    whole = whole.judged(recipe.settings.judge, used.settings.judge_digest)
     return whole.keeping(tuple(picture.recipe.seed for picture in pictures))
 
 

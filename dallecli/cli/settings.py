@@ -24,7 +24,7 @@ from dallecli.tasks.stages import RESPACINGS
 VARIABLES: Mapping[str, str] = {
     "DALLE_MODEL": "as `--model`",
     "DALLE_DEVICE": "as `--device`",
-    "DALLE_HOME": "a folder for what dalle keeps: `config.toml`, the history, and digests of models",
+    "DALLE_HOME": "a folder for what dalle keeps: `config.toml`, the history, digests of models, scores of best-ofs",
     "HF_HOME": "where Hugging Face keeps downloaded models, and dalle those that it pulled",
     "HF_HUB_OFFLINE": "1: nothing is asked of the Hugging Face Hub",
     "HF_ENDPOINT": "another Hub, or a mirror of it",

@@ -32,6 +32,7 @@ RECORD: Mapping[str, str] = {
     "together": "how many pictures were painted at a time",
     "compiled": "whether torch compiled the networks",
     "scores": "named scores of the picture, higher is better",
+    "judge": "the `name` and `digest` of what gave the score of that name; null where no other model scored it",
     "seconds": "how long it took to paint",
 }
 """The keys of a record, and what they mean."""
@@ -42,6 +43,7 @@ def picture_record(
 ) -> dict[str, Any]:
     """One picture for `--json`. Where `path` is a sheet, `tile` is its column and row there, from 0."""
     recipe = picture.recipe
+    settings = recipe.settings
     return {
         "path": None if path is None else str(path),
         "tile": None if tile is None else list(tile),
@@ -67,5 +69,6 @@ def picture_record(
         "together": recipe.together,
         "compiled": recipe.compiled,
         "scores": dict(picture.scores),
+        "judge": None if settings.judge is None else {"name": settings.judge, "digest": settings.judge_digest},
         "seconds": round(picture.seconds, 3),
     }

@@ -82,3 +82,11 @@ class ClipEmbedder:
         if "image_encoder" in parts.folder.parts:
             check_image_tower(parts, width)
         check_tokens(parts, self.tokenizer, self._text_encoder)
+
+    def check_towers(self) -> None:
+        """Refuse towers that do not fit each other, of a CLIP that belongs to no decoder. Raises BadFolder, BadFile."""
+        text = self.parts.config(self._text_encoder, ClipTextConfig.from_config)
+        width = (self._text_encoder, text.projection_dim)
+        self.parts.check_same("width of text states", self._text_encoder, text.hidden_size, *width)
+        check_image_tower(self.parts, width)
+        check_tokens(self.parts, self.tokenizer, self._text_encoder)

@@ -17,7 +17,7 @@ from dallecli.tasks.task import ModelRequest, Request, check_dials
 from dallecli.weights.folder import Folder
 from dallecli.weights.known import read_strangeness, read_words
 from dallecli.weights.layouts import imported
-from dallecli.weights.registry import SAMPLERS, ModelSpec
+from dallecli.weights.registry import SAMPLERS, ModelSpec, judges
 
 if TYPE_CHECKING:
     from dallecli.pipelines.parts import Parts
@@ -55,9 +55,15 @@ class Description:
             raise TaskNotSupported(f"{self.spec.name} cannot {request.task}", hint=self.abilities)
         if isinstance(request, Embed) or (isinstance(request, Request) and request.judges):
             what = "--best-of" if isinstance(request, Request) else "an embedding"
-            raise TaskNotSupported(f"{self.spec.name} has no CLIP, which {what} needs", hint=self.abilities)
+            scores = isinstance(request, Request) and self.spec.prompts
+            hint = f"--judge {judges()[0]} scores its pictures" if scores else self.abilities
+            raise TaskNotSupported(f"{self.spec.name} has no CLIP, which {what} needs", hint=hint)
         if request.prior_kind is not None:
             raise BadSetting(f"{self.spec.name} has no prior", hint="leave out --prior")
+
+    def check_judge(self) -> None:
+        """Refuse to score what other models paint, where there is no CLIP for that. Raises TaskNotSupported."""
+        raise TaskNotSupported(f"{self.spec.name} has no CLIP to judge by", hint=f"--judge {' or '.join(judges())}")
 
     def dropped(self, text: str) -> str:
         """The end of a sentence that the model will not read; "" if it reads all."""

@@ -73,8 +73,9 @@ class Parts:
             self._release()
             return_freed()
             config = self.folder.config(part)
-            single = self.folder.family.single.get(part)
-            net = load_net(lambda: build(config), self.folder.weights_file(part), dtype, self.device, single)
+            family, file = self.folder.family, self.folder.weights_file(part)
+            single, foreign = family.single.get(part), family.foreign.get(part, ())
+            net = load_net(lambda: build(config), file, dtype, self.device, single, foreign)
             _suit_device(net, self.device, dtype, gradients=gradients)
             step = self.folder.family.steps.get(part)
             if self.compiled and step is not None and self._stays(part, dtype):

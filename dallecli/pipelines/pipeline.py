@@ -5,7 +5,7 @@ tokens.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -50,8 +50,8 @@ class Clip(Protocol):
         """How strange pictures are to the model, whose decoder paints `size` pixels: see `familiarity.strangeness`."""
         ...
 
-    def judge(self, pictures: "Iterable[Picture]", prompt: str) -> "list[Picture]":
-        """The pictures with the score "clip": the cosine of their embedding and the prompt's."""
+    def score(self, image: "Image", sentence: str) -> float:
+        """The cosine, from -1 to 1, of an RGB picture's embedding and a sentence's. Raises NonFinite."""
         ...
 
 

@@ -13,7 +13,7 @@ from dallecli.tasks.task import ModelRequest, Request
 from dallecli.tokens import ClipTokenizer
 from dallecli.weights.folder import Folder
 from dallecli.weights.layouts import ClipFacts, imported
-from dallecli.weights.registry import ModelSpec
+from dallecli.weights.registry import ModelSpec, judges
 
 if TYPE_CHECKING:
     from dallecli.pipelines.parts import Parts
@@ -57,6 +57,8 @@ class UnClipDescription(Description):
                 # A task that the model can do, but not from this input, must not be offered as the way out.
                 seeing = "give it words or embeddings instead of pictures, or use a model that sees pictures"
                 hint = seeing if part == LOOKING and request.looks else self.abilities
+                if part == LOOKING and isinstance(request, Request) and request.judges:
+                    hint = f"--judge {judges()[0]} scores its pictures"
                 if part == IMAGINING and self.facts.meaning in self.folder.parts:
                     hint = f"--prior {NO_PRIOR} paints the embedding of the words themselves"
                     if any(IMAGINING in published.names for published in self.spec.parts):
@@ -65,6 +67,13 @@ class UnClipDescription(Description):
         if isinstance(request, Request) and request.reads_beside and not self.facts.reads:
             what = f"the decoder of {self.spec.name} reads no words beside a picture"
             raise TaskNotSupported(what, hint="mix both: dalle interpolate PICTURE WORDS --weights 2,1")
+
+    def check_judge(self) -> None:
+        """Refuse a folder without one of the two towers. Raises TaskNotSupported."""
+        for part in (LOOKING, self.facts.meaning):
+            if part not in self.folder.parts:
+                what = f"{self.spec.name} has no {part}, which a judge needs"
+                raise TaskNotSupported(what, str(self.folder.path), f"--judge {' or '.join(judges())}")
 
     def dropped(self, text: str) -> str:
         """The end of a sentence that the text tower will not read."""

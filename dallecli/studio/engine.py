@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dallecli.engine import Progress, arithmetic, best, check_same_stages
-from dallecli.errors import BadSetting, NotDownloaded, PromptTooLong, TaskNotSupported
+from dallecli.engine import Progress, arithmetic, check_same_stages, unscored
+from dallecli.errors import BadSetting, NotDownloaded, PromptTooLong
 from dallecli.filling import (
     fill,
     fill_stages,
@@ -23,15 +23,16 @@ from dallecli.filling import (
     settle_subject,
 )
 from dallecli.pipelines.description import Description
-from dallecli.pipelines.pipeline import Clip, EmbedSettings
+from dallecli.pipelines.pipeline import EmbedSettings
 from dallecli.recipe import Recipe
 from dallecli.safe import safe
 from dallecli.source import Source
 from dallecli.studio.batches import BATCH, MOST_TOGETHER, paint_groups, paint_in_batches
 from dallecli.studio.coders import Coders
+from dallecli.studio.judging import Judging
 from dallecli.studio.memory import check_memory, memory_errors, plan_model
 from dallecli.studio.models import Models
-from dallecli.studio.opened import LastOpened, Opened, placed
+from dallecli.studio.opened import LastOpened, Opened, clip_of, placed
 from dallecli.studio.used import Digests
 from dallecli.tasks.coding import Coding
 from dallecli.tasks.embed import Embed
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from dallecli.embedding_file import Embedded
     from dallecli.pictures.picture import Picture
     from dallecli.placement import MemoryPlan, Placement
+    from dallecli.shortlist import Scores
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class LocalEngine:
         self._memory = memory
         self._models = Models()
         self._last = LastOpened(memory, compiled=compiled)
+        self._judging = Judging(models=self._models, painters=self._last, memory=memory)
         self._strangeness: dict[str, dict[str | None, float]] = {}  # by the model's source and the picture's sha256
         self._expected: list[Recipe] = []
         self._asked = batch
@@ -93,12 +96,13 @@ class LocalEngine:
         return self._resolve(request, model)
 
     def _resolve(self, request: Request, model: Description) -> Recipe:
+        request, doubts = self._judging.appoint(request, model)
         model.check_request(request)
         request = settle_rows(request, model.spec.name, model.rows)
         seed = request.seed if request.seed is not None else random_seed()
         recipe = fill(request, model.spec, _dropped(request, model), seed)
         model.check_stages(recipe.stages)
-        warnings = (*recipe.warnings, *model.check_inputs(request, recipe.size, recipe.stages))
+        warnings = (*recipe.warnings, *doubts, *model.check_inputs(request, recipe.size, recipe.stages))
         return replace(recipe, warnings=warnings, unknown=self._unknown(request, model))
 
     def revive(self, recipe: Recipe, model: str | None = None) -> Recipe:
@@ -113,11 +117,13 @@ class LocalEngine:
             if model is not None
             else self._models.recorded(recipe.model, recipe.task)
         )
+        if recipe.settings.judge is not None and recipe.settings.best_of is not None and recipe.settings.kept is None:
+            self._models.recorded(recipe.settings.judge)  # a folder may not be named by a stranger
         fresh = self._resolve(request_of(replace(recipe, model=found.spec.name)), found)
         check_same_stages(recipe, fresh)
         found.check_stages(recipe.stages)
         warnings = (*fresh.warnings, *self._unlike(recipe))
-        return replace(recipe, model=found.spec.name, scores={}, warnings=warnings)
+        return replace(unscored(recipe), model=found.spec.name, warnings=warnings)
 
     def embed(self, request: Embed, progress: Callable[[Progress], None]) -> "list[Embedded]":
         """An embedding of every input, in order, after `arithmetic`.
@@ -144,7 +150,7 @@ class LocalEngine:
         model.check_stages(settings.stages)
         model.check_inputs(request, size, settings.stages)
         unknown = self._unknown(request, model)
-        clip = _clip(self._last.open(model, request.device, request.dtype), model.spec.name)
+        clip = clip_of(self._last.open(model, request.device, request.dtype), model.spec.name)
         with memory_errors(model.spec.name):
             found = clip.embed(request, settings, progress)
         noted = [
@@ -167,10 +173,12 @@ class LocalEngine:
         """
         return Coders(self._models, self._last).decode(request, progress)
 
-    def paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
+    def paint(
+        self, recipe: Recipe, progress: Callable[[Progress], None], scores: "Scores | None" = None
+    ) -> Iterator["Picture"]:
         """Yield the pictures of a recipe as they are done, each with its own completed recipe.
 
-        As many at a time as the recipe says, unless the engine was told how many.
+        As many at a time as the recipe says, unless the engine was told how many. For a best-of see `Engine.paint`.
 
         Raises:
             BadFile: the recipe was made with other weights, or a file is damaged.
@@ -180,16 +188,18 @@ class LocalEngine:
         from dallecli.placement import threads
 
         with threads(recipe.threads):
-            opened = self._open(recipe)
-            complete, kind = opened.complete(recipe).candidates(), opened.placement.device.type
-            batches = self._batch
-            if self._asked is None and recipe.together is not None:
-                batches = {kind: min(recipe.together, MOST_TOGETHER)}
-            pictures = paint_in_batches(opened.pipeline.paint, complete, progress, batches, kind)
             if recipe.settings.best_of is not None:
-                scored = _clip(opened, recipe.model).judge(pictures, recipe.prompt)
-                pictures = iter(best(scored, recipe.count))
-            yield from pictures
+                yield from self._judging.best(recipe, self._paint, progress, scores)
+            else:
+                yield from self._paint(recipe, progress)
+
+    def _paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
+        opened = self._open(recipe)
+        complete, kind = opened.complete(recipe), opened.placement.device.type
+        batches = self._batch
+        if self._asked is None and recipe.together is not None:
+            batches = {kind: min(recipe.together, MOST_TOGETHER)}
+        yield from paint_in_batches(opened.pipeline.paint, complete, progress, batches, kind)
 
     def group(self, recipe: Recipe) -> int:
         """How many pictures are painted at once on the recipe's device. Raises NoSuchDevice, BadSetting."""
@@ -229,6 +239,10 @@ class LocalEngine:
         """The sha256 of what a recipe uses of its model, remembered from one process to the next. Raises BadFile."""
         return Digests.read(self._models.named(recipe.model).folder).of(recipe)
 
+    def judge_digest(self, recipe: Recipe) -> str | None:
+        """The sha256 of what a best-of uses of its judge; None where there is none. Raises BadFile."""
+        return self._judging.digest(recipe)
+
     def plan_memory(self, name: str, placement: "Placement") -> "MemoryPlan":
         """The memory plan of a model on a device. Raises as `resolve` does for the model."""
         return plan_model(self._models.find(name), placement, self._memory)
@@ -244,7 +258,7 @@ class LocalEngine:
         model, placement = self._models.named(recipe.model), decide(recipe.device, recipe.dtype)
         plan = plan_model(model, placement, self._memory)
         check_memory(model.spec.name, placement, plan)
-        return plan.why
+        return plan.why + self._judging.memory_of(recipe, placement)
 
     def _unknown(self, request: ModelRequest, model: Description) -> Unknown:
         """What the model does not know of a request. Raises NotKnown if a strict one has something."""
@@ -265,7 +279,7 @@ class LocalEngine:
         known = self._strangeness.setdefault(model.spec.source, {})
         fresh = [source for sha256, source in pictures.items() if sha256 not in known]
         if fresh:
-            clip = _clip(self._last.open(model, request.device, request.dtype), model.spec.name)
+            clip = clip_of(self._last.open(model, request.device, request.dtype), model.spec.name)
             with memory_errors(model.spec.name):
                 for source in fresh:
                     known[source.sha256] = clip.strangeness([source], model.spec.sizes[0])[0]
@@ -305,9 +319,3 @@ def _unknown_of(source: Source, model: Description, all_of_it: Unknown) -> Unkno
     if source.kind == "text":
         return Unknown(words=model.unknown([source.name]), listed=model.words is not None)
     return Unknown(pictures=tuple(name for name in all_of_it.pictures if name == source.where))
-
-
-def _clip(opened: Opened, name: str) -> Clip:
-    if opened.pipeline.clip is None:
-        raise TaskNotSupported(f"{name} has no CLIP")
-    return opened.pipeline.clip

@@ -38,7 +38,7 @@ class Models:
         self._found[spec.name] = description
         return description
 
-    def recorded(self, name: str, task: str) -> Description:
+    def recorded(self, name: str, task: str | None = None) -> Description:
         """The model with the name in a recipe that was read from a file: found before, registered, or pulled.
 
         Raises: as `find`, and UnknownModel for a folder.

@@ -1,12 +1,13 @@
 """A model on a device, with its networks, ready to paint. One at a time is kept: they are large."""
 
+import gc
 import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from dallecli.errors import BadFile
+from dallecli.errors import BadFile, TaskNotSupported
 from dallecli.pipelines.description import Description
-from dallecli.pipelines.pipeline import Pipeline
+from dallecli.pipelines.pipeline import Clip, Pipeline
 from dallecli.recipe import Recipe
 from dallecli.studio.memory import check_memory, memory_errors, plan_model
 from dallecli.studio.used import Digests
@@ -27,6 +28,8 @@ class Opened:
     digests: Digests
     pipeline: Pipeline
     compiled: bool
+    whole: bool
+    """Whether all its networks stay in memory."""
 
     def complete(self, recipe: Recipe) -> Recipe:
         """The recipe with the weights, and all of the machine that its pixels depend on."""
@@ -47,6 +50,13 @@ def placed(recipe: Recipe, placement: "Placement", *, compiled: bool) -> Recipe:
         compiled=compiled and placement.device.type == "cuda",
         versions={**recipe.versions, "torch": str(torch.__version__), **processor(placement.device)},
     )
+
+
+def clip_of(opened: Opened, name: str) -> Clip:
+    """What the CLIP of an opened model does; `name` is the model's. Raises TaskNotSupported where it has none."""
+    if opened.pipeline.clip is None:
+        raise TaskNotSupported(f"{name} has no CLIP")
+    return opened.pipeline.clip
 
 
 class LastOpened:
@@ -92,6 +102,17 @@ class LastOpened:
             self._opened = opened = self._open(model, placement)
         return opened
 
+    def close(self) -> None:
+        """Let go of the model, and return its memory. Nobody else may still hold it."""
+        if self._opened is None:
+            return
+        from dallecli.pipelines.allocator import trim
+
+        device = self._opened.placement.device
+        self._opened = None
+        gc.collect()  # networks and what runs them hold each other
+        trim(device)
+
     def _open(self, model: Description, placement: "Placement") -> Opened:
         from dallecli.pipelines.parts import Parts
 
@@ -106,4 +127,11 @@ class LastOpened:
             pipeline = model.open(parts)
         digests = Digests.read(model.folder)
         source = model.spec.source
-        return Opened(source=source, placement=placement, digests=digests, pipeline=pipeline, compiled=compiled)
+        return Opened(
+            source=source,
+            placement=placement,
+            digests=digests,
+            pipeline=pipeline,
+            compiled=compiled,
+            whole=plan.kept >= set(plan.needs),
+        )

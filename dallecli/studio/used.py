@@ -27,6 +27,14 @@ class Digests:
         """The sha256 of what a recipe uses: of the smallest model that could paint it, taken from this one."""
         return next(self._all(recipe))
 
+    def judging(self) -> str:
+        """The sha256 of what is used of a model that only judges: its CLIP, and how pictures are prepared for it."""
+        facts = self.folder.family.clip
+        assert facts is not None  # or it would not have become a judge
+        tokenizer = facts.meaning.replace("text_encoder", "tokenizer")
+        parts = (facts.meaning, tokenizer, "image_encoder", PREPROCESSING)
+        return self._digest(frozenset(parts))
+
     def accept(self, recipe: Recipe, digest: str) -> bool:
         """Whether a digest is that of any model that is in this one, and could paint the recipe."""
         return any(digest == found for found in self._all(recipe))
@@ -69,7 +77,7 @@ def _needed(folder: Folder, recipe: Recipe) -> frozenset[str]:
             parts = [part for part in (runs.network, runs.schedule) if part is not None]
             needed |= {own[part] if part in own else folder.instead(part) for part in parts}
             needed |= {family.beside[part] for part in parts if part in family.beside}
-    if recipe.settings.best_of is not None:
+    if recipe.settings.best_of is not None and recipe.settings.judge is None:
         needed |= {"image_encoder"}
     if recipe.prior is not None and family.clip is not None:
         needed |= {family.clip.meaning}

@@ -1,13 +1,16 @@
 """`embed`: CLIP's embeddings of pictures and sentences, and arithmetic with them."""
 
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Final, Self
 
 from dallecli.errors import BadInput
 from dallecli.source import Source
 from dallecli.tasks.stages import Dials
 from dallecli.tasks.task import ModelRequest, check_dials, check_prompt
 from dallecli.tasks.values import Values
+
+COMPARING: Final = ("embed", "rank")
+"""What can be asked of a model that is CLIP alone. Every model with a CLIP does it, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

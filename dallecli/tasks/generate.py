@@ -29,6 +29,8 @@ class Generate(Request):
     """The name or the number of a class, for models that paint classes instead of prompts."""
     best_of: int | None = None
     """Paint so many, and keep the `count` that fit the prompt best."""
+    judge: str | None = None
+    """The model whose CLIP scores them, a name or a folder; None is the model itself."""
     negative: str | None = None
     """What guidance leads the pictures away from."""
     init: Source | None = None
@@ -56,6 +58,8 @@ class Generate(Request):
                 raise BadSetting("a strength is for a picture to start from", hint="name it: --init PICTURE")
             if not 0 < self.strength <= 1:  # NaN is not
                 raise BadSetting(f"the strength is {self.strength:g}", hint="it is above 0, and goes up to 1")
+        if self.judge is not None and self.best_of is None:
+            raise BadSetting("a judge scores the pictures of a best-of", hint="say of how many: --best-of 16")
         if self.best_of is not None:
             check_range("--best-of", self.best_of, self.count, COUNT_LIMIT)
             if self.seed is not None:
@@ -83,6 +87,7 @@ class Generate(Request):
             prompt=values.text("prompt"),
             class_name=_class_name(values),
             best_of=values.whole("best_of"),
+            judge=_judge(values),
             negative=values.text("negative"),
             init=values.file("init"),
             strength=values.number("strength"),
@@ -117,13 +122,17 @@ class Generate(Request):
 
     @property
     def judges(self) -> bool:
-        return self.best_of is not None
+        return self.best_of is not None and self.judge is None
+
+    def with_judge(self, name: str | None) -> Self:
+        return replace(self, judge=name) if self.best_of is not None else self
 
     def settle(self, habits: Habits) -> "Generating":
         strength = self.strength if self.strength is not None or self.init is None else habits.strength
         negative = self.negative if self.negative is not None else ""
         return Generating(
             best_of=self.best_of,
+            judge=self.judge,
             negative=negative,
             strength=strength,
             class_name=self.class_name,
@@ -137,6 +146,12 @@ def _class_name(values: Values) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else values.text("class")
 
 
+def _judge(values: Values) -> str | None:
+    """The judge that is asked for; one that is only usual counts where there is something to judge."""
+    judge = values.text("judge")
+    return judge if values.raw("best_of") is not None or values.own.get("judge") is not None else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generating(Settings):
     """The settings of `generate`."""
@@ -145,6 +160,10 @@ class Generating(Settings):
     """How many pictures are painted, if not all are kept."""
     kept: tuple[int, ...] | None = None
     """The seeds of those that are kept, best first, once that is known."""
+    judge: str | None = None
+    """The name of the model whose CLIP scores them, or scored this one; None is the model itself."""
+    judge_digest: str | None = None
+    """The sha256 of what is used of that model, in hex, once that is known."""
     negative: str = ""
     """The negative prompt; "" if there is none."""
     strength: float | None = None
@@ -159,10 +178,13 @@ class Generating(Settings):
         return self.best_of is None
 
     def unranked(self) -> Self:
-        return replace(self, best_of=None, kept=None)
+        return replace(self, best_of=None, kept=None, judge=None, judge_digest=None)
 
     def keeping(self, seeds: tuple[int, ...]) -> Self:
         return self if self.best_of is None else replace(self, kept=seeds)
+
+    def judged(self, judge: str | None, digest: str | None) -> Self:
+        return replace(self, judge=judge, judge_digest=digest)
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -176,10 +198,15 @@ class Generating(Settings):
         rows = [("away from", self.negative)] if self.negative else []
         rows += [] if self.class_name is None else [("class", self.class_name)]
         rows += [] if self.continued is None else [("goes on", f"after {self.continued} rows")]
+        if self.judge is not None:
+            digest = "" if self.judge_digest is None else f" (sha256 {self.judge_digest[:12]}…)"
+            rows.append(("judged by", f"{self.judge}{digest}"))
         return rows if self.strength is None else [*rows, ("strength", f"{self.strength:g}")]
 
     def to_dict(self) -> dict[str, Any]:
         facts: dict[str, Any] = {"best_of": self.best_of, "kept": None if self.kept is None else list(self.kept)}
+        if self.judge is not None:
+            facts |= {"judge": self.judge, "judge_digest": self.judge_digest}
         if self.negative:
             facts["negative"] = self.negative
         if self.class_name is not None:
@@ -193,6 +220,8 @@ class Generating(Settings):
         return cls(
             kept=fields.wholes("kept", optional=True),
             best_of=fields.whole("best_of", optional=True),
+            judge=fields.text("judge") if "judge" in fields else None,
+            judge_digest=fields.text("judge_digest", optional=True) if "judge_digest" in fields else None,
             negative=fields.text("negative") if "negative" in fields else "",
             strength=fields.number("strength") if "strength" in fields else None,
             class_name=fields.text("class") if "class" in fields else None,
@@ -200,10 +229,12 @@ class Generating(Settings):
         )
 
     def _check_kept(self, kept: tuple[int, ...], seed: int, count: int) -> None:
-        """Refuse seeds that a best-of cannot have kept. Raises BadRecipe."""
+        """Refuse seeds that a best-of cannot have kept. Raises BadRecipe, BadSetting."""
         if len(kept) != count:
             raise BadRecipe(f"the recipe has {count} pictures and {len(kept)} seeds")
-        painted = range(seed, seed + (self.best_of if self.best_of is not None else 0))
+        best_of = self.best_of if self.best_of is not None else 0
+        check_range("--best-of", best_of, count, COUNT_LIMIT)
+        painted = range(seed, seed + best_of)
         if len(set(kept)) != count or not all(one in painted for one in kept):
             raise BadRecipe(f"the recipe keeps other seeds than it paints, from {seed} on")
 
@@ -217,7 +248,9 @@ class Generating(Settings):
         return Generate(
             prompt=prompt if prompt else None,
             class_name=self.class_name,
-            best_of=self.best_of,
+            # What was kept is painted again by its seeds, and nobody has to judge it.
+            best_of=self.best_of if self.kept is None else None,
+            judge=self.judge if self.kept is None and self.best_of is not None else None,
             negative=self.negative if self.negative else None,
             init=start if self.strength is not None else None,
             strength=self.strength,

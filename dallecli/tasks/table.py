@@ -5,6 +5,7 @@ from typing import Final
 
 from dallecli.tasks.coding import CODING
 from dallecli.tasks.edit import Edit, Editing
+from dallecli.tasks.embed import COMPARING
 from dallecli.tasks.generate import Generate, Generating
 from dallecli.tasks.inpaint import Inpaint, Inpainting
 from dallecli.tasks.interpolate import Interpolate, Interpolating
@@ -25,5 +26,5 @@ SETTINGS: Final[Mapping[str, type[Settings]]] = {
 }
 """What a recipe of each task holds besides what all have."""
 
-ABILITIES: Final = (*TASKS, *CODING)
+ABILITIES: Final = (*TASKS, *CODING, *COMPARING)
 """What models can do: the tasks, and what is no painting and has no recipe."""

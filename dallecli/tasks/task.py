@@ -155,8 +155,17 @@ class Request(ModelRequest, ABC):
 
     @property
     def judges(self) -> bool:
-        """Whether CLIP has to score the pictures."""
+        """Whether the model's own CLIP has to score the pictures."""
         return False
+
+    @property
+    def judge(self) -> str | None:
+        """The name of another model whose CLIP scores the pictures; None if none does."""
+        return None
+
+    def with_judge(self, name: str | None) -> Self:
+        """The same with a judge of this name, or none, where pictures are scored."""
+        return self
 
     @property
     def reads_beside(self) -> bool:
@@ -225,6 +234,16 @@ class Settings(ABC):
         return None
 
     @property
+    def judge(self) -> str | None:
+        """The name of the model whose CLIP scores the pictures, or did; None where that is the model's own, or none."""
+        return None
+
+    @property
+    def judge_digest(self) -> str | None:
+        """The sha256 of what is used of the judge, in hex; None until that is known."""
+        return None
+
+    @property
     def places(self) -> tuple[float, ...] | None:
         """The place of each frame, from 0 to 1; None for pictures that are not frames."""
         return None
@@ -268,6 +287,10 @@ class Settings(ABC):
 
     def keeping(self, seeds: tuple[int, ...]) -> Self:
         """A best-of that knows its outcome; anything else as it is."""
+        return self
+
+    def judged(self, judge: str | None, digest: str | None) -> Self:
+        """The same with who scores the pictures, or did; where none are scored, as it is."""
         return self
 
     def title(self, prompt: str, inputs: Sequence[Source]) -> str:

@@ -8,6 +8,8 @@ feature_extractor/                    preprocessor_config.json, for the image_en
 dalle.json                            optional: the dials that suit this model (see registry.py)
 words.json, familiar.json             optional: the words and pictures that it knows (see known.py)
 
+CLIP alone is one folder: config.json, one .safetensors file for both towers, and the tokenizer's files.
+
 Where a family is laid out in another way, its parts have these names all the same: see layouts.py.
 """
 
@@ -31,7 +33,7 @@ from dallecli.limits import (
 )
 from dallecli.tasks.stages import Stage
 from dallecli.weights.digest import combined_digest, file_digest
-from dallecli.weights.layouts import LAYOUTS, Layout, published_in
+from dallecli.weights.layouts import INDEX, LAYOUTS, Layout, published_in
 from dallecli.weights.shards import files_of, headers_of, index_names
 
 PICKLES: Final = (".bin", ".ckpt", ".pt", ".pth", ".pkl", ".th")
@@ -49,6 +51,17 @@ PREPROCESSING: Final = "feature_extractor"
 
 SHARED: Final = "shared"
 """The key there of the parts that are stored once, with their twin's (see twins.py)."""
+
+TOKENIZER_FILES: Final = frozenset(
+    {
+        *("vocab.json", "merges.txt", "tokenizer.json", "added_tokens.json"),
+        *("tokenizer_config.json", "special_tokens_map.json"),
+    }
+)
+"""The files of a tokenizer where it has no folder of its own."""
+
+PROJECTION: Final = 512
+"""How many numbers an embedding of CLIP has where its config does not say so: transformers' default."""
 
 DEPTHS: Final = frozenset(
     {"num_layers", "num_hidden_layers", "layers_per_block", "encoder_layers", "decoder_layers", "n_layers"}
@@ -106,6 +119,9 @@ class Folder:
         """
         path = self._config_file(part)
         config = read_object(path)
+        section = self.family.sections.get(part)
+        if section is not None:
+            config = _section(config, section, path)
         for name, value in config.items():
             _check_size(name, value, path)
         return config
@@ -275,7 +291,9 @@ class Folder:
 
     def parameters_of(self, part: str) -> int:
         """How many numbers one network has. Raises as `parameters`."""
-        return sum(math.prod(entry.shape) for entry in headers_of(self.weights_file(part)).values())
+        foreign = self.family.foreign.get(part, ())
+        header = headers_of(self.weights_file(part))
+        return sum(math.prod(entry.shape) for name, entry in header.items() if not name.startswith(foreign))
 
     def single_numbers(self, part: str) -> int:
         """How many of them stay in float32 where the network is in float16. Raises as `parameters`."""
@@ -345,7 +363,9 @@ class Folder:
         yield from ((part, self._config_file(part)) for part in self.parts if part.endswith("_scheduler"))
         for part in self.family.others:
             if not part.endswith("_scheduler"):
-                yield from ((part, file) for file in _listing(self.path_of(part)) if file.is_file())
+                files = [file for file in _listing(self.path_of(part)) if file.is_file()]
+                shared = self.path_of(part) == self.path  # with all that lies in a model of one folder
+                yield from ((part, file) for file in files if not shared or file.name in TOKENIZER_FILES)
         if self._preprocessing_file().is_file():
             yield PREPROCESSING, self._preprocessing_file()
 
@@ -369,17 +389,17 @@ class Folder:
 
 def _layout_of(path: Path) -> str:
     names = [entry.name for entry in _listing(path)]
-    indexes = dict.fromkeys(layout.index for layout in LAYOUTS.values())
-    index = next((name for name in indexes if (path / name / "model_index.json").is_file()), None)
-    if index is None:
+    places = dict.fromkeys((layout.index, layout.marker) for layout in LAYOUTS.values())
+    place = next((place for place in places if path.joinpath(*place).is_file()), None)
+    if place is None:
         what = "model_index.json is missing: this is no model" if names else "the model folder is empty"
         if published_in(path) is not None:
             what = "these are a model's published files, and no model folder yet"
             raise BadFolder(what, str(path), "make one: dalle models convert FOLDER NEW-FOLDER")
         raise BadFolder(what, str(path), "give the folder that holds model_index.json, prior/, decoder/ …")
-    stated = read_object(path / index / "model_index.json").get("_class_name")
+    stated = stated_kind(path.joinpath(*place))
     for name, layout in LAYOUTS.items():
-        if (layout.index, layout.pipeline) == (index, stated):
+        if (layout.index, layout.marker, layout.pipeline) == (*place, stated):
             return name
     what = f"this model is of the kind {stated!r}, which is not run here"
     known = " or ".join(layout.pipeline for layout in LAYOUTS.values())
@@ -387,7 +407,30 @@ def _layout_of(path: Path) -> str:
     halves = {name.partition("/")[0] for layout in LAYOUTS.values() if layout.index for name in layout.folders.values()}
     if path.resolve().name in halves:
         what, hint = "this is one of several folders of a model", "give the folder that holds them all"
-    raise BadFolder(what, str(path / index / "model_index.json"), hint)
+    raise BadFolder(what, str(path.joinpath(*place)), hint)
+
+
+def stated_kind(file: Path) -> object:
+    """The kind of model that a `model_index.json` states, or the `config.json` of one in a single folder.
+
+    It is from outside, so it may be anything. Raises BadFile.
+    """
+    content = read_object(file)
+    several = content.get("architectures")
+    if file.name == INDEX or not isinstance(several, list) or not several:
+        return content.get("_class_name")
+    return several[0]
+
+
+def _section(config: dict[str, Any], section: str, path: Path) -> dict[str, Any]:
+    """The part of a config that is one tower's; how wide embeddings are is stated for both. Raises BadFile."""
+    found: dict[str, Any] = {}
+    # Files of the first years have changes of a section under a second key.
+    for stated in (config.get(section), config.get(f"{section}_dict") or {}):
+        if not isinstance(stated, dict):
+            raise BadFile(f"{section} is missing: there is no such tower", str(path), REPAIR)
+        found |= stated
+    return found | {"projection_dim": config.get("projection_dim", PROJECTION)}
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
+from dallecli.tasks.embed import COMPARING
 from dallecli.tasks.stages import (
     AUTOREGRESSIVE_PRIOR,
     CODES,
@@ -19,6 +20,9 @@ from dallecli.tasks.stages import (
     Stage,
     StageSettings,
 )
+
+INDEX: Final = "model_index.json"
+"""The file that states the kind of a model of several folders."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +78,14 @@ class Layout:
     """The kind of model that `model_index.json` states."""
     index: str = ""
     """The folder in a model's folder that holds its `model_index.json`."""
+    marker: str = INDEX
+    """The file there that states the kind, where it is not `model_index.json`."""
     folders: Mapping[str, str] = field(default_factory=dict)
     """The folders of parts that are not in one of their own name."""
+    sections: Mapping[str, str] = field(default_factory=dict)
+    """Of networks that one `config.json` describes, the key of each one's own part of it."""
+    foreign: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Of networks that are in one file, how the names of its tensors begin that are not each one's own."""
     networks: tuple[str, ...]
     """The parts with weights that every such model has."""
     others: tuple[str, ...] = ("tokenizer",)
@@ -132,7 +142,7 @@ class Layout:
 
 def published_in(folder: Path) -> Layout | None:
     """The family of the files in a folder, if they are a model that is not yet in a folder of its layout."""
-    if (folder / "model_index.json").exists():
+    if (folder / INDEX).exists():
         return None
     for family in LAYOUTS.values():
         if family.published is not None and any(_are_in(folder, names) for names in family.published.files):
@@ -397,6 +407,27 @@ _DVAE: Final = Layout(
     ),
 )
 
+# CLIP alone, as transformers saves it: both towers in one file and one config, all in one folder. It paints nothing.
+_TEXT: Final = ("text_model.", "text_projection.")
+_VISION: Final = ("vision_model.", "visual_projection.")
+_SCALE: Final = "logit_scale"  # of the training; cosines need none
+
+_CLIP: Final = Layout(
+    pipeline="CLIPModel",
+    marker="config.json",
+    folders=dict.fromkeys(("text_encoder", "image_encoder", "tokenizer", "feature_extractor"), ""),
+    sections={"text_encoder": "text_config", "image_encoder": "vision_config"},
+    foreign={"text_encoder": (*_VISION, _SCALE), "image_encoder": (*_TEXT, _SCALE)},
+    networks=("text_encoder", "image_encoder"),
+    stages=(),
+    tasks=dict.fromkeys(COMPARING, "image_encoder"),
+    dials="clip-vit-b-32",
+    sample_size=224,
+    description="dallecli.pipelines.clip_description:ClipDescription",
+    opener="dallecli.pipelines.clip:open_clip",
+    clip=ClipFacts(width=("image_encoder", "projection_dim"), reads=False),
+)
+
 # The autoencoder whose codes DALL-E Mini and minDALL-E paint with. Its decoder, which has the codebook, is published
 # alone as well.
 _VQGAN: Final = Layout(
@@ -449,6 +480,7 @@ LAYOUTS: Final[dict[str, Layout]] = {
     "dalle-mini": _DALLE_MINI,
     "mindalle": _MINDALLE,
     "dvae": _DVAE,
+    "clip": _CLIP,
     "vqgan": _VQGAN,
 }
 """The families by name. Registries and folders name a family so; nothing else in dallecli does."""

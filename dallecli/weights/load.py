@@ -40,12 +40,18 @@ REPORT: Final = 360  # characters; an error's line is cut soon after
 
 
 def load_net(
-    build: Callable[[], N], file: Path, dtype: torch.dtype, device: torch.device, single: str | None = None
+    build: Callable[[], N],
+    file: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    single: str | None = None,
+    foreign: tuple[str, ...] = (),
 ) -> N:
     """The network that `build` makes, with the tensors of `file`, in `dtype` on `device`, ready for inference.
 
     The file, or the index of several, and they may change or go afterwards: nothing is read again. Where `dtype` is
-    float16, tensors whose names end with `single` are in float32.
+    float16, tensors whose names end with `single` are in float32. Of a file that holds other networks, too, the
+    tensors whose names begin with one of `foreign` are passed over.
 
     Raises:
         BadFile: the network cannot be built from its config, or the file is damaged or changes while it is read.
@@ -53,7 +59,8 @@ def load_net(
         BadSetting: the weights hold numbers that `dtype` cannot.
     """
     with open_weights(file) as shards:
-        header = {name: entry for shard in shards for name, entry in shard.header.items()}
+        everything = ((name, entry) for shard in shards for name, entry in shard.header.items())
+        header = {name: entry for name, entry in everything if not name.startswith(foreign)}
         net = _build(build, file, header)
         names = _match(net, header, file)
         kept = set(names.values())

@@ -21,6 +21,7 @@ from typing import Final
 from dallecli.classes import Classes
 from dallecli.errors import BadFile, BadFolder, DalleError, NotDownloaded, TaskNotSupported, UnknownModel
 from dallecli.fields import Fields, Wording
+from dallecli.tasks.embed import COMPARING
 from dallecli.tasks.stages import RESPACINGS, DiffusionSettings, Stage, StageSettings, TokenSettings
 from dallecli.tasks.table import ABILITIES
 from dallecli.tasks.task import HABITS, INIT_STRENGTH, RESAMPLE, WAYS, Habits
@@ -134,7 +135,7 @@ class ModelSpec:
     def running(self, size: int) -> tuple[str, ...]:
         """The names of the stages that paint a picture of `size`, in the order in which they run."""
         painting = [stage.name for stage in self.declared if not stage.imagines]
-        if self.largest is not None:
+        if self.largest is not None or not painting:
             return tuple(painting)
         sized = [runs.stage.name for runs in LAYOUTS[self.layout].stages if runs.sized is not None]
         last = [name for name in painting if name in sized][self.sizes.index(size)]
@@ -214,6 +215,12 @@ def find(name_or_folder: str) -> ModelSpec:
     names = ", ".join(known)
     hint = f"did you mean {close[0]}?" if close else f"the models are {names}; a folder or hf:ORG/NAME works, too"
     raise UnknownModel(f"no model is called {name_or_folder!r}", hint=hint)
+
+
+def judges() -> list[str]:
+    """The registered models that score the pictures of others: first those that do nothing else."""
+    able = [name for name, spec in _registered().items() if spec.tasks and LAYOUTS[spec.layout].clip is not None]
+    return sorted(able, key=lambda name: set(_registered()[name].tasks) != set(COMPARING))
 
 
 def check_recorded(name: str) -> None:
@@ -324,8 +331,9 @@ def _pulled(name: str, repository: str, revision: str | None) -> Folder:
     what = f"{name} is not on this machine"
     lock = read_lock(name)
     if lock is None:
-        index = try_to_load_from_cache(repository, "model_index.json", revision=revision)
-        path = Path(index).parent if isinstance(index, str) else None
+        markers = dict.fromkeys(layout.marker for layout in LAYOUTS.values())
+        found = (try_to_load_from_cache(repository, marker, revision=revision) for marker in markers)
+        path = next((Path(file).parent for file in found if isinstance(file, str)), None)
     else:
         path = folder_path(name)
         missing = lock.missing()
@@ -521,7 +529,7 @@ def _parts(fields: Fields) -> PublishedParts:
         folder=fields.match("folder", r"[a-z][\w-]*(\.\d[\w-]*)*", "the name of a folder")
         if "folder" in fields
         else "",
-        names=fields.texts("names", "[a-z][a-z0-9_]*", "a list of names", least=1),
+        names=fields.texts("names", r"[a-z][a-z0-9_]*|\.", "a list of names", least=1),
         tasks=fields.choices("tasks", ABILITIES) if "tasks" in fields else None,
     )
     fields.finish()

@@ -21,6 +21,10 @@ TEXTS: Final = (".json", ".txt", "spiece.model")
 """How the names of other files end that parts have: configs, and what tokenizers are made of."""
 
 
+HERE: Final = "."
+"""The part that lies in a repository itself, and in no folder of it."""
+
+
 def select(listing: Listing, parts: Sequence[str], folder: str, *, half: bool) -> list[LockedFile]:
     """The files of some parts and the index of the repository, to be put into `folder` of a model's folder.
 
@@ -57,7 +61,8 @@ def safetensors_name(path: str) -> str:
 
 
 def _part(listing: Listing, part: str, *, half: bool) -> list[str]:
-    names = [path.removeprefix(f"{part}/") for path in listing.files if path.startswith(f"{part}/")]
+    folder = "" if part == HERE else f"{part}/"
+    names = [path.removeprefix(folder) for path in listing.files if path.startswith(folder)]
     names = [name for name in names if "/" not in name]
     if not names:
         raise BadFolder(f"the part {part} is not in this repository", listing.repository)
@@ -67,7 +72,7 @@ def _part(listing: Listing, part: str, *, half: bool) -> list[str]:
         others = [name for name in names if not name.endswith(TEXTS)]
         if others or "config.json" in names:
             raise BadFolder(f"{part} has no weights that dalle can read", listing.repository)
-    return [f"{part}/{name}" for name in (*texts, *weights)]
+    return [f"{folder}{name}" for name in (*texts, *weights)]
 
 
 def _weights(names: Sequence[str], part: str, repository: str, *, half: bool) -> list[str]:

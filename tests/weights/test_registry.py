@@ -37,7 +37,7 @@ def test_the_shipped_registry_is_in_order() -> None:
     adm = [f"adm-{size}" for size in ("64", "128", "256", "256-uncond", "512")]
     published = ["karlo", "kandinsky", "sd-unclip", "sd-unclip-small", "glide", *adm, "if-m", "if-l", "if-xl"]
     published += ["dalle-mini", "dalle-mega", "mindalle", "dvae", "vqgan-f16"]
-    assert list(models) == ["starter", *published]
+    assert list(models) == ["starter", *published, "clip-vit-b-32"]
     for name, spec in models.items():
         assert spec.name == name
         if spec.tasks:

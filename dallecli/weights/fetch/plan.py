@@ -11,12 +11,12 @@ from dallecli.limits import MODEL_FILES, MODEL_JSON_BYTES, in_words
 from dallecli.weights.fetch.cache import part_of
 from dallecli.weights.fetch.download import Download
 from dallecli.weights.fetch.progress import TransferProgress
-from dallecli.weights.folder import PREPROCESSING, read_object
-from dallecli.weights.hub import Listing, Patience, list_files
-from dallecli.weights.layouts import LAYOUTS
+from dallecli.weights.folder import PREPROCESSING, stated_kind
+from dallecli.weights.hub import Listing, Patience, RemoteFile, list_files
+from dallecli.weights.layouts import INDEX, LAYOUTS
 from dallecli.weights.lock import Lock, LockedFile, cached, home
 from dallecli.weights.registry import HUB, OWN, ModelSpec, PublishedParts, own_files, parse_hub_name, registry, terms_of
-from dallecli.weights.selection import select
+from dallecli.weights.selection import HERE, select
 
 SPARE: Final = 2**26
 """Bytes that a pull leaves free on the disk."""
@@ -142,19 +142,12 @@ def _listings(
 
 def _layout_parts(listing: Listing, patience: Patience) -> tuple[str, ...]:
     """The parts of an unregistered repository. Its index is read first: it may not be a model that dalle knows."""
-    if "model_index.json" not in listing.files:
-        raise BadFolder("this repository has no model_index.json: it is not a model", listing.repository)
-    index = listing.files["model_index.json"]
-    if index.size > MODEL_JSON_BYTES:
-        what = f"its model_index.json has {index.size} bytes, the limit is {in_words(MODEL_JSON_BYTES)}"
-        raise BadFolder(what, listing.repository)
-    path = home() / f"index-{index.etag}"
-    try:
-        Download(index, index.path, TransferProgress(lambda _: None, index.size), patience).to(path)
-        stated = read_object(path).get("_class_name")
-    finally:
-        path.unlink(missing_ok=True)
-    layout = next((layout for layout in LAYOUTS.values() if layout.pipeline == stated), None)
+    markers = dict.fromkeys(layout.marker for layout in LAYOUTS.values())
+    marker = next((name for name in markers if name in listing.files), None)
+    if marker is None:
+        raise BadFolder(f"this repository has no {INDEX}: it is not a model", listing.repository)
+    stated = _stated(listing.files[marker], patience)
+    layout = next((one for one in LAYOUTS.values() if (one.marker, one.pipeline) == (marker, stated)), None)
     if layout is not None and layout.index:
         raise BadFolder(
             "this repository is only one of several that make up a model",
@@ -165,12 +158,28 @@ def _layout_parts(listing: Listing, patience: Patience) -> tuple[str, ...]:
         raise BadFolder(
             f"this repository holds a model of the kind {stated!r}, which dalle cannot run", listing.repository
         )
+    if set(layout.folders.values()) == {""}:
+        return (HERE,)
     places = {part: layout.folders.get(part, part) for group in layout.optional for part in group}
     places[PREPROCESSING] = layout.folders.get(PREPROCESSING, PREPROCESSING)
     present = {path.rpartition("/")[0] for path in listing.files}
     extra = [place for place in places.values() if place in present]
     needed = (layout.folders.get(part, part) for part in (*layout.networks, *layout.schedules, *layout.others))
     return tuple(dict.fromkeys((*needed, *extra)))
+
+
+def _stated(index: RemoteFile, patience: Patience) -> object:
+    """The kind of model that a file of a repository states. Raises BadFolder if it is too large for that."""
+    if index.size > MODEL_JSON_BYTES:
+        what = f"its {index.path} has {index.size} bytes, the limit is {in_words(MODEL_JSON_BYTES)}"
+        raise BadFolder(what, index.repository)
+    folder = home() / f"index-{index.etag}"
+    path = folder / index.path
+    try:
+        Download(index, index.path, TransferProgress(lambda _: None, index.size), patience).to(path)
+        return stated_kind(path)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def arrived(file: LockedFile) -> int:
