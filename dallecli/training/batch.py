@@ -22,17 +22,13 @@ class Draw:
         device: where the numbers are made.
         part: which of the `parts` this one is; they are of equal size.
         parts: into how many parts the batch is cut; divides `batch`.
-        done: how much of the training's budget is spent, from 0 to 1, for what is annealed.
     """
 
-    def __init__(
-        self, seed: int, batch: int, device: torch.device, part: int = 0, parts: int = 1, done: float = 0.0
-    ) -> None:
+    def __init__(self, seed: int, batch: int, device: torch.device, part: int = 0, parts: int = 1) -> None:
         if batch % parts:
             raise ValueError(f"a batch of {batch} cannot be cut into {parts} equal parts")
         self.device = device
         self.batch = batch // parts
-        self.done = done
         self._whole = batch
         self._rows = slice(part * self.batch, (part + 1) * self.batch)
         self._generator = torch.Generator(device).manual_seed(seed)

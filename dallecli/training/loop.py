@@ -270,7 +270,7 @@ class TrainingRun:
         total = torch.zeros((), device=self.device)
         for turn in range(how.accumulate):
             part = turn * self.team.size + self.team.rank
-            draw = Draw(hash_seed(self.seed, step), how.batch, self.device, part, self.parts, progress)
+            draw = Draw(hash_seed(self.seed, step), how.batch, self.device, part, self.parts)
             if turn + 1 < how.accumulate:
                 with self.team.pause(self.shared):
                     total += self._backward(draw)
