@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dallecli.errors import DalleError
+from dallecli.errors import DalleError, Interrupted, RequestError
 from dallecli.server import translate as api
 from dallecli.server.access import PROMPT, Access
 from dallecli.server.answer import Answerer
@@ -188,7 +188,7 @@ async def _refuse(request: Request, error: Exception) -> Response:
     refusal = refusal_of(error)
     if not isinstance(error, DalleError | Refusal | MemoryError):
         log.error("%s: a mistake in dalle itself: %s", request.scope["dalle.id"], type(error).__name__, exc_info=error)
-    elif refusal.status >= 500:
+    elif refusal.status >= 500 and not isinstance(refusal.failure, RequestError | Interrupted):
         log.warning("%s: %s", request.scope["dalle.id"], "; ".join(refusal.failure.lines()))
     return refusal.response()
 

@@ -169,6 +169,8 @@ def _identifier(fields: Values) -> str | None:
 def _task(route: Route, fields: Values, body: Body, values: dict[str, object]) -> str:
     """The task that a route asks for; its own values are added."""
     prompt = fields.text("prompt")
+    if prompt is not None and not prompt.strip():
+        raise Refusal(PromptError("the prompt is empty", hint='"prompt": "a red fox in the snow"'))
     if route == "generations":
         if prompt is None and "class" not in values:
             raise Refusal(PromptError("no prompt was given", hint='"prompt": "a red fox in the snow"'))
