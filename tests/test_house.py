@@ -43,7 +43,7 @@ FLOORS = [
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement", "devices"},
     {"studio", "batch", "history", "model", "probes"},
-    {"cli", "training", "__main__"},
+    {"cli", "server", "training", "__main__"},
 ]
 BLIND_FLOOR = 1
 
@@ -185,6 +185,8 @@ def _loaded_by(code: str) -> set[str]:
         (["generate", "a fox", "--x", "steps=5,9", "--device", "cpu", "--dry-run"], {"pydantic", "PIL", "numpy"}),
         (["interpolate", "a fox", "a dog", "--device", "cpu", "--dry-run"], {"pydantic"}),
         (["doctor", "--device", "cpu"], {"pydantic", "huggingface_hub"}),
+        (["serve", "--help"], set()),
+        (["serve", "--host", "0.0.0.0"], {"pydantic", "numpy", "PIL", "huggingface_hub"}),
     ],
     ids=lambda words: " ".join(words if isinstance(words, list) else sorted(words)),
 )
@@ -256,7 +258,8 @@ def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
         "batch.prompt_file batch.wildcards batch.jobs batch.journal batch.machines batch.presence batch.runner "
         "cli.batch history "
         "cli.options cli.folding cli.command cli.painting cli.output cli.destination cli.saving cli.axes cli.prompts "
-        "cli.config cli.viewer cli.mistaken cli.completion cli.batch_progress cli.display cli.reference"
+        "cli.config cli.viewer cli.mistaken cli.completion cli.batch_progress cli.display cli.reference "
+        "server.run server.app server.painter server.translate cli.serve"
     )
     code = "\n".join(f"import dallecli.{room}" for room in rooms.split())
     assert not _loaded_by(code) & {"torch", "diffusers", "transformers", "ftfy"}
@@ -346,6 +349,9 @@ def test_a_new_option_is_a_decision():
         "grid": {"things", "--columns", "--rows", "--tile", "--label", "--open"} | file | reporting,
         "check": {"folders"} | reporting,
         "history": {"words", "--last", "--clear", "--json", "--debug"},
+        "serve": {"--host", "--port", "--token-file", "--allow-host", "--cors-origin", "--public-url"}
+        | {"--alias", "--no-aliases", "--strict-size", "--queue", "--timeout", "--drain", "--log-prompts"}
+        | (model | at_once | reporting),
         "doctor": {"--json", "--debug"} | model,
         "probe pca": {"image", "--fit", "--components"}
         | (remembered | ask | model | at_once | effort | decoder | sampler | output | layout | reporting),

@@ -94,9 +94,10 @@ class Guard:
 def _host(netloc: str) -> str:
     """The host of `host:port`, in small letters and without brackets; "" for what is none."""
     name = netloc.strip().lower()
-    if name.startswith("["):
-        return name[1:].partition("]")[0]
-    host, _, port = name.partition(":")
+    bracket, _, rest = name.rpartition("]") if name.startswith("[") else ("", "", name)
+    host, _, port = rest.partition(":")
+    if bracket:
+        host = bracket[1:] if not host else ""
     return host.rstrip(".") if not port or port.isdecimal() else ""
 
 

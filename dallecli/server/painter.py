@@ -18,8 +18,6 @@ from dallecli.errors import (
     BadSize,
     DalleError,
     Interrupted,
-    NonFinite,
-    OutOfMemory,
     RequestError,
 )
 from dallecli.recipe import Recipe
@@ -42,9 +40,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
-
-ONE_TO_BLAME: Final = (RequestError, NonFinite, OutOfMemory)
-"""Errors of a group that may be the fault of one picture in it."""
 
 _UNSEEN: Final = frozenset({INVERSION, *(stage.name for stage in PRIORS.values())})
 """Stages after which there is nothing to look at yet."""
@@ -221,7 +216,7 @@ class Painter:
             for unit in units:
                 what = "the request was not painted in the time that its client has"
                 unit.job.end(Refusal(RequestError(what), status=503, code="timeout"))
-        elif len(units) > 1 and isinstance(error, ONE_TO_BLAME):
+        elif len(units) > 1:  # one of them is to blame
             self.queue.alone.extend(units)
         else:
             kind = type(error).__name__
