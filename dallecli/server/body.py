@@ -45,6 +45,11 @@ class Form(MultiPartParser):
     """A form whose files stay in memory: they are bounded, and nothing of them is to be left on a disk."""
 
     spool_max_size = 2 * BODY_BYTES
+    ended = False
+    """Whether its last boundary has come: half a form would ask for something else."""
+
+    def on_end(self) -> None:
+        self.ended = True
 
 
 class Bodies:
@@ -161,6 +166,8 @@ async def _form(request: Request, chunks: AsyncGenerator[bytes, None]) -> Body:
     values: dict[str, object] = {}
     files: dict[str, list[bytes]] = {}
     try:
+        if not parser.ended:
+            raise unusable(400, "the form ends before its last boundary", code="invalid_form")
         for written, value in parts.multi_items():
             name = written.removesuffix("[]")  # how lists are sent
             if isinstance(value, UploadFile):

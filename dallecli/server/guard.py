@@ -14,6 +14,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dallecli.limits import HEADERS_BYTES, in_words
 from dallecli.server.metrics import Metrics
 from dallecli.server.refusal import Refusal, unusable
 from dallecli.server.serving import LOOPBACK, Serving
@@ -64,6 +65,9 @@ class Guard:
             await self._app(scope, receive, send)
 
     def _refusal(self, scope: Scope, headers: Headers, *, foreign: bool) -> Refusal | None:
+        if sum(len(name) + len(value) for name, value in headers.raw) > HEADERS_BYTES:
+            what = f"the headers have more than {in_words(HEADERS_BYTES)}"
+            return unusable(431, what, code="headers_too_large")
         host = headers.get("host", "")
         if not self._is_ours(_host(host)):
             hint = "if it is a name of this server: --allow-host NAME"

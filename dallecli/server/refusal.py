@@ -36,6 +36,7 @@ from dallecli.errors import (
     UnknownSampler,
 )
 from dallecli.safe import safe
+from dallecli.server.dials import DIALS
 from dallecli.server.wire import json_response
 
 _PARAMS: Final[Mapping[type[DalleError], str]] = {
@@ -69,6 +70,9 @@ _CODES: Final[Mapping[type[DalleError], str]] = {
 """What the API calls an error; one that it has no name for gets that of its class."""
 
 _QUOTED: Final = re.compile(r"'([a-z_]{1,40})' is |dalle \w+ does not know '([^']{1,100})'")
+
+SPOKEN: Final = frozenset({*DIALS, "mask", "prompt", "size", "model"})
+"""What is called the same in a request and on a command line."""
 
 SHOULD_RETRY: Final = "x-should-retry"
 
@@ -168,5 +172,10 @@ def _code(failure: DalleError) -> str:
 
 
 def _spoken(text: str) -> str:
-    """Our words with the fields of the API in place of options: `--mask-mode alpha` is `mask_mode` alpha."""
-    return re.sub(r"(?<![\w-])--([a-z][a-z-]*)", lambda option: option[1].replace("-", "_"), text)
+    """Our words with the fields of a request in place of options: `--mask-mode alpha` is `mask_mode` alpha."""
+
+    def field(option: re.Match[str]) -> str:
+        name = option[1].replace("-", "_")
+        return name if name in SPOKEN else option[0]
+
+    return re.sub(r"(?<![\w-])--([a-z][a-z-]*)", field, text)

@@ -13,6 +13,7 @@ from typing import Final, Literal
 from dallecli.errors import PromptError
 from dallecli.limits import API_COUNT
 from dallecli.server.body import Body
+from dallecli.server.dials import DIALS
 from dallecli.server.names import Names, only_base64
 from dallecli.server.refusal import Refusal, invalid
 from dallecli.server.sizes import Size, read_size
@@ -22,15 +23,6 @@ from dallecli.weights.registry import reads_prompts
 
 Route = Literal["generations", "edits", "variations"]
 ROUTES: Final[tuple[Route, ...]] = ("generations", "edits", "variations")
-
-DIALS: Final = (
-    *("seed", "steps", "guidance", "sampler", "upsampler_steps", "upsampler_guidance", "effort", "strict"),
-    *("prior", "prior_steps", "prior_guidance", "prior_temperature", "prior_top_k", "prior_candidates"),
-    *("temperature", "top_k", "top_p", "negative", "class", "best_of", "strength"),
-    *("fidelity", "inversion_steps", "resample", "expand", "mask_mode", "invert_mask"),
-)
-"""The values of a prompt line that a client may send. The device and the number type are the owner's, and none of these
-names a file."""
 
 IGNORED: Final = (
     *("style", "moderation", "user", "safety_identifier", "complexity", "frame_count", "frame_duration_ms", "svg"),

@@ -11,7 +11,7 @@ from PIL import Image
 
 from dallecli.pictures.metadata import read_recipe
 from dallecli.server.app import EXISTING
-from dallecli.server.translate import DIALS
+from dallecli.server.dials import DIALS
 from tests.server.talking import JSON, ROOT, Talk, as_form, hole, picture, png, process
 
 
