@@ -268,16 +268,21 @@ def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
 def test_importing_any_room_does_nothing_but_import(tmp_path):
     """No files, no output, no random numbers drawn, no grad mode changed, no threads set."""
     paths = [path.relative_to(HOUSE.parent).with_suffix("") for path in _modules() if path.stem != "__main__"]
-    names = [".".join(path.parts).removesuffix(".__init__") for path in paths]
+    names = sorted(
+        (".".join(path.parts).removesuffix(".__init__") for path in paths),
+        key=lambda name: (name.startswith("dallecli.server"), name),
+    )
     code = f"""
 import importlib, random, sys, torch
 def state():
     return random.getstate(), torch.get_rng_state().tolist(), torch.is_grad_enabled(), torch.get_num_threads()
 before = state()
 for name in {names!r}:
+    if name == "dallecli.server":  # the last room: uvicorn's own command line is written with click
+        assert "click" not in sys.modules
     importlib.import_module(name)
 assert before == state()
-assert not {{"diffusers", "transformers", "click"}} & set(sys.modules)
+assert not {{"diffusers", "transformers"}} & set(sys.modules)
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
