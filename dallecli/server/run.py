@@ -6,6 +6,7 @@ left is told so. A second one ends it at once. Nobody is left without an answer 
 
 import asyncio
 import errno
+import gc
 import logging
 import os
 import signal
@@ -64,6 +65,7 @@ def serve(serving: Serving, engines: Callable[[], Engine], announce: Callable[[A
     Raises: as `find` and `locate` for the model; BadSetting for a host that there is not, MachineError for a port that
         cannot be used.
     """
+    _collect_garbage()
     names = Names(serving, int(time.time()))
     sockets = bound(serving.host, serving.port)
     with closing(Files()) as files, ThreadPoolExecutor(2, thread_name_prefix="encoding") as encoders:
@@ -80,6 +82,12 @@ def serve(serving: Serving, engines: Callable[[], Engine], announce: Callable[[A
         where = f"http://{_shown(serving.host)}:{sockets[0].getsockname()[1]}"
         announced = Announced(url=where, model=names.default.name)
         asyncio.run(_serve(service, sockets, lambda: announce(announced)))
+
+
+def _collect_garbage() -> None:
+    """Let the collector work as Python has it: commands that soon end have it seldom, and a server does not end."""
+    gc.freeze()
+    gc.set_threshold(2000, 10, 10)
 
 
 def bound(host: str, port: int) -> list[socket.socket]:
