@@ -1,4 +1,4 @@
-"""What a server costs over painting, and what it gains: the figures of docs/guides/serve.md.
+"""What a server costs over painting, and what it gains.
 
     python benchmarks/server.py [--callers 16] [--pictures 64] [--batch 8]
 
