@@ -101,7 +101,7 @@ def test_a_full_queue_sends_people_away_with_a_time_to_come_back():
     with service(lambda: FakeEngine(0.02), Serving(queue=4)) as talk:
         answers = at_once(*(talk.generate for _ in range(12)))
     refused = [answer for answer in answers if answer.status != 200]
-    assert 5 <= len(refused) <= 8
+    assert 4 <= len(refused) <= 8  # at most four are painted at once, and four wait
     for answer in refused:
         assert (answer.status, answer.error["code"]) == (429, "rate_limit_exceeded")
         assert answer.error["type"] == "rate_limit_error"
