@@ -36,7 +36,7 @@ from dallecli.pipelines.latents import Autoencoder
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.settings import PaintSettings, PriorSettings, diffusion_dials
 from dallecli.pipelines.stage import sample
-from dallecli.pipelines.watch import Watch
+from dallecli.pipelines.watch import Look, Watch
 from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import DiffusionSettings
@@ -115,7 +115,7 @@ def watched(run: Callable[[Watch], object]) -> Go:
     def go(steps: int) -> Times:
         marks = [measuring.now()]
 
-        def watch(_: str, done: int, __: int) -> None:
+        def watch(_: str, done: int, __: int, /, look: Look | None = None) -> None:
             if done in (1, steps):
                 marks.append(measuring.now())
             if done == steps:

@@ -181,24 +181,31 @@ class FakeEngine:
 
         for k in range(recipe.count):
             start = time.perf_counter()
-            for name, stage in recipe.stages.items():
-                self._step(name, stage, k, recipe.count, progress)
             single = recipe.single(k)
             red, green, blue, match = _fake_colour(single)
             image = Image.new("RGB", (recipe.size, recipe.size), (red, green, blue))
+            for name, stage in recipe.stages.items():
+                self._step(name, stage, k, recipe.count, progress, None if name == "prior" else [image])
             if isinstance(recipe.settings, Inpainting):
                 image = _inpainted(recipe, recipe.settings, image)
             scores = {"prior": match / 255, OWN: blue / 255} if recipe.task == "generate" else {}
             yield Picture(image=image, recipe=single, seconds=time.perf_counter() - start, scores=scores)
 
     def _step(
-        self, name: str, stage: StageSettings, picture: int, pictures: int, progress: Callable[[Progress], None]
+        self,
+        name: str,
+        stage: StageSettings,
+        picture: int,
+        pictures: int,
+        progress: Callable[[Progress], None],
+        seen: "Sequence[Image.Image] | None" = None,
     ) -> None:
         assert isinstance(stage, DiffusionSettings)  # the fake models have no others
         for step in range(1, stage.count + 1):
             if self.seconds_per_step > 0:
                 time.sleep(self.seconds_per_step)
-            progress(Progress(stage=name, step=step, steps=stage.count, picture=picture, pictures=pictures))
+            look = None if seen is None else lambda: seen
+            progress(Progress(stage=name, step=step, steps=stage.count, picture=picture, pictures=pictures, look=look))
 
     def _find(self, request: ModelRequest) -> _FakeModel:
         self._known(request.model)

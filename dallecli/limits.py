@@ -85,6 +85,30 @@ HISTORY_BYTES: Final = MIB
 JOURNAL_BYTES: Final = 8 * GIB
 ENTRY_BYTES: Final = 4 * MIB
 
+# The server
+
+BODY_BYTES: Final = 64 * MIB
+JSON_BYTES: Final = MIB
+JSON_PARTS: Final = 10_000
+FIELD_BYTES: Final = 64 * KIB
+FORM_FIELDS: Final = 64
+FORM_FILES: Final = 17
+HELD_BYTES: Final = 256 * MIB
+HEADERS_BYTES: Final = 16 * KIB
+HEADERS_SECONDS: Final = 10.0
+BODY_RATE_BYTES: Final = 10 * KIB
+BODY_SPARE_SECONDS: Final = 10.0
+SEND_SECONDS: Final = 60.0
+IDLE_SECONDS: Final = 30
+CONNECTIONS: Final = 256
+API_COUNT: Final = 10
+API_SIDE: Final = 4096
+QUEUE_PICTURES: Final = 32
+RETRY_SECONDS: Final = 60
+FILE_SECONDS: Final = 3600
+FILES_BYTES: Final = 256 * MIB
+TOKEN_BYTES: Final = 4 * KIB
+
 # Training
 
 CAPTION_BYTES: Final = MIB
@@ -152,6 +176,29 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "HISTORY_BYTES": "a text in the history",
         "JOURNAL_BYTES": "a journal",
         "ENTRY_BYTES": "a line of a journal; a longer one is passed over",
+    },
+    "The server": {
+        "BODY_BYTES": "the body of an HTTP request",
+        "JSON_BYTES": "one in JSON of a request without pictures",
+        "JSON_PARTS": "values in a JSON body, and characters that could separate some",
+        "FIELD_BYTES": "a field of a form that is no file",
+        "FORM_FIELDS": "fields of a form",
+        "FORM_FILES": "files of a form",
+        "HELD_BYTES": "bodies of all requests together, while they are read, waiting or painted",
+        "HEADERS_BYTES": "the headers of a request",
+        "HEADERS_SECONDS": "seconds from a request's first byte to the end of its headers",
+        "BODY_RATE_BYTES": "bytes a second at which a body has to come, after",
+        "BODY_SPARE_SECONDS": "seconds",
+        "SEND_SECONDS": "seconds for which a client may not read the answer that it asked for",
+        "IDLE_SECONDS": "seconds for which a connection is kept without a request",
+        "CONNECTIONS": "connections at once",
+        "API_COUNT": "pictures of one request",
+        "API_SIDE": "pixels on a side of a picture that is asked for",
+        "QUEUE_PICTURES": "pictures that wait to be painted, if `--queue` does not say",
+        "RETRY_SECONDS": "seconds after which a client is told to try again",
+        "FILE_SECONDS": "seconds for which a picture is kept under its URL",
+        "FILES_BYTES": "all pictures that are kept so",
+        "TOKEN_BYTES": "the file of a token",
     },
     "Training": {
         "CAPTION_BYTES": "the file of a caption",

@@ -35,6 +35,7 @@ from dallecli.cli.probe import probe
 from dallecli.cli.pulling import offer
 from dallecli.cli.rank import rank
 from dallecli.cli.replay import replay
+from dallecli.cli.serve import serve
 from dallecli.cli.show import show
 from dallecli.cli.train import train
 from dallecli.cli.vary import vary
@@ -52,7 +53,7 @@ from dallecli.errors import (
 from dallecli.safe import safe
 from dallecli.version import __version__
 
-CONFIGURED = frozenset({"generate", "vary", "interpolate", "inpaint", "edit", "rank", "embed", "doctor"})
+CONFIGURED = frozenset({"generate", "vary", "interpolate", "inpaint", "edit", "rank", "embed", "serve", "doctor"})
 """The commands whose options the config file can set."""
 
 CONFIGURED_GROUPS = {"probe": ("pca", "vocabulary")}
@@ -92,6 +93,7 @@ def build(*, completion: bool = False) -> typer.Typer:
         app.command(cls=SectionedCommand)(command)
     app.add_typer(models, name="models", cls=SectionedGroup)
     app.add_typer(config, name="config", cls=SectionedGroup)
+    app.command(cls=SectionedCommand)(serve)
     app.command(cls=SectionedCommand)(doctor)
     app.add_typer(probe, name="probe", cls=SectionedGroup, no_args_is_help=False)
     app.add_typer(train, name="train", cls=SectionedGroup, no_args_is_help=False)

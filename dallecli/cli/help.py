@@ -16,7 +16,7 @@ from dallecli.cli.mistaken import command_hint, option_hint, spoken
 from dallecli.errors import RequestError
 
 PICTURES, MODEL, SAMPLING, OUTPUT, REPORTING = "Pictures", "Model", "Sampling", "Output", "Reporting"
-MASK, ANIMATION, ARITHMETIC, BATCH = "Mask", "Animation", "Arithmetic", "Prompt file"
+MASK, ANIMATION, ARITHMETIC, BATCH, SERVER = "Mask", "Animation", "Arithmetic", "Prompt file", "Server"
 
 ORDER: Final[Mapping[str | None, tuple[str, ...]]] = {
     SAMPLING: (

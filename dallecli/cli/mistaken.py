@@ -16,6 +16,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("score", "compare"), "rank"),
     **dict.fromkeys(("tokenize", "tokens", "codes"), "encode"),
     **dict.fromkeys(("detokenize", "reconstruct"), "decode"),
+    **dict.fromkeys(("server", "api", "web", "host", "listen"), "serve"),
     **dict.fromkeys(("info", "inspect", "metadata", "view", "preview"), "show"),
     **dict.fromkeys(("again", "redo", "repeat", "reproduce"), "replay"),
     **dict.fromkeys(("pull", "download", "install", "fetch", "get"), "models pull"),

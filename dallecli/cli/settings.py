@@ -25,6 +25,7 @@ VARIABLES: Mapping[str, str] = {
     "DALLE_MODEL": "as `--model`",
     "DALLE_DEVICE": "as `--device`",
     "DALLE_HOME": "a folder for what dalle keeps: `config.toml`, the history, digests of models, scores of best-ofs",
+    "DALLE_TOKEN": "the token that clients of `dalle serve` have to send",
     "HF_HOME": "where Hugging Face keeps downloaded models, and dalle those that it pulled",
     "HF_HUB_OFFLINE": "1: nothing is asked of the Hugging Face Hub",
     "HF_ENDPOINT": "another Hub, or a mirror of it",

@@ -208,6 +208,7 @@ class DeepFloyd(Pipeline):
             schedule=self.parts.schedule(f"{unet}_scheduler"),
             guidance=guidance,
             nets=nets,
+            show=to_images,
         )
 
 

@@ -14,6 +14,7 @@ from dallecli.diffusion.noise import Noise
 from dallecli.pipelines.pixels import to_pixels
 from dallecli.pipelines.settings import PaintSettings
 from dallecli.pipelines.unclip_parts import Encoded, UnClipParts
+from dallecli.pipelines.watch import Look
 from dallecli.tasks.stages import DiffusionSettings
 
 STAGE: Final = "decoder"
@@ -40,5 +41,5 @@ def strangeness(model: UnClipParts[Encoded], images: Sequence[Image.Image], size
     return found
 
 
-def _unwatched(stage: str, step: int, steps: int) -> None:
+def _unwatched(stage: str, step: int, steps: int, /, look: Look | None = None) -> None:
     pass

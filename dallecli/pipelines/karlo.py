@@ -21,12 +21,13 @@ from dallecli.pipelines.clip_embedder import ClipEmbedder
 from dallecli.pipelines.embedding import Embedding, check_space
 from dallecli.pipelines.given import at_size
 from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.pixels import to_images
 from dallecli.pipelines.settings import PaintSettings, StageDials
 from dallecli.pipelines.stage import Diffusion, Nets, sample, unsample
 from dallecli.pipelines.text import EncodedPrompts
 from dallecli.pipelines.unclip import UnClip
 from dallecli.pipelines.unclip_parts import UnClipParts
-from dallecli.pipelines.watch import Watch
+from dallecli.pipelines.watch import Look, Watch
 from dallecli.tasks.stages import INVERSION
 
 UPSAMPLING = {"upsampler": "super_res", "upsampler_2": "super_res_2"}
@@ -90,7 +91,7 @@ class KarloPainter:
         low: Tensor | None = None
         done = 0
 
-        def counted(stage: str, step: int, steps: int) -> None:
+        def counted(stage: str, step: int, steps: int, /, look: Look | None = None) -> None:
             watch(INVERSION, done + step, total)
 
         for stage in names:
@@ -126,6 +127,7 @@ class KarloPainter:
             schedule=self.parts.schedule("decoder_scheduler"),
             guidance=guidance,
             nets=nets,
+            show=to_images,
         )
 
     def _condition(
@@ -171,6 +173,7 @@ class KarloPainter:
             schedule=self.parts.schedule(f"{part}_scheduler"),
             guidance=guidance,
             nets=nets,
+            show=to_images,
         )
 
     def _text_proj(self, dtype: torch.dtype) -> UnCLIPTextProjModel:

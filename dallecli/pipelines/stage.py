@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from dallecli.diffusion.classifier import led
@@ -20,7 +21,7 @@ from dallecli.pipelines.allocator import keep_freed
 from dallecli.pipelines.given import Beginning, Hole
 from dallecli.pipelines.graphs import Graphs, Net
 from dallecli.pipelines.parts import Parts
-from dallecli.pipelines.watch import Watch
+from dallecli.pipelines.watch import Look, Watch
 from dallecli.tasks.stages import INVERSION, DiffusionSettings
 
 Nets = tuple[Net, Net | None]
@@ -41,6 +42,8 @@ class Diffusion:
     """Takes every clean sample that is predicted, and returns it with the part that is known; None if none is."""
     nets: Callable[[torch.dtype, Sequence[int]], Nets]
     """Binds its networks in a floating-point type, for the different timesteps of a run in their order."""
+    show: Callable[[Tensor], Sequence[Image.Image]] | None = None
+    """Makes pictures of clean samples [b *shape], for progress; None where that would be work."""
     lead: Callable[[torch.dtype, Sequence[int]], Net] | None = None
     """Binds the classifier whose gradient leads the samples, in the same way; None where none leads. What it gives is
     already times the scale."""
@@ -121,8 +124,9 @@ def sample(
             known = Known(hole.pixels.to(x.dtype), hole.unknown, steps, noise, held, hole.clean)
             x = known.begun(x)
             constrained = partial(sampler, constrain=known)
-        progress = partial(_finish_step, watch, diffusion.stage, len(steps))
-        return constrained(denoise, x, steps, noise, progress), healthy
+        looks = Looks(denoise, diffusion.show if hole is None else None)  # of a hole there is a part of a picture
+        progress = partial(_finish_step, watch, diffusion.stage, len(steps), looks)
+        return constrained(looks.denoise, x, steps, noise, progress), healthy
 
     return parts.finite(diffusion.stage, noise, run)
 
@@ -136,16 +140,37 @@ def unsample(
     def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         healthy = torch.ones(len(noise), dtype=torch.bool, device=parts.device)
         denoise = diffusion.denoiser(dtype, steps, healthy, parts.graphs)
-        progress = partial(_finish_step, watch, INVERSION, len(steps))
+        progress = partial(_finish_step, watch, INVERSION, len(steps), None)
         return invert(denoise, x0.to(parts.device, precise(dtype)), steps, noise, progress), healthy
 
     return parts.finite(INVERSION, noise, run)
 
 
-def _finish_step(watch: Watch, stage: str, steps: int, done: int) -> None:
+class Looks:
+    """Lets somebody look at a run: it keeps the last clean sample that its denoiser predicted."""
+
+    def __init__(self, denoise: Denoiser, show: Callable[[Tensor], Sequence[Image.Image]] | None) -> None:
+        self._denoise = denoise
+        self._show = show
+        self._x0: Tensor | None = None
+
+    def denoise(self, x: Tensor, step: Step) -> Guess:
+        guess = self._denoise(x, step)
+        self._x0 = guess.x0
+        return guess
+
+    @property
+    def now(self) -> Look | None:
+        """Shows the sample that is there now, if it is asked."""
+        show, x0 = self._show, self._x0
+        return None if show is None or x0 is None else lambda: show(x0)
+
+
+def _finish_step(watch: Watch, stage: str, steps: int, looks: Looks | None, done: int) -> None:
     if done == 1:
         keep_freed()  # the first step has put the weights where they stay
-    watch(stage, done, steps)
+    look = looks.now if looks is not None else None
+    watch(stage, done, steps) if look is None else watch(stage, done, steps, look)
 
 
 def _switched(denoise: Denoiser, last: Denoiser) -> Denoiser:

@@ -12,19 +12,19 @@ Look = Callable[[], "Sequence[Image]"]
 """Makes the unfinished pictures."""
 
 
-Watch = Callable[[str, int, int], None]
-"""Called after each step with the stage, the steps done and the steps in all."""
-
-
-class LookingWatch(Protocol):
-    """A `Watch` that may also be told how to look at what is there."""
+class Watch(Protocol):
+    """Called after each step with the stage, the steps done and the steps in all; and how to look at what is there."""
 
     def __call__(self, stage: str, step: int, steps: int, /, look: Look | None = None) -> None: ...
 
 
+LookingWatch = Watch
+"""The same, where there is always something to look at."""
+
+
 def watch_pictures(
     progress: Callable[[Progress], None], numbers: range, pictures: int, square: int = 0, squares: int = 1
-) -> LookingWatch:
+) -> Watch:
     """A watch over steps that work on the pictures of these numbers, of so many `pictures` in all."""
 
     def watch(stage: str, step: int, steps: int, /, look: Look | None = None) -> None:

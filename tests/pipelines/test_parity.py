@@ -133,7 +133,7 @@ def recording(run: Run) -> Iterator[Callable[[str, int, int], None]]:
 
         return ancestral(denoise, x, steps, noise, progress, record)
 
-    def watch(stage: str, step: int, of: int) -> None:
+    def watch(stage: str, step: int, of: int, look: object = None) -> None:
         if step == of:
             run.stages[stage] = current.copy()
             current.clear()

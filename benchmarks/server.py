@@ -1,0 +1,147 @@
+"""What a server costs over painting, and what it gains.
+
+    python benchmarks/server.py [--callers 16] [--pictures 64] [--batch 8]
+
+Every figure is of the starter on this machine, the median of the runs: the time from a start to the first answer of
+/health; of one warm request, the time that is not painting; pictures a second of many callers, against the same
+prompts in a prompt file; and what health takes meanwhile.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+JSON = {"Content-Type": "application/json"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--callers", type=int, default=16)
+    parser.add_argument("--pictures", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--runs", type=int, default=9)
+    options = parser.parse_args()
+    print(f"start to healthy       {statistics.median(started() for _ in range(3)):.2f} s")
+    with serving("--batch", "1") as (port, _):
+        over = [overhead(port, seed) for seed in range(options.runs + 1)][1:]
+        print(f"a warm request         {1000 * statistics.median(over):.1f} ms over painting")
+    offline = in_a_file(options.pictures, options.batch)
+    with serving("--batch", str(options.batch), "--queue", str(2 * options.callers)) as (port, _):
+        ask(port, 0)
+        served, slowest = many(port, options.pictures, options.callers)
+    print(
+        f"{options.callers} callers             {served:.2f} pictures a second, health within {1000 * slowest:.0f} ms"
+    )
+    print(f"a prompt file          {offline:.2f} pictures a second with --batch {options.batch}")
+    print(f"share                  {served / offline:.2f}")
+
+
+@contextmanager
+def serving(*more: str) -> Iterator[tuple[int, float]]:
+    """A server, its port, and the seconds until it was healthy."""
+    begun = time.perf_counter()
+    command = [sys.executable, "-m", "dallecli", "serve", "--port", "0", "-q", *more]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        match = re.search(rb":(\d+)/v1", process.stdout.readline())
+        assert match is not None
+        port = int(match[1])
+        assert get(port, "/health")["model"] == "starter"
+        healthy = time.perf_counter() - begun
+        while get(port, "/health")["status"] != "ok":
+            time.sleep(0.05)
+        try:
+            yield port, healthy
+        finally:
+            process.terminate()
+
+
+def started() -> float:
+    """Seconds from a start to the first answer."""
+    with serving() as (_, healthy):
+        return healthy
+
+
+def get(port: int, path: str) -> Any:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=600)) as connection:
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read())
+
+
+def ask(port: int, seed: int) -> dict[str, Any]:
+    """One picture."""
+    body = json.dumps({"prompt": f"a red car {seed}", "seed": seed, "response_format": "b64_json"})
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=600)) as connection:
+        connection.request("POST", "/v1/images/generations", body, JSON)
+        answer = connection.getresponse()
+        data: dict[str, Any] = json.loads(answer.read())
+    assert answer.status == 200, data
+    return data
+
+
+def overhead(port: int, seed: int) -> float:
+    """Seconds of a request that are not painting."""
+    begun = time.perf_counter()
+    answer = ask(port, seed)
+    return time.perf_counter() - begun - float(answer["dalle"]["seconds"])
+
+
+def many(port: int, pictures: int, callers: int) -> tuple[float, float]:
+    """Pictures a second of so many callers at once, and the slowest answer of /health meanwhile, in seconds."""
+    done, slow = threading.Event(), [0.0]
+
+    def watch() -> None:
+        while not done.wait(0.1):
+            begun = time.perf_counter()
+            get(port, "/health")
+            slow.append(time.perf_counter() - begun)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(callers) as threads:
+        list(threads.map(lambda seed: ask(port, seed), range(pictures)))
+    seconds = time.perf_counter() - begun
+    done.set()
+    watcher.join()
+    return pictures / seconds, max(slow)
+
+
+def in_a_file(pictures: int, batch: int) -> float:
+    """Pictures a second of a prompt file, without what one picture less costs: the start and the opening."""
+    with tempfile.TemporaryDirectory() as folder:
+        times = {count: _painted(Path(folder), count, batch) for count in (batch, batch + pictures)}
+    return pictures / (times[batch + pictures] - times[batch])
+
+
+def _painted(folder: Path, count: int, batch: int) -> float:
+    file = folder / f"{count}.jsonl"
+    file.write_text("".join(json.dumps({"prompt": f"a red car {seed}", "seed": seed}) + "\n" for seed in range(count)))
+    command = [sys.executable, "-m", "dallecli", "generate", "--prompts", str(file), "--batch", str(batch), "-q"]
+    begun = time.perf_counter()
+    subprocess.run(
+        [*command, "--out", str(folder / str(count)), "--no-history"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        env=dict(os.environ),
+    )
+    return time.perf_counter() - begun
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""The application: which paths there are, and what each answers. All of them exist with and without `/v1` before them.
+
+Errors become answers here, in one table of handlers; whatever is raised below, a client gets the shape of the API.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from dallecli.errors import DalleError, Interrupted, RequestError
+from dallecli.server import translate as api
+from dallecli.server.access import PROMPT, Access
+from dallecli.server.answer import Answerer
+from dallecli.server.body import Bodies, Body
+from dallecli.server.files import Files, type_of
+from dallecli.server.guard import Guard
+from dallecli.server.metrics import Metrics
+from dallecli.server.names import Names
+from dallecli.server.painter import Painter
+from dallecli.server.refusal import Refusal, refusal_of, unusable
+from dallecli.server.serving import Serving
+from dallecli.server.stream import Stream
+from dallecli.server.translate import Asked
+from dallecli.server.wire import json_response
+from dallecli.version import __version__
+
+log = logging.getLogger(__name__)
+
+PATIENCE: Final = "x-stainless-read-timeout"
+"""The header in which the official Python client says for how many seconds it waits."""
+
+EXISTING: Final = (
+    "POST /v1/images/generations, /v1/images/edits, /v1/images/variations; GET /v1/models, /health, /ready, /metrics"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """Everything that answers requests."""
+
+    serving: Serving
+    names: Names
+    painter: Painter
+    files: Files
+    metrics: Metrics
+    bodies: Bodies
+    answerer: Answerer
+
+
+class Images:
+    """`/images/…`: reads a request, has it painted, and answers; a client that leaves ends all of it."""
+
+    def __init__(self, service: Service, route: api.Route) -> None:
+        self._service = service
+        self._route = route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        with suppress(ClientDisconnect):
+            async with self._service.bodies.read(request, pictures=self._route != "generations") as body:
+                await self._work(request, body, send)
+
+    async def _work(self, request: Request, body: Body, send: Send) -> None:
+        """Answer, unless the client leaves first."""
+        work = asyncio.ensure_future(self._answer(request, body, send))
+        left = asyncio.ensure_future(_leaving(request.receive))
+        try:
+            await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            left.cancel()
+            work.cancel()  # nothing, where it is done
+            await asyncio.wait([work])
+        if not work.cancelled():
+            work.result()
+
+    async def _answer(self, request: Request, body: Body, send: Send) -> None:
+        service = self._service
+        asked = await service.painter.check(api.translate, self._route, body, service.names)
+        if service.serving.log_prompts and asked.prompt is not None:
+            request.scope[PROMPT] = asked.prompt
+        job, settled = await service.painter.admit(asked, self._until(request, asked))
+        try:
+            if asked.shape.stream:
+                await _send_stream(Stream(service.answerer, asked, settled, job), send)
+            else:
+                answer = await service.answerer.whole(asked, settled, job, self._base(request))
+                await json_response(answer)(request.scope, request.receive, send)
+        finally:
+            service.painter.cancel(job)
+
+    def _until(self, request: Request, asked: Asked) -> float:
+        """When nobody waits any more. Somebody who gets a stream sees that something happens."""
+        patience = self._service.serving.timeout
+        try:
+            said = float(request.headers.get(PATIENCE, "nan"))
+        except ValueError:
+            said = patience
+        return time.monotonic() + (said if 0 < said < patience and not asked.shape.stream else patience)
+
+    def _base(self, request: Request) -> str:
+        """What the URLs of pictures begin with: where the client has found us."""
+        public = self._service.serving.public_url
+        return public.rstrip("/") if public is not None else f"{request.url.scheme}://{request.headers['host']}"
+
+
+async def _leaving(receive: Receive) -> None:
+    """Return when the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send_stream(stream: Stream, send: Send) -> None:
+    headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    async for data in stream.events():
+        await send({"type": "http.response.body", "body": data, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def build_app(service: Service) -> ASGIApp:
+    """The application with everything around it."""
+    app = Starlette(routes=_routes(service), exception_handlers=dict.fromkeys(_HANDLED, _refuse))
+    return Access(Guard(app, service.serving, service.metrics), service.metrics)
+
+
+def _routes(service: Service) -> list[BaseRoute]:
+    async def models(_: Request) -> Response:
+        return json_response({"object": "list", "data": await asyncio.to_thread(service.names.listed)})
+
+    async def model(request: Request) -> Response:
+        return json_response(await asyncio.to_thread(service.names.described, request.path_params["id"]))
+
+    async def file(request: Request) -> Response:
+        name = request.path_params["name"]
+        data = await service.files.find(name)
+        if data is None:
+            hint = "pictures are kept for an hour, and end with the server"
+            raise unusable(404, "there is no such picture, or not any more", hint, code="file_not_found")
+        return Response(data, headers=_FILE_HEADERS, media_type=type_of(name))
+
+    async def health(_: Request) -> Response:
+        return json_response(_state(service))
+
+    async def ready(_: Request) -> Response:
+        state = _state(service)
+        return json_response(state, 200 if state["status"] == "ok" else 503)
+
+    async def metrics(_: Request) -> Response:
+        service.files.expire()
+        service.metrics.files.set(service.files.bytes)
+        return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    gets: dict[str, Callable[[Request], Awaitable[Response]]] = {
+        "/models": models,
+        "/models/{id:path}": model,
+        "/files/{name}": file,
+        "/health": health,
+        "/ready": ready,
+        "/metrics": metrics,
+    }
+    paths: list[tuple[str, Any, str]] = [(path, handler, "GET") for path, handler in gets.items()]
+    paths += [(f"/images/{route}", Images(service, route), "POST") for route in api.ROUTES]
+    return [Route(base + path, handler, methods=[method]) for path, handler, method in paths for base in ("/v1", "")]
+
+
+def _state(service: Service) -> dict[str, Any]:
+    painter = service.painter
+    status = "draining" if painter.draining else "ok" if painter.ready else "loading"
+    waiting = painter.queue.pictures
+    return {"status": status, "model": service.names.default.name, "waiting": waiting, "version": __version__}
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    """Whatever was raised, as the API says it."""
+    if isinstance(error, HTTPException):
+        error = _routing(request, error)
+    refusal = refusal_of(error)
+    if not isinstance(error, DalleError | Refusal | MemoryError):
+        log.error("%s: a mistake in dalle itself: %s", request.scope["dalle.id"], type(error).__name__, exc_info=error)
+    elif refusal.status >= 500 and not isinstance(refusal.failure, RequestError | Interrupted):
+        log.warning("%s: %s", request.scope["dalle.id"], "; ".join(refusal.failure.lines()))
+    return refusal.response()
+
+
+def _routing(request: Request, error: HTTPException) -> Refusal:
+    """What starlette says of a path or a method, in our words."""
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        what = f"{request.url.path} does not know {request.method}"
+        return unusable(405, what, f"it knows {allowed}", code="method_not_allowed")
+    if error.status_code == 404:
+        return unusable(404, "there is nothing at this path", EXISTING, code="unknown_url")
+    return unusable(error.status_code, str(error.detail), code="invalid_request")
+
+
+_HANDLED: Final[tuple[type[Exception], ...]] = (Refusal, DalleError, HTTPException, MemoryError, Exception)
+
+_FILE_HEADERS: Final = {
+    "content-disposition": "inline",
+    "content-security-policy": "default-src 'none'; sandbox",
+    "cross-origin-resource-policy": "cross-origin",  # pages that were given the URL may show it
+    "cache-control": "private, max-age=3600, immutable",
+}

@@ -1,0 +1,107 @@
+"""One request on its way through the queue: what is to be painted, for whom, until when, and what became of it."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dallecli.recipe import Recipe
+from dallecli.tasks.task import Request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from dallecli.pictures.picture import Picture
+
+
+@dataclass(frozen=True, slots=True)
+class Painted:
+    """Picture `k` is done."""
+
+    k: int
+    picture: "Picture"
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """Picture `k` as it is before it is done, for the time `number`, from 0."""
+
+    k: int
+    number: int
+    image: "Image"
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Nothing more comes: the pictures are there, or an error is."""
+
+    error: BaseException | None = None
+
+
+class Job:
+    """A request with its recipe. The event loop's thread changes it; the thread that paints reads `over` alone.
+
+    request, recipe: of all its pictures. partials: how many unfinished pictures of each are wanted. until: when nobody
+    waits any more, by `time.monotonic`.
+    """
+
+    def __init__(self, request: Request, recipe: Recipe, partials: int, until: float) -> None:
+        self.request = request
+        self.recipe = recipe
+        self.partials = partials
+        self.until = until
+        self.since = time.monotonic()
+        self.started: float | None = None
+        self.done = 0
+        self.over = False
+        whole = recipe.settings.best_of is not None or recipe.single(0).alike is None
+        self.whole = whole
+        """Whether its pictures are painted with each other alone."""
+        self.alike = None if whole else recipe.single(0).alike
+        """What others have in common with it that can be painted together with its pictures."""
+        self.left: deque[int] = deque(range(recipe.count))
+        """Its pictures that nobody has begun."""
+        self._events: asyncio.Queue[Painted | Unfinished | Ended] = asyncio.Queue()
+
+    @property
+    def late(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return time.monotonic() > self.until
+
+    def start(self) -> None:
+        if self.started is None:
+            self.started = time.monotonic()
+
+    def painted(self, k: int, picture: "Picture") -> None:
+        """A picture is done; after the last one the job is over."""
+        if self.over:
+            return
+        self.done += 1
+        self._events.put_nowait(Painted(k, picture))
+        if self.done == self.recipe.count:
+            self.end()
+
+    def unfinished(self, k: int, number: int, image: "Image") -> None:
+        """A picture can be looked at."""
+        if not self.over:
+            self._events.put_nowait(Unfinished(k, number, image))
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Nothing more is painted of it."""
+        if not self.over:
+            self.over = True
+            self.left.clear()
+            self._events.put_nowait(Ended(error))
+
+    async def events(self) -> AsyncIterator[Painted | Unfinished]:
+        """What happens, until it is over. Raises the error that it ended with."""
+        while True:
+            event = await self._events.get()
+            if not isinstance(event, Ended):
+                yield event
+            elif event.error is None:
+                return
+            else:
+                raise event.error

@@ -1,0 +1,354 @@
+"""Paints what the queue says is next, in one thread, and tells each request what became of it.
+
+The event loop chooses and hands out; the thread paints and does nothing else, so that the loop always answers. The
+engine that paints is never asked by two threads: a second one, that opens no weights, checks requests meanwhile.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from dallecli.engine import Engine, Progress
+from dallecli.errors import (
+    BadSetting,
+    BadSize,
+    DalleError,
+    Interrupted,
+    RequestError,
+)
+from dallecli.recipe import Recipe
+from dallecli.server.job import Job
+from dallecli.server.metrics import Metrics
+from dallecli.server.queue import Queue, Unit
+from dallecli.server.refusal import Refusal, invalid, refusal_of
+from dallecli.server.serving import Serving
+from dallecli.server.sizes import Size
+from dallecli.server.translate import Asked
+from dallecli.tasks.builder import build_request
+from dallecli.tasks.generate import Generate
+from dallecli.tasks.inpaint import Inpaint
+from dallecli.tasks.stages import INVERSION, PRIORS, DiffusionSettings
+from dallecli.tasks.task import Request
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+_UNSEEN: Final = frozenset({INVERSION, *(stage.name for stage in PRIORS.values())})
+"""Stages after which there is nothing to look at yet."""
+
+
+class Abandoned(Exception):
+    """Nobody waits for what is being painted: raised between two steps, and caught by nobody but the painter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A request and its recipe, and the fields of the API that do nothing for its model."""
+
+    request: Request
+    recipe: Recipe
+    ignored: tuple[str, ...]
+
+
+class Painter:
+    """The one accelerator, and who waits for it.
+
+    engine: paints. checker: another engine for the same models; it checks requests that start from no picture. For
+    those that do, weights may have to be read to say what a model knows, which the one engine does between two groups.
+    """
+
+    def __init__(self, engine: Engine, checker: Engine, serving: Serving, metrics: Metrics) -> None:
+        self.queue = Queue(serving.queue)
+        self.draining = False
+        self.ready = False
+        self.opened: str | None = None
+        self._engine, self._checker = engine, checker
+        self._serving, self._metrics = serving, metrics
+        self._painting = ThreadPoolExecutor(1, thread_name_prefix="painting")
+        self._checking = ThreadPoolExecutor(1, thread_name_prefix="checking")
+        self._known: set[str] = set()
+        self._more = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopped = False
+
+    # For who asks
+
+    async def admit(self, asked: Asked, until: float) -> tuple[Job, Settled]:
+        """Check a request and let it wait for its turn.
+
+        Raises: Refusal if there is no room, or the server is going down; and what an engine's `resolve` raises.
+        """
+        if self.draining:
+            raise going_down(self.queue.retry_after)
+        self.queue.reserve(asked.count)
+        try:
+            settled = await self._settle(asked)
+            job = Job(settled.request, settled.recipe, asked.shape.partials, until)
+        finally:
+            self.queue.release(asked.count)
+        if self._stopped:
+            raise going_down(1)
+        self.queue.add(job)
+        self._count_queued()
+        self._more.set()
+        return job, settled
+
+    def cancel(self, job: Job) -> None:
+        """The client has left: nothing more is painted for it, and what is being painted ends at the next step."""
+        if not job.over:
+            self._metrics.cancelled.add("waiting" if job.started is None else "painting")
+            job.end(Refusal(Interrupted("the client has left"), status=499, code="client_left"))
+            self._more.set()
+
+    async def check(self, work: Callable[..., T], *arguments: object) -> T:
+        """Do something that takes time, and needs no weights: one such thing at a time."""
+        return await asyncio.get_running_loop().run_in_executor(self._checking, work, *arguments)
+
+    async def _settle(self, asked: Asked) -> Settled:
+        if not asked.has_pictures:
+            return await self.check(settle, self._checker, asked, self._serving)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._painting, settle, self._engine, asked, self._serving)
+
+    # For who runs it
+
+    async def open(self, model: str, *, words: bool) -> None:
+        """Open the default model before anybody asks: a picture is begun, and given up after its first step."""
+        if words:
+            request = Generate(model=model, prompt="a picture", seed=0)
+            outcome = asyncio.get_running_loop().run_in_executor(self._painting, self._begin, request)
+            await asyncio.wait([outcome])
+            error = outcome.exception()
+            if error is not None and not isinstance(error, Abandoned):
+                log.warning("the model cannot be opened: %s", error)
+                return
+        self.ready = True
+
+    def _begin(self, request: Request) -> None:
+        recipe = self._engine.resolve(request)
+
+        def stop(_: Progress) -> None:
+            raise Abandoned
+
+        for _ in self._engine.paint(recipe, stop):
+            return
+
+    async def run(self) -> None:
+        """Paint, until cancelled."""
+        while True:
+            self._more.clear()
+            job = self.queue.first(self.opened)
+            if job is None:
+                self._idle.set()
+                await self._more.wait()
+                continue
+            self._idle.clear()
+            await self._paint(self.queue.take(job, await self._group(job)))
+            self._count_queued()
+
+    async def drain(self, seconds: float) -> bool:
+        """Let nobody in any more, and wait for those that are; whether all of them were painted."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                while self.queue.pictures or not self._idle.is_set():
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Give up all that is waiting and being painted: their clients are told at once."""
+        self.draining = self._stopped = True
+        self.queue.end_all(going_down(1))
+        for job in self._current:
+            job.end(going_down(1))
+
+    @property
+    def busy(self) -> bool:
+        """Whether the thread is painting."""
+        return not self._idle.is_set()
+
+    _current: Sequence[Job] = ()
+
+    async def _group(self, job: Job) -> int:
+        """How many pictures are painted with the first of this job, at most."""
+        if job.whole or self.queue.pictures == 1:
+            return 1
+        loop = asyncio.get_running_loop()
+        outcome = loop.run_in_executor(self._painting, self._engine.group, job.recipe)
+        await asyncio.wait([outcome])
+        return 1 if outcome.exception() is not None else outcome.result()  # it will fail again, and be told
+
+    async def _paint(self, units: Sequence[Unit]) -> None:
+        """Paint some pictures; what fails is told to its own request and no other."""
+        if not units:
+            return
+        self._current = [unit.job for unit in units]
+        for job in self._current:
+            if job.started is None:
+                job.start()
+                self._metrics.queue_seconds.observe(job.started - job.since if job.started is not None else 0.0)
+        loop = asyncio.get_running_loop()
+        work = Work(self._engine, units, self._known, loop.call_soon_threadsafe)
+        begun = loop.time()
+        outcome = loop.run_in_executor(self._painting, work.run)
+        await asyncio.wait([outcome])
+        error = outcome.exception()
+        self._current = ()
+        self.opened = units[0].job.recipe.model
+        self._count(units, work.done, loop.time() - begun)
+        if error is not None:
+            self._blame(units[work.done :] if not units[0].job.whole else units, error)
+
+    def _blame(self, units: Sequence[Unit], error: BaseException) -> None:
+        """An error ended the painting of these."""
+        if isinstance(error, Abandoned):
+            for unit in units:
+                what = "the request was not painted in the time that its client has"
+                unit.job.end(Refusal(RequestError(what), status=503, code="timeout"))
+        elif len(units) > 1:  # one of them is to blame
+            self.queue.alone.extend(units)
+        else:
+            kind = type(error).__name__
+            if not isinstance(error, DalleError):
+                log.error("a mistake in dalle itself while painting: %s", kind, exc_info=error)
+            for unit in units:
+                self._metrics.failures.add(kind)
+                unit.job.end(refusal_of(error))
+
+    def _count(self, units: Sequence[Unit], done: int, seconds: float) -> None:
+        if done:
+            recipe = units[0].job.recipe
+            self._metrics.together.observe(len(units))
+            self._metrics.images.add(recipe.model, recipe.task, by=done)
+            for _ in range(done):
+                self._metrics.image_seconds.observe(seconds / done, recipe.model, recipe.task)
+            self.queue.took(seconds / done)
+
+    def _count_queued(self) -> None:
+        self._metrics.queued.set(self.queue.pictures)
+
+
+@dataclass(slots=True)
+class Work:
+    """Some pictures that are painted at once, in the thread that paints.
+
+    known: the models that its engine has heard of. hand_over: calls something in the thread of the event loop. done:
+    how many pictures are handed over. shown: how often each picture could be looked at.
+    """
+
+    engine: Engine
+    units: Sequence[Unit]
+    known: set[str]
+    hand_over: Callable[[Callable[[], object]], object]
+    done: int = 0
+    shown: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all pictures of one job."""
+        return self.units[0].job.whole
+
+    def run(self) -> None:
+        """Paint them. Raises Abandoned when nobody waits any more, and what the engine raises."""
+        job = self.units[0].job
+        if job.recipe.model not in self.known:
+            self.engine.resolve(job.request)  # a folder is known by its name from then on
+            self.known.add(job.recipe.model)
+        if self.whole:
+            pictures = self.engine.paint(job.recipe, self._step)
+        else:
+            pictures = self.engine.paint_together([unit.recipe for unit in self.units], self._step)
+        for picture in pictures:
+            job, k = self._at(self.done)
+            self.done += 1
+            self.hand_over(partial(job.painted, k, picture))
+
+    def _at(self, place: int) -> tuple[Job, int]:
+        """The job and the number of the picture at a place, from 0."""
+        if self.whole:
+            return self.units[0].job, place
+        return self.units[place].job, self.units[place].k
+
+    def _step(self, progress: Progress) -> None:
+        """A step is done."""
+        if all(unit.job.over or unit.job.late for unit in self.units):
+            raise Abandoned
+        if progress.look is not None and any(unit.job.partials for unit in self.units):
+            self._show(progress, progress.look)
+
+    def _show(self, progress: Progress, look: "Callable[[], Sequence[Image]]") -> None:
+        """Hand over what can be looked at, where it is time to."""
+        share = _share(self.units[0].job.recipe, progress)
+        first = progress.picture if self.whole else self.done + progress.picture
+        most = self.units[0].job.recipe.count if self.whole else len(self.units)
+        due = []
+        for place in range(first, min(first + progress.together, most)):
+            job, _ = self._at(place)
+            if self.shown.get(place, 0) < min(job.partials, int(share * (job.partials + 1))):
+                due.append(place)
+        for place, image in zip(range(first, most), look() if due else (), strict=False):
+            if place in due:
+                job, k = self._at(place)
+                number = self.shown.get(place, 0)
+                self.shown[place] = number + 1
+                self.hand_over(partial(job.unfinished, k, number, image))
+
+
+def settle(engine: Engine, asked: Asked, serving: Serving) -> Settled:
+    """The recipe of what a client asks for: in the size that comes nearest to the one that it wants.
+
+    Raises: Refusal for a size that is not painted, if the server is strict; and as `build_request` and `resolve`.
+    """
+    request = build_request(asked.task, asked.values, serving.defaults)
+    recipe, ignored = None, asked.ignored
+    if asked.effort is not None and request.effort is None:
+        try:
+            recipe = engine.resolve(replace(request, effort=asked.effort))
+            request = replace(request, effort=asked.effort)
+        except BadSetting:  # not all models have an effort
+            ignored = (*ignored, "quality")
+    recipe = recipe if recipe is not None else engine.resolve(request)
+    if asked.shape.size is not None and not isinstance(request, Inpaint):
+        recipe = _sized(engine, request, recipe, asked.shape.size, strict=serving.strict_size)
+    return Settled(replace(request, seed=recipe.seed), recipe, ignored)
+
+
+def _sized(engine: Engine, request: Request, recipe: Recipe, size: Size, *, strict: bool) -> Recipe:
+    """The recipe in the size that a picture of `size` is best cut from: the model's own, or a larger one if it can."""
+    if strict and size.width != size.height:
+        raise invalid("size", f"{recipe.model} paints squares", f"{size.side}x{size.side}", code="invalid_size")
+    if size.side > recipe.size or strict:
+        try:
+            return engine.resolve(replace(request, size=size.side, seed=recipe.seed))
+        except BadSize:
+            if strict:
+                raise
+    return recipe
+
+
+def _share(recipe: Recipe, progress: Progress) -> float:
+    """How much of the painting is done, from 0 to 1, of the stages that can be looked at."""
+    counts = {name: stage.count for name, stage in recipe.stages.items() if isinstance(stage, DiffusionSettings)}
+    seen = {name: count for name, count in counts.items() if name not in _UNSEEN}
+    if progress.stage not in seen:
+        return progress.step / max(1, progress.steps)
+    names = list(seen)
+    before = sum(seen[name] for name in names[: names.index(progress.stage)])
+    return (before + seen[progress.stage] * progress.step / max(1, progress.steps)) / max(1, sum(seen.values()))
+
+
+def going_down(retry_after: int) -> Refusal:
+    """What a client hears of a server that is about to end."""
+    failure = Interrupted("the server is going down", hint="try again: the next one may answer")
+    return Refusal(failure, status=503, code="server_is_going_down", retry_after=retry_after)

@@ -1,0 +1,107 @@
+"""A streamed answer: unfinished pictures as they are painted, every finished one, and always an end.
+
+A stream that just stops is taken for a success by the official clients, so the last event is a finished picture or an
+error, also when the server goes down. The API has no number of a picture in its events; ours is in `dalle.index`.
+"""
+
+import asyncio
+import base64
+import io
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from dallecli.server.answer import Answerer, described, facts
+from dallecli.server.job import Job, Painted, Unfinished
+from dallecli.server.painter import Settled
+from dallecli.server.refusal import refusal_of
+from dallecli.server.sizes import Size, fitted
+from dallecli.server.translate import Asked, Route
+from dallecli.server.wire import to_json
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+KEEP_ALIVE_SECONDS: Final = 10.0
+"""After so long without an event a comment is sent, so that nobody between us and the client takes it for dead."""
+
+_NAMES: Final[dict[Route, str]] = {
+    "generations": "image_generation",
+    "edits": "image_edit",
+    "variations": "image_variation",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One streamed answer."""
+
+    answerer: Answerer
+    asked: Asked
+    settled: Settled
+    job: Job
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """The answer, piece by piece; an error of whatever kind is its last one."""
+        source = self._happening()
+        while True:
+            coming = asyncio.ensure_future(anext(source, None))
+            try:
+                while not coming.done():
+                    done, _ = await asyncio.wait([coming], timeout=KEEP_ALIVE_SECONDS)
+                    if not done:
+                        yield b": still painting\n\n"
+            finally:
+                coming.cancel()
+            error = coming.exception()
+            if error is not None:
+                yield _written({"type": "error", "error": refusal_of(error).body})
+                return
+            event = coming.result()
+            if event is None:
+                return
+            yield _written(event)
+
+    async def _happening(self) -> AsyncIterator[dict[str, Any]]:
+        async for event in self.job.events():
+            yield await (self._partial(event) if isinstance(event, Unfinished) else self._completed(event))
+
+    async def _partial(self, event: Unfinished) -> dict[str, Any]:
+        shape = self.asked.shape
+        data, size = await asyncio.get_running_loop().run_in_executor(
+            self.answerer.encoders, _small, event.image, shape.size, self.settled.recipe.size
+        )
+        return {
+            **self._event("partial_image", data, size),
+            "output_format": "png",
+            "partial_image_index": event.number,
+            "dalle": {"index": event.k},
+        }
+
+    async def _completed(self, event: Painted) -> dict[str, Any]:
+        entry, size = await self.answerer.entry(self.asked, event.picture, "")
+        data = base64.b64decode(entry["b64_json"])
+        extra = {**facts(self.asked, self.settled), **entry["dalle"], "index": event.k}
+        said = {name: value for name, value in entry.items() if name == "revised_prompt"}
+        return {**self._event("completed", data, size), **said, "dalle": extra}
+
+    def _event(self, kind: str, data: bytes, size: Size) -> dict[str, Any]:
+        return {
+            "type": f"{_NAMES[self.asked.route]}.{kind}",
+            "b64_json": base64.b64encode(data).decode("ascii"),
+            "created_at": int(time.time()),
+            **described(self.asked, size),
+        }
+
+
+def _written(event: dict[str, Any]) -> bytes:
+    return f"event: {event['type']}\ndata: ".encode("ascii") + to_json(event) + b"\n\n"
+
+
+def _small(image: "Image", size: Size | None, side: int) -> tuple[bytes, Size]:
+    """An unfinished picture as large as the finished one."""
+    whole = fitted(image.convert("RGB"), size if size is not None else Size(side, side))
+    target = io.BytesIO()
+    whole.save(target, "PNG", compress_level=1)
+    return target.getvalue(), Size(whole.width, whole.height)

@@ -1,0 +1,259 @@
+"""From the body of a request of the API to what is asked: the values of our one builder of requests, and the answer.
+
+What the API has and we do not is accepted and listed as ignored; our own dials come beside the API's fields, by the
+names that they have in a prompt line; anything else is refused by name. No value is ever taken for a path or a URL.
+"""
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from dallecli.errors import PromptError
+from dallecli.limits import API_COUNT
+from dallecli.server.body import Body
+from dallecli.server.dials import DIALS
+from dallecli.server.names import Names, only_base64
+from dallecli.server.refusal import Refusal, invalid
+from dallecli.server.sizes import Size, read_size
+from dallecli.source import Source, is_picture, not_a_picture
+from dallecli.tasks.values import Values
+from dallecli.weights.registry import reads_prompts
+
+Route = Literal["generations", "edits", "variations"]
+ROUTES: Final[tuple[Route, ...]] = ("generations", "edits", "variations")
+
+IGNORED: Final = (
+    *("style", "moderation", "user", "safety_identifier", "complexity", "frame_count", "frame_duration_ms", "svg"),
+    *("output_compression", "input_fidelity", "markup"),
+)
+"""What the API has and nothing here does."""
+
+EFFORTS: Final[Mapping[str, str | None]] = {
+    **dict.fromkeys(("auto", "standard", "medium"), None),
+    "low": "fast",
+    **dict.fromkeys(("high", "hd", "xhigh", "max"), "best"),
+}
+"""What `quality` means: how much work goes into a picture."""
+
+FORMATS: Final[Mapping[str, str]] = {"png": "png", "jpeg": "jpeg", "jpg": "jpeg", "webp": "webp"}
+
+EDIT_STRENGTH: Final = 0.6
+"""How much of a picture is painted over that is edited without a mask. Less hardly follows the words."""
+
+MOST_PARTIALS: Final = 3
+
+OPAQUE: Final = 128
+"""From here on alpha counts as opaque, as in masks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """How an answer looks.
+
+    url, base64: what there is of each picture. partials: how many unfinished pictures a stream shows.
+    """
+
+    url: bool
+    base64: bool
+    format: str = "png"
+    size: Size | None = None
+    stream: bool = False
+    partials: int = 0
+    quality: str = "auto"
+    background: str = "opaque"
+    identifier: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a client asks for.
+
+    task, values: for the builder. effort: what `quality` means, for models that have an effort. count: how many
+    pictures. ignored: the fields that nothing here does.
+    """
+
+    route: Route
+    task: str
+    values: Mapping[str, object]
+    shape: Shape
+    effort: str | None = None
+    count: int = 1
+    ignored: tuple[str, ...] = field(default=())
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether it starts from pictures."""
+        return "image" in self.values or "init" in self.values
+
+    @property
+    def prompt(self) -> str | None:
+        """The words of the client; None if there are none."""
+        found = self.values.get("prompt", self.values.get("class"))
+        return found if isinstance(found, str) else None
+
+
+def translate(route: Route, body: Body, names: Names) -> Asked:
+    """What the body of a request asks for. Decodes nothing yet, but hashes pictures.
+
+    Raises: Refusal, RequestError.
+    """
+    fields = Values(own=body.values, defaults={})
+    name = fields.text("model")
+    count, size = _count(fields), read_size(fields.raw("size"))
+    shape, effort = _shape(fields, name, size), EFFORTS[quality_of(fields)]
+    dials = {dial: value for dial in DIALS if (value := fields.raw(dial)) is not None}
+    values = {"model": names.meant(name), "n": count, **dials}
+    ignored = tuple(one for one in IGNORED if fields.raw(one) is not None)
+    task = _task(route, fields, body, values)
+    _refuse_unknown(fields, body)
+    return Asked(route=route, task=task, values=values, shape=shape, effort=effort, count=count, ignored=ignored)
+
+
+def quality_of(fields: Values) -> str:
+    """The `quality` that is asked for. Raises Refusal."""
+    quality = fields.text("quality")
+    if quality is not None and quality not in EFFORTS:
+        raise invalid("quality", f"no quality is called {quality!r}", f"one of {', '.join(EFFORTS)}")
+    return quality if quality is not None else "auto"
+
+
+def _count(fields: Values) -> int:
+    count = fields.whole("n")
+    if count is not None and not 1 <= count <= API_COUNT:
+        raise invalid("n", f"the number of pictures is {count}", f"it goes from 1 to {API_COUNT}")
+    return count if count is not None else 1
+
+
+def _shape(fields: Values, name: str | None, size: Size | None) -> Shape:
+    wanted = fields.text("response_format")
+    if wanted not in (None, "url", "b64_json"):
+        raise invalid("response_format", f"no format is called {wanted!r}", "url or b64_json")
+    written = fields.text("output_format")
+    if written is not None and written not in FORMATS:
+        raise invalid("output_format", f"no picture format is called {written!r}", "png, jpeg or webp")
+    background = fields.text("background")
+    if background == "transparent":
+        raise invalid("background", "no model paints a transparent background", "opaque or auto")
+    if background not in (None, "opaque", "auto"):
+        raise invalid("background", f"no background is called {background!r}", "opaque or auto")
+    partials, stream = fields.whole("partial_images"), fields.flag("stream")
+    if partials is not None and not 0 <= partials <= MOST_PARTIALS:
+        raise invalid("partial_images", f"the number is {partials}", f"it goes from 0 to {MOST_PARTIALS}")
+    return Shape(
+        url=not stream and (wanted == "url" or (wanted is None and not only_base64(name))),
+        base64=stream or wanted != "url",
+        format=FORMATS[written] if written is not None else "png",
+        size=size,
+        stream=stream,
+        partials=partials if stream and partials is not None else 0,
+        quality=quality_of(fields),
+        identifier=_identifier(fields),
+    )
+
+
+def _identifier(fields: Values) -> str | None:
+    found = fields.text("safety_identifier")
+    return found if found is not None else fields.text("user")
+
+
+def _task(route: Route, fields: Values, body: Body, values: dict[str, object]) -> str:
+    """The task that a route asks for; its own values are added."""
+    prompt = fields.text("prompt")
+    if prompt is not None and not prompt.strip():
+        raise Refusal(PromptError("the prompt is empty", hint='"prompt": "a red fox in the snow"'))
+    if route == "generations":
+        if prompt is None and "class" not in values:
+            raise Refusal(PromptError("no prompt was given", hint='"prompt": "a red fox in the snow"'))
+        if prompt is not None:
+            values["prompt" if reads_prompts(str(values["model"])) else "class"] = prompt
+        return "generate"
+    image = _one("image", _pictures(fields, body, "image", "images"))
+    if image is None:
+        raise invalid("image", "no picture was sent", "a form with the file in the part 'image'", code="missing_image")
+    if route == "variations":
+        values["image"] = image
+        if prompt is not None:
+            values["prompt"] = prompt
+        return "vary"
+    return _edit(prompt, image, _one("mask", _pictures(fields, body, "mask")), values)
+
+
+def _edit(prompt: str | None, image: Source, mask: Source | None, values: dict[str, object]) -> str:
+    """Repaint where the mask says; without one, where the picture is transparent; else paint over all of it."""
+    if prompt is None:
+        raise Refusal(PromptError("no prompt was given", hint='"prompt": "a red couch"'))
+    values["prompt"] = prompt
+    if mask is None and "expand" not in values and not _has_hole(image):
+        values |= {"init": image, "strength": values.get("strength", EDIT_STRENGTH)}
+        return "generate"
+    values["image"] = image
+    if mask is not None:
+        values |= {"mask": [mask], "mask_mode": values.get("mask_mode", "alpha")}
+    return "inpaint"
+
+
+def _has_hole(image: Source) -> bool:
+    """Whether a part of a picture is transparent, and so to be repainted. Raises BadPicture."""
+    from dallecli.pictures.reading import read_picture
+
+    alpha = read_picture(image).alpha
+    return alpha is not None and any(alpha.histogram()[:OPAQUE])
+
+
+def _one(name: str, found: Sequence[bytes]) -> Source | None:
+    """The one picture of this name; None if there is none. Raises Refusal for more, BadPicture for what is none."""
+    if len(found) > 1:
+        raise invalid(name, f"{len(found)} pictures were sent as {name!r}", "one picture is worked on at a time")
+    if not found:
+        return None
+    (data,) = found
+    if not is_picture(data):
+        raise not_a_picture(data, name)
+    return Source(kind="picture", name=name, sha256=hashlib.sha256(data).hexdigest(), data=data)
+
+
+def _pictures(fields: Values, body: Body, *names: str) -> list[bytes]:
+    """The pictures under these names: files of a form, or base64 in JSON."""
+    found = [data for name in names for data in body.files.get(name, ())]
+    for name in names:
+        value = fields.raw(name)
+        for part in value if isinstance(value, list) else [] if value is None else [value]:
+            found.append(_decoded(names[0], part))
+    return found
+
+
+def _decoded(name: str, value: object) -> bytes:
+    """A picture in JSON: base64, a data URL, or an object with one. Raises Refusal."""
+    for key in ("b64_json", "image_url", "url"):
+        if isinstance(value, dict) and key in value:
+            value = value[key]
+    if not isinstance(value, str):
+        raise invalid(name, "this is no picture in base64", '{"image": "data:image/png;base64,…"}', code=_CODE)
+    start, comma, rest = value.partition(",")
+    if start.startswith("data:") and comma:
+        value = rest
+    elif "://" in value[:32]:
+        raise invalid(name, "no URL is fetched", "send the picture itself, in a form or in base64", code="url_not_read")
+    try:
+        return base64.b64decode("".join(value.split()), validate=True)
+    except ValueError as error:
+        raise invalid(name, "this is no picture in base64", "a file_id is not read either", code=_CODE) from error
+
+
+_CODE: Final = "invalid_image"
+
+
+def _refuse_unknown(fields: Values, body: Body) -> None:
+    """Raises Refusal for fields and files that nobody read."""
+    from dallecli.tasks.synonyms import meant
+
+    for name in body.files:
+        if name not in ("image", "images", "mask"):
+            raise invalid(name, f"no file is read as {name!r}", "image or mask", code="unknown_parameter")
+    for name in body.values:
+        if name not in fields.known:
+            close = meant(name, fields.known)
+            hint = f"did you mean {close!r}?" if close is not None else "GET /v1 lists what is read"
+            raise invalid(name, f"{name!r} is not known here", hint, code="unknown_parameter")
