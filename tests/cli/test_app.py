@@ -208,7 +208,7 @@ def test_completion_knows_commands_options_and_models(monkeypatch, capfd):
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 @pytest.mark.parametrize(
-    ("line", "names"), [("generate --model s", ["starter"]), ("generate --sampler d", ["ddim", "dpm++"])]
+    ("line", "names"), [("generate --model star", ["starter", "starter-1"]), ("generate --sampler d", ["ddim", "dpm++"])]
 )
 def test_every_shell_completes_names_of_models_and_samplers(monkeypatch, capfd, shell, line, names):
     words = f"dalle {line}"
@@ -219,4 +219,4 @@ def test_every_shell_completes_names_of_models_and_samplers(monkeypatch, capfd, 
     monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
     with pytest.raises(SystemExit):
         build(completion=True)(args=[], prog_name="dalle")
-    assert re.findall(r"starter|ddim|dpm\+\+", capfd.readouterr().out) == names
+    assert re.findall(r"starter-1|starter|ddim|dpm\+\+", capfd.readouterr().out) == names

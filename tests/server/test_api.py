@@ -198,7 +198,7 @@ def test_a_chunked_form_without_a_length_is_read(server):
 def test_models_are_those_that_are_here_and_aliases_can_be_asked_for(server):
     listed = server.get("/v1/models").json
     assert listed["object"] == "list"
-    assert [model["id"] for model in listed["data"]] == ["starter"]
+    assert [model["id"] for model in listed["data"]] == ["starter", "starter-1"]
     for name in ("starter", "dall-e-2", "gpt-image-1"):
         assert server.get(f"/v1/models/{name}").json["id"] == name
     for path in ("/v1/models/org/name", "/v1/models/org%2Fname", "/v1/models/karlo"):
