@@ -208,7 +208,8 @@ def test_completion_knows_commands_options_and_models(monkeypatch, capfd):
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 @pytest.mark.parametrize(
-    ("line", "names"), [("generate --model star", ["starter", "starter-1"]), ("generate --sampler d", ["ddim", "dpm++"])]
+    ("line", "names"),
+    [("generate --model star", ["starter", "starter-1"]), ("generate --sampler d", ["ddim", "dpm++"])],
 )
 def test_every_shell_completes_names_of_models_and_samplers(monkeypatch, capfd, shell, line, names):
     words = f"dalle {line}"
