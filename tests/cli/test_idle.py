@@ -85,6 +85,7 @@ def test_a_dial_of_a_stage_that_does_not_run_is_named(dalle: Dalle):
 
 def test_the_table_names_options_that_exist():
     commands = get_command(build()).commands
+    commands = {**commands, **commands["probe"].commands}
     for idle in TABLE:
         for name in idle.commands:
             known = {param.name for param in commands[name].params}

