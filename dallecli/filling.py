@@ -155,7 +155,7 @@ def settle_rows(request: Request, name: str, rows: int | None) -> Request:
     if not isinstance(request, Generate) or request.continued is None:
         return request
     if rows is None:
-        hint = "models that write codes row by row can; --init paints over a picture"
+        hint = "models that write codes and have their encoder can; --init paints over a picture"
         raise TaskNotSupported(f"{name} cannot go on from a picture", hint=hint)
     kept = request.rows if request.rows is not None else rows // 2
     if not 1 <= kept < rows:
