@@ -14,6 +14,7 @@ import base64
 import itertools
 import json
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -188,10 +189,7 @@ class BartTokenizer:
             BadFolder: the vocabulary is missing.
             BadFile: a file is not what its name says, or a special token is missing.
         """
-        vocab, merges, _ = _vocabulary(folder)
-        for token in BART:
-            if token not in vocab:
-                raise BadFile(f"{token} is not in the vocabulary", str(folder), REPAIR)
+        vocab, merges = _vocabulary_with(BART, folder)
         start, pad, end, unknown = BART
         encoder = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token=unknown))
         encoder.normalizer = normalizers.Sequence(
@@ -254,10 +252,7 @@ class CharTokenizer:
             BadFolder: the vocabulary is missing.
             BadFile: a file is not what its name says, or a special token is missing.
         """
-        vocab, merges, _ = _vocabulary(folder)
-        for token in (UNKNOWN, PADDING):
-            if token not in vocab:
-                raise BadFile(f"{token} is not in the vocabulary", str(folder), REPAIR)
+        vocab, merges = _vocabulary_with((UNKNOWN, PADDING), folder)
         encoder = Tokenizer(models.BPE(vocab=vocab, merges=merges, unk_token=UNKNOWN, end_of_word_suffix="</w>"))
         encoder.normalizer = normalizers.Sequence(
             [normalizers.BertNormalizer(lowercase=False), normalizers.Lowercase()]
@@ -445,6 +440,15 @@ def _encoder(
     )
     encoder.add_special_tokens(special)
     return encoder
+
+
+def _vocabulary_with(tokens: Iterable[str], folder: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """The same without the rules, of a vocabulary that has these tokens. Raises BadFile if it lacks one."""
+    vocab, merges, _ = _vocabulary(folder)
+    for token in tokens:
+        if token not in vocab:
+            raise BadFile(f"{token} is not in the vocabulary", str(folder), REPAIR)
+    return vocab, merges
 
 
 def _vocabulary(folder: Path) -> tuple[dict[str, int], list[tuple[str, str]], dict[str, object]]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from dallecli.cli.probing import Probing
+    from dallecli.embedding_file import Embedded
     from dallecli.pictures.picture import Picture
     from dallecli.probes.vocabulary import Probed
     from dallecli.recipe import Recipe
@@ -174,10 +175,10 @@ def _seen(pictures: "Sequence[Picture]", judge: str, painted: WordOptions, probi
     return _rows(probing.embed(sources, judge, device=painted.model.device, dtype=painted.model.dtype))
 
 
-def _rows(found: "Sequence[object]") -> "Numbers":
+def _rows(found: "Sequence[Embedded]") -> "Numbers":
     import numpy as np
 
-    return np.stack([one.vector for one in found]).astype(np.float64)  # type: ignore[attr-defined]
+    return np.stack([one.vector for one in found]).astype(np.float64)
 
 
 def _paint_again(

@@ -4,19 +4,32 @@ The same blocks serve Kandinsky's MOVQ, whose decoder is modulated by the latent
 autoencoder, whose decoder is not. Keys and arithmetic are those of diffusers' `vae.Encoder` and `vae.Decoder`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from dallecli.nets.config import require
 from dallecli.nets.resnet import silu_
 
 EPS = 1e-6
 """The epsilon of every norm in this file."""
 SPATIAL_GROUPS = 32
 """The groups of a spatial norm, whatever the config says for the others."""
+
+
+def require_blocks(
+    down: Sequence[str], up: Sequence[str], levels: int, down_blocks: Iterable[str], up_blocks: Iterable[str]
+) -> None:
+    """Refuse blocks of a config that are not built here, or are not one a level. Raises ValueError."""
+    for name in down:
+        require("down_block_types", name, *down_blocks)
+    for name in up:
+        require("up_block_types", name, *up_blocks)
+    require("the number of down_block_types", len(down), levels)
+    require("the number of up_block_types", len(up), levels)
 
 
 class SpatialNorm(nn.Module):

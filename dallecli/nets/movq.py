@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from dallecli.nets.autoencoder import SPATIAL_GROUPS, Decoder, Encoder
+from dallecli.nets.autoencoder import SPATIAL_GROUPS, Decoder, Encoder, require_blocks
 from dallecli.nets.config import PublishedConfig, require
 
 DOWN_BLOCKS = {"DownEncoderBlock2D": False, "AttnDownEncoderBlock2D": True}
@@ -38,13 +38,7 @@ class MovqConfig(PublishedConfig):
     lookup_from_codebook: bool = False
 
     def __post_init__(self) -> None:
-        for name in self.down_block_types:
-            require("down_block_types", name, *DOWN_BLOCKS)
-        for name in self.up_block_types:
-            require("up_block_types", name, *UP_BLOCKS)
-        levels = len(self.block_out_channels)
-        require("the number of down_block_types", len(self.down_block_types), levels)
-        require("the number of up_block_types", len(self.up_block_types), levels)
+        require_blocks(self.down_block_types, self.up_block_types, len(self.block_out_channels), DOWN_BLOCKS, UP_BLOCKS)
         require("in_channels", self.in_channels, 3)
         require("out_channels", self.out_channels, 3)
         require("act_fn", self.act_fn, "silu")

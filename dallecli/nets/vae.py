@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from dallecli.nets.autoencoder import Decoder, Encoder
+from dallecli.nets.autoencoder import Decoder, Encoder, require_blocks
 from dallecli.nets.config import PublishedConfig, require
 
 
@@ -34,13 +34,13 @@ class VaeConfig(PublishedConfig):
     mid_block_add_attention: bool = True
 
     def __post_init__(self) -> None:
-        for name in self.down_block_types:
-            require("down_block_types", name, "DownEncoderBlock2D")
-        for name in self.up_block_types:
-            require("up_block_types", name, "UpDecoderBlock2D")
-        levels = len(self.block_out_channels)
-        require("the number of down_block_types", len(self.down_block_types), levels)
-        require("the number of up_block_types", len(self.up_block_types), levels)
+        require_blocks(
+            self.down_block_types,
+            self.up_block_types,
+            len(self.block_out_channels),
+            ("DownEncoderBlock2D",),
+            ("UpDecoderBlock2D",),
+        )
         require("in_channels", self.in_channels, 3)
         require("out_channels", self.out_channels, 3)
         require("act_fn", self.act_fn, "silu")

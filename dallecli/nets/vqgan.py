@@ -16,7 +16,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from dallecli.nets.autoencoder import EPS, Decoder, Encoder
+from dallecli.nets.autoencoder import EPS, Decoder, Encoder, require_blocks
 from dallecli.nets.config import PublishedConfig, require
 
 DOWN_BLOCKS: Final[Mapping[str, bool]] = {"DownEncoderBlock2D": False, "AttnDownEncoderBlock2D": True}
@@ -55,13 +55,8 @@ class VqganConfig(PublishedConfig):
     pixel_range: str = SYMMETRIC
 
     def __post_init__(self) -> None:
-        for name in self.down_block_types:
-            require("down_block_types", name, *DOWN_BLOCKS)
-        for name in self.up_block_types:
-            require("up_block_types", name, *UP_BLOCKS)
         levels = len(self.block_out_channels)
-        require("the number of down_block_types", len(self.down_block_types), levels)
-        require("the number of up_block_types", len(self.up_block_types), levels)
+        require_blocks(self.down_block_types, self.up_block_types, levels, DOWN_BLOCKS, UP_BLOCKS)
         require("pixel_range", self.pixel_range, SYMMETRIC, LEVELS)
         if min(levels, self.layers_per_block, self.num_vq_embeddings) < 1 or self.norm_eps <= 0:
             raise ValueError("there are no levels, no blocks or no codes, or norm_eps is 0")

@@ -125,6 +125,22 @@ def assert_refused(refused: Result, words: str) -> None:
     assert len(refused.err.splitlines()) <= 3
 
 
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny random CLIP by itself."""
+    import clip_oracle
+
+    return str(clip_oracle.write(tmp_path_factory.mktemp("judges") / "tiny-clip"))
+
+
+@pytest.fixture(scope="module")
+def painter(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A toy model without a CLIP."""
+    from pipelines.toys import cascade
+
+    return str(cascade.write(tmp_path_factory.mktemp("toys") / "painter"))
+
+
 def command(*arguments: str | bytes) -> list[str | bytes]:
     """The command line of a process that runs `dalle`."""
     return [sys.executable, "-m", "dallecli", *arguments]

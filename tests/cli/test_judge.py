@@ -27,17 +27,6 @@ from .conftest import Dalle
 QUICK = ("--device", "cpu", "--dtype", "fp32", "-s", "7", "-q")
 
 
-@pytest.fixture(scope="module")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(clip_oracle.write(tmp_path_factory.mktemp("judges") / "tiny-clip"))
-
-
-@pytest.fixture(scope="module")
-def painter(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A model without a CLIP."""
-    return str(cascade.write(tmp_path_factory.mktemp("toys") / "painter"))
-
-
 @pytest.fixture(autouse=True)
 def a_family_without_clip(local: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LAYOUTS, "toy-cascade", cascade.LAYOUT)

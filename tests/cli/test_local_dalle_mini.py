@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import dalle_mini_oracle
@@ -128,6 +129,6 @@ def test_an_unfinished_picture_is_drawn_at_each_quarter_and_not_oftener_than_ask
         screen = Screen()
         glimpses = Glimpses(screen, every)  # type: ignore[arg-type]
         for step in range(1, 17):
-            look = lambda: [Image.new("RGB", (8, 8))] * 2  # noqa: E731
-            glimpses.progress(Progress(stage="codes", step=step, steps=16, picture=0, pictures=2, look=look))
+            done = Progress(stage="codes", step=step, steps=16, picture=0, pictures=2)
+            glimpses.progress(replace(done, look=lambda: [Image.new("RGB", (8, 8))] * 2))
         assert screen.drawn == [(16, 8)] * times

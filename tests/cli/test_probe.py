@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import clip_oracle
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,17 +17,6 @@ PLACED = ("--device", "cpu", "--dtype", "fp32", "-s", "7", "-q")
 SMALL = ("--steps", "2", *PLACED)
 QUICK = (*SMALL, "--upsampler-steps", "2")
 WORDS = ("vicootes", "--prior-steps", "2", "-n", "2", "--size", "8", *SMALL)
-
-
-@pytest.fixture(scope="module")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(clip_oracle.write(tmp_path_factory.mktemp("judges") / "tiny-clip"))
-
-
-@pytest.fixture(scope="module")
-def painter(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A model without a CLIP."""
-    return str(cascade.write(tmp_path_factory.mktemp("toys") / "painter"))
 
 
 @pytest.fixture(autouse=True)

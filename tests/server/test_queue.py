@@ -89,7 +89,10 @@ def test_pictures_of_several_requests_go_to_the_right_one():
 
 def test_requests_with_pictures_are_painted_among_the_others():
     with service(lambda: FakeEngine(0.0005)) as talk:
-        vary = lambda: talk.form("/v1/images/variations", ("image", png()), ("n", "3"), ("seed", "8"))  # noqa: E731
+
+        def vary():
+            return talk.form("/v1/images/variations", ("image", png()), ("n", "3"), ("seed", "8"))
+
         answers = at_once(*([vary, lambda: talk.generate(n=2, seed=3)] * 3))
     assert [[entry["dalle"]["seed"] for entry in answer.data] for answer in answers] == [[8, 9, 10], [3, 4]] * 3
 
