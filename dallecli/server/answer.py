@@ -9,9 +9,9 @@ from typing import Any
 
 from dallecli.pictures.picture import Picture
 from dallecli.server.files import Files
-from dallecli.server.job import Job, Painted
 from dallecli.server.painter import Settled
 from dallecli.server.sizes import Size, fitted
+from dallecli.server.ticket import Painted, Ticket
 from dallecli.server.translate import Asked
 
 
@@ -22,11 +22,11 @@ class Answerer:
     files: Files
     encoders: ThreadPoolExecutor
 
-    async def whole(self, asked: Asked, settled: Settled, job: Job, base: str) -> dict[str, Any]:
-        """The answer to a request without a stream, when all pictures are there. Raises what ended the job."""
+    async def whole(self, asked: Asked, settled: Settled, ticket: Ticket, base: str) -> dict[str, Any]:
+        """The answer to a request without a stream, when all pictures are there. Raises what ended the ticket."""
         entries: dict[int, dict[str, Any]] = {}
         size, seconds = Size(settled.recipe.size, settled.recipe.size), 0.0
-        async for event in job.events():
+        async for event in ticket.events():
             if isinstance(event, Painted):
                 entries[event.k], size = await self.entry(asked, event.picture, base)
                 seconds += event.picture.seconds
@@ -34,7 +34,7 @@ class Answerer:
             "created": int(time.time()),
             "data": [entries[k] for k in sorted(entries)],
             **described(asked, size),
-            "dalle": {**facts(asked, settled), "seconds": round(seconds, 3), "queued_seconds": _queued(job)},
+            "dalle": {**facts(asked, settled), "seconds": round(seconds, 3), "queued_seconds": round(ticket.waited, 3)},
         }
 
     async def entry(self, asked: Asked, picture: Picture, base: str) -> tuple[dict[str, Any], Size]:
@@ -89,7 +89,3 @@ def facts(asked: Asked, settled: Settled) -> dict[str, Any]:
 def _encode(picture: Picture, format: str, size: Size | None) -> tuple[bytes, Size]:
     image = fitted(picture.image, size)
     return replace(picture, image=image).encode(format), Size(image.width, image.height)
-
-
-def _queued(job: Job) -> float:
-    return 0.0 if job.started is None else round(job.started - job.since, 3)

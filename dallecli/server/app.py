@@ -89,15 +89,15 @@ class Images:
         asked = await service.painter.check(api.translate, self._route, body, service.names)
         if service.serving.log_prompts and asked.prompt is not None:
             request.scope[PROMPT] = asked.prompt
-        job, settled = await service.painter.admit(asked, self._until(request, asked))
+        ticket, settled = await service.painter.admit(asked, self._until(request, asked))
         try:
             if asked.shape.stream:
-                await _send_stream(Stream(service.answerer, asked, settled, job), send)
+                await _send_stream(Stream(service.answerer, asked, settled, ticket), send)
             else:
-                answer = await service.answerer.whole(asked, settled, job, self._base(request))
+                answer = await service.answerer.whole(asked, settled, ticket, self._base(request))
                 await json_response(answer)(request.scope, request.receive, send)
         finally:
-            service.painter.cancel(job)
+            service.painter.cancel(ticket)
 
     def _until(self, request: Request, asked: Asked) -> float:
         """When nobody waits any more. Somebody who gets a stream sees that something happens."""

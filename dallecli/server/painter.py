@@ -21,12 +21,12 @@ from dallecli.errors import (
     RequestError,
 )
 from dallecli.recipe import Recipe
-from dallecli.server.job import Job
 from dallecli.server.metrics import Metrics
 from dallecli.server.queue import Queue, Unit
 from dallecli.server.refusal import Refusal, invalid, refusal_of
 from dallecli.server.serving import Serving
 from dallecli.server.sizes import Size
+from dallecli.server.ticket import Ticket
 from dallecli.server.translate import Asked
 from dallecli.tasks.builder import build_request
 from dallecli.tasks.generate import Generate
@@ -82,7 +82,7 @@ class Painter:
 
     # For who asks
 
-    async def admit(self, asked: Asked, until: float) -> tuple[Job, Settled]:
+    async def admit(self, asked: Asked, until: float) -> tuple[Ticket, Settled]:
         """Check a request and let it wait for its turn.
 
         Raises: Refusal if there is no room, or the server is going down; and what an engine's `resolve` raises.
@@ -92,21 +92,21 @@ class Painter:
         self.queue.reserve(asked.count)
         try:
             settled = await self._settle(asked)
-            job = Job(settled.request, settled.recipe, asked.shape.partials, until)
+            ticket = Ticket(settled.request, settled.recipe, asked.shape.partials, until)
         finally:
             self.queue.release(asked.count)
         if self._stopped:
             raise going_down(1)
-        self.queue.add(job)
+        self.queue.add(ticket)
         self._count_queued()
         self._more.set()
-        return job, settled
+        return ticket, settled
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, ticket: Ticket) -> None:
         """The client has left: nothing more is painted for it, and what is being painted ends at the next step."""
-        if not job.over:
-            self._metrics.cancelled.add("waiting" if job.started is None else "painting")
-            job.end(Refusal(Interrupted("the client has left"), status=499, code="client_left"))
+        if not ticket.over:
+            self._metrics.cancelled.add("waiting" if ticket.started is None else "painting")
+            ticket.end(Refusal(Interrupted("the client has left"), status=499, code="client_left"))
             self._more.set()
 
     async def check(self, work: Callable[..., T], *arguments: object) -> T:
@@ -146,13 +146,13 @@ class Painter:
         """Paint, until cancelled."""
         while True:
             self._more.clear()
-            job = self.queue.first(self.opened)
-            if job is None:
+            ticket = self.queue.first(self.opened)
+            if ticket is None:
                 self._idle.set()
                 await self._more.wait()
                 continue
             self._idle.clear()
-            await self._paint(self.queue.take(job, await self._group(job)))
+            await self._paint(self.queue.take(ticket, await self._group(ticket)))
             self._count_queued()
 
     async def drain(self, seconds: float) -> bool:
@@ -170,22 +170,22 @@ class Painter:
         """Give up all that is waiting and being painted: their clients are told at once."""
         self.draining = self._stopped = True
         self.queue.end_all(going_down(1))
-        for job in self._current:
-            job.end(going_down(1))
+        for ticket in self._current:
+            ticket.end(going_down(1))
 
     @property
     def busy(self) -> bool:
         """Whether the thread is painting."""
         return not self._idle.is_set()
 
-    _current: Sequence[Job] = ()
+    _current: Sequence[Ticket] = ()
 
-    async def _group(self, job: Job) -> int:
-        """How many pictures are painted with the first of this job, at most."""
-        if job.whole or self.queue.pictures == 1:
+    async def _group(self, ticket: Ticket) -> int:
+        """How many pictures are painted with the first of this ticket, at most."""
+        if ticket.whole or self.queue.pictures == 1:
             return 1
         loop = asyncio.get_running_loop()
-        outcome = loop.run_in_executor(self._painting, self._engine.group, job.recipe)
+        outcome = loop.run_in_executor(self._painting, self._engine.group, ticket.recipe)
         await asyncio.wait([outcome])
         return 1 if outcome.exception() is not None else outcome.result()  # it will fail again, and be told
 
@@ -193,11 +193,11 @@ class Painter:
         """Paint some pictures; what fails is told to its own request and no other."""
         if not units:
             return
-        self._current = [unit.job for unit in units]
-        for job in self._current:
-            if job.started is None:
-                job.start()
-                self._metrics.queue_seconds.observe(job.started - job.since if job.started is not None else 0.0)
+        self._current = [unit.ticket for unit in units]
+        for ticket in self._current:
+            if ticket.started is None:
+                ticket.start()
+                self._metrics.queue_seconds.observe(ticket.waited)
         loop = asyncio.get_running_loop()
         work = Work(self._engine, units, self._known, loop.call_soon_threadsafe)
         begun = loop.time()
@@ -205,17 +205,17 @@ class Painter:
         await asyncio.wait([outcome])
         error = outcome.exception()
         self._current = ()
-        self.opened = units[0].job.recipe.model
+        self.opened = units[0].ticket.recipe.model
         self._count(units, work.done, loop.time() - begun)
         if error is not None:
-            self._blame(units[work.done :] if not units[0].job.whole else units, error)
+            self._blame(units[work.done :] if not units[0].ticket.whole else units, error)
 
     def _blame(self, units: Sequence[Unit], error: BaseException) -> None:
         """An error ended the painting of these."""
         if isinstance(error, Abandoned):
             for unit in units:
                 what = "the request was not painted in the time that its client has"
-                unit.job.end(Refusal(RequestError(what), status=503, code="timeout"))
+                unit.ticket.end(Refusal(RequestError(what), status=503, code="timeout"))
         elif len(units) > 1:  # one of them is to blame
             self.queue.alone.extend(units)
         else:
@@ -224,11 +224,11 @@ class Painter:
                 log.error("a mistake in dalle itself while painting: %s", kind, exc_info=error)
             for unit in units:
                 self._metrics.failures.add(kind)
-                unit.job.end(refusal_of(error))
+                unit.ticket.end(refusal_of(error))
 
     def _count(self, units: Sequence[Unit], done: int, seconds: float) -> None:
         if done:
-            recipe = units[0].job.recipe
+            recipe = units[0].ticket.recipe
             self._metrics.together.observe(len(units))
             self._metrics.images.add(recipe.model, recipe.task, by=done)
             for _ in range(done):
@@ -256,53 +256,53 @@ class Work:
 
     @property
     def whole(self) -> bool:
-        """Whether it is all pictures of one job."""
-        return self.units[0].job.whole
+        """Whether it is all pictures of one ticket."""
+        return self.units[0].ticket.whole
 
     def run(self) -> None:
         """Paint them. Raises Abandoned when nobody waits any more, and what the engine raises."""
-        job = self.units[0].job
-        if job.recipe.model not in self.known:
-            self.engine.resolve(job.request)  # a folder is known by its name from then on
-            self.known.add(job.recipe.model)
+        ticket = self.units[0].ticket
+        if ticket.recipe.model not in self.known:
+            self.engine.resolve(ticket.request)  # a folder is known by its name from then on
+            self.known.add(ticket.recipe.model)
         if self.whole:
-            pictures = self.engine.paint(job.recipe, self._step)
+            pictures = self.engine.paint(ticket.recipe, self._step)
         else:
             pictures = self.engine.paint_together([unit.recipe for unit in self.units], self._step)
         for picture in pictures:
-            job, k = self._at(self.done)
+            ticket, k = self._at(self.done)
             self.done += 1
-            self.hand_over(partial(job.painted, k, picture))
+            self.hand_over(partial(ticket.painted, k, picture))
 
-    def _at(self, place: int) -> tuple[Job, int]:
-        """The job and the number of the picture at a place, from 0."""
+    def _at(self, place: int) -> tuple[Ticket, int]:
+        """The ticket and the number of the picture at a place, from 0."""
         if self.whole:
-            return self.units[0].job, place
-        return self.units[place].job, self.units[place].k
+            return self.units[0].ticket, place
+        return self.units[place].ticket, self.units[place].k
 
     def _step(self, progress: Progress) -> None:
         """A step is done."""
-        if all(unit.job.over or unit.job.late for unit in self.units):
+        if all(unit.ticket.over or unit.ticket.late for unit in self.units):
             raise Abandoned
-        if progress.look is not None and any(unit.job.partials for unit in self.units):
+        if progress.look is not None and any(unit.ticket.partials for unit in self.units):
             self._show(progress, progress.look)
 
     def _show(self, progress: Progress, look: "Callable[[], Sequence[Image]]") -> None:
         """Hand over what can be looked at, where it is time to."""
-        share = _share(self.units[0].job.recipe, progress)
+        share = _share(self.units[0].ticket.recipe, progress)
         first = progress.picture if self.whole else self.done + progress.picture
-        most = self.units[0].job.recipe.count if self.whole else len(self.units)
+        most = self.units[0].ticket.recipe.count if self.whole else len(self.units)
         due = []
         for place in range(first, min(first + progress.together, most)):
-            job, _ = self._at(place)
-            if self.shown.get(place, 0) < min(job.partials, int(share * (job.partials + 1))):
+            ticket, _ = self._at(place)
+            if self.shown.get(place, 0) < min(ticket.partials, int(share * (ticket.partials + 1))):
                 due.append(place)
         for place, image in zip(range(first, most), look() if due else (), strict=False):
             if place in due:
-                job, k = self._at(place)
+                ticket, k = self._at(place)
                 number = self.shown.get(place, 0)
                 self.shown[place] = number + 1
-                self.hand_over(partial(job.unfinished, k, number, image))
+                self.hand_over(partial(ticket.unfinished, k, number, image))
 
 
 def settle(engine: Engine, asked: Asked, serving: Serving) -> Settled:

@@ -13,8 +13,8 @@ from typing import Final
 from dallecli.errors import RequestError
 from dallecli.limits import RETRY_SECONDS
 from dallecli.recipe import Recipe
-from dallecli.server.job import Job
 from dallecli.server.refusal import Refusal
+from dallecli.server.ticket import Ticket
 
 SWITCH_SECONDS: Final = 10.0
 """How long a request waits at most for those of the model that is open."""
@@ -28,22 +28,22 @@ _NEW: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Picture `k` of a job; of one that is painted as a whole, all of them."""
+    """Picture `k` of a ticket; of one that is painted as a whole, all of them."""
 
-    job: Job
+    ticket: Ticket
     k: int
 
     @property
     def recipe(self) -> Recipe:
-        return self.job.recipe if self.job.whole else self.job.recipe.single(self.k)
+        return self.ticket.recipe if self.ticket.whole else self.ticket.recipe.single(self.k)
 
 
 class Queue:
-    """Jobs that wait. `most` is how many pictures, also of requests that are still being checked."""
+    """Tickets of requests that wait. `most` is how many pictures may, also of requests that are still being checked."""
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self.jobs: list[Job] = []
+        self.tickets: list[Ticket] = []
         self.alone: list[Unit] = []
         """Pictures of a group that failed: one of them is to blame, and is found by painting each by itself."""
         self.reserved = 0
@@ -52,7 +52,7 @@ class Queue:
     @property
     def pictures(self) -> int:
         """How many wait."""
-        return self.reserved + len(self.alone) + sum(len(job.left) for job in self.jobs)
+        return self.reserved + len(self.alone) + sum(len(ticket.left) for ticket in self.tickets)
 
     @property
     def retry_after(self) -> int:
@@ -72,44 +72,47 @@ class Queue:
         """Give back what was reserved."""
         self.reserved -= count
 
-    def add(self, job: Job) -> None:
-        self.jobs.append(job)
+    def add(self, ticket: Ticket) -> None:
+        self.tickets.append(ticket)
 
     def took(self, seconds: float) -> None:
         """A picture took so long."""
         self._seconds += _NEW * (seconds - self._seconds)
 
-    def first(self, opened: str | None) -> Job | None:
-        """The job whose turn it is, while the model `opened` is open; late ones are ended."""
-        for job in self.jobs:
-            if job.late:
+    def first(self, opened: str | None) -> Ticket | None:
+        """The ticket whose turn it is, while the model `opened` is open; late ones are ended."""
+        for ticket in self.tickets:
+            if ticket.late:
                 what = "the request waited for longer than its client does"
-                job.end(Refusal(RequestError(what), status=503, code="timeout", retry_after=self.retry_after))
-        self.jobs = [job for job in self.jobs if job.left]
-        self.alone = [unit for unit in self.alone if not unit.job.over]
-        if self.alone or not self.jobs:
-            return self.alone[0].job if self.alone else None
-        oldest = self.jobs[0]
+                ticket.end(Refusal(RequestError(what), status=503, code="timeout", retry_after=self.retry_after))
+        self.tickets = [ticket for ticket in self.tickets if ticket.left]
+        self.alone = [unit for unit in self.alone if not unit.ticket.over]
+        if self.alone or not self.tickets:
+            return self.alone[0].ticket if self.alone else None
+        oldest = self.tickets[0]
         if oldest.recipe.model != opened and time.monotonic() - oldest.since < SWITCH_SECONDS:
-            return next((job for job in self.jobs if job.recipe.model == opened), oldest)
+            return next((ticket for ticket in self.tickets if ticket.recipe.model == opened), oldest)
         return oldest
 
-    def take(self, job: Job, size: int) -> list[Unit]:
-        """The pictures that are painted next: of this job, and of others that are like it, up to `size`."""
+    def take(self, ticket: Ticket, size: int) -> list[Unit]:
+        """The pictures that are painted next: of this ticket, and of others that are like it, up to `size`."""
         if self.alone:
             return [self.alone.pop(0)]
-        if job.whole:
-            job.left.clear()
-            return [Unit(job, 0)]
+        if ticket.whole:
+            ticket.left.clear()
+            return [Unit(ticket, 0)]
         found: list[Unit] = []
-        for other in [job, *(other for other in self.jobs if other is not job and other.alike == job.alike)]:
+        for other in [
+            ticket,
+            *(other for other in self.tickets if other is not ticket and other.alike == ticket.alike),
+        ]:
             while other.left and len(found) < size:
                 found.append(Unit(other, other.left.popleft()))
         return found
 
     def end_all(self, error: BaseException) -> None:
         """Tell all who wait that nothing is painted any more."""
-        for job in [*self.jobs, *(unit.job for unit in self.alone)]:
-            job.end(error)
-        self.jobs.clear()
+        for ticket in [*self.tickets, *(unit.ticket for unit in self.alone)]:
+            ticket.end(error)
+        self.tickets.clear()
         self.alone.clear()

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from dallecli.server.answer import Answerer, described, facts
-from dallecli.server.job import Job, Painted, Unfinished
 from dallecli.server.painter import Settled
 from dallecli.server.refusal import refusal_of
 from dallecli.server.sizes import Size, fitted
+from dallecli.server.ticket import Painted, Ticket, Unfinished
 from dallecli.server.translate import Asked, Route
 from dallecli.server.wire import to_json
 
@@ -40,7 +40,7 @@ class Stream:
     answerer: Answerer
     asked: Asked
     settled: Settled
-    job: Job
+    ticket: Ticket
 
     async def events(self) -> AsyncIterator[bytes]:
         """The answer, piece by piece; an error of whatever kind is its last one."""
@@ -64,7 +64,7 @@ class Stream:
             yield _written(event)
 
     async def _happening(self) -> AsyncIterator[dict[str, Any]]:
-        async for event in self.job.events():
+        async for event in self.ticket.events():
             yield await (self._partial(event) if isinstance(event, Unfinished) else self._completed(event))
 
     async def _partial(self, event: Unfinished) -> dict[str, Any]:

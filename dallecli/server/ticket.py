@@ -40,11 +40,11 @@ class Ended:
     error: BaseException | None = None
 
 
-class Job:
-    """A request with its recipe. The event loop's thread changes it; the thread that paints reads `over` alone.
+class Ticket:
+    """A request with its recipe, waiting for its pictures.
 
-    request, recipe: of all its pictures. partials: how many unfinished pictures of each are wanted. until: when nobody
-    waits any more, by `time.monotonic`.
+    The event loop's thread changes it; the thread that paints reads `over` alone. request, recipe: of all its pictures.
+    partials: how many unfinished pictures of each are wanted. until: when nobody waits any more, by `time.monotonic`.
     """
 
     def __init__(self, request: Request, recipe: Recipe, partials: int, until: float) -> None:
@@ -70,12 +70,17 @@ class Job:
         """Whether nobody waits for it any more."""
         return time.monotonic() > self.until
 
+    @property
+    def waited(self) -> float:
+        """Seconds from its arrival to the painting of its first picture; 0 before that."""
+        return self.started - self.since if self.started is not None else 0.0
+
     def start(self) -> None:
-        if self.started is None:
-            self.started = time.monotonic()
+        """Its first picture is being painted now."""
+        self.started = time.monotonic()
 
     def painted(self, k: int, picture: "Picture") -> None:
-        """A picture is done; after the last one the job is over."""
+        """A picture is done; after the last one the ticket is over."""
         if self.over:
             return
         self.done += 1
