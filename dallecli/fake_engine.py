@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dallecli.classes import Classes
 from dallecli.engine import Progress, arithmetic, check_same_stages, unscored
 from dallecli.errors import BadSteps, TaskNotSupported, UnknownModel, UnknownSampler
-from dallecli.filling import fill, fill_stages, random_seed, request_of, settle_rows, settle_size
+from dallecli.filling import fill, fill_stages, leave_out_usual, random_seed, request_of, settle_rows, settle_size
 from dallecli.inputs import check_inputs
 from dallecli.recipe import Recipe
 from dallecli.shortlist import OWN, Scores, Shortlist
@@ -88,6 +88,7 @@ class FakeEngine:
 
     def resolve(self, request: Request) -> Recipe:
         spec = self._find(request)
+        request, notices = leave_out_usual(request, spec)
         request = settle_rows(request, spec.name, None)
         if request.judge is not None:
             self._known(request.judge)
@@ -95,7 +96,7 @@ class FakeEngine:
         seed = request.seed if request.seed is not None else random_seed()
         recipe = fill(request, spec, self._dropped(request), seed)
         self._check_stages(recipe.stages)
-        warnings = (*recipe.warnings, *check_inputs(request, recipe.size, self.SPACE))
+        warnings = (*notices, *recipe.warnings, *check_inputs(request, recipe.size, self.SPACE))
         return replace(recipe, warnings=warnings)
 
     def revive(self, recipe: Recipe, model: str | None = None) -> Recipe:
@@ -151,6 +152,7 @@ class FakeEngine:
         from dallecli.embedding_file import read_embedding
 
         spec = self._find(request)
+        request, _ = leave_out_usual(request, spec)
         size = settle_size(request, spec)
         check_inputs(request, size, self.SPACE)
         stages = fill_stages(request, spec, size)

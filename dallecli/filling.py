@@ -2,12 +2,20 @@
 
 import secrets
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from dallecli.classes import Classes
-from dallecli.errors import BadRecipe, BadSetting, BadSize, PromptError, PromptTooLong, TaskNotSupported
+from dallecli.errors import (
+    BadRecipe,
+    BadSetting,
+    BadSize,
+    PromptError,
+    PromptTooLong,
+    RequestError,
+    TaskNotSupported,
+)
 from dallecli.limits import CANDIDATES, KEPT_PIXELS
 from dallecli.recipe import Recipe
 from dallecli.safe import safe
@@ -24,6 +32,7 @@ from dallecli.tasks.stages import (
     Stage,
     StageSettings,
     option,
+    value_name,
 )
 from dallecli.tasks.task import Habits, ModelRequest, Request, check_dials
 from dallecli.version import __version__
@@ -145,6 +154,41 @@ def settle_subject(request: Generate, model: Defaults) -> Generate:
     return replace(request, class_name=model.classes.named(request.class_name))
 
 
+R = TypeVar("R", bound=ModelRequest)
+
+
+def leave_out_usual(request: R, model: Defaults) -> tuple[R, tuple[str, ...]]:
+    """The request without those of its `usual` values that the model cannot follow, and what is to be said of them."""
+    notices = []
+    for name, problem in list(_problems(request, model)):
+        if name in request.usual:
+            request = request.without(name)
+            notices.append(f"{problem.what}, so {name.replace('_', '-')} of the config file does not count")
+    return request, tuple(notices)
+
+
+def _problems(request: ModelRequest, model: Defaults) -> Iterator[tuple[str, RequestError]]:
+    """The values, by their names in a prompt line, with which a model cannot do a request, and why."""
+    yield from _problem("size", settle_size, request, model)
+    priors = list(_problem("prior", settle_prior, request, model))
+    yield from priors
+    request = replace(request, prior_kind=None) if priors else request
+    yield from _problem("prior_candidates", settle_candidates, request, model)
+    yield from _foreign_dials(request, model, _declared(request, model))
+    if request.inversion is not None and request.decoder.sampler not in (None, INVERTING.sampler):
+        what = f"inverted noise cannot be painted with the sampler {request.decoder.sampler!r}"
+        yield "sampler", BadSetting(what, hint=f"leave --sampler out: it is {INVERTING.sampler}")
+
+
+def _problem(
+    name: str, settle: Callable[[ModelRequest, Defaults], object], request: ModelRequest, model: Defaults
+) -> Iterator[tuple[str, RequestError]]:
+    try:
+        settle(request, model)
+    except RequestError as error:
+        yield name, error
+
+
 def settle_rows(request: Request, name: str, rows: int | None) -> Request:
     """A request that goes on from a picture, with how many rows of codes are kept: half of them if it does not say.
 
@@ -199,11 +243,12 @@ def _idle_dials(request: ModelRequest, stages: Mapping[str, StageSettings], mode
     """What is said of dials that were asked for, of stages that the model has and that do not run for this."""
     asked = {"prior": request.prior, "decoder": request.decoder, "upsampler": request.upsampler}
     running = {stage.group for stage in model.declared if stage.name in stages}
-    options = [option(group, dial) for group in GROUPS if group not in running for dial in asked[group].stated]
+    idle = [value_name(group, dial) for group in GROUPS if group not in running for dial in asked[group].stated]
     if request.prior_candidates is not None and "prior" not in running:
-        options.append("--prior-candidates")
+        idle.append("prior_candidates")
     if request.prior_kind is not None and not request.imagines:
-        options.append("--prior")
+        idle.append("prior")
+    options = [f"--{name.replace('_', '-')}" for name in idle if name not in request.usual]
     return tuple(f"{name} changes nothing: that stage does not run for this" for name in options)
 
 
@@ -240,7 +285,8 @@ def fill_stages(request: ModelRequest, model: Defaults, size: int) -> dict[str, 
     Raises: BadSetting for a dial that the model's stages do not have, and a sampler that does not go both ways.
     """
     declared = _declared(request, model)
-    _refuse_foreign_dials(request, model, declared)
+    for _, problem in _foreign_dials(request, model, declared):
+        raise problem
     dials = model.dials(request.way)
     own = {stage.name: _at_effort(request.effort, stage, dials[stage.name]) for stage in declared}
     inversion: dict[str, StageSettings] = {}
@@ -302,16 +348,18 @@ def _declared(request: ModelRequest, model: Defaults) -> list[Stage]:
     return [stage for stage in model.declared if not stage.imagines or (kind and PRIORS.get(kind) == stage)]
 
 
-def _refuse_foreign_dials(request: ModelRequest, model: Defaults, declared: Sequence[Stage]) -> None:
-    """Raises BadSetting for a dial that no stage of the model has, so that none is swallowed."""
+def _foreign_dials(
+    request: ModelRequest, model: Defaults, declared: Sequence[Stage]
+) -> Iterator[tuple[str, BadSetting]]:
+    """The dials, by their names in a prompt line, that no stage of the model has, so that none is swallowed."""
     asked = {"prior": request.prior, "decoder": request.decoder, "upsampler": request.upsampler}
     for group in GROUPS:
         stages = [stage for stage in declared if stage.group == group]
         for dial in asked[group].stated:
             if not stages:
                 nobody = f"{model.name} has no {group}" if request.prior_kind != NO_PRIOR else f"no {group} runs"
-                raise BadSetting(nobody, hint=f"leave out {option(group, dial)}")
-            if not any(dial in stage.dials for stage in stages):
+                yield value_name(group, dial), BadSetting(nobody, hint=f"leave out {option(group, dial)}")
+            elif not any(dial in stage.dials for stage in stages):
                 whose = (
                     f"{model.name}, which writes codes,"
                     if stages[0] == CODES
@@ -319,10 +367,10 @@ def _refuse_foreign_dials(request: ModelRequest, model: Defaults, declared: Sequ
                 )
                 own = ", ".join(option(group, name) for name in stages[0].dials)
                 what = f"{whose} has no {dial.replace('_', '-')}"
-                raise BadSetting(what, hint=f"leave out {option(group, dial)}; it has {own}")
+                yield value_name(group, dial), BadSetting(what, hint=f"leave out {option(group, dial)}; it has {own}")
     if request.effort is not None and not any(_is_hurried(stage) for stage in declared):
         what = f"{model.name} has no steps that --{request.effort} would change"
-        raise BadSetting(what, hint=f"leave out --{request.effort}")
+        yield "effort", BadSetting(what, hint=f"leave out --{request.effort}")
 
 
 def _is_hurried(stage: Stage) -> bool:

@@ -5,15 +5,17 @@ prompt line. The `rich_help_panel` of an option is the section of the help that 
 markup.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from dallecli.cli.bounds import check_finite
 from dallecli.cli.help import ANIMATION, BATCH, MODEL, OUTPUT, PICTURES, REPORTING, SAMPLING
 from dallecli.errors import BadSetting
+from dallecli.tasks.values import Usual
 
 if TYPE_CHECKING:
     from dallecli.engine import Engine
@@ -24,18 +26,39 @@ Format = Literal["png", "jpeg", "webp"]
 Animated = Literal["gif", "webp", "apng", "mp4"]
 
 
+YIELDING = (
+    *("size", "fast", "sampler", "steps", "guidance", "temperature", "top_k", "top_p"),
+    *("prior", "prior_steps", "prior_guidance", "prior_candidates", "prior_temperature", "prior_top_k"),
+    *("upsampler_steps", "upsampler_guidance"),
+)
+"""The settings of the config file that do not count for a model which cannot follow them."""
+
+
 def values_of(options: Any) -> dict[str, object]:
     """What options say of a request, by the names of a prompt line's values, which are those of the fields."""
-    values: dict[str, object] = {}
+    values = dict(_stated(options))
+    context = cast("typer.Context | None", values.pop("context", None))
+    if context is not None:
+        usual = [name for name in YIELDING if values.get(name) is not None and _from_config(context, name)]
+        values |= {name: Usual(values[name]) for name in usual}
+    if "fast" in values:
+        fast = values.pop("fast")
+        values["effort"] = Usual(effort(fast.value)) if isinstance(fast, Usual) else effort(fast)
+    return values
+
+
+def _stated(options: Any) -> Iterator[tuple[str, object]]:
     for field in fields(options):
         value = getattr(options, field.name)
         if is_dataclass(value):
-            values |= values_of(value)
+            yield from _stated(value)
         elif value != []:  # an option that may be repeated, and is not there
-            values[field.name.removesuffix("_")] = value
-    if "fast" in values:
-        values["effort"] = effort(values.pop("fast"))
-    return values
+            yield field.name.removesuffix("_"), value
+
+
+def _from_config(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "DEFAULT_MAP"
 
 
 def effort(fast: object) -> str | None:
@@ -494,6 +517,8 @@ class ChainDials:
 class ModelOptions:
     """Which model computes, where, and in which type of numbers."""
 
+    context: typer.Context
+    """Which of all options were typed, and which are of the config file."""
     model: Model = "starter"
     device: Device = None
     dtype: DtypeOption = None

@@ -90,8 +90,8 @@ def settable() -> Mapping[str, Setting]:
     found: dict[str, Setting] = {}
     for command in (generate, vary, interpolate, inpaint, edit):
         for parameter in inspect.signature(command, eval_str=True).parameters.values():
-            kind, option = get_args(parameter.annotation)[:2]
-            for name in _long_names(option):
+            kind, *option = get_args(parameter.annotation)[:2] or (parameter.annotation,)
+            for name in _long_names(*option) if option else ():
                 if name not in UNSETTABLE:
                     found.setdefault(name, _setting(parameter.name, kind))
     return found

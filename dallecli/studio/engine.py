@@ -14,6 +14,7 @@ from dallecli.errors import BadSetting, NotDownloaded, PromptTooLong
 from dallecli.filling import (
     fill,
     fill_stages,
+    leave_out_usual,
     random_seed,
     request_of,
     settle_candidates,
@@ -96,13 +97,14 @@ class LocalEngine:
         return self._resolve(request, model)
 
     def _resolve(self, request: Request, model: Description) -> Recipe:
+        request, notices = leave_out_usual(request, model.spec)
         request, doubts = self._judging.appoint(request, model)
         model.check_request(request)
         request = settle_rows(request, model.spec.name, model.rows)
         seed = request.seed if request.seed is not None else random_seed()
         recipe = fill(request, model.spec, _dropped(request, model), seed)
         model.check_stages(recipe.stages)
-        warnings = (*recipe.warnings, *doubts, *model.check_inputs(request, recipe.size, recipe.stages))
+        warnings = (*notices, *recipe.warnings, *doubts, *model.check_inputs(request, recipe.size, recipe.stages))
         return replace(recipe, warnings=warnings, unknown=self._unknown(request, model))
 
     def revive(self, recipe: Recipe, model: str | None = None) -> Recipe:
@@ -131,6 +133,9 @@ class LocalEngine:
         Raises: as `resolve` and `paint`.
         """
         model = self._models.find(request.model)
+        request, notices = leave_out_usual(request, model.spec)
+        for notice in notices:
+            log.warning("%s", safe(notice, 300))
         model.check_request(request)
         dropped = _dropped(request, model)
         if dropped:

@@ -1,6 +1,7 @@
 """The one builder of requests, for prompt lines, the command line, the axes of a sheet, Python, and HTTP bodies."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from dallecli.tasks.coding import Coding
@@ -27,7 +28,7 @@ def build_request(
     values = Values(own=own, defaults=defaults, pipes=pipes)
     request = TASKS[task].build(values)
     values.finish(task)
-    return request
+    return replace(request, usual=frozenset(values.usual))
 
 
 def build_embed(own: Mapping[str, object], defaults: Mapping[str, object] = MappingProxyType({})) -> Embed:
@@ -38,7 +39,7 @@ def build_embed(own: Mapping[str, object], defaults: Mapping[str, object] = Mapp
     values = Values(own=own, defaults=defaults)
     request = Embed.build(values)
     values.finish("embed")
-    return request
+    return replace(request, usual=frozenset(values.usual))
 
 
 def build_coding(task: str, own: Mapping[str, object]) -> Coding:

@@ -137,5 +137,9 @@ PRIOR_KINDS: Final = (*PRIORS, NO_PRIOR)
 
 def option(group: Group, dial: str) -> str:
     """The option of the command line that sets a dial."""
-    prefix = "" if group == "decoder" else f"{group}-"
-    return f"--{prefix}{dial.replace('_', '-')}"
+    return f"--{value_name(group, dial).replace('_', '-')}"
+
+
+def value_name(group: Group, dial: str) -> str:
+    """The name of a dial's value in a prompt line."""
+    return dial if group == "decoder" else f"{group}_{dial}"

@@ -8,7 +8,7 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from typing import Any, ClassVar, Final, Self
 
@@ -16,7 +16,7 @@ from dallecli.errors import BadInput, BadSetting, BadSize, BadSteps, NoSuchDevic
 from dallecli.fields import Fields
 from dallecli.limits import CANDIDATES, COUNT_LIMIT, PROMPT_BYTES
 from dallecli.source import STDIN, Source
-from dallecli.tasks.stages import PRIOR_KINDS, RESPACINGS, Dials
+from dallecli.tasks.stages import GROUPS, PRIOR_KINDS, RESPACINGS, Dials
 
 SEED_LIMIT = 2**63
 """Seeds are below this: what `torch.Generator` takes without wrapping, and a signed 64-bit integer elsewhere."""
@@ -72,6 +72,9 @@ class ModelRequest:
     device: str | None = None
     dtype: str | None = None
     """The number type: one of `DTYPES`."""
+    usual: frozenset[str] = frozenset()
+    """The values, by their names in a prompt line, that nobody asked for this time. Those that a model cannot follow do
+    not count."""
 
     def __post_init__(self) -> None:
         check_numbers(self.seed, self.count, self.size, self.prior_candidates)
@@ -109,6 +112,14 @@ class ModelRequest:
     def inversion(self) -> Dials | None:
         """The dials of the inversion; None if no picture is inverted."""
         return None
+
+    def without(self, name: str) -> Self:
+        """The same without a value of any model's, by its name in a prompt line."""
+        changes: dict[str, Any] = {"prior_kind" if name == "prior" else name: None}
+        if name not in ("size", "effort", "prior", "prior_candidates"):
+            group = next((group for group in GROUPS if name.startswith(f"{group}_")), "decoder")
+            changes = {group: replace(getattr(self, group), **{name.removeprefix(f"{group}_"): None})}
+        return replace(self, **changes)
 
     @property
     def way(self) -> str:

@@ -28,6 +28,13 @@ NUMBER: Final = re.compile(r"\s*[-+]?[0-9]{1,30}\s*")
 """A whole number as text."""
 
 
+@dataclass(frozen=True, slots=True)
+class Usual:
+    """A value that nobody asked for this time: it is what somebody usually wants, where a model can do that."""
+
+    value: object
+
+
 @dataclass(slots=True, kw_only=True)
 class Values:
     """Reads values by name and type, and raises an error for those that are wrong. A number may be text."""
@@ -41,12 +48,19 @@ class Values:
     a pipe only once."""
     known: set[str] = field(default_factory=set)
     """The names that were read."""
+    usual: set[str] = field(default_factory=set)
+    """The names that were read and have a `Usual` value."""
 
     def raw(self, name: str) -> object:
         """The value; None if there is none."""
         self.known.add(name)
         found = self.own.get(name)
-        return found if found is not None else self.defaults.get(name)
+        if found is None:
+            found = self.defaults.get(name)
+        if not isinstance(found, Usual):
+            return found
+        self.usual.add(name)
+        return found.value
 
     def text(self, name: str) -> str | None:
         value = self.raw(name)

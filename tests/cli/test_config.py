@@ -110,3 +110,41 @@ def test_the_home_of_nobody_is_named_and_no_mistake_of_ours(dalle: Dalle, tmp_pa
     path.write_text('out = "~nobody-of-that-name/x"\n')
     result = dalle("generate", "a fox", "--dry-run")
     assert (result.code, "nobody's home is known by that name" in result.err) == (2, True)
+
+
+FOREIGN = {
+    "steps": "12",
+    "size": "256",
+    "sampler": "ddim",
+    "prior": "diffusion",
+    "prior-candidates": "2",
+    "fast": "true",
+}
+"""What the starter can do, and starter-1 cannot."""
+
+
+@pytest.mark.parametrize("command", [["generate", "a fox"], ["generate", "--prompts", "p.txt"]])
+def test_a_default_that_a_model_cannot_follow_does_not_count_and_that_is_said(dalle: Dalle, local: None, command):
+    Path("p.txt").write_text("a fox\n")
+    for name, value in FOREIGN.items():
+        assert dalle("config", "set", name, value).code == 0
+    result = dalle(*command, "--dry-run", "--model", "starter-1")
+    assert result.code == 0, result.err
+    for name in FOREIGN:
+        assert f"so {'effort' if name == 'fast' else name} of the config file does not count" in result.err.replace(
+            "_", "-"
+        )
+    assert "does not count" not in dalle(*command, "--dry-run").err
+
+
+@pytest.mark.parametrize(("option", "value"), FOREIGN.items())
+def test_the_same_on_the_command_line_is_refused(dalle: Dalle, local: None, option, value):
+    words = (f"--{option}",) if option == "fast" else (f"--{option}", value)
+    result = dalle("generate", "a fox", "--dry-run", "--model", "starter-1", *words)
+    assert result.code == 2, result.err
+
+
+def test_what_is_typed_counts_although_it_is_a_default_too(dalle: Dalle, local: None):
+    assert dalle("config", "set", "steps", "12").code == 0
+    result = dalle("generate", "a fox", "--dry-run", "--model", "starter-1", "--steps", "12")
+    assert (result.code, "has no steps" in result.err) == (2, True)

@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import pytest
+import typer
 
+from dallecli.cli.app import build
 from dallecli.cli.edit import EditOptions
 from dallecli.cli.interpolate import InterpolateOptions
 from dallecli.cli.options import (
@@ -25,6 +27,7 @@ from dallecli.tasks.builder import build_request
 
 from .conftest import environment
 
+TYPED = typer.Context(typer.main.get_command(build()))
 CHAIN = ChainDials(effort=EffortOptions(fast=True), prior=PriorDials(prior_steps=5), painter=SamplerDials(steps=9))
 
 
@@ -33,7 +36,7 @@ def test_the_fields_of_options_are_the_values_of_a_request():
         weights="2,1",
         n=2,
         picture=PictureOptions(seed=7),
-        model=ModelOptions(device="cpu"),
+        model=ModelOptions(context=TYPED, device="cpu"),
         dials=CHAIN,
         inversion=InversionDials(),
     )
@@ -47,7 +50,7 @@ def test_a_field_may_have_a_name_that_python_keeps_for_itself():
         from_="a",
         to="b",
         picture=PictureOptions(),
-        model=ModelOptions(),
+        model=ModelOptions(context=TYPED),
         effort=EffortOptions(),
         painter=PainterDials(),
         inversion=InversionDials(),
@@ -59,7 +62,7 @@ def test_a_field_may_have_a_name_that_python_keeps_for_itself():
 
 def test_an_option_that_may_be_repeated_and_is_not_there_says_nothing():
     asked = InterpolateOptions(
-        at=[], picture=PictureOptions(), model=ModelOptions(), dials=CHAIN, inversion=InversionDials()
+        at=[], picture=PictureOptions(), model=ModelOptions(context=TYPED), dials=CHAIN, inversion=InversionDials()
     )
     assert "at" not in values_of(asked)
 
