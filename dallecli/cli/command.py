@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from dallecli.cli.options import (
     AnimationOptions,
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from dallecli.cli.many import Many
     from dallecli.cli.output import Output
     from dallecli.tasks.task import Request
+
+
+NEEDED: Final = ("prompt", "class", "image", "from", "to")
+"""What a request is about, which can also be an axis of a sheet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,19 +54,26 @@ class PaintingCommand:
         from dallecli.cli.painting import paint_all
 
         many = many if many is not None else self.many(len(given), whole=True)
+        if axes is not None and axes.given:
+            self._paint_axes(given, axes, noun, many.total)
+            return
         requests = many.each(self._asked, given, _name)
         output = self.plan(pictures=pictures, results=many.total, noun=noun)
-        engine, reporting = self.painting.engine, self.painting.reporting
-        if axes is None or not axes.given:
-            paint_all(requests, output, engine.engine(), reporting, many)
-            return
+        paint_all(requests, output, self.painting.engine.engine(), self.painting.reporting, many)
+
+    def _paint_axes(self, given: Sequence[Mapping[str, object]], axes: AxesOptions, noun: str, total: int) -> None:
         from dallecli.cli.axes import Axes, paint_axes, read_axis
 
         chosen = Axes(x=read_axis(axes.x), y=read_axis(axes.y))
-        if many.total > 1:
+        if total > 1:
             what = f"the pictures of a sheet with axes are of one {noun.removesuffix('s')}"
             raise BadSetting(what, hint="--y 'prompt=a fox|a dog'" if noun == "prompts" else None)
-        paint_axes(self.task, {**self.values, **given[0]}, chosen, output, engine.engine(), reporting)
+        values = {**self.values, **(given[0] if given else {})}
+        # Of what every request needs, something may stand on an axis alone; the rest is checked beside its first value.
+        named = {name: value for name, value in chosen.pairs[0].items() if name in NEEDED and values.get(name) is None}
+        self._asked({**(given[0] if given else {}), **named})
+        output = self.plan(noun=noun)
+        paint_axes(self.task, values, chosen, output, self.painting.engine.engine(), self.painting.reporting)
 
     def many(self, total: int, *, whole: bool = False) -> "Many":
         """So many arguments, of which a bad one does not stop the others; if they are one `whole`, it does."""

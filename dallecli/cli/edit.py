@@ -66,8 +66,13 @@ def edit(
     if painting.batch.file is not None:
         command.paint_file([image] if image is not None else None, axes)
         return
-    path = required(image, "argument 'IMAGE'", "edit")
-    required(asked.from_, "option '--from'", "edit")
-    required(asked.to, "option '--to'", "edit")
-    given = [{"image": source} for source in read_files([path])]
-    command.paint(given, pictures=asked.sweep if asked.sweep is not None else 1, axes=axes)
+    needed = (
+        ("image", image, "argument 'IMAGE'"),
+        ("from", asked.from_, "option '--from'"),
+        ("to", asked.to, "option '--to'"),
+    )
+    for name, value, what in needed:
+        if name not in axes.named:
+            required(value, what, "edit")
+    given: dict[str, object] = {"image": read_files([image])[0]} if image is not None else {}
+    command.paint([given], pictures=asked.sweep if asked.sweep is not None else 1, axes=axes)

@@ -114,9 +114,7 @@ def generate(
 
 
 def _needs_words(asked: GenerateOptions, axes: options.AxesOptions) -> bool:
-    """Whether a prompt is still to be read: not for a class, and not for a model that reads none."""
-    from dallecli.cli.axes import read_axis
+    """Whether a prompt is still to be read: not for a class, a sheet of prompts, and a model that reads none."""
     from dallecli.weights.registry import reads_prompts
 
-    named = [axis.name for axis in (read_axis(axes.x), read_axis(axes.y)) if axis is not None]
-    return asked.class_ is None and "class" not in named and reads_prompts(asked.model.model)
+    return asked.class_ is None and not {"class", "prompt"} & set(axes.named) and reads_prompts(asked.model.model)

@@ -106,9 +106,12 @@ def inpaint(
             raise BadSetting("--show-mask is about one picture", hint="leave out --prompts")
         command.paint_file([image] if image is not None else None, axes)
         return
-    path, masks = required(image, "argument 'IMAGE'", "inpaint"), asked.region.mask or []
-    check_one_stdin([path], masks)
-    given = {"image": read_files([path])[0], "mask": read_masks(masks)}
+    if "image" not in axes.named:
+        required(image, "argument 'IMAGE'", "inpaint")
+    masks = asked.region.mask or []
+    check_one_stdin([image] if image is not None else [], masks)
+    given: dict[str, object] = {"image": read_files([image])[0]} if image is not None else {}
+    given["mask"] = read_masks(masks)
     if show_mask:
         from dallecli.cli.show_mask import write_overlay
 

@@ -679,6 +679,13 @@ class AxesOptions:
         """Whether a sheet with axes is asked for."""
         return self.x is not None or self.y is not None
 
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The values, by their names in a prompt line, that the axes give. Raises BadSetting."""
+        from dallecli.cli.axes import read_axis
+
+        return tuple(axis.name for axis in (read_axis(self.x), read_axis(self.y)) if axis is not None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOptions:

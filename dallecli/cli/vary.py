@@ -59,7 +59,7 @@ def vary(
     if painting.batch.file is not None:
         command.paint_file(images, axes)
     else:
-        paths = needed(images, "IMAGE")
+        paths = needed(images, "IMAGE") if images or "image" not in axes.named else []
         check_one_stdin(paths)
         many = command.many(len(paths))
         given = many.each(lambda path: {"image": read_files([path])[0]}, paths)

@@ -112,3 +112,30 @@ def test_a_sheet_replaces_an_older_one_if_it_may(dalle: Dalle):
     assert dalle(*arguments).lines == ["a-fox-1-by-steps.png"]
     assert dalle(*arguments).lines == ["a-fox-1-by-steps-2.png"]
     assert dalle(*arguments, "--force").lines == ["a-fox-1-by-steps.png"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["generate", "--x", "prompt=a fox|a hen"],
+        ["vary", "--x", "image=cat.png|dog.png"],
+        ["inpaint", "--mask", "0,0,9,9", "--x", "image=cat.png|dog.png"],
+        ["edit", "cat.png", "--from", "a cat", "--x", "to=a fox|a dog"],
+        ["edit", "--to", "a fox", "--x", "from=a cat|a dog", "--y", "image=cat.png|dog.png"],
+    ],
+)
+def test_what_a_picture_is_of_can_stand_on_an_axis_alone(dalle: Dalle, command):
+    for name in ("cat.png", "dog.png"):
+        Image.new("RGB", (16, 16)).save(name)
+    result = dalle(*command, "--json")
+    assert result.code == 0, result.err
+    assert len(result.objects) == (4 if "--y" in command else 2)
+
+
+@pytest.mark.parametrize(
+    "command", [["vary", "--x", "steps=2,3"], ["edit", "cat.png", "--from", "a", "--x", "steps=2,3"]]
+)
+def test_what_no_axis_says_is_missing(dalle: Dalle, command):
+    Image.new("RGB", (16, 16)).save("cat.png")
+    result = dalle(*command)
+    assert (result.code, "issing" in result.err) == (2, True), result.err
