@@ -108,6 +108,12 @@ RETRY_SECONDS: Final = 60
 FILE_SECONDS: Final = 3600
 FILES_BYTES: Final = 256 * MIB
 TOKEN_BYTES: Final = 4 * KIB
+GALLERY_FILES: Final = 20_000
+GALLERY_BYTES: Final = 64 * MIB
+HEAD_BYTES: Final = 128 * KIB
+SHOWN_CHARACTERS: Final = 2_000
+PAGE_JOBS: Final = 50
+PAGE_JOB_SECONDS: Final = 600
 
 # Training
 
@@ -199,6 +205,12 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "FILE_SECONDS": "seconds for which a picture is kept under its URL",
         "FILES_BYTES": "all pictures that are kept so",
         "TOKEN_BYTES": "the file of a token",
+        "GALLERY_FILES": "files of a folder that the page shows; of more, the ones that the system names first",
+        "GALLERY_BYTES": "a picture that the page shows",
+        "HEAD_BYTES": "the beginning of a PNG, in which its recipe is looked for first",
+        "SHOWN_CHARACTERS": "characters of a prompt in the page's list of pictures",
+        "PAGE_JOBS": "jobs of the page that are over and still told of",
+        "PAGE_JOB_SECONDS": "seconds for which they are",
     },
     "Training": {
         "CAPTION_BYTES": "the file of a caption",

@@ -1,4 +1,5 @@
-"""Where dalle keeps what is its own: the config file, the history, digests of models, scores of unfinished best-ofs.
+"""Where dalle keeps what is its own: the config file, the history, digests of models, scores of unfinished best-ofs,
+and the pictures of the page.
 
 All in DALLE_HOME if that is set, else where the platform keeps such files. A container may give a process neither a
 HOME nor a name; then there is no such place, and pictures are painted all the same.
@@ -14,7 +15,7 @@ SET_ONE: Final = "set DALLE_HOME or HOME to a folder"
 NOWHERE: Final = "this user has no home folder"
 
 
-def own_folder(kind: Literal["config", "state", "cache"], name: str = "dalle") -> Path | None:
+def own_folder(kind: Literal["config", "state", "cache", "data"], name: str = "dalle") -> Path | None:
     """The folder for a kind of file, which need not exist; None where there is no place for any."""
     home = os.environ.get("DALLE_HOME")
     if home and name == "dalle":
@@ -25,6 +26,7 @@ def own_folder(kind: Literal["config", "state", "cache"], name: str = "dalle") -
         "config": platformdirs.user_config_path,
         "state": platformdirs.user_state_path,
         "cache": platformdirs.user_cache_path,
+        "data": platformdirs.user_data_path,
     }[kind]
     try:
         folder = find(name, appauthor=False)

@@ -25,8 +25,18 @@ PROMPT: Final = "dalle.prompt"
 LEFT: Final = 499
 """The status in the log of a request whose client has left, as nginx has it."""
 
-_ROUTES: Final = re.compile(r"/images/(generations|edits|variations)|/models|/health|/ready|/metrics|/openapi\.json|/")
-_PREFIXES: Final = {"/models/": "/models/{id}", "/files/": "/files/{name}"}
+_ROUTES: Final = re.compile(
+    r"/images/(generations|edits|variations|interpolations)|/models|/health|/ready|/metrics|/openapi\.json|/"
+    r"|/dalle/(state|pictures|models|check|jobs/(generations|edits|variations|interpolations))"
+)
+_PREFIXES: Final = {
+    "/models/": "/models/{id}",
+    "/files/": "/files/{name}",
+    "/page/": "/page/{name}",
+    "/dalle/pictures/": "/dalle/pictures/{id}",
+    "/dalle/jobs/": "/dalle/jobs/{id}",
+    "/dalle/words/": "/dalle/words/{id}",
+}
 
 _HEADERS: Final = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-store"}
 

@@ -7,8 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dallecli.errors import BadOutput, DiskFull
+from dallecli.pictures.formats import FORMATS
 from dallecli.pictures.picture import Picture
 from dallecli.server.files import Files
+from dallecli.server.gallery import Gallery
 from dallecli.server.painter import Settled
 from dallecli.server.sizes import Size, fitted
 from dallecli.server.ticket import Painted, Ticket
@@ -17,9 +20,13 @@ from dallecli.server.translate import Asked
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
-    """Makes answers. `encoders` are the threads that write picture files; `base` is what URLs begin with."""
+    """Makes answers. `encoders` are the threads that write picture files; `base` is what URLs begin with.
+
+    gallery: where the pictures go that are to be kept.
+    """
 
     files: Files
+    gallery: Gallery
     encoders: ThreadPoolExecutor
 
     async def whole(self, asked: Asked, settled: Settled, ticket: Ticket, base: str) -> dict[str, Any]:
@@ -43,7 +50,8 @@ class Answerer:
         found: dict[str, Any] = {}
         if asked.shape.url:
             found["url"] = f"{base}/files/{await self.files.keep(data, asked.shape.format)}"
-        if asked.shape.base64:
+        kept = await self._kept(picture, data, asked.shape.format) if asked.shape.keep else {}
+        if asked.shape.base64 or "not_kept" in kept:  # nothing that was painted is lost
             found["b64_json"] = base64.b64encode(data).decode("ascii")
         if asked.prompt is not None:
             found["revised_prompt"] = asked.prompt
@@ -52,8 +60,18 @@ class Answerer:
             "seconds": round(picture.seconds, 3),
             "scores": {name: round(score, 6) for name, score in picture.scores.items()},
             "recipe": picture.recipe.to_dict(),
+            **kept,
         }
         return found, size
+
+    async def _kept(self, picture: Picture, data: bytes, format: str) -> dict[str, Any]:
+        """Put a picture into the gallery: what is said of it there, or why it is not there."""
+        keep, suffix = self.gallery.keep, FORMATS[format]
+        try:
+            shown = await asyncio.get_running_loop().run_in_executor(self.encoders, keep, picture, data, suffix)
+        except (BadOutput, DiskFull) as error:
+            return {"not_kept": error.what}
+        return {"picture": shown.to_dict()}
 
     async def encoded(self, picture: Picture, format: str, size: Size | None) -> tuple[bytes, Size]:
         """The bytes of a picture's file in this size, else its own; and that size."""

@@ -6,7 +6,7 @@ Errors become answers here, in one table of handlers; whatever is raised below, 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -24,9 +24,12 @@ from dallecli.server.access import PROMPT, Access
 from dallecli.server.answer import Answerer
 from dallecli.server.body import Bodies, Body
 from dallecli.server.files import Files, type_of
+from dallecli.server.gallery import Gallery
 from dallecli.server.guard import Guard
+from dallecli.server.jobs import PageJobs
 from dallecli.server.metrics import Metrics
 from dallecli.server.names import Names
+from dallecli.server.page_routes import Pictures, Studio
 from dallecli.server.painter import Painter
 from dallecli.server.refusal import Refusal, refusal_of, unusable
 from dallecli.server.serving import Serving
@@ -41,7 +44,7 @@ PATIENCE: Final = "x-stainless-read-timeout"
 """The header in which the official Python client says for how many seconds it waits."""
 
 EXISTING: Final = (
-    "POST /v1/images/generations, /v1/images/edits, /v1/images/variations; GET /v1/models, /health, /ready, /metrics"
+    "POST /v1/images/generations, /edits, /variations, /interpolations; GET /, /v1/models, /health, /ready, /metrics"
 )
 
 
@@ -56,6 +59,8 @@ class Service:
     metrics: Metrics
     bodies: Bodies
     answerer: Answerer
+    gallery: Gallery
+    jobs: PageJobs
 
 
 class Images:
@@ -130,8 +135,39 @@ async def _send_stream(stream: Stream, send: Send) -> None:
 
 def build_app(service: Service) -> ASGIApp:
     """The application with everything around it."""
-    app = Starlette(routes=_routes(service), exception_handlers=dict.fromkeys(_HANDLED, _refuse))
-    return Access(Guard(app, service.serving, service.metrics), service.metrics)
+    page = Studio(service.gallery, service.jobs, service.names, service.painter, service.bodies, service.serving)
+    return _around([*_routes(service), *page.routes()], service.serving, service.metrics)
+
+
+def build_gallery(gallery: Gallery, serving: Serving, metrics: Metrics) -> ASGIApp:
+    """An application that shows a folder, and paints nothing."""
+
+    async def file(request: Request) -> Response:
+        return _file(request.path_params["name"], await find_file(gallery, request.path_params["name"]))
+
+    return _around([Route("/files/{name}", file), *Pictures(gallery).routes()], serving, metrics)
+
+
+def _around(routes: Sequence[BaseRoute], serving: Serving, metrics: Metrics) -> ASGIApp:
+    app = Starlette(routes=routes, exception_handlers=dict.fromkeys(_HANDLED, _refuse))
+    return Access(Guard(app, serving, metrics), metrics)
+
+
+async def find_file(gallery: Gallery, name: str) -> bytes | None:
+    """A picture of the gallery by the name that it has in URLs; None if there is none, or not any more."""
+    shown = gallery.find(name.partition(".")[0])
+    if shown is None or shown.file != name:
+        return None
+    found = await asyncio.to_thread(gallery.read, shown)
+    return found[0] if found is not None and name.endswith(found[1]) else None
+
+
+def _file(name: str, data: bytes | None) -> Response:
+    """Raises Refusal where there is none."""
+    if data is None:
+        hint = "pictures are kept for an hour, and end with the server"
+        raise unusable(404, "there is no such picture, or not any more", hint, code="file_not_found")
+    return Response(data, headers=_FILE_HEADERS, media_type=type_of(name))
 
 
 def _routes(service: Service) -> list[BaseRoute]:
@@ -144,10 +180,7 @@ def _routes(service: Service) -> list[BaseRoute]:
     async def file(request: Request) -> Response:
         name = request.path_params["name"]
         data = await service.files.find(name)
-        if data is None:
-            hint = "pictures are kept for an hour, and end with the server"
-            raise unusable(404, "there is no such picture, or not any more", hint, code="file_not_found")
-        return Response(data, headers=_FILE_HEADERS, media_type=type_of(name))
+        return _file(name, data if data is not None else await find_file(service.gallery, name))
 
     async def health(_: Request) -> Response:
         return json_response(_state(service))

@@ -37,7 +37,7 @@ class Files:
 
     def __init__(self, seconds: float = FILE_SECONDS, most: int = FILES_BYTES) -> None:
         _sweep()
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))  # for its owner only
+        self.folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))  # for its owner only
         self._seconds, self._most = seconds, most
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self.bytes = 0
@@ -45,7 +45,7 @@ class Files:
     async def keep(self, data: bytes, format: str) -> str:
         """Keep a picture; its name."""
         name = f"{secrets.token_hex(16)}{FORMATS[format]}"
-        await asyncio.to_thread((self._folder / name).write_bytes, data)
+        await asyncio.to_thread((self.folder / name).write_bytes, data)
         self._kept[name] = Kept(len(data), time.monotonic() + self._seconds)
         self.bytes += len(data)
         self.expire()
@@ -57,7 +57,7 @@ class Files:
         if NAME.fullmatch(name) is None or name not in self._kept:
             return None
         with suppress(OSError):
-            return await asyncio.to_thread((self._folder / name).read_bytes)
+            return await asyncio.to_thread((self.folder / name).read_bytes)
         return None
 
     def expire(self) -> None:
@@ -70,11 +70,11 @@ class Files:
             del self._kept[name]
             self.bytes -= oldest.bytes
             with suppress(OSError):
-                (self._folder / name).unlink()
+                (self.folder / name).unlink()
 
     def close(self) -> None:
         """Remove all of them."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def type_of(name: str) -> str:

@@ -19,14 +19,17 @@ from dallecli.server.metrics import Metrics
 from dallecli.server.refusal import Refusal, unusable
 from dallecli.server.serving import LOOPBACK, Serving
 
-OPEN_PATHS: Final = ("/health", "/ready")
+OPEN_PATHS: Final = ("/health", "/ready", "/")
 """What needs no token: it tells nothing that a connection does not tell."""
+
+PAGE: Final = "/page/"
+"""Below this are the files of the page, which are the same everywhere: it asks for the token by itself."""
 
 FILES: Final = "/files/"
 """Below this nothing needs a token: the names are secrets by themselves, and what shows a picture sends no token."""
 
 _ALLOWED: Final = {
-    "access-control-allow-methods": "GET, POST, OPTIONS",
+    "access-control-allow-methods": "GET, POST, DELETE, OPTIONS",
     "access-control-allow-headers": "*, authorization",
     "access-control-max-age": "600",
 }
@@ -79,7 +82,7 @@ class Guard:
         cross = headers.get("sec-fetch-site") == "cross-site" and scope["method"] not in ("GET", "HEAD", "OPTIONS")
         if cross and (foreign or "origin" not in headers):
             return unusable(403, "a web page of another server has sent this", code="forbidden_origin")
-        if scope["method"] == "OPTIONS" or path in OPEN_PATHS or path.startswith(FILES):
+        if scope["method"] == "OPTIONS" or path in OPEN_PATHS or path.startswith((FILES, PAGE)):
             return None
         if not self._serving.admits(_token(headers)):
             hint = "Authorization: Bearer TOKEN; of an official client: api_key"

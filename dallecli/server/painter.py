@@ -6,7 +6,8 @@ engine that paints is never asked by two threads: a second one, that opens no we
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,7 +27,7 @@ from dallecli.server.queue import Queue, Unit
 from dallecli.server.refusal import Refusal, invalid, refusal_of
 from dallecli.server.serving import Serving
 from dallecli.server.sizes import Size
-from dallecli.server.ticket import Ticket
+from dallecli.server.ticket import Stepped, Ticket
 from dallecli.server.translate import Asked
 from dallecli.tasks.builder import build_request
 from dallecli.tasks.generate import Generate
@@ -40,6 +41,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+TOLD_SECONDS: Final = 0.1
+"""Between two steps that are told."""
 
 _UNSEEN: Final = frozenset({INVERSION, *(stage.name for stage in PRIORS.values())})
 """Stages after which there is nothing to look at yet."""
@@ -92,7 +96,8 @@ class Painter:
         self.queue.reserve(asked.count)
         try:
             settled = await self._settle(asked)
-            ticket = Ticket(settled.request, settled.recipe, asked.shape.partials, until)
+            shape = asked.shape
+            ticket = Ticket(settled.request, settled.recipe, shape.partials, until, steps=shape.progress)
         finally:
             self.queue.release(asked.count)
         if self._stopped:
@@ -102,12 +107,24 @@ class Painter:
         self._more.set()
         return ticket, settled
 
-    def cancel(self, ticket: Ticket) -> None:
-        """The client has left: nothing more is painted for it, and what is being painted ends at the next step."""
+    def cancel(self, ticket: Ticket, what: str = "the client has left") -> None:
+        """Nobody wants it: nothing more is painted for it, and what is being painted ends at the next step."""
         if not ticket.over:
             self._metrics.cancelled.add("waiting" if ticket.started is None else "painting")
-            ticket.end(Refusal(Interrupted("the client has left"), status=499, code="client_left"))
+            ticket.end(Refusal(Interrupted(what), status=499, code="client_left"))
             self._more.set()
+
+    async def preview(self, asked: Asked) -> Settled:
+        """What would be painted of a request that starts from no picture; it is not let into the queue."""
+        return await self.check(settle, self._checker, asked, self._serving)
+
+    async def ask(self, work: Callable[..., T], *arguments: object) -> T:
+        """`check`, of what has to ask an engine, which is its first argument."""
+        return await self.check(work, self._checker, *arguments)
+
+    def ahead(self, ticket: Ticket) -> int:
+        """How many pictures of others are painted before those of a ticket that waits."""
+        return self.queue.ahead(ticket) + (len(self._current) if ticket.started is None else 0)
 
     async def check(self, work: Callable[..., T], *arguments: object) -> T:
         """Do something that takes time, and needs no weights: one such thing at a time."""
@@ -244,7 +261,8 @@ class Work:
     """Some pictures that are painted at once, in the thread that paints.
 
     known: the models that its engine has heard of. hand_over: calls something in the thread of the event loop. done:
-    how many pictures are handed over. shown: how often each picture could be looked at.
+    how many pictures are handed over. shown: how often each picture could be looked at. told: when a step was told
+    last, and of which stage.
     """
 
     engine: Engine
@@ -253,6 +271,7 @@ class Work:
     hand_over: Callable[[Callable[[], object]], object]
     done: int = 0
     shown: dict[int, int] = field(default_factory=dict)
+    told: tuple[float, str] = (0.0, "")
 
     @property
     def whole(self) -> bool:
@@ -284,20 +303,40 @@ class Work:
         """A step is done."""
         if all(unit.ticket.over or unit.ticket.late for unit in self.units):
             raise Abandoned
+        if any(unit.ticket.steps for unit in self.units):
+            self._tell(progress)
         if progress.look is not None and any(unit.ticket.partials for unit in self.units):
             self._show(progress, progress.look)
 
-    def _show(self, progress: Progress, look: "Callable[[], Sequence[Image]]") -> None:
-        """Hand over what can be looked at, where it is time to."""
-        share = _share(self.units[0].ticket.recipe, progress)
+    def _tell(self, progress: Progress) -> None:
+        """Hand over how far it is, not more often than somebody can see."""
+        now = time.monotonic()
+        if now - self.told[0] < TOLD_SECONDS and progress.stage == self.told[1]:
+            return
+        self.told = (now, progress.stage)
+        done = _share(self.units[0].ticket.recipe, progress, ())
+        done = (progress.square + done) / max(1, progress.squares)
+        for place in self._places(progress):
+            ticket, k = self._at(place)
+            if ticket.steps:
+                event = Stepped(k, progress.stage, progress.step, progress.steps, done)
+                self.hand_over(partial(ticket.stepped, event))
+
+    def _places(self, progress: Progress) -> range:
+        """The pictures that a step was for."""
         first = progress.picture if self.whole else self.done + progress.picture
         most = self.units[0].ticket.recipe.count if self.whole else len(self.units)
-        due = []
-        for place in range(first, min(first + progress.together, most)):
+        return range(first, min(first + progress.together, most))
+
+    def _show(self, progress: Progress, look: "Callable[[], Sequence[Image]]") -> None:
+        """Hand over what can be looked at, where it is time to."""
+        share = _share(self.units[0].ticket.recipe, progress, _UNSEEN)
+        places, due = self._places(progress), []
+        for place in places:
             ticket, _ = self._at(place)
             if self.shown.get(place, 0) < min(ticket.partials, int(share * (ticket.partials + 1))):
                 due.append(place)
-        for place, image in zip(range(first, most), look() if due else (), strict=False):
+        for place, image in zip(places, look() if due else (), strict=False):
             if place in due:
                 ticket, k = self._at(place)
                 number = self.shown.get(place, 0)
@@ -337,10 +376,10 @@ def _sized(engine: Engine, request: Request, recipe: Recipe, size: Size, *, stri
     return recipe
 
 
-def _share(recipe: Recipe, progress: Progress) -> float:
-    """How much of the painting is done, from 0 to 1, of the stages that can be looked at."""
+def _share(recipe: Recipe, progress: Progress, without: Collection[str]) -> float:
+    """How much of the painting is done, from 0 to 1, `without` the work of some stages."""
     counts = {name: stage.count for name, stage in recipe.stages.items() if isinstance(stage, DiffusionSettings)}
-    seen = {name: count for name, count in counts.items() if name not in _UNSEEN}
+    seen = {name: count for name, count in counts.items() if name not in without}
     if progress.stage not in seen:
         return progress.step / max(1, progress.steps)
     names = list(seen)

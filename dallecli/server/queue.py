@@ -54,6 +54,11 @@ class Queue:
         """How many wait."""
         return self.reserved + len(self.alone) + sum(len(ticket.left) for ticket in self.tickets)
 
+    def ahead(self, ticket: Ticket) -> int:
+        """How many pictures of others are before those of a ticket that waits."""
+        before = self.tickets[: self.tickets.index(ticket)] if ticket in self.tickets else []
+        return len(self.alone) + sum(len(other.left) for other in before)
+
     @property
     def retry_after(self) -> int:
         """Seconds after which there is probably room."""

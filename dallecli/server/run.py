@@ -14,20 +14,25 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from dallecli.engine import Engine
-from dallecli.errors import BadSetting, MachineError, reason
+from dallecli.errors import BadInput, BadSetting, MachineError, reason
 from dallecli.limits import HEADERS_BYTES, IDLE_SECONDS
+from dallecli.own_folders import SET_ONE, own_folder
 from dallecli.server.answer import Answerer
-from dallecli.server.app import Service, build_app
+from dallecli.server.app import Service, build_app, build_gallery
 from dallecli.server.body import Bodies
 from dallecli.server.connections import Connection
 from dallecli.server.files import Files
+from dallecli.server.gallery import Gallery
+from dallecli.server.jobs import PageJobs
 from dallecli.server.metrics import Metrics
 from dallecli.server.names import Names
 from dallecli.server.painter import Painter
@@ -40,6 +45,9 @@ GOODBYE_SECONDS: Final = 2.0
 """For the last answers to be written, and for a step that is being painted to end."""
 
 BACKLOG: Final = 128
+
+PICTURES: Final = "pictures"
+"""The folder of the page's pictures, in that of our data."""
 
 
 class Uvicorn(uvicorn.Server):
@@ -68,20 +76,72 @@ def serve(serving: Serving, engines: Callable[[], Engine], announce: Callable[[A
     _collect_garbage()
     names = Names(serving, int(time.time()))
     sockets = bound(serving.host, serving.port)
-    with closing(Files()) as files, ThreadPoolExecutor(2, thread_name_prefix="encoding") as encoders:
-        metrics = Metrics(__version__)
-        service = Service(
-            serving=serving,
-            names=names,
-            painter=Painter(engines(), engines(), serving, metrics),
-            files=files,
-            metrics=metrics,
-            bodies=Bodies(),
-            answerer=Answerer(files, encoders),
-        )
+    with ExitStack() as stack:
+        files = stack.enter_context(closing(Files()))
+        encoders = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="encoding"))
+        service = assembled(serving, names, engines, files, encoders)
         where = f"http://{_shown(serving.host)}:{sockets[0].getsockname()[1]}"
         announced = Announced(url=where, model=names.default.name)
         asyncio.run(_serve(service, sockets, lambda: announce(announced)))
+
+
+def assembled(
+    serving: Serving, names: Names, engines: Callable[[], Engine], files: Files, encoders: ThreadPoolExecutor
+) -> Service:
+    """All that answers requests."""
+    metrics = Metrics(__version__)
+    painter = Painter(engines(), engines(), serving, metrics)
+    gallery = Gallery(kept_folder(serving, files), writable=True)
+    answerer = Answerer(files, gallery, encoders)
+    return Service(
+        serving=serving,
+        names=names,
+        painter=painter,
+        files=files,
+        metrics=metrics,
+        bodies=Bodies(),
+        answerer=answerer,
+        gallery=gallery,
+        jobs=PageJobs(painter, answerer),
+    )
+
+
+def kept_folder(serving: Serving, files: Files) -> Path:
+    """Where the page's pictures are kept: as was chosen, else with our own data, else only until the server ends."""
+    if serving.pictures is not None:
+        return serving.pictures
+    own = own_folder("data")
+    if own is not None:
+        return own / PICTURES
+    log.warning("pictures of the page end with the server: %s, or say --pictures DIR", SET_ONE)
+    return files.folder / PICTURES
+
+
+def show(folder: Path, serving: Serving, announce: Callable[[str], None]) -> None:
+    """Show the pictures of a folder until a signal comes. Raises: BadSetting, MachineError as `serve`; BadInput."""
+    if not folder.is_dir():
+        what = "this is no folder" if folder.exists() else "there is no such folder"
+        raise BadInput(what, where=str(folder), hint="name a folder of pictures")
+    sockets = bound(serving.host, serving.port)
+    app = build_gallery(Gallery(folder, writable=False), serving, Metrics(__version__))
+    where = f"http://{_shown(serving.host)}:{sockets[0].getsockname()[1]}"
+    asyncio.run(_show(app, sockets, lambda: announce(where)))
+
+
+async def _show(app: ASGIApp, sockets: Sequence[socket.socket], announce: Callable[[], None]) -> None:
+    server = Uvicorn(_config(app))
+    loop = asyncio.get_running_loop()
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ended.set)
+    serving = asyncio.create_task(server.serve(sockets=list(sockets)))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.005)
+    announce()
+    await ended.wait()
+    server.should_exit = True
+    await asyncio.wait({serving}, timeout=GOODBYE_SECONDS)
+    serving.cancel()
 
 
 def _collect_garbage() -> None:
@@ -120,7 +180,7 @@ def bound(host: str, port: int) -> list[socket.socket]:
 async def _serve(service: Service, sockets: Sequence[socket.socket], announce: Callable[[], None]) -> None:
     """Serve on these sockets until a signal comes, and end well."""
     painter = service.painter
-    server = Uvicorn(_config(service))
+    server = Uvicorn(_config(build_app(service)))
     signals: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -137,6 +197,7 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], announce: C
     draining = asyncio.create_task(painter.drain(service.serving.drain))
     await asyncio.wait({second, draining}, return_when=asyncio.FIRST_COMPLETED)
     painter.stop()
+    await service.jobs.settle()
     server.should_exit = True
     await asyncio.wait({serving}, timeout=GOODBYE_SECONDS)
     await _settled(painter)
@@ -160,9 +221,9 @@ def _leave(service: Service, number: int) -> None:
     os._exit(128 + number)
 
 
-def _config(service: Service) -> uvicorn.Config:
+def _config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(
-        build_app(service),
+        app,
         http=Connection,
         ws="none",
         lifespan="off",

@@ -55,6 +55,8 @@ class Serving:
     timeout: float = 600.0
     """Seconds for which a request may wait and be painted."""
     log_prompts: bool = False
+    pictures: Path | None = None
+    """The folder of what the page shows and keeps; None is one of our own."""
 
     def __post_init__(self) -> None:
         if self.host not in LOOPBACK and self.token is None:

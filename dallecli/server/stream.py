@@ -8,7 +8,7 @@ import asyncio
 import base64
 import io
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from dallecli.server.answer import Answerer, described, facts
 from dallecli.server.painter import Settled
 from dallecli.server.refusal import refusal_of
 from dallecli.server.sizes import Size, fitted
-from dallecli.server.ticket import Painted, Ticket, Unfinished
+from dallecli.server.ticket import Painted, Stepped, Ticket, Unfinished
 from dallecli.server.translate import Asked, Route
 from dallecli.server.wire import to_json
 
@@ -26,10 +26,14 @@ if TYPE_CHECKING:
 KEEP_ALIVE_SECONDS: Final = 10.0
 """After so long without an event a comment is sent, so that nobody between us and the client takes it for dead."""
 
+STILL: Final = b": still painting\n\n"
+"""A comment, which clients pass over."""
+
 _NAMES: Final[dict[Route, str]] = {
     "generations": "image_generation",
     "edits": "image_edit",
     "variations": "image_variation",
+    "interpolations": "image_interpolation",
 }
 
 
@@ -44,28 +48,32 @@ class Stream:
 
     async def events(self) -> AsyncIterator[bytes]:
         """The answer, piece by piece; an error of whatever kind is its last one."""
-        source = self._happening()
+        source = self.happening()
         while True:
             coming = asyncio.ensure_future(anext(source, None))
             try:
                 while not coming.done():
                     done, _ = await asyncio.wait([coming], timeout=KEEP_ALIVE_SECONDS)
                     if not done:
-                        yield b": still painting\n\n"
+                        yield STILL
             finally:
                 coming.cancel()
             error = coming.exception()
             if error is not None:
-                yield _written({"type": "error", "error": refusal_of(error).body})
+                yield written({"type": "error", "error": refusal_of(error).body})
                 return
             event = coming.result()
             if event is None:
                 return
-            yield _written(event)
+            yield written(event)
 
-    async def _happening(self) -> AsyncIterator[dict[str, Any]]:
+    async def happening(self) -> AsyncGenerator[dict[str, Any], None]:
+        """The same as data, without comments; an error is raised."""
         async for event in self.ticket.events():
-            yield await (self._partial(event) if isinstance(event, Unfinished) else self._completed(event))
+            if isinstance(event, Stepped):
+                yield _progress(event)
+            else:
+                yield await (self._partial(event) if isinstance(event, Unfinished) else self._completed(event))
 
     async def _partial(self, event: Unfinished) -> dict[str, Any]:
         shape = self.asked.shape
@@ -73,7 +81,8 @@ class Stream:
             self.answerer.encoders, _small, event.image, shape.size, self.settled.recipe.size
         )
         return {
-            **self._event("partial_image", data, size),
+            **self._event("partial_image", size),
+            "b64_json": base64.b64encode(data).decode("ascii"),
             "output_format": "png",
             "partial_image_index": event.number,
             "dalle": {"index": event.k},
@@ -81,21 +90,25 @@ class Stream:
 
     async def _completed(self, event: Painted) -> dict[str, Any]:
         entry, size = await self.answerer.entry(self.asked, event.picture, "")
-        data = base64.b64decode(entry["b64_json"])
         extra = {**facts(self.asked, self.settled), **entry["dalle"], "index": event.k}
-        said = {name: value for name, value in entry.items() if name == "revised_prompt"}
-        return {**self._event("completed", data, size), **said, "dalle": extra}
+        return {**self._event("completed", size), **entry, "dalle": extra}
 
-    def _event(self, kind: str, data: bytes, size: Size) -> dict[str, Any]:
+    def _event(self, kind: str, size: Size) -> dict[str, Any]:
         return {
             "type": f"{_NAMES[self.asked.route]}.{kind}",
-            "b64_json": base64.b64encode(data).decode("ascii"),
             "created_at": int(time.time()),
             **described(self.asked, size),
         }
 
 
-def _written(event: dict[str, Any]) -> bytes:
+def _progress(event: Stepped) -> dict[str, Any]:
+    """How far a picture is. Clients of the API get it if they ask, since they do not know it."""
+    facts = {"index": event.k, "stage": event.stage, "step": event.step, "steps": event.steps}
+    return {"type": "dalle.progress", "dalle": {**facts, "done": round(event.done, 3)}}
+
+
+def written(event: dict[str, Any]) -> bytes:
+    """An event as it goes over the wire."""
     return f"event: {event['type']}\ndata: ".encode("ascii") + to_json(event) + b"\n\n"
 
 

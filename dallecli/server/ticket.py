@@ -34,6 +34,21 @@ class Unfinished:
 
 
 @dataclass(frozen=True, slots=True)
+class Stepped:
+    """Picture `k` is so far: at `step` of the `steps` of a stage, and `done` from 0 to 1 of all."""
+
+    k: int
+    stage: str
+    step: int
+    steps: int
+    done: float
+
+
+Event = Painted | Unfinished | Stepped
+"""What happens to a ticket before it is over."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """Nothing more comes: the pictures are there, or an error is."""
 
@@ -43,14 +58,15 @@ class Ended:
 class Ticket:
     """A request with its recipe, waiting for its pictures.
 
-    The event loop's thread changes it; the thread that paints reads `over` alone. request, recipe: of all its pictures.
-    partials: how many unfinished pictures of each are wanted. until: when nobody waits any more, by `time.monotonic`.
+    request, recipe: of all its pictures. partials: how many unfinished pictures of each are wanted. until: when nobody
+    waits any more, by `time.monotonic`. steps: whether its steps are wanted.
     """
 
-    def __init__(self, request: Request, recipe: Recipe, partials: int, until: float) -> None:
+    def __init__(self, request: Request, recipe: Recipe, partials: int, until: float, *, steps: bool = False) -> None:
         self.request = request
         self.recipe = recipe
         self.partials = partials
+        self.steps = steps
         self.until = until
         self.since = time.monotonic()
         self.started: float | None = None
@@ -63,7 +79,7 @@ class Ticket:
         """What others have in common with it that can be painted together with its pictures."""
         self.left: deque[int] = deque(range(recipe.count))
         """Its pictures that nobody has begun."""
-        self._events: asyncio.Queue[Painted | Unfinished | Ended] = asyncio.Queue()
+        self._events: asyncio.Queue[Event | Ended] = asyncio.Queue()
 
     @property
     def late(self) -> bool:
@@ -93,6 +109,11 @@ class Ticket:
         if not self.over:
             self._events.put_nowait(Unfinished(k, number, image))
 
+    def stepped(self, event: Stepped) -> None:
+        """A step is done."""
+        if not self.over:
+            self._events.put_nowait(event)
+
     def end(self, error: BaseException | None = None) -> None:
         """Nothing more is painted of it."""
         if not self.over:
@@ -100,7 +121,7 @@ class Ticket:
             self.left.clear()
             self._events.put_nowait(Ended(error))
 
-    async def events(self) -> AsyncIterator[Painted | Unfinished]:
+    async def events(self) -> AsyncIterator[Event]:
         """What happens, until it is over. Raises the error that it ended with."""
         while True:
             event = await self._events.get()

@@ -8,7 +8,7 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from dallecli.errors import PromptError
 from dallecli.limits import API_COUNT
@@ -18,11 +18,12 @@ from dallecli.server.names import Names, only_base64
 from dallecli.server.refusal import Refusal, invalid
 from dallecli.server.sizes import Size, read_size
 from dallecli.source import Source, is_picture, not_a_picture
+from dallecli.tasks.interpolate import FRAMES
 from dallecli.tasks.values import Values
 from dallecli.weights.registry import reads_prompts
 
-Route = Literal["generations", "edits", "variations"]
-ROUTES: Final[tuple[Route, ...]] = ("generations", "edits", "variations")
+Route = Literal["generations", "edits", "variations", "interpolations"]
+ROUTES: Final[tuple[Route, ...]] = get_args(Route)
 
 IGNORED: Final = (
     *("style", "moderation", "user", "safety_identifier", "complexity", "frame_count", "frame_duration_ms", "svg"),
@@ -52,7 +53,8 @@ OPAQUE: Final = 128
 class Shape:
     """How an answer looks.
 
-    url, base64: what there is of each picture. partials: how many unfinished pictures a stream shows.
+    url, base64: what there is of each picture. partials: how many unfinished pictures a stream shows. progress: whether
+    it tells of steps. keep: whether the pictures are to be among those that the page shows.
     """
 
     url: bool
@@ -61,6 +63,8 @@ class Shape:
     size: Size | None = None
     stream: bool = False
     partials: int = 0
+    progress: bool = False
+    keep: bool = False
     quality: str = "auto"
     background: str = "opaque"
     identifier: str | None = None
@@ -85,7 +89,7 @@ class Asked:
     @property
     def has_pictures(self) -> bool:
         """Whether it starts from pictures."""
-        return "image" in self.values or "init" in self.values
+        return not self.values.keys().isdisjoint(("image", "init", "ends"))
 
     @property
     def prompt(self) -> str | None:
@@ -108,6 +112,8 @@ def translate(route: Route, body: Body, names: Names) -> Asked:
     ignored = tuple(one for one in IGNORED if fields.raw(one) is not None)
     task = _task(route, fields, body, values)
     _refuse_unknown(fields, body)
+    if task == "interpolate":
+        count = max(count, _frames(values))
     return Asked(route=route, task=task, values=values, shape=shape, effort=effort, count=count, ignored=ignored)
 
 
@@ -148,6 +154,8 @@ def _shape(fields: Values, name: str | None, size: Size | None) -> Shape:
         size=size,
         stream=stream,
         partials=partials if stream and partials is not None else 0,
+        progress=fields.flag("progress") and stream,
+        keep=fields.flag("keep"),
         quality=quality_of(fields),
         identifier=_identifier(fields),
     )
@@ -169,6 +177,8 @@ def _task(route: Route, fields: Values, body: Body, values: dict[str, object]) -
         if prompt is not None:
             values["prompt" if reads_prompts(str(values["model"])) else "class"] = prompt
         return "generate"
+    if route == "interpolations":
+        return _interpolation(_pictures(fields, body, "image", "images"), fields, values)
     image = _one("image", _pictures(fields, body, "image", "images"))
     if image is None:
         raise invalid("image", "no picture was sent", "a form with the file in the part 'image'", code="missing_image")
@@ -178,6 +188,28 @@ def _task(route: Route, fields: Values, body: Body, values: dict[str, object]) -
             values["prompt"] = prompt
         return "vary"
     return _edit(prompt, image, _one("mask", _pictures(fields, body, "mask")), values)
+
+
+def _interpolation(found: Sequence[bytes], fields: Values, values: dict[str, object]) -> str:
+    """Paint the way between the pictures, from the first that was sent to the last."""
+    if len(found) < 2:
+        what = "there is no way between less than two pictures"
+        raise invalid("image", what, "a form with the parts 'image[]'", code="missing_image")
+    values["ends"] = [_source("image", data) for data in found]
+    at, frames, noise = fields.numbers("at"), fields.whole("frames"), fields.text("noise")
+    given: dict[str, object] = {"at": at, "frames": frames if frames is not None or at is not None else FRAMES}
+    values |= {name: value for name, value in {**given, "noise": noise}.items() if value is not None}
+    if fields.text("prompt") is not None:
+        raise invalid("prompt", "the way between pictures has no words", "leave it out")
+    if _frames(values) > API_COUNT:
+        raise invalid("frames", f"the number of frames is {_frames(values)}", f"it goes from 2 to {API_COUNT}")
+    return "interpolate"
+
+
+def _frames(values: Mapping[str, object]) -> int:
+    """How many frames are asked for of an interpolation."""
+    frames, at = values.get("frames"), values.get("at")
+    return frames if isinstance(frames, int) else len(at) if isinstance(at, tuple) else 1
 
 
 def _edit(prompt: str | None, image: Source, mask: Source | None, values: dict[str, object]) -> str:
@@ -209,6 +241,11 @@ def _one(name: str, found: Sequence[bytes]) -> Source | None:
     if not found:
         return None
     (data,) = found
+    return _source(name, data)
+
+
+def _source(name: str, data: bytes) -> Source:
+    """Raises BadPicture for what is none."""
     if not is_picture(data):
         raise not_a_picture(data, name)
     return Source(kind="picture", name=name, sha256=hashlib.sha256(data).hexdigest(), data=data)

@@ -15,21 +15,17 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from dallecli.engine import Engine
-from dallecli.server.answer import Answerer
-from dallecli.server.app import Service
-from dallecli.server.body import Bodies
+from dallecli.server.app import build_app
 from dallecli.server.files import Files
-from dallecli.server.metrics import Metrics
 from dallecli.server.names import Names
-from dallecli.server.painter import Painter
-from dallecli.server.run import Uvicorn, _config, bound
+from dallecli.server.run import Uvicorn, _config, assembled, bound
 from dallecli.server.serving import Serving
 
 ROOT = Path(__file__).parents[2]
@@ -174,20 +170,12 @@ def service(engines: Callable[[], Engine], serving: Serving | None = None, **par
     ready, end = threading.Event(), threading.Event()
 
     async def run() -> None:
-        metrics = Metrics("test")
         files = parts.get("files") or Files()
         with closing(files), ThreadPoolExecutor(2) as encoders:
-            painter = Painter(engines(), engines(), serving, metrics)
-            whole = Service(
-                serving=serving,
-                names=Names(serving, 0),
-                painter=painter,
-                files=files,
-                metrics=metrics,
-                bodies=parts.get("bodies") or Bodies(),
-                answerer=Answerer(files, encoders),
-            )
-            server = Uvicorn(_config(whole))
+            whole = assembled(serving, Names(serving, 0), engines, files, encoders)
+            whole = replace(whole, bodies=parts.get("bodies") or whole.bodies)
+            painter = whole.painter
+            server = Uvicorn(_config(build_app(whole)))
             painting = asyncio.create_task(painter.run())
             answering = asyncio.create_task(server.serve(sockets=sockets))
             painter.ready = True

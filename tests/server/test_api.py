@@ -303,7 +303,8 @@ def test_options_in_hints_are_called_as_the_fields_are(server):
 
 
 def test_every_error_of_every_path_has_the_shape_of_the_api(server):
-    paths = ["/", "/nope", "/v1/responses", "/v1/images", "/files/x", "/v1/models/x", "/files/../etc/passwd"]
+    paths = ["/nope", "/page/nope.js", "/dalle/pictures/x", "/dalle/jobs/x/events"]
+    paths += ["/v1/responses", "/v1/images", "/files/x", "/v1/models/x", "/files/../etc/passwd"]
     asked = [(method, path) for path in paths for method in ("GET", "POST", "DELETE", "PUT")]
     asked += [("GET", "/v1/images/edits"), ("DELETE", "/v1/models"), ("POST", "/health")]
     for method, path in asked:

@@ -1,0 +1,90 @@
+"""What a model can do, for who wants to show it: its tasks, sizes and dials, and the words or classes that it knows."""
+
+from dataclasses import asdict
+from typing import Any, Final
+
+from dallecli.server.dials import DIALS
+from dallecli.server.names import Names
+from dallecli.tasks.stages import PRIOR_KINDS, PRIORS, DiffusionSettings, Stage
+from dallecli.tasks.task import EFFORTS
+from dallecli.weights.known import read_classes, read_words
+from dallecli.weights.registry import SAMPLERS, ModelSpec, find, locate
+
+_PREFIXES: Final = {"prior": "prior_", "decoder": "", "upsampler": "upsampler_"}
+
+_LIMITS: Final[dict[str, dict[str, Any]]] = {
+    "steps": {"kind": "whole", "least": 2, "most": 1000},
+    "guidance": {"kind": "number", "least": 0, "most": 30, "step": 0.5},
+    "sampler": {"kind": "choice", "choices": list(SAMPLERS)},
+    "temperature": {"kind": "number", "least": 0, "most": 2, "step": 0.05},
+    "top_k": {"kind": "whole", "least": 0},
+    "top_p": {"kind": "number", "least": 0, "most": 1, "step": 0.01},
+}
+"""How a dial is set; `least` and `most` are what is sensible, and the server checks what is sent."""
+
+
+def abilities(names: Names, name: str) -> dict[str, Any]:
+    """What a model can do. Raises: as `find` and `locate`."""
+    spec = find(names.meant(name))
+    folder = locate(spec).path
+    words, classes = read_words(folder), read_classes(folder)
+    return {
+        "id": name,
+        "description": spec.description,
+        "tasks": list(spec.tasks),
+        "sizes": list(spec.sizes),
+        "largest": spec.largest,
+        "prompts": spec.prompts,
+        "knows": "classes" if classes is not None else "words" if words is not None else None,
+        "dials": _dials(spec),
+    }
+
+
+def words_of(names: Names, name: str) -> dict[str, Any]:
+    """The words that a model knows, by kind, or its classes; None of either where it has no list of them.
+
+    Raises: as `find` and `locate`.
+    """
+    folder = locate(find(names.meant(name))).path
+    words, classes = read_words(folder), read_classes(folder)
+    kinds = None
+    if words is not None:
+        kinds = {kind: [[first, *more] for first, more in said.items()] for kind, said in words.kinds.items()}
+    listed = None if classes is None else [classes.name(number) for number in range(len(classes))]
+    return {"kinds": kinds, "classes": listed}
+
+
+def _dials(spec: ModelSpec) -> list[dict[str, Any]]:
+    """The dials of its stages, each once, with its own values; and those of the whole model."""
+    found: dict[str, dict[str, Any]] = {}
+    for stage in spec.declared:
+        own = asdict(spec.stages[stage.name]) if stage.name in spec.stages else {}
+        for dial in stage.dials:
+            name = f"{_PREFIXES[stage.group]}{dial}"
+            if name in DIALS and name not in found and dial in own and (stage.guided or dial != "guidance"):
+                found[name] = {"name": name, "stage": stage.spoken, "own": own[dial], **_LIMITS[dial]}
+    return [*_of_all(spec), *found.values()]
+
+
+def _of_all(spec: ModelSpec) -> list[dict[str, Any]]:
+    """The dials that are not of one stage."""
+    whole = [_choice("size", [str(size) for size in spec.sizes], str(spec.sizes[-1]))] if len(spec.sizes) > 1 else []
+    if any(isinstance(own, DiffusionSettings) for own in spec.stages.values()):
+        whole.append(_choice("effort", list(EFFORTS), None))
+    priors = [kind for kind, stage in PRIORS.items() if stage in spec.declared]
+    if priors:
+        whole.append(_choice("prior", [*priors, PRIOR_KINDS[-1]], priors[0]))
+        facts = {"kind": "whole", "least": 1, "most": 64, "own": spec.prior_candidates, "stage": None}
+        whole.append({"name": "prior_candidates", **facts})
+    if spec.prompts and any(_reads(stage) for stage in spec.declared):
+        whole.append({"name": "negative", "kind": "text", "own": None, "stage": None})
+    return whole
+
+
+def _choice(name: str, choices: list[str], own: str | None) -> dict[str, Any]:
+    return {"name": name, "kind": "choice", "choices": choices, "own": own, "stage": None}
+
+
+def _reads(stage: Stage) -> bool:
+    """Whether guidance leads it away from other words."""
+    return stage.guided and stage.settings is DiffusionSettings
