@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from dallecli.codes_file import Coded
     from dallecli.embedding_file import Embedded
+    from dallecli.knowledge import Knowledge
     from dallecli.pictures.picture import Picture
     from dallecli.shortlist import Scores
 
@@ -109,6 +110,10 @@ class Engine(Protocol):
 
     def memory(self, recipe: Recipe) -> str:
         """How much memory painting a recipe takes, in words."""
+        ...
+
+    def knowledge(self, model: str) -> "Knowledge":
+        """What the makers of a model say that it knows. No weights are read. Raises as `resolve`."""
         ...
 
     def embed(self, request: Embed, progress: Callable[[Progress], None]) -> list["Embedded"]:

@@ -11,6 +11,7 @@ from dallecli.engine import Progress, arithmetic, check_same_stages, unscored
 from dallecli.errors import BadSteps, TaskNotSupported, UnknownModel, UnknownSampler
 from dallecli.filling import fill, fill_stages, leave_out_usual, random_seed, request_of, settle_rows, settle_size
 from dallecli.inputs import check_inputs
+from dallecli.knowledge import Knowledge
 from dallecli.recipe import Recipe
 from dallecli.shortlist import OWN, Scores, Shortlist
 from dallecli.source import Source
@@ -125,6 +126,10 @@ class FakeEngine:
 
     def judge_digest(self, recipe: Recipe) -> str | None:
         return None if recipe.settings.judge is None else self.DIGEST
+
+    def knowledge(self, model: str) -> Knowledge:
+        self._known(model)
+        return Knowledge()
 
     def memory(self, recipe: Recipe) -> str:
         return "next to nothing"

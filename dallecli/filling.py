@@ -129,6 +129,7 @@ def fill(request: Request, model: Defaults, dropped: str, seed: int) -> Recipe:
         device=request.device,
         dtype=request.dtype,
         versions={"dallecli": __version__},
+        rewritten=request.rewritten,
         warnings=_idle_dials(request, stages, model),
     )
 

@@ -29,10 +29,10 @@ BETWEEN: Final = " → "
 _TABLE = """
 CREATE TABLE IF NOT EXISTS pictures (
     number INTEGER PRIMARY KEY, made INTEGER, path TEXT, task TEXT, prompt TEXT, words TEXT, seed INTEGER, model TEXT,
-    inputs TEXT
+    inputs TEXT, asked TEXT
 )
 """
-_COLUMNS = "made, path, task, prompt, words, seed, model, inputs"
+_COLUMNS = "made, path, task, prompt, words, seed, model, inputs, asked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,12 +50,15 @@ class Remembered:
     """The names of the pictures, or the words, that it was made from; of an interpolation its ends."""
     seed: int
     model: str
+    asked: str | None = None
+    """What was asked for, where a language model rewrote it; None where nobody did."""
 
     @property
     def subject(self) -> str:
-        """What it is of: the prompt, what it was made from, or both."""
+        """What it is of: the prompt, what it was made from, or both; and before it, what was asked for instead."""
         made_from = BETWEEN.join(self.inputs)
-        return ": ".join(text for text in (made_from, self.prompt) if text)
+        subject = ": ".join(text for text in (made_from, self.prompt) if text)
+        return subject if self.asked is None else f"{self.asked} ({subject})"
 
 
 def history_path() -> Path:
@@ -81,12 +84,14 @@ class History:
         inputs = json.dumps([source.name for source in recipe.inputs])
         said = [recipe.prompt] if recipe.prompt else recipe.settings.sentences
         prompt = BETWEEN.join(said) if said or recipe.inputs else recipe.title
-        row = (int(time.time()), _kept(path), recipe.task, prompt, _searched(words), seed, recipe.model, inputs)
+        asked = recipe.rewritten.asked if recipe.rewritten is not None else None
+        words = words if asked is None else f"{asked} {words}"
+        row = (int(time.time()), _kept(path), recipe.task, prompt, _searched(words), seed, recipe.model, inputs, asked)
         try:
             if self._database is None:
                 self._database = _opened(history_path())
             with self._database:
-                self._database.execute(f"INSERT INTO pictures ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+                self._database.execute(f"INSERT INTO pictures ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         except BadConfig:
             self._on = False
             log.warning("%s: no config file is read, and no history is kept; %s", NOWHERE, SET_ONE)
@@ -120,8 +125,9 @@ def recall(words: Sequence[str], most: int) -> Iterator[Remembered]:
                 inputs=_inputs(inputs),
                 seed=seed,
                 model=model,
+                asked=asked,
             )
-            for made, place, task, prompt, _, seed, model, inputs in database.execute(
+            for made, place, task, prompt, _, seed, model, inputs, asked in database.execute(
                 f"SELECT {_COLUMNS} FROM pictures"
                 f" WHERE {where} ORDER BY number DESC LIMIT ?",  # the words themselves are parameters
                 (*patterns, most),
@@ -149,9 +155,11 @@ def _opened(path: Path) -> sqlite3.Connection:
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = NORMAL")
     database.execute(_TABLE)
-    if "inputs" not in [column[1] for column in database.execute("PRAGMA table_info(pictures)")]:
-        with suppress(sqlite3.OperationalError):  # another process added it in this moment
-            database.execute("ALTER TABLE pictures ADD COLUMN inputs TEXT")
+    there = [column[1] for column in database.execute("PRAGMA table_info(pictures)")]
+    for column in ("inputs", "asked"):
+        if column not in there:
+            with suppress(sqlite3.OperationalError):  # another process added it in this moment
+                database.execute(f"ALTER TABLE pictures ADD COLUMN {column} TEXT")
     return database
 
 

@@ -115,6 +115,12 @@ SHOWN_CHARACTERS: Final = 2_000
 PAGE_JOBS: Final = 50
 PAGE_JOB_SECONDS: Final = 600
 
+# Rewriting
+
+REWRITTEN_CHARACTERS: Final = 2000
+CHAT_BYTES: Final = MIB
+CHAT_SECONDS: Final = 120.0
+
 # Training
 
 CAPTION_BYTES: Final = MIB
@@ -211,6 +217,11 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "SHOWN_CHARACTERS": "characters of a prompt in the page's list of pictures",
         "PAGE_JOBS": "jobs of the page that are over and still told of",
         "PAGE_JOB_SECONDS": "seconds for which they are",
+    },
+    "Rewriting": {
+        "REWRITTEN_CHARACTERS": "characters of a sentence that was rewritten",
+        "CHAT_BYTES": "an answer of a language model, with all that its server says around it",
+        "CHAT_SECONDS": "seconds until the whole of it is there",
     },
     "Training": {
         "CAPTION_BYTES": "the file of a caption",

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from dallecli.errors import BadRecipe, RequestError
 from dallecli.fields import Fields, Wording, read_json
+from dallecli.rewritten import Rewritten
 from dallecli.source import Source
 from dallecli.tasks.generate import Generating
 from dallecli.tasks.stages import (
@@ -61,7 +62,7 @@ class Recipe:
     task: str
     """Its name."""
     prompt: str
-    """The prompt; "" if there was none."""
+    """The prompt that is painted; "" if there was none."""
     dropped: tuple[str, ...]
     """The words at the end of a sentence that the model did not read."""
     inputs: tuple[Source, ...] = ()
@@ -99,6 +100,8 @@ class Recipe:
     """Of a finished picture."""
     motion: Motion | None = None
     """Of an animation."""
+    rewritten: Rewritten | None = None
+    """What was asked for, where a language model rewrote it; None where nobody did."""
     warnings: tuple[str, ...] = field(default=(), compare=False)
     """For the author of the request; no file has them."""
     unknown: Unknown = field(default=Unknown(), compare=False)
@@ -152,7 +155,7 @@ class Recipe:
         """
         if self.count != 1 or self.inputs or not self.settings.alike:
             return None
-        return replace(self, prompt="", dropped=(), seed=0, warnings=(), unknown=Unknown())
+        return replace(self, prompt="", dropped=(), seed=0, rewritten=None, warnings=(), unknown=Unknown())
 
     @property
     def sources(self) -> tuple[Source, ...]:
@@ -201,8 +204,12 @@ class Recipe:
 
     @property
     def title(self) -> str:
-        """A few words for a file's name and a progress bar: the prompt, or what was done to which input."""
-        return self.settings.title(self.prompt, self.inputs)
+        """A few words for a file's name and a progress bar: the prompt, or what was done to which input.
+
+        Of sentences that were rewritten it has what was asked for, which is what somebody looks for.
+        """
+        title = self.settings.title(self.prompt, self.inputs)
+        return title if self.rewritten is None else self.rewritten.as_asked(title)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, in the order in which a person wants to read it."""
@@ -210,6 +217,7 @@ class Recipe:
             "format": FORMAT,
             "task": self.task,
             "prompt": self.prompt,
+            **({"rewritten": self.rewritten.to_dict()} if self.rewritten is not None else {}),
             "dropped": list(self.dropped),
             "inputs": [source.to_dict() for source in self.inputs],
             "settings": self.settings.to_dict(),
@@ -278,6 +286,7 @@ def _read(fields: Fields, *, old: bool) -> Recipe:
         versions=_read_versions(fields.table("versions")),
         scores={} if old else _read_scores(fields.table("scores")),
         motion=None if old else _read_motion(fields),
+        rewritten=Rewritten.read(fields.table("rewritten")) if "rewritten" in fields else None,
     )
     fields.finish()
     return recipe

@@ -52,7 +52,9 @@ class Checked:
         ).fetchone()
         was, now = json.loads(found[0]) if found is not None else {}, json.loads(_contents(recipe))
         if was != now:
-            changed = next((source for source in recipe.sources if was.get(source.where) != now[source.where]), None)
+            changed = next(
+                (source for source in recipe.sources if was.get(source.where) != now.get(source.where)), None
+            )
             where = changed.where if changed is not None else ", ".join(was)
             hint = "paint this line again when the file is as it should be"
             raise BadInput("this file has changed since the line was checked", where=where, hint=hint)
@@ -64,10 +66,11 @@ class Checked:
 
 
 def _contents(recipe: Recipe) -> str:
-    """What is in the files of a request, by their names; words are their own content."""
+    """What is in the files of a request, by their names. Words are their own content, and may be rewritten since."""
     found: dict[str, str] = {}
     for source in recipe.sources:
-        content = source.sha256 if source.sha256 is not None else "words"
-        # One file may be there twice, read at two moments.
-        found[source.where] = hashlib.sha256(f"{found.get(source.where, '')} {content}".encode()).hexdigest()
+        if source.kind != "text":
+            # One file may be there twice, read at two moments.
+            content = f"{found.get(source.where, '')} {source.sha256}"
+            found[source.where] = hashlib.sha256(content.encode()).hexdigest()
     return json.dumps(found)

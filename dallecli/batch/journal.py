@@ -44,6 +44,8 @@ class Entry:
     prompt: str
     seed: int
     model: str
+    asked: str = ""
+    """What the line says, where a language model rewrote it; `prompt` is then what was painted."""
     file: str = ""
     """The path of the picture, relative to the journal's folder."""
     sha256: str = ""
@@ -82,6 +84,7 @@ def item_key(recipe: Recipe, k: int, form: str) -> str:
     facts = (recipe if whole else recipe.single(k)).to_dict()
     for name in ("device", "threads", "together", "compiled", "versions", "scores", "motion", "dropped"):
         del facts[name]
+    facts.pop("rewritten", None)  # what was asked for, and by whom it was said otherwise
     inputs = [source.sha256 if source.sha256 is not None else source.name for source in recipe.sources]
     mask = facts["settings"].get("mask")
     if mask is not None:

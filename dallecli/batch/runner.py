@@ -135,7 +135,7 @@ class Watcher(Protocol):
         """What a line asks for may not be what was meant."""
 
     def unknown(self, survey: Survey) -> None:
-        """All lines have been looked at: what do the models not know of them?"""
+        """All lines have been looked at, or rewritten: what do the models not know of them?"""
 
     def checked(self, survey: Survey) -> None:
         """Another line has been looked at."""
@@ -222,6 +222,7 @@ class Runner:
         self.watcher = watcher
         self.tally = Tally(total=found.pictures)
         self._found = found
+        found.unknown = UnknownLines()  # what was found out before was told
         self._digests: dict[tuple[object, ...], tuple[str, str | None]] = {}
         self._pending: set[str] = set()
         self._scores: dict[int, tuple[ScoreFile, set[str]]] = {}
@@ -246,6 +247,7 @@ class Runner:
                 self._paint_group(group)
             while self._writing:
                 self._settle(wait_for_one=True)
+            self.watcher.unknown(self._found)
         except BaseException:
             wait([future for _, _, future in self._writing], timeout=PATIENCE)
             # Who reads our results may be gone, and the first error is the one that counts.
@@ -266,6 +268,8 @@ class Runner:
                 for job in self.batch.reader.jobs(entry):
                     recipe = self.engine.resolve(job.request)
                     self._found.checked.compare(job, recipe)
+                    if recipe.rewritten is not None:  # other words than those that were looked at before
+                        self._found.unknown.note(entry.number, recipe)
                     come += recipe.count
                     yield self._missing(job, recipe)
             except RequestError as error:
@@ -530,6 +534,7 @@ def _entry(item: Item, recipe: Recipe, status: str) -> Entry:
         prompt=recipe.prompt if recipe.prompt else str(recipe.settings.class_name or ""),
         seed=recipe.seed,
         model=recipe.model,
+        asked=recipe.rewritten.asked if recipe.rewritten is not None else "",
     )
 
 

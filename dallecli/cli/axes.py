@@ -13,7 +13,7 @@ from dallecli.cli.destination import probe_destination, put
 from dallecli.cli.display import Display, emit, emit_json, emit_line
 from dallecli.cli.options import PaintingReporting
 from dallecli.cli.output import Output
-from dallecli.cli.painting import describe, running, say_passes, summary, warn
+from dallecli.cli.painting import describe, running, say_passes, say_rewritten, summary, warn
 from dallecli.cli.viewer import show_in_viewer
 from dallecli.engine import Engine
 from dallecli.errors import BadSetting, RequestError
@@ -110,6 +110,7 @@ def paint_axes(
     display = Display(quiet=reporting.quiet)
     name = _name(values, recipes[0], axes, FORMATS[output.format])
     _probe(recipes, output, name, display)
+    say_rewritten(recipes, display)
     warn(recipes, display)
     say_passes(recipes, display)
     painted: list[Picture] = []

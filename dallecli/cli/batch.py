@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from dallecli.batch.jobs import Reader
 from dallecli.batch.journal import Journal, read_journal
 from dallecli.batch.presence import Presence
 from dallecli.batch.prompt_file import STDIN, PromptFile
+from dallecli.batch.rewritings import RewritingsFile
 from dallecli.batch.runner import FAILED, Batch, Runner, Survey, file_names, survey, write_failures
 from dallecli.batch.wildcards import Wildcards
 from dallecli.cli.batch_progress import Progressing
@@ -16,11 +17,13 @@ from dallecli.cli.destination import make_folder
 from dallecli.cli.display import clock, emit_json, emit_line
 from dallecli.cli.options import BatchOptions, OutputOptions, PaintingOptions
 from dallecli.cli.painting import say_passes
+from dallecli.cli.rewriting import announce, unasked
 from dallecli.cli.viewer import show_in_viewer
 from dallecli.engine import Engine
-from dallecli.errors import BadOutput, BadPromptFile, SomeFailed
+from dallecli.errors import BadOutput, BadPromptFile, BadSetting, SomeFailed
 from dallecli.pictures.formats import FORMATS
 from dallecli.publish import check_folder, disk_errors
+from dallecli.rewriting.engine import RewritingEngine
 from dallecli.safe import safe
 
 PLAIN: Final[Mapping[str, str]] = {"vary": "image", "inpaint": "image", "edit": "image"}
@@ -30,9 +33,13 @@ _SHOWN = 10
 _SAMPLE = 200
 
 
-def paint_file(task: str, values: Mapping[str, object], painting: PaintingOptions, engine: Engine) -> None:
+def paint_file(task: str, values: Mapping[str, object], painting: PaintingOptions) -> None:
     """Paint every line of a prompt file; `values` are for what a line does not say."""
-    options, reporting = painting.batch, painting.reporting
+    options, reporting, engine = painting.batch, painting.reporting, painting.engine.engine()
+    rewriter = painting.rewriting.rewriter()
+    if rewriter is not None:
+        _check_together(options)
+        announce(rewriter, painting)
     path = options.file if options.file is not None else STDIN
     with ExitStack() as stack:
         file = stack.enter_context(closing(PromptFile(path, PLAIN.get(task, "prompt"))))
@@ -41,7 +48,8 @@ def paint_file(task: str, values: Mapping[str, object], painting: PaintingOption
             raise BadPromptFile("a line of a text file is one end, and it takes two", file.name, hint)
         batch = _batch(task, values, file, options, painting.output)
         watcher = stack.enter_context(closing(Progressing(batch, reporting)))
-        found = stack.enter_context(closing(survey(batch, engine, watcher, _SHOWN)))
+        looking = engine if rewriter is None else unasked(engine)
+        found = stack.enter_context(closing(survey(batch, looking, watcher, _SHOWN)))
         watcher.display.clear()
         say_passes([recipe for _, recipe in found.first], watcher.display)
         if found.bad and not options.keep_going:
@@ -55,7 +63,20 @@ def paint_file(task: str, values: Mapping[str, object], painting: PaintingOption
         else:
             if painting.output.out is not None:
                 make_folder(batch.folder, watcher.display)
+            if rewriter is not None:
+                with disk_errors(batch.folder):
+                    batch.folder.mkdir(parents=True, exist_ok=True)
+                rewriter.notes = stack.enter_context(closing(RewritingsFile(batch.folder)))
+                tell = watcher.display.warn
+                engine = cast(Engine, RewritingEngine(engine, rewriter, lambda text: tell(safe(text))))
             _paint(batch, found, engine, watcher)
+
+
+def _check_together(options: BatchOptions) -> None:
+    """Parts are told by what is painted, and each part would be given other words. Raises BadSetting."""
+    if options.part is not None:
+        what = "--shard divides the work by what is painted, which nobody knows before it is rewritten"
+        raise BadSetting(what, hint="--share divides it among processes that paint into one folder")
 
 
 def _batch(

@@ -15,6 +15,7 @@ from dallecli.errors import BadInput, BadOutput, BadSetting, RequestError
 if TYPE_CHECKING:
     from dallecli.cli.many import Many
     from dallecli.cli.output import Output
+    from dallecli.engine import Engine
     from dallecli.tasks.task import Request
 
 
@@ -59,7 +60,7 @@ class PaintingCommand:
             return
         requests = many.each(self._asked, given, _name)
         output = self.plan(pictures=pictures, results=many.total, noun=noun)
-        paint_all(requests, output, self.painting.engine.engine(), self.painting.reporting, many)
+        paint_all(requests, output, self._engine(), self.painting.reporting, many)
 
     def _paint_axes(self, given: Sequence[Mapping[str, object]], axes: AxesOptions, noun: str, total: int) -> None:
         from dallecli.cli.axes import Axes, paint_axes, read_axis
@@ -73,7 +74,13 @@ class PaintingCommand:
         named = {name: value for name, value in chosen.pairs[0].items() if name in NEEDED and values.get(name) is None}
         self._asked({**(given[0] if given else {}), **named})
         output = self.plan(noun=noun)
-        paint_axes(self.task, values, chosen, output, self.painting.engine.engine(), self.painting.reporting)
+        paint_axes(self.task, values, chosen, output, self._engine(), self.painting.reporting)
+
+    def _engine(self) -> "Engine":
+        """The engine that paints, and has prompts rewritten if that is asked for. Raises BadSetting, BadConfig."""
+        from dallecli.cli.rewriting import rewriting
+
+        return rewriting(self.painting.engine.engine(), self.painting)
 
     def many(self, total: int, *, whole: bool = False) -> "Many":
         """So many arguments, of which a bad one does not stop the others; if they are one `whole`, it does."""
@@ -141,7 +148,7 @@ class PaintingCommand:
         if axes is not None and axes.given:
             what = "a sheet with axes is of one prompt, and a prompt file holds many"
             raise BadSetting(what, hint="leave out --prompts, or --x and --y")
-        paint_file(self.task, self.values, self.painting, self.painting.engine.engine())
+        paint_file(self.task, self.values, self.painting)
 
     @property
     def values(self) -> dict[str, object]:

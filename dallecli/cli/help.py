@@ -17,6 +17,7 @@ from dallecli.errors import RequestError
 
 PICTURES, MODEL, SAMPLING, OUTPUT, REPORTING = "Pictures", "Model", "Sampling", "Output", "Reporting"
 MASK, ANIMATION, ARITHMETIC, BATCH, SERVER = "Mask", "Animation", "Arithmetic", "Prompt file", "Server"
+REWRITING = "Rewriting"
 
 ORDER: Final[Mapping[str | None, tuple[str, ...]]] = {
     SAMPLING: (
@@ -40,7 +41,7 @@ class SectionedCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         with _options_answered(self, ctx):
-            rest = super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, _with_own_values(self, args))
         if not ctx.resilient_parsing:
             refuse_idle(self.name or "", ctx.params, _on_the_line(self, ctx))
         return rest
@@ -79,6 +80,29 @@ class SectionedGroup(TyperGroup):
 
     def get_help_option(self, ctx: Any) -> Any:
         return _plain_flag(super().get_help_option(ctx))
+
+
+OPEN_VALUES: Final[Mapping[str, tuple[str, ...]]] = {"--rewrite": ("required", "optional")}
+"""Options whose value may be left out, and the values: the first is meant if none stands there."""
+
+
+def _with_own_values(command: TyperCommand, args: list[str]) -> list[str]:
+    """A command line in which such options have their values: whatever else follows one is not meant for it."""
+    known = {name for param in command.params for name in param.opts} & set(OPEN_VALUES)
+    found: list[str] = []
+    rest = iter(range(len(args)))
+    for place in rest:
+        option, following = args[place], args[place + 1 : place + 2]
+        if option == "--":
+            return [*found, *args[place:]]
+        if option not in known:
+            found.append(option)
+        elif following and following[0] in OPEN_VALUES[option]:
+            found.append(f"{option}={following[0]}")
+            next(rest)
+        else:
+            found.append(f"{option}={OPEN_VALUES[option][0]}")
+    return found
 
 
 def _on_the_line(command: TyperCommand, ctx: Any) -> dict[str, str]:

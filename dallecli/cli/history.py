@@ -55,6 +55,7 @@ def history(
         for one in found:
             there = Path(one.path).exists()
             facts = {"path": one.path, "there": there, "made": one.made, "task": one.task, "prompt": one.prompt}
+            facts["asked"] = one.asked
             emit_json({**facts, "inputs": list(one.inputs), "seed": one.seed, "model": one.model})
     elif found:
         rows = [

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from dallecli.cli.bounds import check_finite
-from dallecli.cli.help import ANIMATION, BATCH, MODEL, OUTPUT, PICTURES, REPORTING, SAMPLING
+from dallecli.cli.help import ANIMATION, BATCH, MODEL, OUTPUT, PICTURES, REPORTING, REWRITING, SAMPLING
 from dallecli.errors import BadSetting
 from dallecli.tasks.values import Usual
 
 if TYPE_CHECKING:
     from dallecli.engine import Engine
     from dallecli.recipe import Motion
+    from dallecli.rewriting.rewriter import Rewriter
 
 Arrangement = Literal["grid", "files", "both"]
 Format = Literal["png", "jpeg", "webp"]
@@ -651,6 +652,42 @@ class BatchOptions:
         return int(number) - 1, int(count)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewriteOptions:
+    """Whether, and by whom, prompts are rewritten before they are painted."""
+
+    rewrite: Annotated[
+        Literal["required", "optional"] | None,
+        typer.Option(
+            "--rewrite",
+            metavar="[optional]",
+            help="Have a language model rewrite prompts before they are painted, in words that the model knows. If it"
+            " fails, so does the command; with `optional`, what was typed is painted.",
+            rich_help_panel=REWRITING,
+        ),
+    ] = None
+    rewrite_with: Annotated[
+        tuple[str, str] | None,
+        typer.Option(
+            "--rewrite-with",
+            metavar="URL MODEL",
+            help="The language model that does it, and so --rewrite, too: the base URL of a server that speaks"
+            " OpenAI's chat completions, and the model's name there. DALLE_REWRITE_URL or OPENAI_BASE_URL, and"
+            " DALLE_REWRITE_MODEL, if not given.",
+            rich_help_panel=REWRITING,
+        ),
+    ] = None
+
+    def rewriter(self) -> "Rewriter | None":
+        """Who rewrites; None if nobody shall. Raises BadSetting, BadConfig."""
+        if self.rewrite is None and self.rewrite_with is None:
+            return None
+        from dallecli.rewriting.endpoint import Endpoint
+        from dallecli.rewriting.rewriter import Rewriter
+
+        return Rewriter(endpoint=Endpoint.choose(self.rewrite_with), optional=self.rewrite == "optional")
+
+
 # Where results go, and what is said
 
 
@@ -826,6 +863,7 @@ class PaintingOptions:
     """What every painting command takes besides what is asked: how it is painted, where it goes, and what is said."""
 
     engine: EngineOptions
+    rewriting: RewriteOptions
     batch: BatchOptions
     output: OutputOptions
     reporting: PaintingReporting

@@ -43,6 +43,7 @@ def paint_all(
     display = Display(quiet=reporting.quiet)
     probe([(recipe, output) for recipe in recipes], display)
     _warn_of_words(recipes, display)
+    say_rewritten(recipes, display)
     warn(recipes, display)
     say_passes(recipes, display)
     if output.notice is not None:
@@ -219,6 +220,14 @@ def warn(recipes: Sequence[Recipe], display: Display) -> None:
             display.warn(safe(notice, 300))
     for notice in unknown_notices(recipes):
         display.warn(safe(notice, 400))
+
+
+def say_rewritten(recipes: Sequence[Recipe], display: Display) -> None:
+    """Say what is painted instead of what was asked for, each sentence once."""
+    from dallecli.rewriting.engine import say
+
+    for line in dict.fromkeys(line for recipe in recipes for line in say(recipe)):
+        display.say(line)
 
 
 def say_passes(recipes: Sequence[Recipe], display: Display) -> None:

@@ -25,6 +25,10 @@ VARIABLES: Mapping[str, str] = {
     "DALLE_MODEL": "as `--model`",
     "DALLE_DEVICE": "as `--device`",
     "DALLE_HOME": "a folder for what dalle keeps: `config.toml`, the history, digests of models, scores of best-ofs",
+    "DALLE_REWRITE_URL": "the base URL of the server that rewrites prompts, as in `--rewrite-with`",
+    "DALLE_REWRITE_MODEL": "the name of the language model that it does so with",
+    "OPENAI_BASE_URL": "the same as `DALLE_REWRITE_URL`, where that is not set",
+    "OPENAI_API_KEY": "the key that is sent to that server: over https, or to this machine",
     "DALLE_TOKEN": "the token that clients of `dalle serve` have to send",
     "HF_HOME": "where Hugging Face keeps downloaded models, and dalle those that it pulled",
     "HF_HUB_OFFLINE": "1: nothing is asked of the Hugging Face Hub",
@@ -40,6 +44,9 @@ UNSETTABLE: Final = frozenset({"output", "prompts", "json", "debug", "dry-run", 
 
 FOR_PROMPT_FILES: Final = frozenset({"matrix", "wildcards", "keep-going", "share"})
 """Settings that count where --prompts is given; elsewhere these options are mistakes."""
+
+FOR_REWRITING: Final = frozenset({"rewrite-with"})
+"""Settings that count where --rewrite is given or set: on a command line alone this option means that, too."""
 
 _ONE_FILE: Final = ("out", "layout", "format")
 
@@ -112,7 +119,7 @@ def _setting(parameter: str, annotation: Any) -> Setting:
     kind = inner if type(None) in get_args(annotation) else annotation
     if get_origin(kind) is Literal:
         return Setting(parameter=parameter, kind=str, choices=get_args(kind))
-    if get_origin(kind) is list:
+    if get_origin(kind) in (list, tuple):
         return Setting(parameter=parameter, kind=list)
     return Setting(parameter=parameter, kind=kind if kind in KINDS else str)
 
@@ -164,6 +171,8 @@ def defaults_from_config(command: str, arguments: Sequence[str] = ()) -> dict[st
     passed_over = {key for option in given for key in GIVE_WAY.get(option, ())}
     if "--prompts" not in given:
         passed_over |= FOR_PROMPT_FILES
+    if "--rewrite" not in given and "rewrite" not in values:
+        passed_over |= FOR_REWRITING
     values = {key: value for key, value in values.items() if key not in passed_over}
     return {settable()[key].parameter: value for key, value in values.items()}
 

@@ -90,6 +90,9 @@ def _rows(recipe: "Recipe", file: str) -> list[tuple[str, str]]:
 def _subject(recipe: "Recipe") -> list[tuple[str, str]]:
     """What the task was done to, and how."""
     rows = [("from", source.described()) for source in recipe.inputs]
+    if recipe.rewritten is not None:
+        rows += [("asked for", sentence.asked) for sentence in recipe.rewritten.sentences]
+        rows.append(("rewritten by", recipe.rewritten.by))
     if recipe.prompt:
         rows.append(("prompt", recipe.prompt))
     return rows + recipe.settings.rows()

@@ -23,6 +23,7 @@ from dallecli.filling import (
     settle_size,
     settle_subject,
 )
+from dallecli.knowledge import Knowledge
 from dallecli.pipelines.description import Description
 from dallecli.pipelines.pipeline import EmbedSettings
 from dallecli.recipe import Recipe
@@ -251,6 +252,12 @@ class LocalEngine:
     def plan_memory(self, name: str, placement: "Placement") -> "MemoryPlan":
         """The memory plan of a model on a device. Raises as `resolve` does for the model."""
         return plan_model(self._models.find(name), placement, self._memory)
+
+    def knowledge(self, model: str) -> Knowledge:
+        """What the makers of a model wrote down that it knows. Raises: as `resolve`."""
+        found = self._models.find(model)
+        kinds = found.words.kinds if found.words is not None else {}
+        return Knowledge(words=kinds, classes=found.spec.classes, prompts=found.spec.prompts)
 
     def memory(self, recipe: Recipe) -> str:
         """The memory plan for a recipe, in words.

@@ -75,6 +75,14 @@ class Edit(InvertibleRequest):
         return (self.before, self.after)
 
     @property
+    def rewritable(self) -> tuple[str, ...]:
+        return self.texts
+
+    def saying(self, sentences: Sequence[str]) -> Self:
+        before, after = sentences
+        return replace(self, before=before, after=after)
+
+    @property
     def inversion(self) -> Dials | None:
         return self.inverting
 

@@ -113,6 +113,14 @@ class Generate(Request):
         return self.prompt if self.prompt is not None else ""
 
     @property
+    def rewritable(self) -> tuple[str, ...]:
+        return tuple(text for text in (self.prompt, self.class_name) if text is not None)
+
+    def saying(self, sentences: Sequence[str]) -> Self:
+        (sentence,) = sentences
+        return replace(self, prompt=sentence) if self.prompt is not None else replace(self, class_name=sentence)
+
+    @property
     def imagines(self) -> bool:
         return True
 

@@ -85,6 +85,10 @@ class Inpaint(Request):
     def words(self) -> str:
         return self.prompt if self.prompt is not None else ""
 
+    def saying(self, sentences: Sequence[str]) -> Self:
+        (sentence,) = sentences
+        return replace(self, prompt=sentence)
+
     @property
     def imagines(self) -> bool:
         return self.prompt is not None

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, Literal, Self, cast, get_args
 from dallecli.errors import BadInput, BadRecipe, BadSetting
 from dallecli.fields import Fields
 from dallecli.limits import COUNT_LIMIT
-from dallecli.source import Source
+from dallecli.source import Source, words
 from dallecli.tasks.stages import Dials
 from dallecli.tasks.task import (
     Habits,
@@ -106,6 +106,14 @@ class Interpolate(Request):
     @property
     def texts(self) -> tuple[str, ...]:
         return tuple(end.name for end in self.ends if end.kind == "text")
+
+    @property
+    def rewritable(self) -> tuple[str, ...]:
+        return self.texts
+
+    def saying(self, sentences: Sequence[str]) -> Self:
+        left = iter(sentences)
+        return replace(self, ends=tuple(words(next(left)) if end.kind == "text" else end for end in self.ends))
 
     @property
     def imagines(self) -> bool:

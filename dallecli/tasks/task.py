@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final, Self
 from dallecli.errors import BadInput, BadSetting, BadSize, BadSteps, NoSuchDevice, PromptError
 from dallecli.fields import Fields
 from dallecli.limits import CANDIDATES, COUNT_LIMIT, PROMPT_BYTES
+from dallecli.rewritten import Rewritten, Sentence
 from dallecli.source import STDIN, Source
 from dallecli.tasks.stages import GROUPS, PRIOR_KINDS, RESPACINGS, Dials
 
@@ -154,6 +155,9 @@ class Request(ModelRequest, ABC):
     rivals: ClassVar[int] = 1
     """The model's own number of prior candidates is multiplied by this."""
 
+    rewritten: Rewritten | None = None
+    """What was asked for, if these sentences are not that."""
+
     @property
     def inputs(self) -> tuple[Source, ...]:
         """The sources that a recipe lists; the files of a mask are not among them."""
@@ -163,6 +167,21 @@ class Request(ModelRequest, ABC):
     def words(self) -> str:
         """The prompt; "" if there is none."""
         return ""
+
+    @property
+    def rewritable(self) -> tuple[str, ...]:
+        """The sentences that say what to paint, in order: those that somebody may want rewritten."""
+        return (self.words,) if self.words else ()
+
+    def saying(self, sentences: Sequence[str]) -> Self:
+        """The same with other sentences, as many as are `rewritable`, in their order."""
+        return self
+
+    def rewrite(self, sentences: Sequence[str], by: str) -> Self:
+        """The same as the language model `by` says it. Raises as the request."""
+        pairs = zip(self.rewritable, sentences, strict=True)
+        rewritten = Rewritten(by=by, sentences=tuple(Sentence(asked, painted) for asked, painted in pairs))
+        return replace(self.saying(sentences), rewritten=rewritten)
 
     @property
     def judges(self) -> bool:

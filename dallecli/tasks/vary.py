@@ -1,7 +1,7 @@
 """`vary`: variations of a picture."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 from dallecli.fields import Fields
@@ -51,6 +51,10 @@ class Vary(InvertibleRequest):
     @property
     def words(self) -> str:
         return self.prompt if self.prompt is not None else ""
+
+    def saying(self, sentences: Sequence[str]) -> Self:
+        (sentence,) = sentences
+        return replace(self, prompt=sentence)
 
     @property
     def reads_beside(self) -> bool:
