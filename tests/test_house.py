@@ -38,11 +38,12 @@ FLOORS = [
         *("inputs", "arguments", "embedding_file", "embedding_arithmetic", "ranking", "cleaning", "own_folders"),
         "shortlist",
         "classes",
+        *("knowledge", "rewritten"),
         *("sentencepiece_file", "captions", "codes_file"),
     },
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement", "devices"},
-    {"studio", "batch", "history", "model", "probes"},
+    {"studio", "batch", "history", "model", "probes", "rewriting"},
     {"cli", "server", "training", "__main__"},
 ]
 BLIND_FLOOR = 1
@@ -331,9 +332,10 @@ def test_a_new_option_is_a_decision():
     masking = {"--mask", "--mask-mode", "--invert-mask", "--expand", "--show-mask"}
     remembered = {"--no-history"}
     axes = {"--x", "--y"}
+    rewriting = {"--rewrite", "--rewrite-with"}
     painting = (
         remembered | ask | model | at_once | effort | decoder | batch | output | layout | reporting | {"--dry-run"}
-    )
+    ) | rewriting
     assert found == {
         "dalle": {"--version", "-V"},
         "generate": {"prompts", "--class", "--best-of", "--judge", "--negative", "--init", "--strength"}
@@ -357,7 +359,7 @@ def test_a_new_option_is_a_decision():
         "history": {"words", "--last", "--clear", "--json", "--debug"},
         "serve": {"--host", "--port", "--token-file", "--allow-host", "--cors-origin", "--public-url"}
         | {"--alias", "--no-aliases", "--strict-size", "--queue", "--timeout", "--drain", "--log-prompts"}
-        | (model | at_once | reporting),
+        | (model | at_once | rewriting | reporting),
         "doctor": {"--json", "--debug"} | model,
         "probe pca": {"image", "--fit", "--components"}
         | (remembered | ask | model | at_once | effort | decoder | sampler | output | layout | reporting),

@@ -1,7 +1,7 @@
 """`dalle serve`: the images API of OpenAI on this machine."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -137,6 +137,7 @@ def serve(
     engine: options.EngineOptions,
     reach: ReachOptions,
     answering: AnsweringOptions,
+    rewriting: options.RewriteOptions,
     reporting: options.Reporting,
 ) -> None:
     """Serve the images API of OpenAI on this machine.
@@ -148,6 +149,7 @@ def serve(
       dalle serve
       dalle serve --model karlo --port 8000
       dalle serve --host 0.0.0.0 --token-file token.txt
+      dalle serve --rewrite-with http://127.0.0.1:11434/v1 llama3.2
     """
     _check_extra()
     from dallecli.cli.display import Display
@@ -155,7 +157,8 @@ def serve(
 
     display = Display(quiet=reporting.quiet)
     _log_to(display, debug=reporting.debug)
-    run(_serving(model, reach, answering, display), engine.engine, lambda found: _announce(found, display, reporting))
+    serving = replace(_serving(model, reach, answering, display), rewriter=rewriting.rewriter())
+    run(serving, engine.engine, lambda found: _announce(found, display, reporting))
 
 
 _MODULES = ("starlette", "uvicorn", "python_multipart")

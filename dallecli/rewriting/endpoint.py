@@ -12,7 +12,7 @@ from dallecli.errors import BadConfig, BadSetting, NetworkError
 from dallecli.limits import CHAT_SECONDS
 
 URL, BASE, MODEL, KEY = "DALLE_REWRITE_URL", "OPENAI_BASE_URL", "DALLE_REWRITE_MODEL", "OPENAI_API_KEY"
-"""The variables that say who rewrites, where nobody else does. `URL` counts before `BASE`, which may be `dalle serve`."""
+"""The variables that say who rewrites. `URL` counts before `BASE`, which may be that of `dalle serve`."""
 
 NAME_IT: Final = f"--rewrite-with http://127.0.0.1:11434/v1 MODEL, or set {URL} and {MODEL}"
 

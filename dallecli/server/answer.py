@@ -54,7 +54,7 @@ class Answerer:
         if asked.shape.base64 or "not_kept" in kept:  # nothing that was painted is lost
             found["b64_json"] = base64.b64encode(data).decode("ascii")
         if asked.prompt is not None:
-            found["revised_prompt"] = asked.prompt
+            found["revised_prompt"] = _revised(asked.prompt, picture)
         found["dalle"] = {
             "seed": picture.recipe.seed,
             "seconds": round(picture.seconds, 3),
@@ -76,6 +76,12 @@ class Answerer:
     async def encoded(self, picture: Picture, format: str, size: Size | None) -> tuple[bytes, Size]:
         """The bytes of a picture's file in this size, else its own; and that size."""
         return await asyncio.get_running_loop().run_in_executor(self.encoders, _encode, picture, format, size)
+
+
+def _revised(prompt: str, picture: Picture) -> str:
+    """What was painted: the words of the client, or what a language model made of them."""
+    rewritten = picture.recipe.rewritten
+    return prompt if rewritten is None else rewritten.sentences[0].painted
 
 
 def described(asked: Asked, size: Size) -> dict[str, Any]:

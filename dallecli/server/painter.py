@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from dallecli.engine import Engine, Progress
 from dallecli.errors import (
@@ -22,9 +22,11 @@ from dallecli.errors import (
     RequestError,
 )
 from dallecli.recipe import Recipe
+from dallecli.rewriting.rewriter import Outcome, Rewriter
 from dallecli.server.metrics import Metrics
 from dallecli.server.queue import Queue, Unit
 from dallecli.server.refusal import Refusal, invalid, refusal_of
+from dallecli.server.rewriting import Elsewhere, Resolver, rewriter_of, rewritten
 from dallecli.server.serving import Serving
 from dallecli.server.sizes import Size
 from dallecli.server.ticket import Stepped, Ticket
@@ -44,6 +46,8 @@ log = logging.getLogger(__name__)
 
 TOLD_SECONDS: Final = 0.1
 """Between two steps that are told."""
+REWRITERS: Final = 4
+"""How many prompts are rewritten at once."""
 
 _UNSEEN: Final = frozenset({INVERSION, *(stage.name for stage in PRIORS.values())})
 """Stages after which there is nothing to look at yet."""
@@ -78,6 +82,9 @@ class Painter:
         self._serving, self._metrics = serving, metrics
         self._painting = ThreadPoolExecutor(1, thread_name_prefix="painting")
         self._checking = ThreadPoolExecutor(1, thread_name_prefix="checking")
+        self._asking: set[asyncio.Future[Settled]] = set()
+        self._rewriting = ThreadPoolExecutor(REWRITERS, thread_name_prefix="rewriting")
+        self._ended = asyncio.Event()
         self._known: set[str] = set()
         self._more = asyncio.Event()
         self._idle = asyncio.Event()
@@ -131,10 +138,33 @@ class Painter:
         return await asyncio.get_running_loop().run_in_executor(self._checking, work, *arguments)
 
     async def _settle(self, asked: Asked) -> Settled:
+        rewriter = rewriter_of(asked, self._serving)
+        if rewriter is not None:
+            return await self._settle_rewritten(asked, rewriter)
         if not asked.has_pictures:
             return await self.check(settle, self._checker, asked, self._serving)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._painting, settle, self._engine, asked, self._serving)
+
+    async def _settle_rewritten(self, asked: Asked, rewriter: Rewriter) -> Settled:
+        """The same after the prompt has been rewritten, which takes long, and is waited for by nobody else."""
+        thread, engine = (self._painting, self._engine) if asked.has_pictures else (self._checking, self._checker)
+        loop = asyncio.get_running_loop()
+        there = Elsewhere(engine, thread)
+        settling = asyncio.ensure_future(
+            loop.run_in_executor(self._rewriting, settle, there, asked, self._serving, rewriter)
+        )
+        self._asking.add(settling)
+        settling.add_done_callback(self._asking.discard)
+        ended = asyncio.ensure_future(self._ended.wait())
+        both: set[asyncio.Future[Any]] = {settling, ended}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            ended.cancel()
+        if not settling.done():
+            raise going_down(1)
+        return settling.result()
 
     # For who runs it
 
@@ -177,7 +207,7 @@ class Painter:
         self.draining = True
         try:
             async with asyncio.timeout(seconds):
-                while self.queue.pictures or not self._idle.is_set():
+                while self.queue.pictures or self.busy:
                     await asyncio.sleep(0.02)
         except TimeoutError:
             return False
@@ -186,14 +216,15 @@ class Painter:
     def stop(self) -> None:
         """Give up all that is waiting and being painted: their clients are told at once."""
         self.draining = self._stopped = True
+        self._ended.set()
         self.queue.end_all(going_down(1))
         for ticket in self._current:
             ticket.end(going_down(1))
 
     @property
     def busy(self) -> bool:
-        """Whether the thread is painting."""
-        return not self._idle.is_set()
+        """Whether a thread is painting, or waits for a language model."""
+        return bool(self._asking) or not self._idle.is_set()
 
     _current: Sequence[Ticket] = ()
 
@@ -344,12 +375,14 @@ class Work:
                 self.hand_over(partial(ticket.unfinished, k, number, image))
 
 
-def settle(engine: Engine, asked: Asked, serving: Serving) -> Settled:
-    """The recipe of what a client asks for: in the size that comes nearest to the one that it wants.
+def settle(engine: Resolver, asked: Asked, serving: Serving, rewriter: Rewriter | None = None) -> Settled:
+    """The recipe of what a client asks for, perhaps in other words: in the size that comes nearest to the one wanted.
 
     Raises: Refusal for a size that is not painted, if the server is strict; and as `build_request` and `resolve`.
     """
     request = build_request(asked.task, asked.values, serving.defaults)
+    outcome = Outcome(request=request) if rewriter is None else rewritten(request, engine, rewriter)
+    request = outcome.request
     recipe, ignored = None, asked.ignored
     if asked.effort is not None and request.effort is None:
         try:
@@ -360,10 +393,11 @@ def settle(engine: Engine, asked: Asked, serving: Serving) -> Settled:
     recipe = recipe if recipe is not None else engine.resolve(request)
     if asked.shape.size is not None and not isinstance(request, Inpaint):
         recipe = _sized(engine, request, recipe, asked.shape.size, strict=serving.strict_size)
+    recipe = replace(recipe, warnings=(*outcome.warnings, *recipe.warnings))
     return Settled(replace(request, seed=recipe.seed), recipe, ignored)
 
 
-def _sized(engine: Engine, request: Request, recipe: Recipe, size: Size, *, strict: bool) -> Recipe:
+def _sized(engine: Resolver, request: Request, recipe: Recipe, size: Size, *, strict: bool) -> Recipe:
     """The recipe in the size that a picture of `size` is best cut from: the model's own, or a larger one if it can."""
     if strict and size.width != size.height:
         raise invalid("size", f"{recipe.model} paints squares", f"{size.side}x{size.side}", code="invalid_size")

@@ -10,6 +10,7 @@ from typing import Final
 
 from dallecli.errors import BadSetting, reason
 from dallecli.limits import QUEUE_PICTURES, TOKEN_BYTES, open_file, read_stream
+from dallecli.rewriting.rewriter import Rewriter
 
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 """The hosts that only this machine reaches."""
@@ -57,6 +58,8 @@ class Serving:
     log_prompts: bool = False
     pictures: Path | None = None
     """The folder of what the page shows and keeps; None is one of our own."""
+    rewriter: Rewriter | None = None
+    """Who rewrites prompts of requests that do not say otherwise; None if nobody can."""
 
     def __post_init__(self) -> None:
         if self.host not in LOOPBACK and self.token is None:

@@ -7,7 +7,7 @@ names that they have in a prompt line; anything else is refused by name. No valu
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, get_args
 
 from dallecli.errors import PromptError
@@ -37,6 +37,9 @@ EFFORTS: Final[Mapping[str, str | None]] = {
     **dict.fromkeys(("high", "hd", "xhigh", "max"), "best"),
 }
 """What `quality` means: how much work goes into a picture."""
+
+REWRITING: Final = ("required", "optional", "no")
+"""Whether a prompt is rewritten: or else the request fails; or else it is painted as it was sent; not at all."""
 
 FORMATS: Final[Mapping[str, str]] = {"png": "png", "jpeg": "jpeg", "jpg": "jpeg", "webp": "webp"}
 
@@ -75,7 +78,8 @@ class Asked:
     """What a client asks for.
 
     task, values: for the builder. effort: what `quality` means, for models that have an effort. count: how many
-    pictures. ignored: the fields that nothing here does.
+    pictures. rewrite: one of `REWRITING`; None is as the server's owner has it. ignored: the fields that nothing here
+    does.
     """
 
     route: Route
@@ -84,6 +88,7 @@ class Asked:
     shape: Shape
     effort: str | None = None
     count: int = 1
+    rewrite: str | None = None
     ignored: tuple[str, ...] = field(default=())
 
     @property
@@ -110,11 +115,23 @@ def translate(route: Route, body: Body, names: Names) -> Asked:
     dials = {dial: value for dial in DIALS if (value := fields.raw(dial)) is not None}
     values = {"model": names.meant(name), "n": count, **dials}
     ignored = tuple(one for one in IGNORED if fields.raw(one) is not None)
-    task = _task(route, fields, body, values)
+    task, rewrite = _task(route, fields, body, values), _rewrite(fields)
     _refuse_unknown(fields, body)
     if task == "interpolate":
         count = max(count, _frames(values))
-    return Asked(route=route, task=task, values=values, shape=shape, effort=effort, count=count, ignored=ignored)
+    asked = Asked(route=route, task=task, values=values, shape=shape, effort=effort, count=count)
+    return replace(asked, rewrite=rewrite, ignored=ignored)
+
+
+def _rewrite(fields: Values) -> str | None:
+    """Whether the prompt is to be rewritten. Raises Refusal."""
+    value = fields.raw("rewrite")
+    if isinstance(value, bool):
+        value = "required" if value else "no"
+    value = {"true": "required", "false": "no"}.get(value, value) if isinstance(value, str) else value
+    if value is not None and value not in REWRITING:
+        raise invalid("rewrite", f"{value!r} means nothing here", 'true, false or "optional"')
+    return value
 
 
 def quality_of(fields: Values) -> str:
