@@ -6,9 +6,9 @@ import time
 import pytest
 from chat import Reply, chatting, saying
 
+import dallecli.rewriting.chat as talking
 from dallecli.errors import BadConfig, BadSetting, NetworkError
 from dallecli.limits import CHAT_BYTES
-import dallecli.rewriting.chat as talking
 from dallecli.rewriting.chat import ask
 from dallecli.rewriting.endpoint import Endpoint
 
@@ -17,9 +17,8 @@ SECRET = "sk-very-secret-0123456789"
 
 
 def _failure(*answers: str | Reply, seconds: float = 20.0, key: str | None = None) -> NetworkError:
-    with chatting(*answers) as chat:
-        with pytest.raises(NetworkError) as caught:
-            ask(Endpoint(url=chat.url, model="parrot", key=key, seconds=seconds), QUESTION)
+    with chatting(*answers) as chat, pytest.raises(NetworkError) as caught:
+        ask(Endpoint(url=chat.url, model="parrot", key=key, seconds=seconds), QUESTION)
     assert len(caught.value.lines()) <= 3
     assert SECRET not in "".join(caught.value.lines())
     return caught.value
@@ -144,8 +143,17 @@ def test_addresses_are_taken_as_they_are_meant(given, meant):
 
 @pytest.mark.parametrize(
     "url",
-    ["", "localhost:11434", "ftp://x/v1", "http://", "http://x:0/v1", "http://x:99999/v1", "http://ex ample/v1"]
-    + ["http://é/v1", "http://[::1/v1", "http://x/v1?key=1", "http://x/v1#f", "http://me:secret@x/v1", "/etc/passwd"],
+    (
+        *("", "localhost:11434", "ftp://x/v1", "http://", "http://x:0/v1", "http://x:99999/v1", "http://ex ample/v1"),
+        *(
+            "http://é/v1",
+            "http://[::1/v1",
+            "http://x/v1?key=1",
+            "http://x/v1#f",
+            "http://me:secret@x/v1",
+            "/etc/passwd",
+        ),
+    ),
 )
 def test_what_is_no_address_is_refused_and_not_quoted(url):
     with pytest.raises(BadSetting) as caught:
