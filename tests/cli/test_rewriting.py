@@ -246,7 +246,9 @@ def test_a_torn_line_of_a_killed_run_is_passed_over(dalle: Dalle) -> None:
 def test_what_is_unknown_in_the_new_words_is_said_once(dalle: Dalle, local) -> None:
     Path("lines.txt").write_text("my mother\nmy father\n")
     with chatting("a woman", "a woman", "a man", "a man") as chat:
-        made = dalle("generate", "--prompts", "lines.txt", "--fast", "--size", "64", "--out", "made", *chat.options)
+        made = dalle(
+            "generate", "--prompts", "lines.txt", "--steps", "2", "--size", "64", "--out", "made", *chat.options
+        )
     assert made.code == 0
     assert "in 2 lines, from line 1 on: the starter does not know: woman, man" in made.err
     assert "mother" not in made.err.replace("my-mother", "")
@@ -277,7 +279,8 @@ def test_a_class_is_chosen_for_words_by_a_model_that_reads_none(dalle: Dalle, lo
 
     tiny = str(adm_oracle.write(tmp_path / "tiny"))
     with chatting("a dachshund", "golden retriever") as chat:
-        made = dalle("generate", "my old dog", "-m", tiny, "-o", "old.png", *chat.options)
+        quick = ("--steps", "2", "--upsampler-steps", "2")
+        made = dalle("generate", "my old dog", "-m", tiny, "-o", "old.png", *quick, *chat.options)
         assert made.code == 0, made.err
         assert "golden retriever" in chat.briefs[0]
         assert "no class is called 'a dachshund'" in chat.questions[1]
