@@ -187,6 +187,7 @@ def _loaded_by(code: str) -> set[str]:
         (["interpolate", "a fox", "a dog", "--device", "cpu", "--dry-run"], {"pydantic"}),
         (["doctor", "--device", "cpu"], {"pydantic", "huggingface_hub"}),
         (["serve", "--help"], set()),
+        (["gallery", "nowhere"], {"pydantic", "PIL", "numpy", "huggingface_hub"}),
         (["serve", "--host", "0.0.0.0"], {"pydantic", "numpy", "PIL", "huggingface_hub"}),
     ],
     ids=lambda words: " ".join(words if isinstance(words, list) else sorted(words)),
@@ -359,7 +360,9 @@ def test_a_new_option_is_a_decision():
         "history": {"words", "--last", "--clear", "--json", "--debug"},
         "serve": {"--host", "--port", "--token-file", "--allow-host", "--cors-origin", "--public-url"}
         | {"--alias", "--no-aliases", "--strict-size", "--queue", "--timeout", "--drain", "--log-prompts"}
+        | {"--pictures", "--open"}
         | (model | at_once | rewriting | reporting),
+        "gallery": {"folder", "--port", "--open"} | reporting,
         "doctor": {"--json", "--debug"} | model,
         "probe pca": {"image", "--fit", "--components"}
         | (remembered | ask | model | at_once | effort | decoder | sampler | output | layout | reporting),

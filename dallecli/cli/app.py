@@ -24,6 +24,7 @@ from dallecli.cli.display import SIGPIPE, Stopped, emit_line, report, to_stderr
 from dallecli.cli.doctor import doctor
 from dallecli.cli.edit import edit
 from dallecli.cli.embed import embed
+from dallecli.cli.gallery import gallery
 from dallecli.cli.generate import generate
 from dallecli.cli.grid import grid
 from dallecli.cli.help import ARGUMENTS, SectionedCommand, SectionedGroup
@@ -94,6 +95,7 @@ def build(*, completion: bool = False) -> typer.Typer:
     app.add_typer(models, name="models", cls=SectionedGroup)
     app.add_typer(config, name="config", cls=SectionedGroup)
     app.command(cls=SectionedCommand)(serve)
+    app.command(cls=SectionedCommand)(gallery)
     app.command(cls=SectionedCommand)(doctor)
     app.add_typer(probe, name="probe", cls=SectionedGroup, no_args_is_help=False)
     app.add_typer(train, name="train", cls=SectionedGroup, no_args_is_help=False)

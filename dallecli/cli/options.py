@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from dallecli.cli.bounds import check_finite
-from dallecli.cli.help import ANIMATION, BATCH, MODEL, OUTPUT, PICTURES, REPORTING, REWRITING, SAMPLING
+from dallecli.cli.help import ANIMATION, BATCH, MODEL, OUTPUT, PICTURES, REPORTING, REWRITING, SAMPLING, SERVER
 from dallecli.errors import BadSetting
 from dallecli.tasks.values import Usual
 
@@ -289,8 +289,14 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 Open = Annotated[
     bool,
     typer.Option(
-        "--open", help="Show the result in the system's viewer; of several files, their folder.", rich_help_panel=OUTPUT
+        "--open",
+        help="Show the result: a file in the system's viewer, several as their folder, a page in the browser.",
+        rich_help_panel=OUTPUT,
     ),
+]
+
+Port = Annotated[
+    int, typer.Option("--port", metavar="N", help="The port; 0 is any that is free.", rich_help_panel=SERVER)
 ]
 
 # What is sampled

@@ -1,4 +1,4 @@
-"""`dalle serve`: the images API of OpenAI on this machine."""
+"""`dalle serve`: the images API of OpenAI on this machine, and the page."""
 
 import logging
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ import typer
 
 from dallecli.cli import options
 from dallecli.cli.folding import folded
-from dallecli.cli.help import REPORTING, SERVER
+from dallecli.cli.help import OUTPUT, REPORTING, SERVER
 from dallecli.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ class ReachOptions:
             rich_help_panel=SERVER,
         ),
     ] = "127.0.0.1"
-    port: Annotated[
-        int, typer.Option("--port", metavar="N", help="The port; 0 is any that is free.", rich_help_panel=SERVER)
-    ] = 8188
+    port: options.Port = 8188
     token_file: Annotated[
         Path | None,
         typer.Option(
@@ -130,6 +128,22 @@ class AnsweringOptions:
     ] = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageOptions:
+    """The page, and what it keeps."""
+
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            "--pictures",
+            metavar="DIR",
+            help="Where the page keeps its pictures; a folder of dalle's own if not given.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None
+    open: options.Open = False
+
+
 @folded
 def serve(
     *,
@@ -138,34 +152,45 @@ def serve(
     reach: ReachOptions,
     answering: AnsweringOptions,
     rewriting: options.RewriteOptions,
+    page: PageOptions,
     reporting: options.Reporting,
 ) -> None:
-    """Serve the images API of OpenAI on this machine.
+    """Serve the images API of OpenAI on this machine, and a page to paint with.
 
     Programs that speak it paint here when their base URL is the one that is printed: generations, edits, variations.
+    The page is at the same address without /v1.
 
     \b
     Examples:
       dalle serve
+      dalle serve --open
       dalle serve --model karlo --port 8000
       dalle serve --host 0.0.0.0 --token-file token.txt
       dalle serve --rewrite-with http://127.0.0.1:11434/v1 llama3.2
     """
-    _check_extra()
+    check_extra()
+    from dallecli.cli.browser import Browser
     from dallecli.cli.display import Display
     from dallecli.server.run import serve as run
 
     display = Display(quiet=reporting.quiet)
-    _log_to(display, debug=reporting.debug)
-    serving = replace(_serving(model, reach, answering, display), rewriter=rewriting.rewriter())
-    run(serving, engine.engine, lambda found: _announce(found, display, reporting))
+    log_to(display, debug=reporting.debug)
+    serving = replace(_serving(model, reach, answering, page, display), rewriter=rewriting.rewriter())
+    with Browser(serving.token, display) as browser:
+
+        def announce(found: "Announced") -> None:
+            _announce(found, display, reporting)
+            if page.open:
+                browser.show(found.page)
+
+        run(serving, engine.engine, announce)
 
 
 _MODULES = ("starlette", "uvicorn", "python_multipart")
 """What the packages of the extra are called when they are imported."""
 
 
-def _check_extra() -> None:
+def check_extra() -> None:
     """Raises MissingExtra."""
     from importlib.util import find_spec
 
@@ -177,7 +202,11 @@ def _check_extra() -> None:
 
 
 def _serving(
-    model: options.ModelOptions, reach: ReachOptions, answering: AnsweringOptions, display: "Display"
+    model: options.ModelOptions,
+    reach: ReachOptions,
+    answering: AnsweringOptions,
+    page: PageOptions,
+    display: "Display",
 ) -> "Serving":
     """What was chosen. Raises BadSetting."""
     from dallecli.server.serving import Serving, read_aliases
@@ -188,7 +217,7 @@ def _serving(
         defaults=defaults,
         host=reach.host,
         port=reach.port,
-        token=_token(reach.token_file, display),
+        token=token_of(reach.token_file, display),
         hosts=tuple(reach.allow_host or ()),
         origins=tuple(reach.cors_origin or ()),
         public_url=reach.public_url,
@@ -199,10 +228,11 @@ def _serving(
         drain=answering.drain,
         timeout=answering.timeout,
         log_prompts=answering.log_prompts,
+        pictures=page.pictures,
     )
 
 
-def _token(file: Path | None, display: "Display") -> str | None:
+def token_of(file: Path | None, display: "Display") -> str | None:
     """The token in the file or the environment. It is no option: command lines can be read by others."""
     import os
 
@@ -236,7 +266,7 @@ class _Log(logging.Handler):
             self._display.say(safe(line, None))
 
 
-def _log_to(display: "Display", *, debug: bool) -> None:
+def log_to(display: "Display", *, debug: bool) -> None:
     ours = logging.getLogger("dallecli")
     ours.handlers = [_Log(display, debug=debug)]
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)  # whatever it says, we say
@@ -249,7 +279,7 @@ def _announce(found: "Announced", display: "Display", reporting: options.Reporti
 
     base = f"{found.url}/v1"
     if reporting.json:
-        emit_json({"url": base, "model": found.model})
+        emit_json({"url": base, "page": found.page, "model": found.model})
     else:
         emit_line(base)
-    display.say(f"serving {found.model}: OPENAI_BASE_URL={base}; Ctrl-C ends it")
+    display.say(f"serving {found.model}: OPENAI_BASE_URL={base}; the page is {found.page}; Ctrl-C ends it")

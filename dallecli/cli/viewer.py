@@ -26,13 +26,13 @@ def show_in_viewer(paths: Sequence[Path | None], display: Display) -> None:
         display.warn("--open: there is no file to show")
         return
     shown = files[0] if len(files) == 1 else files[0].parent
-    problem = _opened(shown)
+    problem = opened(shown)
     if problem is not None:
         display.warn(f"{safe(str(shown), 200)} cannot be shown: {safe(problem)}")
 
 
-def _opened(path: Path) -> str | None:
-    """Hand a path to the desktop. Returns why that failed, if it did."""
+def opened(path: Path | str) -> str | None:
+    """Hand a path or an address to the desktop. Returns why that failed, if it did."""
     if sys.platform == "win32":
         try:
             os.startfile(path)

@@ -59,10 +59,11 @@ class Uvicorn(uvicorn.Server):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announced:
-    """Where a server can be reached, and the model that it paints with."""
+    """Where a server can be reached, and the model that it paints with; and where a browser here finds its page."""
 
     url: str
     model: str
+    page: str
 
 
 def serve(serving: Serving, engines: Callable[[], Engine], announce: Callable[[Announced], None]) -> None:
@@ -80,8 +81,9 @@ def serve(serving: Serving, engines: Callable[[], Engine], announce: Callable[[A
         files = stack.enter_context(closing(Files()))
         encoders = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="encoding"))
         service = assembled(serving, names, engines, files, encoders)
-        where = f"http://{_shown(serving.host)}:{sockets[0].getsockname()[1]}"
-        announced = Announced(url=where, model=names.default.name)
+        port = sockets[0].getsockname()[1]
+        page = page_address(serving.host, port)
+        announced = Announced(url=f"http://{_shown(serving.host)}:{port}", model=names.default.name, page=page)
         asyncio.run(_serve(service, sockets, lambda: announce(announced)))
 
 
@@ -124,8 +126,14 @@ def show(folder: Path, serving: Serving, announce: Callable[[str], None]) -> Non
         raise BadInput(what, where=str(folder), hint="name a folder of pictures")
     sockets = bound(serving.host, serving.port)
     app = build_gallery(Gallery(folder, writable=False), serving, Metrics(__version__))
-    where = f"http://{_shown(serving.host)}:{sockets[0].getsockname()[1]}"
+    where = page_address(serving.host, sockets[0].getsockname()[1])
     asyncio.run(_show(app, sockets, lambda: announce(where)))
+
+
+def page_address(host: str, port: int) -> str:
+    """Where a browser on this machine finds the page of a server."""
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{_shown(here)}:{port}/"
 
 
 async def _show(app: ASGIApp, sockets: Sequence[socket.socket], announce: Callable[[], None]) -> None:
