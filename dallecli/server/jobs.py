@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from dallecli.limits import PAGE_JOB_SECONDS, PAGE_JOBS
+from dallecli.recipe import Recipe
 from dallecli.server.answer import Answerer
 from dallecli.server.painter import Painter
 from dallecli.server.refusal import Refusal, refusal_of
@@ -53,7 +54,7 @@ class PageJob:
         asked, recipe = self.stream.asked, self.stream.settled.recipe
         return {
             "id": self.id,
-            "route": asked.route,
+            "task": recipe.task,
             "status": self.status,
             "ahead": painter.ahead(self.stream.ticket) if self.status == "waiting" else 0,
             "title": recipe.title,
@@ -63,7 +64,7 @@ class PageJob:
             "count": recipe.count,
             "completed": len(self._completed),
             "made": self.made,
-            "warnings": [*recipe.notices, *recipe.unknown.notices(recipe.model)],
+            **doubts(recipe),
         }
 
     async def run(self) -> None:
@@ -116,6 +117,13 @@ class PageJob:
             (self._progress if kind == "progress" else self._partials)[event["dalle"]["index"]] = event
         for queue in self._followers:
             queue.put_nowait(event)
+
+
+def doubts(recipe: Recipe) -> dict[str, list[str]]:
+    """What the page says beside a request: the words that the model does not know or read, and what else to know."""
+    pictures = replace(recipe.unknown, words=()).notices(recipe.model)
+    words = {"unknown": list(recipe.unknown.words), "dropped": list(recipe.dropped)}
+    return {**words, "warnings": [*recipe.warnings, *pictures]}
 
 
 class PageJobs:

@@ -15,7 +15,7 @@ from dallecli.server.abilities import abilities, words_of
 from dallecli.server.body import Bodies
 from dallecli.server.commands import generate_of, replay_of
 from dallecli.server.gallery import Gallery, Shown
-from dallecli.server.jobs import PageJob, PageJobs
+from dallecli.server.jobs import PageJob, PageJobs, doubts
 from dallecli.server.names import Names
 from dallecli.server.painter import Painter
 from dallecli.server.refusal import invalid, unusable
@@ -148,8 +148,7 @@ class Studio(Pictures):
             if asked.has_pictures:
                 raise invalid("image", "only words are checked")
             recipe = (await self._painter.preview(asked)).recipe
-        known = {"unknown": list(recipe.unknown.words), "dropped": list(recipe.dropped)}
-        return json_response({**known, "warnings": [*recipe.unknown.notices(recipe.model), *recipe.notices]})
+        return json_response(doubts(recipe))
 
     def _starter(self, route: api.Route) -> Handler:
         """Begins a job with the same body as the path of the API has."""

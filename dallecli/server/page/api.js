@@ -13,8 +13,8 @@
  * @property {number} [width] In pixels, where it has been loaded: the editor gets both.
  * @property {number} [height]
  *
- * @typedef {object} Job      What is being painted: {id, route, status, ahead, title, prompt, model, seed, count,
- *                            completed, made, warnings}; status is waiting, painting, done or failed.
+ * @typedef {object} Job      What is being painted: {id, task, status, ahead, title, prompt, model, seed, count,
+ *                            completed, made, unknown, dropped, warnings}; status is waiting, painting, done or failed.
  *
  * @typedef {object} Model    {id, description, tasks, sizes, largest, prompts, knows, dials}; knows is "words",
  *                            "classes" or null; a dial is {name, stage, kind, own, choices, least, most, step}.
@@ -55,6 +55,16 @@ export class Problem extends Error {
     super(message);
     Object.assign(this, { status, code, after });
   }
+}
+
+/** What pictures are called that were made without words, by task. */
+export const TITLES = { vary: "A variation", interpolate: "Between two pictures" };
+
+/** What a model does not know or read of what it was asked for; "" if there is nothing. */
+export function warning({ unknown, dropped, warnings }, model) {
+  const unread = dropped.length ? [`${model} reads no further than this; left out: ${dropped.join(" ")}`] : [];
+  const said = unknown.length ? [`${model} does not know: ${unknown.join(", ")}. It paints something else for that.`] : [];
+  return [...said, ...unread, ...warnings].join(" ");
 }
 
 /** The text of an error of the server, without its labels. */

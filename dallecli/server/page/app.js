@@ -20,6 +20,7 @@ const KEYS = [
 let known = null;
 let failures = 0;
 let opened = false;
+let locked = false;
 
 const trouble = (text) => {
   const line = $("#trouble");
@@ -27,7 +28,11 @@ const trouble = (text) => {
   line.hidden = text === "";
 };
 
-const added = () => gallery.refresh().catch(() => {});
+let adding;
+const added = () => {
+  clearTimeout(adding);
+  adding = setTimeout(() => gallery.refresh().catch(() => {}), 150);
+};
 
 async function paint(fields) {
   if (!fields.prompt) {
@@ -37,7 +42,7 @@ async function paint(fields) {
   }
   $("#paint").disabled = true;
   try {
-    jobs.show(await patiently(() => api.generations(fields)), added);
+    jobs.show([await patiently(() => api.generations(fields))]);
   } catch (error) {
     say(api.plain(error), { stays: true });
   }
@@ -81,10 +86,11 @@ async function show(found) {
   $("#where").textContent = found.paints ? (found.status === "loading" ? "Opening the model…" : "") : found.folder;
   if (!opened) {
     if (found.paints) await composer.open(paint);
-    gallery.open({ paints: found.paints, onJob: (job) => jobs.show(job, added) });
+    jobs.open(added);
+    gallery.open({ paints: found.paints, onJob: (job) => jobs.show([job]) });
     opened = true;
   }
-  for (const job of found.jobs ?? []) jobs.show(job, added);
+  jobs.show(found.jobs ?? []);
   if (found.pictures !== known) {
     await gallery.refresh();
     known = found.pictures;
@@ -98,10 +104,11 @@ async function login() {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     api.useToken(input.value.trim());
-    box.close("");
+    box.close("given");
   });
   const { box, closed } = dialog("This server wants a token", [h("p", {}, "It is in the file that the server was started with."), form]);
-  await closed;
+  locked = (await closed) === "";
+  if (locked) trouble("This server wants a token. Reload the page to give it.");
 }
 
 function help() {
@@ -138,7 +145,8 @@ $("#help-button").addEventListener("click", help);
 
 let asking = false;
 async function always() {
-  if (asking || document.hidden) return;
+  if (document.hidden) return jobs.rest();
+  if (asking || locked) return;
   asking = true;
   await look();
   asking = false;

@@ -97,7 +97,7 @@ async function check() {
   let text = "";
   if (asked.prompt) {
     try {
-      text = warning(await api.check(asked), asked.model);
+      text = api.warning(await api.check(asked), asked.model);
     } catch (error) {
       if (error.status !== 400 && error.status !== 404) return;
       text = api.plain(error);
@@ -106,11 +106,6 @@ async function check() {
   }
   note.textContent = text;
   note.hidden = text === "";
-}
-
-function warning({ unknown, dropped, warnings }, name) {
-  if (unknown.length) return `${name} does not know: ${unknown.join(", ")}. It will paint something else for that.`;
-  return dropped.length ? `${name} reads no further than this; left out: ${dropped.join(" ")}` : warnings.join("; ");
 }
 
 async function showKnown() {

@@ -49,7 +49,7 @@ function draw(q) {
 }
 
 /** What a picture is called where it is not seen. */
-const named = (picture) => picture.recipe?.prompt || picture.recipe?.title || picture.name;
+const named = ({ recipe, name }) => (recipe ? recipe.prompt || api.TITLES[recipe.task] || recipe.title : name);
 
 function cardOf(picture) {
   const known = cards.get(picture.id);
@@ -63,9 +63,9 @@ function cardOf(picture) {
   const card = h("li", { className: "card" },
     h("button", { type: "button", className: "picture", onclick: () => pick(picture) }, image),
     h("p", { className: "said", title: named(picture) }, named(picture)),
+    recipe ? h("p", { className: "quiet" }, `seed ${recipe.seed}`) : null,
     h("div", { className: "line" }, ...able(picture, "vary") ? [button("Vary", () => vary(picture))] : [],
-      ...able(picture, "inpaint") ? [button("Edit", () => edit(picture))] : [], menu,
-      h("span", { className: "grow" }), h("span", { className: "quiet" }, recipe ? `${recipe.seed}` : "")));
+      ...able(picture, "inpaint") ? [button("Edit", () => edit(picture))] : [], menu));
   cards.set(picture.id, card);
   return card;
 }
@@ -188,11 +188,12 @@ function view(start) {
   const text = h("p", { className: "prompt" });
   const facts = h("dl", { className: "facts" });
   const buttons = h("div", { className: "line wrap" });
-  const { box } = dialog("Picture", [stage, text, facts, buttons], { wide: true });
+  const { box } = dialog("Picture", [stage, text, buttons, facts], { wide: true });
   const scale = (step) => {
     zoom = Math.max(0, Math.min(4, zoom + step));
     stage.classList.toggle("zoomed", zoom > 0);
     image.style.width = zoom ? `${100 * 1.6 ** zoom}%` : "";
+    stage.scrollTo((stage.scrollWidth - stage.clientWidth) / 2, (stage.scrollHeight - stage.clientHeight) / 2);
   };
   const show = async (next) => {
     picture = next;

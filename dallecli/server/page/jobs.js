@@ -6,15 +6,44 @@ const STAGES = { prior: "Imagining", autoregressive_prior: "Imagining", inversio
 const section = $("#jobs");
 const shown = new Map();
 
-/** Show a job, and follow it to its end. `onPicture(picture)` is called with every picture that is kept. */
-export function show(job, onPicture) {
-  if (shown.has(job.id)) return update(job);
-  if (job.status === "done" || job.status === "failed") return;
-  const view = new View(job, onPicture);
+/** So many connections follow jobs at a time: a browser has six for a server, and pictures and questions need some. */
+const MOST = 2;
+let onPicture = () => {};
+
+/** @param {() => void} then  Called when a picture was kept. */
+export function open(then) {
+  onPicture = then;
+}
+
+/** Show what the server paints, or a job that was just begun, and follow as much of it as may be. */
+export function show(jobs) {
+  for (const job of jobs) {
+    const view = shown.get(job.id);
+    if (view) view.waiting(job);
+    else if (job.status === "waiting" || job.status === "painting") begin(job);
+  }
+  next();
+}
+
+function begin(job) {
+  const view = new View(job);
   shown.set(job.id, view);
   section.prepend(view.element);
   section.hidden = false;
-  view.follow();
+  say(`Painting: ${view.title}`);
+}
+
+function next() {
+  if (document.hidden) return;
+  const left = [...shown.values()].filter((view) => !view.over);
+  left.sort((one, other) => (other.job.status === "painting") - (one.job.status === "painting"));
+  let room = MOST - left.filter((view) => view.following).length;
+  for (const view of left) if (!view.following && room-- > 0) view.follow();
+}
+
+/** Follow nothing while nobody looks; `show` goes on with it. */
+export function rest() {
+  for (const view of shown.values()) view.following?.abort();
 }
 
 /** End the newest job; whether there was one. */
@@ -24,29 +53,28 @@ export function cancelNewest() {
   return last !== undefined;
 }
 
-function update(job) {
-  shown.get(job.id).waiting(job);
-}
-
 class View {
   over = false;
+  following = null;
 
-  constructor(job, onPicture) {
+  constructor(job) {
     this.job = job;
-    this.onPicture = onPicture;
+    this.title = job.prompt || api.TITLES[job.task] || job.title;
+    this.warning = api.warning(job, job.model);
     this.done = Array(job.count).fill(0);
     this.tiles = this.done.map((_, k) => h("li", { className: "tile" }, h("img", { alt: "", hidden: true })));
     this.stage = h("p", { className: "quiet" });
-    this.bar = h("progress", { max: 1, value: 0, "aria-label": `How far: ${job.title}` });
+    this.bar = h("progress", { max: 1, value: 0, "aria-label": `How far: ${this.title}` });
     this.stop = h("button", { type: "button", className: "plain", onclick: () => this.cancel() }, "Cancel");
-    const warned = job.warnings.length ? h("p", { className: "note" }, job.warnings.join("; ")) : null;
+    this.list = h("ul", { className: "tiles", role: "list" }, ...this.tiles);
     this.element = h("article", { className: "job" },
-      h("div", { className: "line" }, h("h3", {}, job.title), h("span", { className: "grow" }), this.stop),
-      h("ul", { className: "tiles", role: "list" }, ...this.tiles), this.bar, this.stage, warned);
+      h("div", { className: "line" }, h("h3", {}, this.title), h("span", { className: "grow" }), this.stop),
+      this.list, this.bar, this.stage, this.warning ? h("p", { className: "note" }, this.warning) : null);
     this.waiting(job);
   }
 
   waiting({ status, ahead }) {
+    this.job.status = status;
     if (status !== "waiting" || this.over) return;
     this.tell(ahead ? `Waiting: ${ahead} ${ahead === 1 ? "picture" : "pictures"} before it` : "Waiting for its turn");
   }
@@ -56,12 +84,15 @@ class View {
   }
 
   async follow() {
-    say(`Painting: ${this.job.title}`);
+    this.following = new AbortController();
+    const { signal } = this.following;
     try {
-      for await (const event of api.follow(this.job.id)) this.happened(event);
+      for await (const event of api.follow(this.job.id, signal)) this.happened(event);
     } catch (error) {
-      this.end(error.status === 404 ? "The server was started anew, and this was lost. Paint it again." : api.plain(error));
+      if (!signal.aborted) this.end(error.status === 404 ? "The server was started anew, and this was lost. Paint it again." : api.plain(error));
     }
+    this.following = null;
+    next();
   }
 
   happened(event) {
@@ -73,8 +104,8 @@ class View {
       this.look(facts.index, `data:image/png;base64,${event.b64_json}`, "");
     } else if (event.type.endsWith(".completed")) {
       this.done[facts.index] = 1;
-      this.look(facts.index, facts.picture?.url ?? `data:image/png;base64,${event.b64_json}`, this.job.title);
-      if (facts.picture) this.onPicture(facts.picture);
+      this.look(facts.index, facts.picture?.url ?? `data:image/png;base64,${event.b64_json}`, this.title);
+      if (facts.picture) onPicture();
       else this.unkept = facts.not_kept;
     } else if (event.type === "dalle.done") {
       return this.finish();
@@ -94,8 +125,12 @@ class View {
 
   finish() {
     if (this.unkept) return this.end(`Painted, but not kept: ${this.unkept}. Save it from here.`);
-    say(`Done: ${this.job.title}`);
-    this.remove();
+    if (!this.warning) {
+      say(`Done: ${this.title}`);
+      return this.remove();
+    }
+    this.list.remove();
+    this.end("Done");
   }
 
   end(text) {
@@ -103,7 +138,7 @@ class View {
     this.element.classList.add("over");
     this.bar.remove();
     this.stage.textContent = text;
-    this.stage.className = text === "Cancelled" ? "quiet" : "wrong";
+    this.stage.className = text === "Cancelled" || text === "Done" ? "quiet" : "wrong";
     this.stop.textContent = "Dismiss";
     say(text);
     if (text === "Cancelled") setTimeout(() => this.remove(), 1500);
