@@ -53,6 +53,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_the_registry(distribution
     with zipfile.ZipFile(wheel(distributions)) as archive:
         held = set(archive.namelist())
     kept = {".py", ".json", ".toml", ".txt", ".png", ".webp", ".safetensors", ".typed"}
+    kept |= {".html", ".js", ".css", ".svg"}  # the page
     expected = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "dallecli").rglob("*")

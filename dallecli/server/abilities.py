@@ -55,14 +55,22 @@ def words_of(names: Names, name: str) -> dict[str, Any]:
 
 
 def _dials(spec: ModelSpec) -> list[dict[str, Any]]:
-    """The dials of its stages, each once, with its own values; and those of the whole model."""
+    """The dials of its stages, each once, with its own values; and those of the whole model.
+
+    `priors` are the kinds of prior that have the dial; None for one that has nothing to do with the prior.
+    """
     found: dict[str, dict[str, Any]] = {}
     for stage in spec.declared:
+        kind = next((kind for kind, prior in PRIORS.items() if prior.name == stage.name), None)
         own = asdict(spec.stages[stage.name]) if stage.name in spec.stages else {}
         for dial in stage.dials:
             name = f"{_PREFIXES[stage.group]}{dial}"
-            if name in DIALS and name not in found and dial in own and (stage.guided or dial != "guidance"):
-                found[name] = {"name": name, "stage": stage.spoken, "own": own[dial], **_LIMITS[dial]}
+            if name not in DIALS or dial not in own or (dial == "guidance" and not stage.guided):
+                continue
+            facts = {"name": name, "own": own[dial], "priors": None if kind is None else [], **_LIMITS[dial]}
+            known = found.setdefault(name, facts)
+            if kind is not None:
+                known["priors"].append(kind)
     return [*_of_all(spec), *found.values()]
 
 
@@ -74,15 +82,15 @@ def _of_all(spec: ModelSpec) -> list[dict[str, Any]]:
     priors = [kind for kind, stage in PRIORS.items() if stage in spec.declared]
     if priors:
         whole.append(_choice("prior", [*priors, PRIOR_KINDS[-1]], priors[0]))
-        facts = {"kind": "whole", "least": 1, "most": 64, "own": spec.prior_candidates, "stage": None}
+        facts = {"kind": "whole", "least": 1, "most": 64, "own": spec.prior_candidates, "priors": priors}
         whole.append({"name": "prior_candidates", **facts})
     if spec.prompts and any(_reads(stage) for stage in spec.declared):
-        whole.append({"name": "negative", "kind": "text", "own": None, "stage": None})
+        whole.append({"name": "negative", "kind": "text", "own": None, "priors": None})
     return whole
 
 
 def _choice(name: str, choices: list[str], own: str | None) -> dict[str, Any]:
-    return {"name": name, "kind": "choice", "choices": choices, "own": own, "stage": None}
+    return {"name": name, "kind": "choice", "choices": choices, "own": own, "priors": None}
 
 
 def _reads(stage: Stage) -> bool:

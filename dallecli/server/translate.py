@@ -116,7 +116,7 @@ def translate(route: Route, body: Body, names: Names) -> Asked:
     values = {"model": names.meant(name), "n": count, **dials}
     ignored = tuple(one for one in IGNORED if fields.raw(one) is not None)
     task, rewrite = _task(route, fields, body, values), _rewrite(fields)
-    _refuse_unknown(fields, body)
+    _refuse_unknown(route, fields, body)
     if task == "interpolate":
         count = max(count, _frames(values))
     asked = Asked(route=route, task=task, values=values, shape=shape, effort=effort, count=count)
@@ -299,13 +299,23 @@ def _decoded(name: str, value: object) -> bytes:
 _CODE: Final = "invalid_image"
 
 
-def _refuse_unknown(fields: Values, body: Body) -> None:
+_FILES: Final[Mapping[Route, tuple[str, ...]]] = {
+    "generations": (),
+    "edits": ("image", "images", "mask"),
+    "variations": ("image", "images"),
+    "interpolations": ("image", "images"),
+}
+"""The parts of a form in which each path reads files."""
+
+
+def _refuse_unknown(route: Route, fields: Values, body: Body) -> None:
     """Raises Refusal for fields and files that nobody read."""
     from dallecli.tasks.synonyms import meant
 
     for name in body.files:
-        if name not in ("image", "images", "mask"):
-            raise invalid(name, f"no file is read as {name!r}", "image or mask", code="unknown_parameter")
+        if name not in _FILES[route]:
+            hint = " or ".join(_FILES[route][::2]) or "no pictures are read here"
+            raise invalid(name, f"no file is read as {name!r}", hint, code="unknown_parameter")
     for name in body.values:
         if name not in fields.known:
             close = meant(name, fields.known)

@@ -17,7 +17,7 @@
  *                            completed, made, unknown, dropped, warnings}; status is waiting, painting, done or failed.
  *
  * @typedef {object} Model    {id, description, tasks, sizes, largest, prompts, knows, dials}; knows is "words",
- *                            "classes" or null; a dial is {name, stage, kind, own, choices, least, most, step}.
+ *                            "classes" or null; a dial is {name, kind, own, priors, choices, least, most, step}.
  *
  * The editor: `edit.js` exports `openEditor({picture, model, onDone})`. It shows a dialog, and calls `onDone(job)` with
  * what `edits(form)` gave, or `onDone(null)` when it is closed without.

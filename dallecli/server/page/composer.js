@@ -60,7 +60,7 @@ export function fields() {
 export function dials() {
   const found = {};
   for (const field of form.querySelectorAll("#dials [name]")) {
-    if (field.value.trim() !== "") found[field.name] = field.value.trim();
+    if (field.value.trim() !== "" && !field.parentElement.hidden) found[field.name] = field.value.trim();
   }
   return found;
 }
@@ -72,7 +72,17 @@ function changed() {
   const before = dials();
   const seed = { name: "seed", kind: "whole", least: 0 };
   $("#dials").replaceChildren(...[seed, ...known].map((dial) => field(dial, before[dial.name])));
+  suit();
   check();
+}
+
+/** Show the dials of the prior that is chosen, and no other's. */
+function suit() {
+  const { dials: known } = model();
+  const chosen = form.querySelector("[name='prior']")?.value || known.find((dial) => dial.name === "prior")?.own;
+  for (const { name, priors } of known) {
+    form.querySelector(`[name='${name}']`).parentElement.hidden = priors && !priors.includes(chosen);
+  }
 }
 
 function field(dial, value) {
@@ -87,6 +97,7 @@ function field(dial, value) {
           min: least ?? null, max: most ?? null, step: kind === "number" ? (step ?? "any") : null,
         });
   if (value !== undefined) input.value = value;
+  if (name === "prior") input.addEventListener("change", suit);
   return h("label", {}, name === "seed" ? "Seed" : (NAMES[name] ?? name), input);
 }
 
