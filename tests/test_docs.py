@@ -54,7 +54,7 @@ def _examples(page: Path) -> list[str]:
     """The lines in a page's shell blocks that need no network, no hours, no program that is not here, and that end."""
     blocks = re.findall(r"^```sh\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
     missing = "" if shutil.which("jq") else "|jq"
-    others = rf"\b(pip|pipx|uv|curl|dalle train|dalle serve{missing})\b"
+    others = rf"\b(pip|pipx|uv|curl|dalle train|dalle serve|dalle gallery{missing})\b"
     lines = [line for block in blocks for line in block.splitlines()]
     return [line for line in lines if not re.search(others, line)]
 
