@@ -71,6 +71,18 @@ assert all(is_png(event) for event in events)
 events = list(client.images.edit(image=picture, mask=mask, prompt="a cat", stream=True))
 assert [event.type for event in events] == ["image_edit.completed"]
 """,
+    "a stream that tells of steps": """
+more = {"progress": True, "seed": 5}
+events = list(client.images.generate(prompt="a cat", stream=True, partial_images=1, extra_body=more))
+assert events[0].type == "dalle.progress" and events[-1].type == "image_generation.completed"
+assert is_png(events[-1]) and events[-1].model_extra["dalle"]["seed"] == 5
+""",
+    "the way between two pictures": """
+ends = [base64.b64encode(picture).decode()] * 2
+body = {"image": ends, "frames": 3}
+response = client.post("/images/interpolations", body=body, cast_to=openai.types.ImagesResponse)
+assert len(response.data) == 3
+""",
     "errors": """
 def refused(kind, call, code, param):
     try:

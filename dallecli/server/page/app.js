@@ -97,8 +97,12 @@ async function show(found) {
   }
 }
 
+let tried = false;
+
 async function login() {
   trouble("");
+  const text = tried ? "That is not the right one. It is in the file that the server was started with." : "It is in the file that the server was started with.";
+  tried = true;
   const input = h("input", { type: "password", autocomplete: "off", autofocus: true });
   const form = h("form", {}, h("label", { className: "pick" }, "Token", input), h("button", { className: "main" }, "Go on"));
   form.addEventListener("submit", (event) => {
@@ -106,7 +110,7 @@ async function login() {
     api.useToken(input.value.trim());
     box.close("given");
   });
-  const { box, closed } = dialog("This server wants a token", [h("p", {}, "It is in the file that the server was started with."), form]);
+  const { box, closed } = dialog("This server wants a token", [h("p", {}, text), form]);
   locked = (await closed) === "";
   if (locked) trouble("This server wants a token. Reload the page to give it.");
 }

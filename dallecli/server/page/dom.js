@@ -52,7 +52,7 @@ export function dialog(title, content, { wide = false, actions = [], label = "Cl
 
 /** Ask something; true if it was answered with the button of that name. */
 export async function ask(title, text, yes) {
-  const button = h("button", { type: "button", className: "main", autofocus: true, onclick: () => box.close("yes") }, yes);
+  const button = h("button", { type: "button", className: "main", onclick: () => box.close("yes") }, yes);
   const { box, closed } = dialog(title, [h("p", {}, text)], { actions: [button], label: "Cancel" });
   return (await closed) === "yes";
 }
