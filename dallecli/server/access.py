@@ -13,6 +13,7 @@ from typing import Final
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from dallecli.remote.protocol import ENGINE, INPUTS, LOOKS
 from dallecli.safe import safe
 from dallecli.server.metrics import Metrics
 
@@ -36,6 +37,9 @@ _PREFIXES: Final = {
     "/dalle/pictures/": "/dalle/pictures/{id}",
     "/dalle/jobs/": "/dalle/jobs/{id}",
     "/dalle/words/": "/dalle/words/{id}",
+    f"{ENGINE}/": f"{ENGINE}/{{question}}",
+    f"{INPUTS}/": f"{INPUTS}/{{sha256}}",
+    f"{LOOKS}/": f"{LOOKS}/{{id}}",
 }
 
 _HEADERS: Final = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-store"}

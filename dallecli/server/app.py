@@ -19,14 +19,17 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dallecli.errors import DalleError, Interrupted, RequestError
+from dallecli.remote.protocol import PROTOCOL
 from dallecli.server import translate as api
 from dallecli.server.access import PROMPT, Access
 from dallecli.server.answer import Answerer
 from dallecli.server.body import Bodies, Body
-from dallecli.server.files import Files, type_of
+from dallecli.server.engine import EngineRoutes
+from dallecli.server.files import Files, Inputs, type_of
 from dallecli.server.gallery import Gallery
 from dallecli.server.guard import Guard
 from dallecli.server.jobs import PageJobs
+from dallecli.server.leaving import while_connected
 from dallecli.server.metrics import Metrics
 from dallecli.server.names import Names
 from dallecli.server.page_routes import Pictures, Studio
@@ -61,6 +64,7 @@ class Service:
     answerer: Answerer
     gallery: Gallery
     jobs: PageJobs
+    inputs: Inputs
 
 
 class Images:
@@ -74,20 +78,7 @@ class Images:
         request = Request(scope, receive)
         with suppress(ClientDisconnect):
             async with self._service.bodies.read(request, pictures=self._route != "generations") as body:
-                await self._work(request, body, send)
-
-    async def _work(self, request: Request, body: Body, send: Send) -> None:
-        """Answer, unless the client leaves first."""
-        work = asyncio.ensure_future(self._answer(request, body, send))
-        left = asyncio.ensure_future(_leaving(request.receive))
-        try:
-            await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            left.cancel()
-            work.cancel()  # nothing, where it is done
-            await asyncio.wait([work])
-        if not work.cancelled():
-            work.result()
+                await while_connected(request, self._answer(request, body, send))
 
     async def _answer(self, request: Request, body: Body, send: Send) -> None:
         service = self._service
@@ -117,12 +108,6 @@ class Images:
         """What the URLs of pictures begin with: where the client has found us."""
         public = self._service.serving.public_url
         return public.rstrip("/") if public is not None else f"{request.url.scheme}://{request.headers['host']}"
-
-
-async def _leaving(receive: Receive) -> None:
-    """Return when the client is gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _send_stream(stream: Stream, send: Send) -> None:
@@ -204,14 +189,22 @@ def _routes(service: Service) -> list[BaseRoute]:
     }
     paths: list[tuple[str, Any, str]] = [(path, handler, "GET") for path, handler in gets.items()]
     paths += [(f"/images/{route}", Images(service, route), "POST") for route in api.ROUTES]
-    return [Route(base + path, handler, methods=[method]) for path, handler, method in paths for base in ("/v1", "")]
+    ours = [Route(base + path, handler, methods=[method]) for path, handler, method in paths for base in ("/v1", "")]
+    asked = EngineRoutes(service.names, service.serving, service.painter, service.bodies, service.inputs)
+    return [*ours, *asked.routes()]
 
 
 def _state(service: Service) -> dict[str, Any]:
     painter = service.painter
     status = "draining" if painter.draining else "ok" if painter.ready else "loading"
     waiting = painter.queue.pictures
-    return {"status": status, "model": service.names.default.name, "waiting": waiting, "version": __version__}
+    return {
+        "status": status,
+        "model": service.names.default.name,
+        "waiting": waiting,
+        "version": __version__,
+        "engine": PROTOCOL,
+    }
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

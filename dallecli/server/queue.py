@@ -28,14 +28,14 @@ _NEW: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Picture `k` of a ticket; of one that is painted as a whole, all of them."""
+    """Picture `k` of a ticket; of one that is painted by itself, all of them."""
 
     ticket: Ticket
     k: int
 
     @property
     def recipe(self) -> Recipe:
-        return self.ticket.recipe if self.ticket.whole else self.ticket.recipe.single(self.k)
+        return self.ticket.recipe_of(self.k)
 
 
 class Queue:
@@ -95,8 +95,8 @@ class Queue:
         if self.alone or not self.tickets:
             return self.alone[0].ticket if self.alone else None
         oldest = self.tickets[0]
-        if oldest.recipe.model != opened and time.monotonic() - oldest.since < SWITCH_SECONDS:
-            return next((ticket for ticket in self.tickets if ticket.recipe.model == opened), oldest)
+        if oldest.model != opened and time.monotonic() - oldest.since < SWITCH_SECONDS:
+            return next((ticket for ticket in self.tickets if ticket.model == opened), oldest)
         return oldest
 
     def take(self, ticket: Ticket, size: int) -> list[Unit]:
