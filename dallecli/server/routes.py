@@ -216,9 +216,7 @@ def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(found)
 
 
-_BY_PATH: Final[Mapping[tuple[str, str], Operation]] = {
-    (operation.method, operation.path): operation for operation in OPERATIONS
-}
+_BY_PATH: Final[Mapping[tuple[str, str], Operation]] = {(one.method, one.path): one for one in OPERATIONS}
 
 # Those without parameters first: `/dalle/jobs/generations` is not the job of this name.
 _PATTERNS: Final = tuple(

@@ -82,6 +82,12 @@ class Ticket:
         self._events: asyncio.Queue[Event | Ended] = asyncio.Queue()
 
     @property
+    def work(self) -> int:
+        """How many pictures are painted for it, also those that are not kept."""
+        best_of = self.recipe.settings.best_of
+        return best_of if best_of is not None else self.recipe.count
+
+    @property
     def late(self) -> bool:
         """Whether nobody waits for it any more."""
         return time.monotonic() > self.until
