@@ -1,0 +1,128 @@
+"""What there is to see of unfinished pictures: of every family, while it paints and while it repaints."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import adm_oracle
+import glide_oracle
+import if_oracle
+import kandinsky_oracle
+import numpy as np
+import oracle
+import pytest
+import stable_oracle
+from PIL import Image
+
+from dallecli.engine import Progress
+from dallecli.pictures.picture import Picture
+from dallecli.pipelines.frame import Frame
+from dallecli.studio.engine import LocalEngine
+from dallecli.tasks.builder import build_request
+
+WRITERS: dict[str, Callable[[Path], Path]] = {
+    "karlo": lambda folder: oracle.write(folder, next(iter(oracle.SHAPES.values()))),
+    "kandinsky": kandinsky_oracle.write,
+    "stable-unclip": stable_oracle.write,
+    "glide": glide_oracle.write,
+    "if": if_oracle.write,
+    "adm": adm_oracle.write,
+}
+LATENTS = ("kandinsky", "stable-unclip")
+PAINTING = {"decoder", "upsampler", "upsampler_2"}
+ASKED = {"seed": 1, "device": "cpu", "dtype": "fp32", "steps": 4}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    written: dict[str, str] = {}
+
+    def found(family: str) -> str:
+        if family not in written:
+            written[family] = str(WRITERS[family](tmp_path_factory.mktemp("looks") / family))
+        return written[family]
+
+    return found
+
+
+def painted(engine: LocalEngine, task: str, values: dict[str, Any]) -> tuple[list[Picture], list[Progress], list[Any]]:
+    """The pictures, the steps of the stages that paint, and what there was to see after each of these."""
+    steps, seen = [], []
+
+    def look(progress: Progress) -> None:
+        if progress.stage in PAINTING:
+            steps.append(progress)
+            seen.append(None if progress.look is None else list(progress.look()))
+
+    pictures = list(engine.paint(engine.resolve(build_request(task, {**ASKED, **values})), look))
+    return pictures, steps, seen
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> str:
+    path = tmp_path / "image.png"
+    Image.linear_gradient("L").convert("RGB").resize((96, 80)).save(path)
+    return str(path)
+
+
+def asked(family: str, image: str) -> tuple[str, dict[str, Any]]:
+    """A task of a family that paints from noise, and its values."""
+    if family == "stable-unclip":
+        return "vary", {"image": image}
+    return "generate", {"class": 1} if family == "adm" else {"prompt": "a red cat"}
+
+
+@pytest.mark.parametrize("family", WRITERS)
+def test_after_every_step_there_is_something_to_see_that_is_the_picture_at_last(folder, image, family):
+    engine = LocalEngine(memory="high")
+    task, values = asked(family, image)
+    values |= {"model": folder(family), "n": 2}
+    pictures, steps, seen = painted(engine, task, values)
+    assert len(steps) >= 4 and all(images is not None for images in seen)
+    for progress, images in zip(steps, seen, strict=True):
+        assert len(images) == progress.together
+        assert all(image.mode == "RGB" and image.width == image.height for image in images)
+    last = seen[-1][-1]
+    if family in LATENTS:  # made of averages of latents, if there are many
+        assert last.width <= pictures[-1].image.width
+    else:
+        assert difference(last, pictures[-1].image) < 1.0  # ADM cuts levels off, which are rounded here
+    unseen = list(engine.paint(engine.resolve(build_request(task, {**ASKED, **values})), lambda progress: None))
+    assert [picture.image.tobytes() for picture in unseen] == [picture.image.tobytes() for picture in pictures]
+
+
+@pytest.mark.parametrize("family", [family for family in WRITERS if family != "adm"])
+def test_of_a_repainting_the_whole_picture_is_seen_with_what_is_kept(folder, image, family):
+    values = {"model": folder(family), "image": image, "mask": "40,30,20,20", "prompt": "a red cat"}
+    pictures, steps, seen = painted(LocalEngine(memory="high"), "inpaint", values)
+    assert steps and all(images is not None for images in seen)
+    original = np.asarray(Image.open(image), dtype=int)
+    for images in seen:
+        assert images[0].size == (96, 80)
+        kept = np.asarray(images[0], dtype=int)
+        assert (kept[:24] == original[:24]).all()
+        assert (kept[:, :30] == original[:, :30]).all()
+    assert any(images[0].tobytes() != seen[0][0].tobytes() for images in seen)
+    if family not in LATENTS:
+        assert difference(seen[-1][0], pictures[0].image) < 1.0
+
+
+@pytest.mark.parametrize("family", LATENTS)
+def test_latents_are_not_shown_where_a_network_would_have_to_leave_the_memory(folder, image, family):
+    task, values = asked(family, image)
+    _, steps, seen = painted(LocalEngine(memory="low"), task, {"model": folder(family), **values})
+    assert steps
+    assert set(map(type, seen)) == {type(None)}
+
+
+def test_a_frame_is_cut_alike_from_a_smaller_picture():
+    frame = Frame(768 - 64, 128)
+    assert frame.painted == 768
+    assert frame.at(256) == Frame(235, 256)
+    assert frame.at(256).painted == 256
+    assert Frame(768, 128).at(256) == Frame(256, 256)
+
+
+def difference(one: Image.Image, other: Image.Image) -> float:
+    """How far two pictures are from each other on average, in levels."""
+    return float(np.abs(np.asarray(one, dtype=int) - np.asarray(other.resize(one.size), dtype=int)).mean())
