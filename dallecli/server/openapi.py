@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any, Final
 
 from dallecli.limits import BODY_BYTES, IDEMPOTENCY_KEY_CHARACTERS, JSON_BYTES, in_words
-from dallecli.server.api_fields import FIELDS, PICTURES, Route
+from dallecli.server.api_fields import FIELDS, PICTURES, ROUTES, Route
 from dallecli.server.dials import DIALS
 from dallecli.server.routes import JSON, OPERATIONS, Operation
 from dallecli.server.schema import Schema, link, listed, table
@@ -14,10 +14,8 @@ from dallecli.version import __version__
 FORM: Final = "multipart/form-data"
 
 NEEDED: Final[Mapping[Route, tuple[str, ...]]] = {
-    "generations": (),
+    **dict.fromkeys(ROUTES, ()),
     "edits": ("prompt",),
-    "variations": (),
-    "interpolations": (),
 }
 """The fields without which there is nothing to do. A generation has a prompt or a class."""
 
