@@ -33,6 +33,7 @@ _REASONS: Final[Mapping[int, str]] = {
     422: "The Idempotency-Key belongs to another request.",
     429: "Too much is waiting: try again after `Retry-After` seconds.",
     500: "Painting failed; it would fail again.",
+    502: "The language model that rewrites prompts has failed.",
     503: "The server is going down, or the request's time is over.",
     507: "The disk is full.",
 }
@@ -44,7 +45,7 @@ def document() -> dict[str, Any]:
     """The whole document."""
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
-        paths.setdefault(_shown(operation), {})[operation.method.lower()] = _operation(operation)
+        paths.setdefault(operation.shown, {})[operation.method.lower()] = _operation(operation)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -65,12 +66,6 @@ def document() -> dict[str, Any]:
             },
         },
     }
-
-
-def _shown(operation: Operation) -> str:
-    """The path under which the API has it."""
-    ours = operation.open or operation.path.startswith(("/metrics", "/dalle/"))
-    return operation.template if ours else f"/v1{operation.template}"
 
 
 def _operation(operation: Operation) -> dict[str, Any]:

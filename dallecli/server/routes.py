@@ -54,6 +54,12 @@ class Operation:
         return re.sub(r":\w+}", "}", self.path)
 
     @property
+    def shown(self) -> str:
+        """The template under which the document has it: with `/v1` what OpenAI's API has, too."""
+        ours = self.open or self.path.startswith(("/metrics", "/dalle/"))
+        return self.template if ours else f"/v1{self.template}"
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """The names of those in its path."""
         return tuple(re.findall(r"{(\w+)}", self.template))
@@ -62,7 +68,7 @@ class Operation:
 _OBJECT: Final[Mapping[str, Schema]] = {JSON: table({})}
 _NATURAL: Final = whole("A number from 0 on.", 0)
 
-_ASKING: Final = (400, 404, 408, 413, 415, 429, 500, 503, 507)
+_ASKING: Final = (400, 404, 408, 413, 415, 429, 500, 502, 503, 507)
 """The statuses of errors of what is asked with a body and painted."""
 
 _SAYS: Final[Mapping[Route, str]] = {
@@ -200,10 +206,10 @@ def is_open(path: str) -> bool:
 
 
 def existing() -> str:
-    """All paths in a sentence."""
+    """The paths of the API in a sentence; those of the page are the page's own."""
     methods: dict[str, list[str]] = {}
-    for operation in OPERATIONS:
-        methods.setdefault(operation.method, []).append(operation.template)
+    for operation in _API:
+        methods.setdefault(operation.method, []).append(operation.shown)
     return "; ".join(f"{method} {', '.join(paths)}" for method, paths in methods.items())
 
 
