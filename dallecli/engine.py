@@ -29,7 +29,8 @@ class Progress:
 
     `step` is from 1 to `steps`. `picture`, from 0, is the first of the `pictures` that the step worked on; an engine
     may paint one or several `together`. A picture that is painted in several `squares` was at number `square`, from 0.
-    Where unfinished pictures can be looked at, `look` makes them, in a fraction of the time of a whole one.
+    Where unfinished pictures can be looked at, `look` makes them, in a fraction of the time of a whole one; those of
+    another machine may be finished meanwhile, and then there are none.
     """
 
     stage: str

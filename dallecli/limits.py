@@ -125,6 +125,17 @@ REWRITTEN_CHARACTERS: Final = 2000
 CHAT_BYTES: Final = MIB
 CHAT_SECONDS: Final = 120.0
 
+# A server that is used
+
+CONNECT_SECONDS: Final = 10.0
+HEALTH_SECONDS: Final = 1.0
+SILENCE_SECONDS: Final = 60.0
+FRAME_BYTES: Final = MIB
+FRAME_DATA_BYTES: Final = 3 * PIXEL_LIMIT
+INPUTS_BYTES: Final = 512 * MIB
+INPUT_SECONDS: Final = 3600
+TOGETHER: Final = 64
+
 # Training
 
 CAPTION_BYTES: Final = MIB
@@ -230,6 +241,16 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "REWRITTEN_CHARACTERS": "characters of a sentence that was rewritten",
         "CHAT_BYTES": "an answer of a language model, with all that its server says around it",
         "CHAT_SECONDS": "seconds until the whole of it is there",
+    },
+    "A server that is used": {
+        "CONNECT_SECONDS": "seconds until a server is reached",
+        "HEALTH_SECONDS": "the same for `--server auto`, which then paints here",
+        "SILENCE_SECONDS": "seconds without a word of the server, which says something every ten",
+        "FRAME_BYTES": "a line of an answer",
+        "FRAME_DATA_BYTES": "the pixels or numbers behind one",
+        "INPUTS_BYTES": "all pictures and embeddings that a server keeps for those who use it",
+        "INPUT_SECONDS": "seconds for which it keeps one that nobody asks for",
+        "TOGETHER": "recipes of one message",
     },
     "Training": {
         "CAPTION_BYTES": "the file of a caption",

@@ -254,6 +254,11 @@ class Recipe:
             data = read_json(text)
         except ValueError as error:
             raise BadRecipe(f"the recipe is not JSON: {error}") from error
+        return Recipe.from_dict(data)
+
+    @staticmethod
+    def from_dict(data: object) -> "Recipe":
+        """The same of what JSON holds: `to_dict` gave it. Raises BadRecipe."""
         fields = Fields(data, BadRecipe, wording=WORDING)
         written = fields.text("format")
         if written not in (FORMAT, *OLD_FORMATS):

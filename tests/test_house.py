@@ -43,7 +43,7 @@ FLOORS = [
     },
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement", "devices"},
-    {"studio", "batch", "history", "model", "probes", "rewriting"},
+    {"studio", "remote", "batch", "history", "model", "probes", "rewriting"},
     {"cli", "server", "training", "__main__"},
 ]
 BLIND_FLOOR = 1
@@ -333,9 +333,12 @@ def test_a_new_option_is_a_decision():
     remembered = {"--no-history"}
     axes = {"--x", "--y"}
     rewriting = {"--rewrite", "--rewrite-with"}
+    server = {"--server", "--token-file"}
     painting = (
-        remembered | ask | model | at_once | effort | decoder | batch | output | layout | reporting | {"--dry-run"}
-    ) | rewriting
+        (remembered | ask | model | at_once | effort | decoder | batch | output | layout | reporting | {"--dry-run"})
+        | rewriting
+        | server
+    )
     assert found == {
         "dalle": {"--version", "-V"},
         "generate": {"prompts", "--class", "--best-of", "--judge", "--negative", "--init", "--strength"}
@@ -346,25 +349,26 @@ def test_a_new_option_is_a_decision():
         | (painting | num | prior | sampler | moving),
         "inpaint": {"image", "--negative", "--resample"} | painting | num | prior | sampler | masking | prompt | axes,
         "edit": {"image", "--from", "--to", "--strength", "--sweep", "--inversion-steps"} | painting | moving | axes,
-        "rank": {"things"} | model | reporting,
+        "rank": {"things"} | model | server | reporting,
         "embed": effort
         | {"things", "--minus", "--plus", "--imagine", "--invert", "--inversion-steps"}
-        | (ask | model | prior | file | reporting),
-        "encode": {"files", "--size"} | model | file | reporting,
-        "decode": {"files", "--format"} | model | file | reporting,
+        | (ask | model | server | prior | file | reporting),
+        "encode": {"files", "--size"} | model | server | file | reporting,
+        "decode": {"files", "--format"} | model | server | file | reporting,
         "show": {"files", "--json", "--debug"},
-        "replay": {"files", "--input"} | remembered | model | output | reporting,
+        "replay": {"files", "--input"} | remembered | model | server | output | reporting,
         "grid": {"things", "--columns", "--rows", "--tile", "--label", "--open"} | file | reporting,
         "check": {"folders"} | reporting,
         "history": {"words", "--last", "--clear", "--json", "--debug"},
         "serve": {"--host", "--port", "--token-file", "--allow-host", "--cors-origin", "--public-url"}
         | {"--alias", "--no-aliases", "--strict-size", "--queue", "--timeout", "--drain", "--log-prompts"}
         | (model | at_once | rewriting | reporting),
-        "doctor": {"--json", "--debug"} | model,
+        "doctor": {"--json", "--debug"} | model | server,
         "probe pca": {"image", "--fit", "--components"}
-        | (remembered | ask | model | at_once | effort | decoder | sampler | output | layout | reporting),
+        | (remembered | ask | model | at_once | server | effort | decoder | sampler | output | layout | reporting),
         "probe vocabulary": {"words", "--random", "--against", "--judge", "--temperature", "--top-k", "--top-p"}
-        | (remembered | ask | model | at_once | effort | decoder | sampler | output | layout | reporting | num | prior),
+        | (remembered | ask | model | at_once | server | effort | decoder | sampler | output | layout | reporting)
+        | (num | prior),
         "config where": {"--debug"},
         "config get": {"option", "--json", "--debug"},
         "config set": {"option", "value", "--quiet", "-q", "--debug"},

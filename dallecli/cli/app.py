@@ -53,7 +53,12 @@ from dallecli.errors import (
 from dallecli.safe import safe
 from dallecli.version import __version__
 
-CONFIGURED = frozenset({"generate", "vary", "interpolate", "inpaint", "edit", "rank", "embed", "serve", "doctor"})
+CONFIGURED = frozenset(
+    {
+        *("generate", "vary", "interpolate", "inpaint", "edit", "rank", "embed"),
+        *("encode", "decode", "replay", "serve", "doctor"),
+    }
+)
 """The commands whose options the config file can set."""
 
 CONFIGURED_GROUPS = {"probe": ("pca", "vocabulary")}

@@ -35,7 +35,7 @@ _SAMPLE = 200
 
 def paint_file(task: str, values: Mapping[str, object], painting: PaintingOptions) -> None:
     """Paint every line of a prompt file; `values` are for what a line does not say."""
-    options, reporting, engine = painting.batch, painting.reporting, painting.engine.engine()
+    options, reporting = painting.batch, painting.reporting
     rewriter = painting.rewriting.rewriter()
     if rewriter is not None:
         _check_together(options)
@@ -48,6 +48,7 @@ def paint_file(task: str, values: Mapping[str, object], painting: PaintingOption
             raise BadPromptFile("a line of a text file is one end, and it takes two", file.name, hint)
         batch = _batch(task, values, file, options, painting.output)
         watcher = stack.enter_context(closing(Progressing(batch, reporting)))
+        engine = painting.choose_engine()
         looking = engine if rewriter is None else unasked(engine)
         found = stack.enter_context(closing(survey(batch, looking, watcher, _SHOWN)))
         watcher.display.clear()

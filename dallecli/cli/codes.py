@@ -41,6 +41,7 @@ def encode(
     asked: EncodeOptions,
     model: options.CodingOptions,
     memory: options.MemoryOptions,
+    server: options.ServerOptions,
     output: options.FileOptions,
     reporting: options.Reporting,
 ) -> None:
@@ -63,7 +64,7 @@ def encode(
     destination = choose_destination(
         output, results=len(files), noun="pictures", as_json=reporting.json, redirected=f"codes{EMBEDDING_SUFFIX}"
     )
-    display, engine = Display(quiet=reporting.quiet), memory.engine()
+    display, engine = Display(quiet=reporting.quiet), server.engine(memory)
 
     def work(source: "Source", progress: "Callable[[Progress], None]") -> "Done":
         request = build_coding("encode", {**options.values_of(model), "inputs": [source], "size": asked.size})
@@ -78,6 +79,7 @@ def decode(
     files: options.CodesFiles,
     model: options.CodingOptions,
     memory: options.MemoryOptions,
+    server: options.ServerOptions,
     output: options.FormatOptions,
     reporting: options.Reporting,
 ) -> None:
@@ -105,7 +107,7 @@ def decode(
     format = output.format if output.format is not None else "png"
     if destination.file is not None:
         format = format_of(destination.file, output.format, moving=False)
-    display, engine = Display(quiet=reporting.quiet), memory.engine()
+    display, engine = Display(quiet=reporting.quiet), server.engine(memory)
 
     def work(source: "Source", progress: "Callable[[Progress], None]") -> "Done":
         request = build_coding("decode", {**options.values_of(model), "inputs": [source]})

@@ -80,7 +80,7 @@ class PaintingCommand:
         """The engine that paints, and has prompts rewritten if that is asked for. Raises BadSetting, BadConfig."""
         from dallecli.cli.rewriting import rewriting
 
-        return rewriting(self.painting.engine.engine(), self.painting)
+        return rewriting(self.painting.choose_engine(), self.painting)
 
     def many(self, total: int, *, whole: bool = False) -> "Many":
         """So many arguments, of which a bad one does not stop the others; if they are one `whole`, it does."""

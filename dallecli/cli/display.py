@@ -119,7 +119,8 @@ class _Remarks(logging.Handler):
         self.display = display
 
     def emit(self, record: logging.LogRecord) -> None:
-        tell = self.display.warn if record.levelno >= logging.WARNING else self.display.note
+        level, display = record.levelno, self.display
+        tell = display.warn if level >= logging.WARNING else display.say if level > logging.INFO else display.note
         tell(safe(record.getMessage()))
 
 

@@ -15,18 +15,20 @@ _PACKAGES = ("torch", "numpy", "pillow", "safetensors", "tokenizers", "ftfy", "h
 def doctor(
     model: options.ModelOptions,
     memory: options.MemoryOptions,
+    server: options.ServerOptions,
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
     """Say what would be used here, and why.
 
-    Device, number type, memory, model, settings and versions. Ends with the exit code of the first problem that
-    `dalle generate` would meet, 0 if there is none.
+    Device, number type, memory, model, settings and versions; of a server that is used instead, whether it answers.
+    Ends with the exit code of the first problem that `dalle generate` would meet, 0 if there is none.
 
     \b
     Examples:
       dalle doctor
       dalle doctor --device cuda --model karlo
+      dalle doctor --server http://127.0.0.1:8188
     """
     import typer
 
@@ -37,9 +39,12 @@ def doctor(
         "versions": _versions(),
         "machine": _machine(),
         "settings": _settings(problems),
-        "model": _model(model.model, problems),
-        "placement": _placement(model, memory.memory, problems),
     }
+    served, used = _server(server, problems)
+    findings |= served
+    if not used:
+        findings["model"] = _model(model.model, problems)
+        findings["placement"] = _placement(model, memory.memory, problems)
     if json:
         emit_json({**findings, "problems": [problem.facts() for problem in problems]})
     else:
@@ -104,8 +109,36 @@ def _settings(problems: list[DalleError]) -> dict[str, Any]:
     return {
         "config file": _config_file(),
         "config": _listed({key: str(value) for key, value in config.items()}),
-        "environment": _listed({name: os.environ[name] for name in VARIABLES if name in os.environ}),
+        "environment": _listed({name: _shown(name) for name in VARIABLES if name in os.environ}),
     }
+
+
+def _shown(variable: str) -> str:
+    """The value of an environment variable; of a secret only that it is there."""
+    return "(set)" if variable == "DALLE_TOKEN" else os.environ[variable]
+
+
+def _server(options: options.ServerOptions, problems: list[DalleError]) -> tuple[dict[str, dict[str, Any]], bool]:
+    """What is found of the server that is asked for, and whether one is used instead of this machine."""
+    from dallecli.remote.address import AUTO
+    from dallecli.remote.choice import is_remote, meant
+    from dallecli.remote.connection import Server, check_protocol
+    from dallecli.remote.token import find_token
+
+    if not is_remote(options.server):
+        return {}, False
+    found: dict[str, Any] = {"server": options.server, "answers": None}
+    try:
+        address = meant(options.server)
+        found["server"] = address.url
+        health = Server(address, find_token(options.token_file)[0]).ask_health()
+        found["answers"] = f"dalle {health['version']}, {health['model']}, {health['status']}"
+        check_protocol(health, address)
+    except DalleError as problem:
+        if options.server == AUTO and found["answers"] is None:
+            return {"server": {**found, "answers": f"{problem.what}: painting here"}}, False
+        problems.append(problem)
+    return {"server": found}, True
 
 
 def _config_file() -> str:

@@ -63,6 +63,7 @@ def embed(
     things: options.Things,
     asked: EmbedOptions,
     memory: options.MemoryOptions,
+    server: options.ServerOptions,
     output: options.FileOptions,
     reporting: options.Reporting,
 ) -> None:
@@ -95,7 +96,7 @@ def embed(
     destination = choose_destination(
         output, results=len(things), noun="inputs", as_json=reporting.json, redirected=f"x{EMBEDDING_SUFFIX}"
     )
-    display, engine = Display(quiet=reporting.quiet), memory.engine()
+    display, engine = Display(quiet=reporting.quiet), server.engine(memory)
     probe_destination(destination, ROOM * len(things), display)
     paths: list[Path | None] = []
     began = time.perf_counter()

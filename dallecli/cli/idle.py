@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from dallecli.errors import BadSetting
+from dallecli.remote.choice import is_remote
 from dallecli.source import EMBEDDING_SUFFIX, is_words
 
 Given = Mapping[str, Any]
@@ -18,6 +19,7 @@ _MOVING: Final = (".gif", ".apng", ".mp4")
 """The suffixes of -o that make an animation by themselves."""
 
 _DIALS_OF_FRAMES: Final = ("fps", "bounce", "hold")
+_HERE: Final = ("memory", "batch", "compile")
 _PAINTING: Final = ("generate", "vary", "interpolate", "inpaint", "edit")
 _PROBES: Final = ("pca", "vocabulary")
 _SHEETS: Final = ("generate", "vary", "inpaint", "edit")
@@ -183,6 +185,20 @@ TABLE: Final = (
         lambda given: given["output"] == "-",
         "what goes to standard output is never remembered, so {option} changes nothing",
         "leave out {option}",
+    ),
+    Idle(
+        (*_PAINTING, *_PROBES, "rank", "embed", "encode", "decode", "replay"),
+        _HERE,
+        lambda given: is_remote(given["server"]),
+        "{option} is about this machine, and a server computes",
+        "dalle serve {option}; or --server none to compute here",
+    ),
+    Idle(
+        (*_PAINTING, *_PROBES, "rank", "embed", "encode", "decode", "replay", "doctor"),
+        ("token_file",),
+        lambda given: not is_remote(given["server"]),
+        "{option} is for a server, and none is used",
+        "--server URL",
     ),
     Idle(
         ("history",),

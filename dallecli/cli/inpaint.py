@@ -115,6 +115,6 @@ def inpaint(
     if show_mask:
         from dallecli.cli.show_mask import write_overlay
 
-        write_overlay(cast("Inpaint", command.request(given)), command.plan(), painting.reporting)
+        write_overlay(cast("Inpaint", command.request(given)), command.plan(), painting)
     else:
         command.paint([given], pictures=asked.n, axes=axes)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from dallecli.cli.bounds import check_finite
-from dallecli.cli.help import ANIMATION, BATCH, MODEL, OUTPUT, PICTURES, REPORTING, REWRITING, SAMPLING
+from dallecli.cli.help import ANIMATION, BATCH, MODEL, OUTPUT, PICTURES, REPORTING, REWRITING, SAMPLING, SERVER
 from dallecli.errors import BadSetting
 from dallecli.tasks.values import Usual
 
@@ -91,6 +91,12 @@ def _prior_kinds(incomplete: str) -> list[str]:
     from dallecli.tasks.stages import PRIOR_KINDS
 
     return [kind for kind in PRIOR_KINDS if kind.startswith(incomplete)]
+
+
+def _servers(incomplete: str) -> list[str]:
+    from dallecli.remote.address import WORDS
+
+    return [word for word in WORDS if word.startswith(incomplete)]
 
 
 def known_dtype(name: str | None) -> str | None:
@@ -290,6 +296,16 @@ Open = Annotated[
     bool,
     typer.Option(
         "--open", help="Show the result in the system's viewer; of several files, their folder.", rich_help_panel=OUTPUT
+    ),
+]
+
+TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="A file with the token that a server asks for; it can also be in DALLE_TOKEN.",
+        rich_help_panel=SERVER,
     ),
 ]
 
@@ -547,7 +563,7 @@ class MemoryOptions:
     ] = "auto"
 
     def engine(self) -> "Engine":
-        """The engine that works so. Raises as `choose_engine`."""
+        """The engine of this machine that works so. Raises as `choose_engine`."""
         from dallecli.studio.choice import choose_engine
 
         return choose_engine(self.memory)
@@ -582,6 +598,30 @@ class EngineOptions(MemoryOptions):
         from dallecli.studio.choice import choose_engine
 
         return choose_engine(self.memory, self.batch, compiled=self.compile)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """Which `dalle serve` computes, if this machine does not do it by itself."""
+
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--server",
+            metavar="URL|auto|none",
+            help="Let this `dalle serve` do it; auto takes the one of this machine if it answers.",
+            envvar="DALLE_SERVER",
+            autocompletion=_servers,
+            rich_help_panel=SERVER,
+        ),
+    ] = None
+    token_file: TokenFile = None
+
+    def engine(self, here: MemoryOptions) -> "Engine":
+        """The engine that is meant: a server's, or the one that works `here`. Raises as `remote.choice.choose`."""
+        from dallecli.remote.choice import choose
+
+        return choose(self.server, self.token_file, here.engine)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -863,7 +903,12 @@ class PaintingOptions:
     """What every painting command takes besides what is asked: how it is painted, where it goes, and what is said."""
 
     engine: EngineOptions
+    server: ServerOptions
     rewriting: RewriteOptions
     batch: BatchOptions
     output: OutputOptions
     reporting: PaintingReporting
+
+    def choose_engine(self) -> "Engine":
+        """Whoever paints. Raises as `remote.choice.choose`."""
+        return self.server.engine(self.engine)

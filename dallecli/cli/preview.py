@@ -42,8 +42,10 @@ class Glimpses:
         if progress.look is None or not (part and self._display.animated):
             return
         if time.monotonic() - self._latest >= self._every:
-            self._display.preview(side_by_side(progress.look()), COLUMNS // 2)
-            self._display.draw()
+            images = progress.look()
+            if images:  # of another machine they may be finished meanwhile
+                self._display.preview(side_by_side(images), COLUMNS // 2)
+                self._display.draw()
             self._latest = time.monotonic()
 
 

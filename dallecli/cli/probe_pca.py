@@ -70,6 +70,7 @@ def pca(
     asked: PcaOptions,
     painted: PaintedOptions,
     engine: options.EngineOptions,
+    server: options.ServerOptions,
     output: options.OutputOptions,
     reporting: options.PictureReporting,
 ) -> None:
@@ -94,7 +95,8 @@ def pca(
 
     began, counts, source = time.perf_counter(), read_counts(asked.components), read_source(image)
     out = plan(output, pictures=2, noun="pictures", as_json=reporting.json)
-    probing = Probing(engine=engine.engine(), output=out, reporting=reporting, display=Display(quiet=reporting.quiet))
+    display = Display(quiet=reporting.quiet)
+    probing = Probing(engine=server.engine(engine), output=out, reporting=reporting, display=display)
     whole = _recipe(source, painted, probing)
     probing.probe_room([whole] * (len(counts) + 1 if counts is not None else 6))
     warn([whole], probing.display)

@@ -75,6 +75,7 @@ def vocabulary(
     asked: VocabularyOptions,
     painted: WordOptions,
     engine: options.EngineOptions,
+    server: options.ServerOptions,
     output: options.OutputOptions,
     reporting: options.PictureReporting,
 ) -> None:
@@ -100,7 +101,8 @@ def vocabulary(
     began, seed = time.perf_counter(), painted.picture.seed
     painted = replace(painted, picture=replace(painted.picture, seed=seed if seed is not None else random_seed()))
     out = plan(output, pictures=2, noun="words", as_json=reporting.json)
-    probing = Probing(engine=engine.engine(), output=out, reporting=reporting, display=Display(quiet=reporting.quiet))
+    display = Display(quiet=reporting.quiet)
+    probing = Probing(engine=server.engine(engine), output=out, reporting=reporting, display=display)
     own, first = words if words is not None else [], painted.picture.seed or 0
     made = nonsense(asked.random if asked.random is not None else 0 if own else MADE, first)
     against = _against(asked, painted.model.model)

@@ -17,6 +17,7 @@ def rank(
     things: options.Things,
     model: options.ModelOptions,
     memory: options.MemoryOptions,
+    server: options.ServerOptions,
     reporting: options.Reporting,
 ) -> None:
     """Score how well sentences and pictures fit.
@@ -41,7 +42,7 @@ def rank(
     from dallecli.unknown import unknown_notices
 
     display = Display(quiet=reporting.quiet)
-    engine = memory.engine()
+    engine = server.engine(memory)
     many = Many(len(things), display, as_json=reporting.json)
     found: list[tuple[Source, Embedded]] = []
 

@@ -83,6 +83,7 @@ def replay(
     files: options.PictureFiles,
     changes: RecipeOptions,
     memory: options.MemoryOptions,
+    server: options.ServerOptions,
     output: options.PictureFileOptions,
     reporting: options.PictureReporting,
 ) -> None:
@@ -107,7 +108,7 @@ def replay(
     from dallecli.source import read_source
 
     display, history = Display(quiet=reporting.quiet), History(on=not reporting.no_history)
-    engine = memory.engine()
+    engine = server.engine(memory)
     many = Many(len(files), display, as_json=reporting.json, errors=(*OF_INPUTS, UnknownModel, WeightsError))
     places = changes.input if changes.input is not None else []
     originals, jobs = [], []

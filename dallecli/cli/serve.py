@@ -34,15 +34,7 @@ class ReachOptions:
     port: Annotated[
         int, typer.Option("--port", metavar="N", help="The port; 0 is any that is free.", rich_help_panel=SERVER)
     ] = 8188
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--token-file",
-            metavar="FILE",
-            help="A file with the token that clients have to send; it can also be in DALLE_TOKEN.",
-            rich_help_panel=SERVER,
-        ),
-    ] = None
+    token_file: options.TokenFile = None
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
@@ -204,13 +196,9 @@ def _serving(
 
 def _token(file: Path | None, display: "Display") -> str | None:
     """The token in the file or the environment. It is no option: command lines can be read by others."""
-    import os
+    from dallecli.remote.token import find_token
 
-    from dallecli.server.serving import read_token
-
-    if file is None:
-        return os.environ.get("DALLE_TOKEN") or None
-    token, doubt = read_token(file)
+    token, doubt = find_token(file)
     if doubt is not None:
         display.warn(doubt)
     return token

@@ -29,7 +29,8 @@ VARIABLES: Mapping[str, str] = {
     "DALLE_REWRITE_MODEL": "the name of the language model that it does so with",
     "OPENAI_BASE_URL": "the same as `DALLE_REWRITE_URL`, where that is not set",
     "OPENAI_API_KEY": "the key that is sent to that server: over https, or to this machine",
-    "DALLE_TOKEN": "the token that clients of `dalle serve` have to send",
+    "DALLE_SERVER": "as `--server`",
+    "DALLE_TOKEN": "the token that clients of `dalle serve` have to send, and that is sent to a server",
     "HF_HOME": "where Hugging Face keeps downloaded models, and dalle those that it pulled",
     "HF_HUB_OFFLINE": "1: nothing is asked of the Hugging Face Hub",
     "HF_ENDPOINT": "another Hub, or a mirror of it",
@@ -49,6 +50,9 @@ FOR_REWRITING: Final = frozenset({"rewrite-with"})
 """Settings that count where --rewrite is given or set: on a command line alone this option means that, too."""
 
 _ONE_FILE: Final = ("out", "layout", "format")
+
+SERVED: Final = ("encode", "decode", "replay")
+"""The commands for which the config file only says which server is used."""
 
 GIVE_WAY: Final[Mapping[str, tuple[str, ...]]] = {
     "-o": _ONE_FILE,
@@ -164,6 +168,10 @@ def _out_folder(name: str, where: str) -> str:
 def defaults_from_config(command: str, arguments: Sequence[str] = ()) -> dict[str, Any]:
     """The config file in the form that Typer takes, by parameter name, as far as it is for a command line."""
     values = read_config()
+    if command in SERVED:
+        values = {key: value for key, value in values.items() if key in ("server", "token-file")}
+    if command == "serve":
+        values.pop("token-file", None)  # that of another server
     if command == "interpolate":
         # All frames share one seed: there it is not how many pictures somebody usually wants.
         values.pop("num", None)

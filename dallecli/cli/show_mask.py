@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dallecli.cli.destination import probe_destination, put
 from dallecli.cli.display import Display, emit, emit_json, emit_line
-from dallecli.cli.options import PaintingReporting
+from dallecli.cli.options import PaintingOptions
 from dallecli.cli.output import Output
 from dallecli.cli.viewer import show_in_viewer
 from dallecli.pictures.canvas import lay_out
@@ -13,14 +13,14 @@ from dallecli.pictures.masks import overlay, share
 from dallecli.pictures.names import slug
 from dallecli.pictures.picture import encode
 from dallecli.safe import safe
-from dallecli.studio.choice import choose_engine
 from dallecli.tasks.inpaint import Inpaint
 
 
-def write_overlay(request: Inpaint, output: Output, reporting: PaintingReporting) -> None:
+def write_overlay(request: Inpaint, output: Output, painting: PaintingOptions) -> None:
     """Write the picture with what would be repainted tinted, and say how much that is."""
+    reporting = painting.reporting
     display = Display(quiet=reporting.quiet)
-    recipe = choose_engine().resolve(request)
+    recipe = painting.choose_engine().resolve(request)
     for warning in recipe.warnings:
         display.warn(safe(warning))
     layout = lay_out(request.image, request.mask, request.expand, recipe.size)

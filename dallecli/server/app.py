@@ -6,7 +6,7 @@ Errors become answers here, in one table of handlers; whatever is raised below, 
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -19,15 +19,18 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dallecli.errors import DalleError, Interrupted, RequestError
+from dallecli.remote.protocol import PROTOCOL
 from dallecli.server import openapi
 from dallecli.server.access import PROMPT, Access
 from dallecli.server.answer import Answerer
 from dallecli.server.api_fields import ROUTES, Route
 from dallecli.server.body import Bodies, Body
-from dallecli.server.files import Files, type_of
+from dallecli.server.engine import EngineRoutes
+from dallecli.server.files import Files, Inputs, type_of
 from dallecli.server.gallery import Gallery
 from dallecli.server.guard import Guard
 from dallecli.server.jobs import PageJobs
+from dallecli.server.leaving import while_connected
 from dallecli.server.metrics import Metrics
 from dallecli.server.names import Names
 from dallecli.server.page_routes import Pictures, Studio
@@ -61,6 +64,7 @@ class Service:
     gallery: Gallery
     jobs: PageJobs
     repeats: Repeats
+    inputs: Inputs
 
 
 class Images:
@@ -81,13 +85,13 @@ class Images:
         answer = partial(self._answer, request, body)
         key = request.headers.get(HEADER)
         if key is None:
-            await _unless_left(answer(send), request.receive)
+            await while_connected(request, answer(send))
             return
         recording, new = self._service.repeats.find(key, self._route, body)
         if new:
             await recording.record(answer, send)
         else:
-            await _unless_left(recording.play(send), request.receive)
+            await while_connected(request, recording.play(send))
 
     async def _answer(self, request: Request, body: Body, send: Send) -> bool:
         """Answer; whether all pictures were painted. Raises what the request is refused with."""
@@ -104,7 +108,7 @@ class Images:
                 await json_response(answer)(request.scope, request.receive, send)
         finally:
             service.painter.cancel(ticket)
-        return ticket.done == ticket.recipe.count
+        return ticket.done == ticket.count
 
     def _until(self, request: Request, asked: Asked) -> float:
         """When nobody waits any more. Who gets a stream sees that something happens, and who has a key comes again."""
@@ -121,26 +125,6 @@ class Images:
         """What the URLs of pictures begin with: where the client has found us."""
         public = self._service.serving.public_url
         return public.rstrip("/") if public is not None else f"{request.url.scheme}://{request.headers['host']}"
-
-
-async def _unless_left(answering: Coroutine[Any, Any, object], receive: Receive) -> None:
-    """Answer a client, unless it leaves first. Raises what the answering raises."""
-    work = asyncio.ensure_future(answering)
-    left = asyncio.ensure_future(_leaving(receive))
-    try:
-        await asyncio.wait({work, left}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        left.cancel()
-        work.cancel()  # nothing, where it is done
-        await asyncio.wait([work])
-    if not work.cancelled():
-        work.result()
-
-
-async def _leaving(receive: Receive) -> None:
-    """Return when the client is gone."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _send_stream(stream: Stream, send: Send) -> None:
@@ -217,7 +201,9 @@ def _handlers(service: Service) -> dict[tuple[str, str], Any]:
     async def document(_: Request) -> Response:
         return json_response(openapi.document())
 
+    asked = EngineRoutes(service.names, service.serving, service.painter, service.bodies, service.inputs)
     return {
+        **asked.handlers(),
         **{("POST", f"/images/{route}"): Images(service, route) for route in ROUTES},
         ("GET", "/models"): models,
         ("GET", "/models/{id:path}"): model,
@@ -233,7 +219,13 @@ def _state(service: Service) -> dict[str, Any]:
     painter = service.painter
     status = "draining" if painter.draining else "ok" if painter.ready else "loading"
     waiting = painter.queue.pictures
-    return {"status": status, "model": service.names.default.name, "waiting": waiting, "version": __version__}
+    return {
+        "status": status,
+        "model": service.names.default.name,
+        "waiting": waiting,
+        "version": __version__,
+        "engine": PROTOCOL,
+    }
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

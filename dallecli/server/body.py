@@ -5,8 +5,8 @@ like, one of them its own paths.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -78,6 +78,24 @@ class Bodies:
         try:
             chunks = _chunks(request, lease)
             yield await _form(request, chunks) if form else await _json(chunks)
+        finally:
+            lease.end()
+
+    @asynccontextmanager
+    async def read_bytes(self, request: Request) -> AsyncIterator[bytes]:
+        """A body that is a file. It counts as held inside of the context. Raises Refusal."""
+        lease = _Lease(self, BODY_BYTES)
+        try:
+            yield b"".join([chunk async for chunk in _chunks(request, lease)])
+        finally:
+            lease.end()
+
+    @contextmanager
+    def holding(self) -> Iterator[Callable[[int], None]]:
+        """Inside, bytes of files can be taken that a request needs besides its body; too many raise Refusal."""
+        lease = _Lease(self, self.most)
+        try:
+            yield lease.take
         finally:
             lease.end()
 

@@ -3,11 +3,12 @@
 A client never names a folder: files on this machine are none of its business.
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from dallecli.errors import DalleError, UnknownModel
 from dallecli.server.serving import Serving
-from dallecli.weights.registry import HUB, find, locate, registry
+from dallecli.weights.registry import HUB, find, locate, registry, unknown_model
 
 ALIASES: Final = ("dall-e-2", "dall-e-3", "chatgpt-image-latest")
 """Names that programs have built in."""
@@ -31,6 +32,7 @@ class Names:
             locate(find(model))
             if name == self.default.name or name in registry():
                 raise UnknownModel(f"--alias {name} would hide the model of this name", hint="another name")
+        self._folders = _folders((serving.model, *serving.aliases.values()))
 
     def meant(self, name: str | None) -> str:
         """The model that a request asks for, as an engine calls it. Raises UnknownModel."""
@@ -44,6 +46,17 @@ class Names:
             return name
         hint = f"GET /v1/models lists them; the default is {self.default.name}"
         raise UnknownModel(f"no model is called {name!r}", hint=hint)
+
+    def asked(self, name: str) -> str:
+        """The model that an engine of another machine means: never what only stands for one. Raises UnknownModel."""
+        own = {**self._serving.aliases, **self._folders}
+        if name in own or name in registry() or name.startswith(HUB):
+            return own.get(name, name)
+        raise unknown_model(name, f"this server has {', '.join(own)}, too" if own else "a server opens no folder")
+
+    def folder(self, name: str) -> str | None:
+        """The folder that the owner has named, of a model by the name in its recipes; None for any other model."""
+        return self._folders.get(name)
 
     def listed(self) -> list[dict[str, Any]]:
         """The models that are on this machine, the default first; aliases are not among them."""
@@ -62,6 +75,12 @@ class Names:
 
     def _entry(self, name: str) -> dict[str, Any]:
         return {"id": name, "object": "model", "created": self._began, "owned_by": "dalle"}
+
+
+def _folders(models: Iterable[str]) -> dict[str, str]:
+    """Those of the models that are folders, by the names that they have in recipes."""
+    specs = {model: find(model) for model in models}
+    return {spec.name: model for model, spec in specs.items() if spec.source.startswith("folder:")}
 
 
 def only_base64(name: str | None) -> bool:

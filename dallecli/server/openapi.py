@@ -28,6 +28,7 @@ _REASONS: Final[Mapping[int, str]] = {
     403: "The Host or the Origin is not one that is let in.",
     404: "There is no such model, file or job.",
     408: "The body came too slowly.",
+    409: "A file that is named has not been sent.",
     413: f"The body is larger than {in_words(BODY_BYTES)}; of JSON without pictures, {in_words(JSON_BYTES)}.",
     415: "The body is neither JSON nor a form.",
     422: "The Idempotency-Key belongs to another request.",
@@ -69,16 +70,20 @@ def document() -> dict[str, Any]:
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
-    said: dict[str, Any] = {"summary": operation.says, "operationId": _name(operation)}
+    said: dict[str, Any] = {"summary": operation.says, "operationId": _name(operation), "responses": {}}
     parameters = _parameters(operation)
     if parameters:
         said["parameters"] = parameters
     if operation.fields is not None:
         said["requestBody"] = {"required": True, "content": _bodies(operation.fields)}
+    if operation.body is not None:
+        content = {kind: {"schema": schema} for kind, schema in operation.body.items()}
+        said["requestBody"] = {"required": True, "content": content}
     if operation.open:
         said["security"] = [{}]
     content = {kind: {"schema": schema} for kind, schema in operation.answers.items()}
-    said["responses"] = {str(operation.status): {"description": "What was asked for.", "content": content}}
+    if operation.status < 400:
+        said["responses"][str(operation.status)] = {"description": "What was asked for.", "content": content}
     for status in (*_ALWAYS, *operation.refusals):
         said["responses"][str(status)] = _refusal(status)
     if operation.path == "/ready":
@@ -209,6 +214,7 @@ _SCHEMAS: Final[Mapping[str, Schema]] = {
             "model": _TEXT,
             "waiting": _COUNT,
             "version": _TEXT,
+            "engine": _TEXT,
         },
         ("status", "model", "waiting", "version"),
     ),

@@ -7,8 +7,9 @@ engine that paints is never asked by two threads: a second one, that opens no we
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -29,7 +30,7 @@ from dallecli.server.refusal import Refusal, invalid, refusal_of
 from dallecli.server.rewriting import Elsewhere, Resolver, rewriter_of, rewritten
 from dallecli.server.serving import Serving
 from dallecli.server.sizes import Size
-from dallecli.server.ticket import Stepped, Ticket
+from dallecli.server.ticket import Event, ImagesTicket, Stepped, Ticket
 from dallecli.server.translate import Asked
 from dallecli.tasks.builder import build_request
 from dallecli.tasks.generate import Generate
@@ -98,21 +99,31 @@ class Painter:
 
         Raises: Refusal if there is no room, or the server is going down; and what an engine's `resolve` raises.
         """
+        with self.room(asked.count):
+            settled = await self._settle(asked)
+        shape = asked.shape
+        ticket = ImagesTicket(settled.request, settled.recipe, shape.partials, until, steps=shape.progress)
+        self.enter(ticket)
+        return ticket, settled
+
+    @contextmanager
+    def room(self, count: int) -> Iterator[None]:
+        """Inside, there is room for so many pictures. Raises Refusal if there is none, or the server is going down."""
         if self.draining:
             raise going_down(self.queue.retry_after)
-        self.queue.reserve(asked.count)
+        self.queue.reserve(count)
         try:
-            settled = await self._settle(asked)
-            shape = asked.shape
-            ticket = Ticket(settled.request, settled.recipe, shape.partials, until, steps=shape.progress)
+            yield
         finally:
-            self.queue.release(asked.count)
+            self.queue.release(count)
+
+    def enter(self, ticket: Ticket) -> None:
+        """Let a ticket wait for its turn. Raises Refusal if there will be none."""
         if self._stopped:
             raise going_down(1)
         self.queue.add(ticket)
         self._count_queued()
         self._more.set()
-        return ticket, settled
 
     def cancel(self, ticket: Ticket, what: str = "the client has left") -> None:
         """Nobody wants it: nothing more is painted for it, and what is being painted ends at the next step."""
@@ -125,10 +136,6 @@ class Painter:
         """What would be painted of a request that starts from no picture; it is not let into the queue."""
         return await self.check(settle, self._checker, asked, self._serving)
 
-    async def ask(self, work: Callable[..., T], *arguments: object) -> T:
-        """`check`, of what has to ask an engine, which is its first argument."""
-        return await self.check(work, self._checker, *arguments)
-
     def ahead(self, ticket: Ticket) -> int:
         """How many pictures of others are painted before those of a ticket that waits."""
         return self.queue.ahead(ticket) + (len(self._current) if ticket.started is None else 0)
@@ -137,14 +144,20 @@ class Painter:
         """Do something that takes time, and needs no weights: one such thing at a time."""
         return await asyncio.get_running_loop().run_in_executor(self._checking, work, *arguments)
 
+    async def ask(self, work: Callable[..., T], *arguments: object, weights: bool = False) -> T:
+        """Ask an engine something, which is the first argument of `work`: if it may take weights, the one that paints.
+
+        That one answers between two groups.
+        """
+        if not weights:
+            return await self.check(work, self._checker, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._painting, work, self._engine, *arguments)
+
     async def _settle(self, asked: Asked) -> Settled:
         rewriter = rewriter_of(asked, self._serving)
         if rewriter is not None:
             return await self._settle_rewritten(asked, rewriter)
-        if not asked.has_pictures:
-            return await self.check(settle, self._checker, asked, self._serving)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._painting, settle, self._engine, asked, self._serving)
+        return await self.ask(settle, asked, self._serving, weights=asked.has_pictures)
 
     async def _settle_rewritten(self, asked: Asked, rewriter: Rewriter) -> Settled:
         """The same after the prompt has been rewritten, which takes long, and is waited for by nobody else."""
@@ -233,7 +246,7 @@ class Painter:
         if ticket.whole or self.queue.pictures == 1:
             return 1
         loop = asyncio.get_running_loop()
-        outcome = loop.run_in_executor(self._painting, self._engine.group, ticket.recipe)
+        outcome = loop.run_in_executor(self._painting, self._engine.group, ticket.recipe_of(0))
         await asyncio.wait([outcome])
         return 1 if outcome.exception() is not None else outcome.result()  # it will fail again, and be told
 
@@ -253,7 +266,7 @@ class Painter:
         await asyncio.wait([outcome])
         error = outcome.exception()
         self._current = ()
-        self.opened = units[0].ticket.recipe.model
+        self.opened = units[0].ticket.model
         self._count(units, work.done, loop.time() - begun)
         if error is not None:
             self._blame(units[work.done :] if not units[0].ticket.whole else units, error)
@@ -276,11 +289,11 @@ class Painter:
 
     def _count(self, units: Sequence[Unit], done: int, seconds: float) -> None:
         if done:
-            recipe = units[0].ticket.recipe
+            model, task = units[0].ticket.model, units[0].ticket.task
             self._metrics.together.observe(len(units))
-            self._metrics.images.add(recipe.model, recipe.task, by=done)
+            self._metrics.images.add(model, task, by=done)
             for _ in range(done):
-                self._metrics.image_seconds.observe(seconds / done, recipe.model, recipe.task)
+                self._metrics.image_seconds.observe(seconds / done, model, task)
             self.queue.took(seconds / done)
 
     def _count_queued(self) -> None:
@@ -312,17 +325,22 @@ class Work:
     def run(self) -> None:
         """Paint them. Raises Abandoned when nobody waits any more, and what the engine raises."""
         ticket = self.units[0].ticket
-        if ticket.recipe.model not in self.known:
-            self.engine.resolve(ticket.request)  # a folder is known by its name from then on
-            self.known.add(ticket.recipe.model)
+        ticket.begin(self.engine, known=ticket.model in self.known)
+        self.known.add(ticket.model)
         if self.whole:
-            pictures = self.engine.paint(ticket.recipe, self._step)
+            pictures = ticket.work(self.engine, self._step, self._teller(ticket))
         else:
             pictures = self.engine.paint_together([unit.recipe for unit in self.units], self._step)
         for picture in pictures:
             ticket, k = self._at(self.done)
             self.done += 1
             self.hand_over(partial(ticket.painted, k, picture))
+
+    def _teller(self, ticket: Ticket) -> Callable[[Event], None]:
+        def tell(event: Event) -> None:
+            self.hand_over(partial(ticket.tell, event))
+
+        return tell
 
     def _at(self, place: int) -> tuple[Ticket, int]:
         """The ticket and the number of the picture at a place, from 0."""
@@ -338,6 +356,27 @@ class Work:
             self._tell(progress)
         if progress.look is not None and any(unit.ticket.partials for unit in self.units):
             self._show(progress, progress.look)
+        if any(unit.ticket.watched for unit in self.units):
+            self._tell_all(progress)
+
+    def _tell_all(self, progress: Progress) -> None:
+        """Tell those who watch, each of its own pictures, and show them to those who want to look."""
+        places = self._places(progress)
+        images: Sequence[Image] | None = None
+        for ticket in {unit.ticket: None for unit in self.units if unit.ticket.watched}:
+            own = [place for place in places if self.units[place].ticket is ticket] if not self.whole else []
+            if not self.whole and not own:
+                continue
+            step = progress
+            if own:
+                step = replace(progress, picture=self.units[own[0]].k, pictures=ticket.count, together=len(own))
+            self.hand_over(partial(ticket.progressed, step))
+            if ticket.looking and progress.look is not None:
+                ticket.looking = False
+                images = images if images is not None else progress.look()
+                of = dict(zip(places, images, strict=False))
+                seen = images if self.whole else [of[place] for place in own if place in of]
+                self.hand_over(partial(ticket.seen, seen))
 
     def _tell(self, progress: Progress) -> None:
         """Hand over how far it is, not more often than somebody can see."""
@@ -345,7 +384,7 @@ class Work:
         if now - self.told[0] < TOLD_SECONDS and progress.stage == self.told[1]:
             return
         self.told = (now, progress.stage)
-        done = _share(self.units[0].ticket.recipe, progress, ())
+        done = _share(self.units[0].recipe, progress, ())
         done = (progress.square + done) / max(1, progress.squares)
         for place in self._places(progress):
             ticket, k = self._at(place)
@@ -356,12 +395,12 @@ class Work:
     def _places(self, progress: Progress) -> range:
         """The pictures that a step was for."""
         first = progress.picture if self.whole else self.done + progress.picture
-        most = self.units[0].ticket.recipe.count if self.whole else len(self.units)
+        most = self.units[0].ticket.count if self.whole else len(self.units)
         return range(first, min(first + progress.together, most))
 
     def _show(self, progress: Progress, look: "Callable[[], Sequence[Image]]") -> None:
         """Hand over what can be looked at, where it is time to."""
-        share = _share(self.units[0].ticket.recipe, progress, _UNSEEN)
+        share = _share(self.units[0].recipe, progress, _UNSEEN)
         places, due = self._places(progress), []
         for place in places:
             ticket, _ = self._at(place)

@@ -36,14 +36,14 @@ _NEW: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Picture `k` of a ticket; of one that is painted as a whole, all of them."""
+    """Picture `k` of a ticket; of one that is painted by itself, all of them."""
 
     ticket: Ticket
     k: int
 
     @property
     def recipe(self) -> Recipe:
-        return self.ticket.recipe if self.ticket.whole else self.ticket.recipe.single(self.k)
+        return self.ticket.recipe_of(self.k)
 
 
 class Queue:
@@ -105,8 +105,8 @@ class Queue:
         if self.alone or not self.tickets:
             return self.alone[0].ticket if self.alone else None
         first = self.tickets[0]
-        if first.recipe.model != opened and time.monotonic() - first.since < SWITCH_SECONDS:
-            return next((ticket for ticket in self.tickets if ticket.recipe.model == opened), first)
+        if first.model != opened and time.monotonic() - first.since < SWITCH_SECONDS:
+            return next((ticket for ticket in self.tickets if ticket.model == opened), first)
         return first
 
     def take(self, ticket: Ticket, size: int) -> list[Unit]:
@@ -135,4 +135,4 @@ class Queue:
 
 def _turn(ticket: Ticket) -> float:
     """When it would have come if all were as urgent."""
-    return ticket.since + (BULK_SECONDS if ticket.work > FEW else 0.0)
+    return ticket.since + (BULK_SECONDS if ticket.pictures > FEW else 0.0)

@@ -12,10 +12,11 @@ from typing import Any, Final, Literal
 import starlette.routing
 from starlette.routing import BaseRoute
 
+from dallecli.remote.protocol import ENGINE, FRAMES, INPUTS, LOOKS, QUESTIONS
 from dallecli.server.api_fields import ROUTES, Route
 from dallecli.server.schema import Schema, link, table, text, whole
 
-Method = Literal["GET", "POST", "DELETE"]
+Method = Literal["GET", "HEAD", "POST", "PUT", "DELETE"]
 
 JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
@@ -31,10 +32,9 @@ class Operation:
     """What one method of one path does.
 
     path: as starlette has it, without `/v1`. answers: the schema of each media type of a success. status: of a success.
-    fields: the route whose fields the body has, if it has one. open: whether it needs no token. repeats:
-    whether an `Idempotency-Key` is looked at.
-    query: the parameters of the URL. refusals: the statuses of errors that callers have to expect, besides those that
-    every path has.
+    fields: the route whose fields the body has, if it has them. body: the schemas of another body. open: whether it
+    needs no token. repeats: whether an `Idempotency-Key` is looked at. query: the parameters of the URL. refusals: the
+    statuses of errors that callers have to expect, besides those that every path has.
     """
 
     path: str
@@ -43,6 +43,7 @@ class Operation:
     method: Method = "GET"
     status: int = 200
     fields: Route | None = None
+    body: Mapping[str, Schema] | None = None
     open: bool = False
     repeats: bool = False
     query: Mapping[str, Schema] | None = None
@@ -178,7 +179,49 @@ def _pages() -> Iterator[Operation]:
     yield Operation(method="DELETE", path="/dalle/jobs/{id}", says="Cancel a job.", answers=_OBJECT, refusals=(404,))
 
 
-OPERATIONS: Final[tuple[Operation, ...]] = (*_API, *_pages())
+_QUESTIONS: Final = {
+    "resolve": "The recipe of a request.",
+    "revive": "A recipe from a file, checked.",
+    "paint": "The pictures of a recipe, as they are done.",
+    "paint_together": "One picture of each of several recipes.",
+    "knowledge": "What a model knows.",
+    "embed": "Embeddings of pictures and sentences.",
+    "encode": "The codes of pictures.",
+    "decode": "The pictures of codes.",
+    "group": "How many pictures of a recipe are painted at once.",
+    "reads_ahead": "Whether the prompts of several recipes are read at once.",
+    "machine": "What a recipe's pictures are painted on.",
+    "digest": "The digest of the model of a recipe.",
+    "judge_digest": "The digest of what judges its pictures.",
+    "memory": "How much memory it takes.",
+}
+"""What `dalle … --server` asks, and what it is told."""
+
+
+def _engine() -> Iterator[Operation]:
+    """What an engine on another machine asks; the protocol is described where it is written."""
+    frames, message = {FRAMES: _BYTES}, {JSON: table({})}
+    for name, says in _QUESTIONS.items():
+        yield Operation(
+            method="POST", path=f"{QUESTIONS}/{name}", says=says, answers=frames, body=message, refusals=(*_ASKING, 409)
+        )
+    path = f"{ENGINE}/{{rest:path}}"
+    yield Operation(method="POST", path=path, says="Other versions are refused.", answers={}, status=404, body=message)
+    path = f"{INPUTS}/{{sha256}}"
+    yield Operation(method="HEAD", path=path, says="Whether a file is here.", answers={}, refusals=(404,))
+    yield Operation(
+        method="PUT",
+        path=path,
+        says="A file that a question will name.",
+        answers=_OBJECT,
+        status=201,
+        body={"application/octet-stream": _BYTES},
+        refusals=(400, 404, 408, 413, 429, 507),
+    )
+    yield Operation(path=f"{LOOKS}/{{ticket}}", says="Unfinished pictures.", answers=frames, refusals=(404,))
+
+
+OPERATIONS: Final[tuple[Operation, ...]] = (*_API, *_pages(), *_engine())
 
 
 def routed(handlers: Mapping[tuple[str, str], Any]) -> list[BaseRoute]:

@@ -30,7 +30,7 @@ from dallecli.server.answer import Answerer
 from dallecli.server.app import Service, build_app, build_gallery
 from dallecli.server.body import Bodies
 from dallecli.server.connections import Connection
-from dallecli.server.files import Files
+from dallecli.server.files import Files, Inputs
 from dallecli.server.gallery import Gallery
 from dallecli.server.jobs import PageJobs
 from dallecli.server.metrics import Metrics
@@ -78,16 +78,21 @@ def serve(serving: Serving, engines: Callable[[], Engine], announce: Callable[[A
     names = Names(serving, int(time.time()))
     sockets = bound(serving.host, serving.port)
     with ExitStack() as stack:
-        files = stack.enter_context(closing(Files()))
+        files, inputs = stack.enter_context(closing(Files())), stack.enter_context(closing(Inputs()))
         encoders = stack.enter_context(ThreadPoolExecutor(2, thread_name_prefix="encoding"))
-        service = assembled(serving, names, engines, files, encoders)
+        service = assembled(serving, names, engines, files, encoders, inputs)
         where = f"http://{_shown(serving.host)}:{sockets[0].getsockname()[1]}"
         announced = Announced(url=where, model=names.default.name)
         asyncio.run(_serve(service, sockets, lambda: announce(announced)))
 
 
 def assembled(
-    serving: Serving, names: Names, engines: Callable[[], Engine], files: Files, encoders: ThreadPoolExecutor
+    serving: Serving,
+    names: Names,
+    engines: Callable[[], Engine],
+    files: Files,
+    encoders: ThreadPoolExecutor,
+    inputs: Inputs,
 ) -> Service:
     """All that answers requests."""
     metrics = Metrics(__version__)
@@ -105,6 +110,7 @@ def assembled(
         gallery=gallery,
         jobs=PageJobs(painter, answerer),
         repeats=Repeats(),
+        inputs=inputs,
     )
 
 
@@ -220,6 +226,7 @@ async def _settled(painter: Painter) -> None:
 def _leave(service: Service, number: int) -> None:
     """End this process now, in the middle of a step."""
     service.files.close()
+    service.inputs.close()
     os._exit(128 + number)
 
 

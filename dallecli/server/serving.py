@@ -2,21 +2,19 @@
 
 import hmac
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from dallecli.errors import BadSetting, reason
-from dallecli.limits import QUEUE_PICTURES, TOKEN_BYTES, open_file, read_stream
+from dallecli.errors import BadSetting
+from dallecli.limits import QUEUE_PICTURES
+from dallecli.remote.address import PORT
+from dallecli.remote.token import TOKEN
 from dallecli.rewriting.rewriter import Rewriter
 
 LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 """The hosts that only this machine reaches."""
-
-TOKEN: Final = re.compile(r"[\x21-\x7e]{16,}")
-"""What a token is made of: as long as it takes so that nobody guesses it, and what a header can carry."""
 
 _ORIGIN: Final = re.compile(r"https?://[^/\s]+")
 
@@ -33,7 +31,7 @@ class Serving:
     defaults: Mapping[str, object] = field(default_factory=dict)
     """Values for every request that no client can set: the device, the number type."""
     host: str = "127.0.0.1"
-    port: int = 8188
+    port: int = PORT
     """0 is any that is free."""
     token: str | None = field(default=None, repr=False)
     """What clients have to send; None on this machine only."""
@@ -97,20 +95,3 @@ def read_aliases(pairs: list[str]) -> dict[str, str]:
             raise BadSetting(f"--alias {pair!r} means nothing", hint="--alias NAME=MODEL")
         found[name] = model
     return found
-
-
-def read_token(path: Path) -> tuple[str, str | None]:
-    """The token in a file, and what is wrong with who can read it, if something is.
-
-    Raises: BadSetting for a file that cannot be read, or that others can write.
-    """
-    try:
-        with open_file(path) as file:
-            text = read_stream(file, TOKEN_BYTES).decode("utf-8")
-    except (OSError, ValueError) as error:
-        raise BadSetting(f"the token cannot be read: {reason(error)}", where=str(path)) from error
-    mode = path.stat().st_mode
-    if mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise BadSetting("others can write the file of the token", where=str(path), hint=f"chmod 600 {path}")
-    doubt = f"others can read the file of the token: chmod 600 {path}" if mode & (stat.S_IRGRP | stat.S_IROTH) else None
-    return text.strip(), doubt

@@ -10,7 +10,7 @@ import io
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from dallecli.server.answer import Answerer, described, facts
 from dallecli.server.api_fields import Route
@@ -23,6 +23,8 @@ from dallecli.server.wire import to_json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+T = TypeVar("T")
 
 KEEP_ALIVE_SECONDS: Final = 10.0
 """After so long without an event a comment is sent, so that nobody between us and the client takes it for dead."""
@@ -49,32 +51,23 @@ class Stream:
 
     async def events(self) -> AsyncIterator[bytes]:
         """The answer, piece by piece; an error of whatever kind is its last one."""
-        source = self.happening()
-        while True:
-            coming = asyncio.ensure_future(anext(source, None))
-            try:
-                while not coming.done():
-                    done, _ = await asyncio.wait([coming], timeout=KEEP_ALIVE_SECONDS)
-                    if not done:
-                        yield STILL
-            finally:
-                coming.cancel()
-            error = coming.exception()
-            if error is not None:
-                yield written({"type": "error", "error": refusal_of(error).body})
-                return
-            event = coming.result()
+        async for event in kept_alive(self.happening(), KEEP_ALIVE_SECONDS):
             if event is None:
-                return
-            yield written(event)
+                yield STILL
+            elif isinstance(event, BaseException):
+                yield written({"type": "error", "error": refusal_of(event).body})
+            else:
+                yield written(event)
 
     async def happening(self) -> AsyncGenerator[dict[str, Any], None]:
         """The same as data, without comments; an error is raised."""
         async for event in self.ticket.events():
             if isinstance(event, Stepped):
                 yield _progress(event)
-            else:
-                yield await (self._partial(event) if isinstance(event, Unfinished) else self._completed(event))
+            elif isinstance(event, Unfinished):
+                yield await self._partial(event)
+            elif isinstance(event, Painted):
+                yield await self._completed(event)
 
     async def _partial(self, event: Unfinished) -> dict[str, Any]:
         shape = self.asked.shape
@@ -106,6 +99,26 @@ def _progress(event: Stepped) -> dict[str, Any]:
     """How far a picture is. Clients of the API get it if they ask, since they do not know it."""
     facts = {"index": event.k, "stage": event.stage, "step": event.step, "steps": event.steps}
     return {"type": "dalle.progress", "dalle": {**facts, "done": round(event.done, 3)}}
+
+
+async def kept_alive(source: AsyncIterator[T], seconds: float) -> AsyncIterator[T | BaseException | None]:
+    """What comes from a source, and None whenever nothing has come for so long. An error is the last that comes."""
+    ended = object()
+    while True:
+        coming: asyncio.Future[Any] = asyncio.ensure_future(anext(source, ended))
+        try:
+            while not coming.done():
+                done, _ = await asyncio.wait([coming], timeout=seconds)
+                if not done:
+                    yield None
+        finally:
+            coming.cancel()
+        error = coming.exception()
+        if error is not None or coming.result() is ended:
+            if error is not None:
+                yield error
+            return
+        yield coming.result()
 
 
 def written(event: dict[str, Any]) -> bytes:

@@ -49,6 +49,16 @@ class Coding(ModelRequest):
             dtype=dtype_of(values.text("dtype")),
         )
 
+    def to_values(self) -> dict[str, object]:
+        values = {
+            "model": self.model,
+            "inputs": list(self.inputs),
+            "size": self.size,
+            "device": self.device,
+            "dtype": self.dtype,
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
     @property
     def sources(self) -> tuple[Source, ...]:
         return self.inputs

@@ -71,6 +71,17 @@ class Edit(InvertibleRequest):
         )
 
     @property
+    def own_values(self) -> dict[str, object]:
+        return {
+            "image": self.image,
+            "from": self.before,
+            "to": self.after,
+            "strength": self.strength,
+            "sweep": self.sweep,
+            "inversion_steps": self.inverting.steps,
+        }
+
+    @property
     def texts(self) -> tuple[str, ...]:
         return (self.before, self.after)
 

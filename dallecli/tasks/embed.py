@@ -57,6 +57,17 @@ class Embed(ModelRequest):
         )
 
     @property
+    def own_values(self) -> dict[str, object]:
+        return {
+            "inputs": list(self.inputs),
+            "minus": list(self.minus),
+            "plus": list(self.plus),
+            "imagine": self.imagine,
+            "invert": self.invert,
+            "inversion_steps": self.inverting.steps,
+        }
+
+    @property
     def sources(self) -> tuple[Source, ...]:
         return (*self.inputs, *self.minus, *self.plus)
 

@@ -97,6 +97,20 @@ class Generate(Request):
         )
 
     @property
+    def own_values(self) -> dict[str, object]:
+        return {
+            "prompt": self.prompt,
+            "class": self.class_name,
+            "best_of": self.best_of,
+            "judge": self.judge,
+            "negative": self.negative,
+            "init": self.init,
+            "strength": self.strength,
+            "continue": self.continued,
+            "rows": self.rows,
+        }
+
+    @property
     def sources(self) -> tuple[Source, ...]:
         return tuple(source for source in (self.init, self.continued) if source is not None)
 

@@ -70,6 +70,22 @@ class Inpaint(Request):
         )
 
     @property
+    def own_values(self) -> dict[str, object]:
+        mask = self.mask
+        marked = {} if mask is None else {"mask_mode": mask.mode, "invert_mask": mask.invert}
+        parts = [] if mask is None else [*(",".join(map(str, box)) for box in mask.boxes), *mask.files]
+        expand = ",".join(f"{side}={getattr(self.expand, side)}" for side in SIDES) if self.expand else None
+        return {
+            "image": self.image,
+            "mask": parts if parts else None,
+            **marked,
+            "prompt": self.prompt,
+            "resample": self.resample,
+            "negative": self.negative,
+            "expand": expand,
+        }
+
+    @property
     def sources(self) -> tuple[Source, ...]:
         return (self.image, *(self.mask.files if self.mask is not None else ()))
 

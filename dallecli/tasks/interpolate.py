@@ -100,6 +100,17 @@ class Interpolate(Request):
         )
 
     @property
+    def own_values(self) -> dict[str, object]:
+        return {
+            "ends": list(self.ends),
+            "frames": self.frames,
+            "at": None if self.positions is None else list(self.positions),
+            "weights": None if self.weights is None else list(self.weights),
+            "noise": self.noise,
+            "inversion_steps": self.inverting.steps,
+        }
+
+    @property
     def sources(self) -> tuple[Source, ...]:
         return self.ends
 

@@ -18,6 +18,7 @@ from dallecli.limits import CANDIDATES, COUNT_LIMIT, PROMPT_BYTES
 from dallecli.rewritten import Rewritten, Sentence
 from dallecli.source import STDIN, Source
 from dallecli.tasks.stages import GROUPS, PRIOR_KINDS, RESPACINGS, Dials
+from dallecli.tasks.values import Usual
 
 SEED_LIMIT = 2**63
 """Seeds are below this: what `torch.Generator` takes without wrapping, and a signed 64-bit integer elsewhere."""
@@ -126,6 +127,33 @@ class ModelRequest:
     def way(self) -> str:
         """One of `WAYS` where a model may have dials of its own for this; any other name where it has none."""
         return ""
+
+    @property
+    def own_values(self) -> dict[str, object]:
+        """What only this kind of request has, as in `to_values`; there may be None among it."""
+        return {}
+
+    def to_values(self) -> dict[str, object]:
+        """The values by name that the builder makes this request of. Files among them are sources."""
+        decoder, prior, upsampler = self.decoder, self.prior, self.upsampler
+        values = {
+            "model": self.model,
+            "seed": self.seed,
+            "n": self.count,
+            "size": self.size,
+            "effort": self.effort,
+            "strict": self.strict,
+            "device": self.device,
+            "dtype": self.dtype,
+            **decoder.stated,
+            **{f"upsampler_{name}": value for name, value in upsampler.stated.items()},
+            "prior": self.prior_kind,
+            **{f"prior_{name}": value for name, value in prior.stated.items()},
+            "prior_candidates": self.prior_candidates,
+            **self.own_values,
+        }
+        stated = {name: value for name, value in values.items() if value is not None}
+        return {name: Usual(value) if name in self.usual else value for name, value in stated.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

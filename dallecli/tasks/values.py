@@ -46,6 +46,8 @@ class Values:
     pipes: bool = False
     """Whether a file may be standard input or a pipe. A prompt line is read twice, to be checked and to be painted, and
     a pipe only once."""
+    paths: bool = True
+    """Whether text may name a file. From another machine it may not: files come as sources."""
     known: set[str] = field(default_factory=set)
     """The names that were read."""
     usual: set[str] = field(default_factory=set)
@@ -144,7 +146,7 @@ class Values:
         found = []
         for part in self.files(name):
             if isinstance(part, str):
-                self._check_regular(part)
+                self._check_path(part)
                 part = read_source_or_words(part)
             found.append(part)
         return tuple(found)
@@ -215,11 +217,13 @@ class Values:
         return BadSetting(f"{name!r} is missing", hint=f"is it {close[0]!r}?" if close else None)
 
     def _file(self, path: str) -> Source:
-        self._check_regular(path)
+        self._check_path(path)
         return read_source(path)
 
-    def _check_regular(self, path: str) -> None:
-        """Raises BadInput for what can be read only once, if it has to be read twice."""
+    def _check_path(self, path: str) -> None:
+        """Raises BadInput for any path where none may be, and for what can be read only once, if it is read twice."""
+        if not self.paths:
+            raise BadInput("no file is read by its path here", where=path, hint="send its content")
         if self.pipes:
             return
         with suppress(OSError, ValueError):

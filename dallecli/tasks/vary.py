@@ -45,6 +45,15 @@ class Vary(InvertibleRequest):
         )
 
     @property
+    def own_values(self) -> dict[str, object]:
+        return {
+            "image": self.image,
+            "prompt": self.prompt,
+            "fidelity": self.fidelity,
+            "inversion_steps": self.inverting.steps,
+        }
+
+    @property
     def texts(self) -> tuple[str, ...]:
         return () if self.prompt is None else (self.prompt,)
 

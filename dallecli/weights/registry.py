@@ -211,10 +211,15 @@ def find(name_or_folder: str) -> ModelSpec:
         meant = on_the_hub(name_or_folder)
         hint = f"from the Hugging Face Hub it is {meant}" if meant is not None else None
         raise UnknownModel("there is no such model folder", name_or_folder, hint)
-    close = difflib.get_close_matches(name_or_folder, known, n=1, cutoff=0.6)
-    names = ", ".join(known)
-    hint = f"did you mean {close[0]}?" if close else f"the models are {names}; a folder or hf:ORG/NAME works, too"
-    raise UnknownModel(f"no model is called {name_or_folder!r}", hint=hint)
+    raise unknown_model(name_or_folder, "a folder or hf:ORG/NAME works, too")
+
+
+def unknown_model(name: str, else_: str) -> UnknownModel:
+    """The error about a name that no registered model has, with what would work besides one that has."""
+    known = _registered()
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    hint = f"did you mean {close[0]}?" if close else f"the models are {', '.join(known)}; {else_}"
+    return UnknownModel(f"no model is called {name!r}", hint=hint)
 
 
 def judges() -> list[str]:

@@ -23,7 +23,7 @@ from PIL import Image
 
 from dallecli.engine import Engine
 from dallecli.server.app import build_app
-from dallecli.server.files import Files
+from dallecli.server.files import Files, Inputs
 from dallecli.server.names import Names
 from dallecli.server.run import Uvicorn, _config, assembled, bound
 from dallecli.server.serving import Serving
@@ -171,8 +171,8 @@ def service(engines: Callable[[], Engine], serving: Serving | None = None, **par
 
     async def run() -> None:
         files = parts.get("files") or Files()
-        with closing(files), ThreadPoolExecutor(2) as encoders:
-            whole = assembled(serving, Names(serving, 0), engines, files, encoders)
+        with closing(files), closing(parts.get("inputs") or Inputs()) as inputs, ThreadPoolExecutor(2) as encoders:
+            whole = assembled(serving, Names(serving, 0), engines, files, encoders, inputs)
             whole = replace(whole, bodies=parts.get("bodies") or whole.bodies)
             painter = whole.painter
             server = Uvicorn(_config(build_app(whole)))

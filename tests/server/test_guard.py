@@ -13,7 +13,8 @@ import pytest
 
 from dallecli.cli.app import run
 from dallecli.errors import BadSetting
-from dallecli.server.serving import Serving, read_token
+from dallecli.remote.token import read_token
+from dallecli.server.serving import Serving
 from tests.server.talking import JSON, ROOT, Talk, process
 
 TOKEN = "a-token-that-nobody-guesses"

@@ -22,6 +22,7 @@ from dallecli.tasks.values import Values
 from tests.server.talking import Talk, hole, png, process
 
 PICTURE = png()
+NOWHERE = "there is nothing at this path"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,8 @@ def test_every_path_of_the_table_is_served_and_in_the_document(server, document)
         path = re.sub("{.*?}", "x", operation.template)
         answer = server.ask(operation.method, path)
         assert answer.status != 405, path
-        assert answer.status < 400 or answer.error["code"] != "unknown_url", path
+        if operation.method != "HEAD":  # which has no body
+            assert answer.status < 400 or answer.error["message"].partition("\n")[0] != NOWHERE, path
         assert routes.route_of(path) == operation.template
 
 
