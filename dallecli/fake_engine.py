@@ -191,10 +191,10 @@ class FakeEngine:
             single = recipe.single(k)
             red, green, blue, match = _fake_colour(single)
             image = Image.new("RGB", (recipe.size, recipe.size), (red, green, blue))
-            for name, stage in recipe.stages.items():
-                self._step(name, stage, k, recipe.count, progress, None if name == "prior" else [image])
             if isinstance(recipe.settings, Inpainting):
                 image = _inpainted(recipe, recipe.settings, image)
+            for name, stage in recipe.stages.items():
+                self._step(name, stage, k, recipe.count, progress, None if name == "prior" else [image])
             scores = {"prior": match / 255, OWN: blue / 255} if recipe.task == "generate" else {}
             yield Picture(image=image, recipe=single, seconds=time.perf_counter() - start, scores=scores)
 

@@ -107,6 +107,10 @@ QUEUE_PICTURES: Final = 32
 RETRY_SECONDS: Final = 60
 FILE_SECONDS: Final = 3600
 FILES_BYTES: Final = 256 * MIB
+IDEMPOTENCY_KEY_CHARACTERS: Final = 255
+REPEATS: Final = 1000
+REPEATS_SECONDS: Final = 600
+REPEATS_BYTES: Final = 128 * MIB
 TOKEN_BYTES: Final = 4 * KIB
 GALLERY_FILES: Final = 20_000
 GALLERY_BYTES: Final = 64 * MIB
@@ -221,6 +225,10 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "RETRY_SECONDS": "seconds after which a client is told to try again",
         "FILE_SECONDS": "seconds for which a picture is kept under its URL",
         "FILES_BYTES": "all pictures that are kept so",
+        "IDEMPOTENCY_KEY_CHARACTERS": "characters of an `Idempotency-Key`",
+        "REPEATS": "answers that are kept under such keys",
+        "REPEATS_SECONDS": "seconds for which one is kept so",
+        "REPEATS_BYTES": "all of them together",
         "TOKEN_BYTES": "the file of a token",
         "GALLERY_FILES": "files of a folder that the page shows; of more, the ones that the system names first",
         "GALLERY_BYTES": "a picture that the page shows",

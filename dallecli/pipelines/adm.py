@@ -161,6 +161,7 @@ class Adm(Pipeline):
             schedule=self.parts.schedule(f"{unet}_scheduler"),
             guidance=ALONE,
             nets=nets,
+            show=to_images,
             lead=partial(self._lead, job) if leads else None,
         )
 

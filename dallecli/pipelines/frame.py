@@ -28,6 +28,10 @@ class Frame:
         before, _ = self._margins()
         return x[..., before : before + self.size, before : before + self.size]
 
+    def at(self, side: int) -> "Frame":
+        """The same where the larger picture is shown with `side` pixels."""
+        return Frame(round(self.size * side / self.painted), side)
+
     def _margins(self) -> tuple[int, int]:
         margin = self.painted - self.size
         return margin // 2, margin - margin // 2

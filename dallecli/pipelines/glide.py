@@ -196,6 +196,7 @@ class Glide(Pipeline):
             guidance=guidance,
             known=known.put_in if known is not None else None,
             nets=nets,
+            show=to_images,
         )
 
     def _read(self, unet: str, job: Job) -> EncodedPrompts:

@@ -121,6 +121,7 @@ class KandinskyPainter:
             schedule=self.parts.schedule(f"{which}decoder_scheduler"),
             guidance=guidance,
             nets=nets,
+            show=self._autoencoder(which).show(frame, f"{which}decoder"),
         )
 
     def _away(self, embedding: Embedding) -> Tensor:

@@ -2,19 +2,25 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from dallecli.nets.movq import Movq
 from dallecli.nets.vae import Vae
-from dallecli.pipelines.allocator import return_freed
+from dallecli.pipelines.allocator import keep_freed, return_freed
 from dallecli.pipelines.frame import Frame
 from dallecli.pipelines.given import Beginning, Given, Hole
 from dallecli.pipelines.parts import Parts
-from dallecli.pipelines.stage import precise
+from dallecli.pipelines.pixels import to_images
+from dallecli.pipelines.stage import Show, precise
+
+SHOWN_CELLS: Final = 32
+"""Unfinished pictures are shown from so many latents a side at most, of which an autoencoder makes 256 pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +54,23 @@ class Autoencoder:
         """The pixels [b 3 s s] of what was painted, with all that was known around a hole."""
         pixels = frame.middle(self.decode(latents)).clamp(-1, 1)
         return pixels if hole is None else hole.filled(pixels)
+
+    def show(self, frame: Frame, painting: str) -> Show | None:
+        """What makes small pictures of clean latents, while the network `painting` paints them.
+
+        None where it would have to leave the memory for that.
+        """
+        kept = self.parts.kept
+        stay = kept is None or {self.part, painting} <= set(kept)
+        return partial(self._small, frame) if stay else None
+
+    def _small(self, frame: Frame, latents: Tensor) -> list[Image.Image]:
+        """Small pictures of latents [b z h w]: averages of them are decoded, which takes a fraction of the time."""
+        side = latents.shape[-1] // -(-latents.shape[-1] // SHOWN_CELLS)
+        net = self.parts.net(self.part, self.build, self.parts.dtype)
+        pixels = net.decode(F.adaptive_avg_pool2d(latents, side).to(self.parts.dtype)).float().nan_to_num()
+        keep_freed()  # the painting goes on
+        return to_images(frame.at(pixels.shape[-1]).middle(pixels))
 
     def hole(self, hole: Hole, frame: Frame, with_neighbours: Callable[[Tensor], Tensor]) -> Hole:
         """A hole in pictures as a hole in their latents.

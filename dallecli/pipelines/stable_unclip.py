@@ -181,6 +181,7 @@ class StablePainter:
             schedule=self.parts.schedule("decoder_scheduler"),
             guidance=guidance,
             nets=nets,
+            show=self._autoencoder().show(frame, "decoder"),
         )
 
     def _noised(self, vector: Tensor, noise: Noise | None) -> Tensor:

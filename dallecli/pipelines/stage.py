@@ -24,6 +24,9 @@ from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.watch import Look, Watch
 from dallecli.tasks.stages import INVERSION, DiffusionSettings
 
+Show = Callable[[Tensor], Sequence[Image.Image]]
+"""Makes pictures of clean samples."""
+
 Nets = tuple[Net, Net | None]
 """The network of a stage, and the one of its last step if that is another."""
 
@@ -42,8 +45,8 @@ class Diffusion:
     """Takes every clean sample that is predicted, and returns it with the part that is known; None if none is."""
     nets: Callable[[torch.dtype, Sequence[int]], Nets]
     """Binds its networks in a floating-point type, for the different timesteps of a run in their order."""
-    show: Callable[[Tensor], Sequence[Image.Image]] | None = None
-    """Makes pictures of clean samples [b *shape], for progress; None where that would be work."""
+    show: Show | None = None
+    """Makes pictures of clean samples [b *shape], for progress; None where there is nothing to see, or no room."""
     lead: Callable[[torch.dtype, Sequence[int]], Net] | None = None
     """Binds the classifier whose gradient leads the samples, in the same way; None where none leads. What it gives is
     already times the scale."""
@@ -124,7 +127,7 @@ def sample(
             known = Known(hole.pixels.to(x.dtype), hole.unknown, steps, noise, held, hole.clean)
             x = known.begun(x)
             constrained = partial(sampler, constrain=known)
-        looks = Looks(denoise, diffusion.show if hole is None else None)  # of a hole there is a part of a picture
+        looks = Looks(denoise, _around(hole, diffusion.show))
         progress = partial(_finish_step, watch, diffusion.stage, len(steps), looks)
         return constrained(looks.denoise, x, steps, noise, progress), healthy
 
@@ -149,7 +152,7 @@ def unsample(
 class Looks:
     """Lets somebody look at a run: it keeps the last clean sample that its denoiser predicted."""
 
-    def __init__(self, denoise: Denoiser, show: Callable[[Tensor], Sequence[Image.Image]] | None) -> None:
+    def __init__(self, denoise: Denoiser, show: Show | None) -> None:
         self._denoise = denoise
         self._show = show
         self._x0: Tensor | None = None
@@ -164,6 +167,13 @@ class Looks:
         """Shows the sample that is there now, if it is asked."""
         show, x0 = self._show, self._x0
         return None if show is None or x0 is None else lambda: show(x0)
+
+
+def _around(hole: Hole | None, show: Show | None) -> Show | None:
+    """Shows clean samples with what is known around a hole: the network's own idea of that is not what comes out."""
+    if hole is None or show is None:
+        return show
+    return lambda x0: show(torch.where(hole.unknown, x0, hole.pixels.to(x0.dtype)))
 
 
 def _finish_step(watch: Watch, stage: str, steps: int, looks: Looks | None, done: int) -> None:

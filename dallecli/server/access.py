@@ -13,9 +13,9 @@ from typing import Final
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dallecli.remote.protocol import ENGINE, INPUTS, LOOKS
 from dallecli.safe import safe
 from dallecli.server.metrics import Metrics
+from dallecli.server.routes import route_of
 
 log = logging.getLogger(__name__)
 
@@ -25,22 +25,6 @@ PROMPT: Final = "dalle.prompt"
 
 LEFT: Final = 499
 """The status in the log of a request whose client has left, as nginx has it."""
-
-_ROUTES: Final = re.compile(
-    r"/images/(generations|edits|variations|interpolations)|/models|/health|/ready|/metrics|/openapi\.json|/"
-    r"|/dalle/(state|pictures|models|check|jobs/(generations|edits|variations|interpolations))"
-)
-_PREFIXES: Final = {
-    "/models/": "/models/{id}",
-    "/files/": "/files/{name}",
-    "/page/": "/page/{name}",
-    "/dalle/pictures/": "/dalle/pictures/{id}",
-    "/dalle/jobs/": "/dalle/jobs/{id}",
-    "/dalle/words/": "/dalle/words/{id}",
-    f"{ENGINE}/": f"{ENGINE}/{{question}}",
-    f"{INPUTS}/": f"{INPUTS}/{{sha256}}",
-    f"{LOOKS}/": f"{LOOKS}/{{id}}",
-}
 
 _HEADERS: Final = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-store"}
 
@@ -78,11 +62,3 @@ class Access:
             said = f" {safe(repr(scope[PROMPT]), 400)}" if PROMPT in scope else ""
             method = scope["method"] if re.fullmatch("[A-Z]{3,7}", scope["method"]) else "?"
             log.info("%s %s %s %s %.0f ms%s", number, method, route, status, 1000 * seconds, said)
-
-
-def route_of(path: str) -> str:
-    """The kind of a path, of which there are few."""
-    path = path.removeprefix("/v1") or "/"
-    if _ROUTES.fullmatch(path):
-        return path
-    return next((route for prefix, route in _PREFIXES.items() if path.startswith(prefix)), "other")

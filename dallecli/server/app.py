@@ -6,23 +6,24 @@ Errors become answers here, in one table of handlers; whatever is raised below, 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dallecli.errors import DalleError, Interrupted, RequestError
 from dallecli.remote.protocol import PROTOCOL
-from dallecli.server import translate as api
+from dallecli.server import openapi
 from dallecli.server.access import PROMPT, Access
 from dallecli.server.answer import Answerer
+from dallecli.server.api_fields import ROUTES, Route
 from dallecli.server.body import Bodies, Body
 from dallecli.server.engine import EngineRoutes
 from dallecli.server.files import Files, Inputs, type_of
@@ -35,9 +36,11 @@ from dallecli.server.names import Names
 from dallecli.server.page_routes import Pictures, Studio
 from dallecli.server.painter import Painter
 from dallecli.server.refusal import Refusal, refusal_of, unusable
+from dallecli.server.repeats import HEADER, Repeats
+from dallecli.server.routes import existing, routed
 from dallecli.server.serving import Serving
 from dallecli.server.stream import Stream
-from dallecli.server.translate import Asked
+from dallecli.server.translate import Asked, translate
 from dallecli.server.wire import json_response
 from dallecli.version import __version__
 
@@ -45,10 +48,6 @@ log = logging.getLogger(__name__)
 
 PATIENCE: Final = "x-stainless-read-timeout"
 """The header in which the official Python client says for how many seconds it waits."""
-
-EXISTING: Final = (
-    "POST /v1/images/generations, /edits, /variations, /interpolations; GET /, /v1/models, /health, /ready, /metrics"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +63,14 @@ class Service:
     answerer: Answerer
     gallery: Gallery
     jobs: PageJobs
+    repeats: Repeats
     inputs: Inputs
 
 
 class Images:
     """`/images/…`: reads a request, has it painted, and answers; a client that leaves ends all of it."""
 
-    def __init__(self, service: Service, route: api.Route) -> None:
+    def __init__(self, service: Service, route: Route) -> None:
         self._service = service
         self._route = route
 
@@ -78,11 +78,25 @@ class Images:
         request = Request(scope, receive)
         with suppress(ClientDisconnect):
             async with self._service.bodies.read(request, pictures=self._route != "generations") as body:
-                await while_connected(request, self._answer(request, body, send))
+                await self._work(request, body, send)
 
-    async def _answer(self, request: Request, body: Body, send: Send) -> None:
+    async def _work(self, request: Request, body: Body, send: Send) -> None:
+        """Answer, unless the client leaves first; one that has said how it will ask again may leave."""
+        answer = partial(self._answer, request, body)
+        key = request.headers.get(HEADER)
+        if key is None:
+            await while_connected(request, answer(send))
+            return
+        recording, new = self._service.repeats.find(key, self._route, body)
+        if new:
+            await recording.record(answer, send)
+        else:
+            await while_connected(request, recording.play(send))
+
+    async def _answer(self, request: Request, body: Body, send: Send) -> bool:
+        """Answer; whether all pictures were painted. Raises what the request is refused with."""
         service = self._service
-        asked = await service.painter.check(api.translate, self._route, body, service.names)
+        asked = await service.painter.check(translate, self._route, body, service.names)
         if service.serving.log_prompts and asked.prompt is not None:
             request.scope[PROMPT] = asked.prompt
         ticket, settled = await service.painter.admit(asked, self._until(request, asked))
@@ -94,15 +108,18 @@ class Images:
                 await json_response(answer)(request.scope, request.receive, send)
         finally:
             service.painter.cancel(ticket)
+        return ticket.done == ticket.count
 
     def _until(self, request: Request, asked: Asked) -> float:
-        """When nobody waits any more. Somebody who gets a stream sees that something happens."""
+        """When nobody waits any more. Who gets a stream sees that something happens, and who has a key comes again."""
         patience = self._service.serving.timeout
+        if asked.shape.stream or HEADER in request.headers:
+            return time.monotonic() + patience
         try:
             said = float(request.headers.get(PATIENCE, "nan"))
         except ValueError:
             said = patience
-        return time.monotonic() + (said if 0 < said < patience and not asked.shape.stream else patience)
+        return time.monotonic() + (said if 0 < said < patience else patience)
 
     def _base(self, request: Request) -> str:
         """What the URLs of pictures begin with: where the client has found us."""
@@ -121,7 +138,7 @@ async def _send_stream(stream: Stream, send: Send) -> None:
 def build_app(service: Service) -> ASGIApp:
     """The application with everything around it."""
     page = Studio(service.gallery, service.jobs, service.names, service.painter, service.bodies, service.serving)
-    return _around([*_routes(service), *page.routes()], service.serving, service.metrics)
+    return _around({**_handlers(service), **page.handlers()}, service.serving, service.metrics)
 
 
 def build_gallery(gallery: Gallery, serving: Serving, metrics: Metrics) -> ASGIApp:
@@ -130,11 +147,11 @@ def build_gallery(gallery: Gallery, serving: Serving, metrics: Metrics) -> ASGIA
     async def file(request: Request) -> Response:
         return _file(request.path_params["name"], await find_file(gallery, request.path_params["name"]))
 
-    return _around([Route("/files/{name}", file), *Pictures(gallery).routes()], serving, metrics)
+    return _around({("GET", "/files/{name}"): file, **Pictures(gallery).handlers()}, serving, metrics)
 
 
-def _around(routes: Sequence[BaseRoute], serving: Serving, metrics: Metrics) -> ASGIApp:
-    app = Starlette(routes=routes, exception_handlers=dict.fromkeys(_HANDLED, _refuse))
+def _around(handlers: Mapping[tuple[str, str], Any], serving: Serving, metrics: Metrics) -> ASGIApp:
+    app = Starlette(routes=routed(handlers), exception_handlers=dict.fromkeys(_HANDLED, _refuse))
     return Access(Guard(app, serving, metrics), metrics)
 
 
@@ -155,7 +172,9 @@ def _file(name: str, data: bytes | None) -> Response:
     return Response(data, headers=_FILE_HEADERS, media_type=type_of(name))
 
 
-def _routes(service: Service) -> list[BaseRoute]:
+def _handlers(service: Service) -> dict[tuple[str, str], Any]:
+    """What answers each method and path."""
+
     async def models(_: Request) -> Response:
         return json_response({"object": "list", "data": await asyncio.to_thread(service.names.listed)})
 
@@ -179,19 +198,21 @@ def _routes(service: Service) -> list[BaseRoute]:
         service.metrics.files.set(service.files.bytes)
         return Response(service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    gets: dict[str, Callable[[Request], Awaitable[Response]]] = {
-        "/models": models,
-        "/models/{id:path}": model,
-        "/files/{name}": file,
-        "/health": health,
-        "/ready": ready,
-        "/metrics": metrics,
-    }
-    paths: list[tuple[str, Any, str]] = [(path, handler, "GET") for path, handler in gets.items()]
-    paths += [(f"/images/{route}", Images(service, route), "POST") for route in api.ROUTES]
-    ours = [Route(base + path, handler, methods=[method]) for path, handler, method in paths for base in ("/v1", "")]
+    async def document(_: Request) -> Response:
+        return json_response(openapi.document())
+
     asked = EngineRoutes(service.names, service.serving, service.painter, service.bodies, service.inputs)
-    return [*ours, *asked.routes()]
+    return {
+        **asked.handlers(),
+        **{("POST", f"/images/{route}"): Images(service, route) for route in ROUTES},
+        ("GET", "/models"): models,
+        ("GET", "/models/{id:path}"): model,
+        ("GET", "/files/{name}"): file,
+        ("GET", "/health"): health,
+        ("GET", "/ready"): ready,
+        ("GET", "/metrics"): metrics,
+        ("GET", "/openapi.json"): document,
+    }
 
 
 def _state(service: Service) -> dict[str, Any]:
@@ -226,7 +247,7 @@ def _routing(request: Request, error: HTTPException) -> Refusal:
         what = f"{request.url.path} does not know {request.method}"
         return unusable(405, what, f"it knows {allowed}", code="method_not_allowed")
     if error.status_code == 404:
-        return unusable(404, "there is nothing at this path", EXISTING, code="unknown_url")
+        return unusable(404, "there is nothing at this path", existing(), code="unknown_url")
     return unusable(error.status_code, str(error.detail), code="invalid_request")
 
 

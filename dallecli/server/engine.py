@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from dallecli.engine import Engine
@@ -98,7 +97,8 @@ class EngineRoutes:
     running: dict[str, Ticket] = field(default_factory=dict)
     """What is being painted or waits for it, by numbers that nobody can guess."""
 
-    def routes(self) -> list[BaseRoute]:
+    def handlers(self) -> dict[tuple[str, str], Any]:
+        """What answers each method and path."""
         asked = {
             "resolve": self._resolve,
             "revive": self._revive,
@@ -110,16 +110,12 @@ class EngineRoutes:
             "decode": self._code,
             **dict.fromkeys(ABOUT, self._about),
         }
-        found: list[BaseRoute] = [
-            Route(f"{QUESTIONS}/{name}", Question(self, name, answer), methods=["POST"])
-            for name, answer in asked.items()
-        ]
-        return [
-            *found,
-            Route(f"{ENGINE}/{{rest:path}}", _no_question, methods=["POST"]),
-            Route(f"{INPUTS}/{{sha256}}", self._input, methods=["HEAD", "PUT"]),
-            Route(f"{LOOKS}/{{ticket}}", Look(self), methods=["GET"]),
-        ]
+        return {
+            **{("POST", f"{QUESTIONS}/{name}"): Question(self, name, answer) for name, answer in asked.items()},
+            ("POST", f"{ENGINE}/{{rest:path}}"): _no_question,
+            **{(method, f"{INPUTS}/{{sha256}}"): self._input for method in ("HEAD", "PUT")},
+            ("GET", f"{LOOKS}/{{ticket}}"): Look(self),
+        }
 
     async def _input(self, request: Request) -> Response:
         """Whether a file is here, or a file that comes. Raises Refusal."""

@@ -17,16 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from dallecli.limits import HEADERS_BYTES, in_words
 from dallecli.server.metrics import Metrics
 from dallecli.server.refusal import Refusal, unusable
+from dallecli.server.routes import is_open
 from dallecli.server.serving import LOOPBACK, Serving
-
-OPEN_PATHS: Final = ("/health", "/ready", "/")
-"""What needs no token: it tells nothing that a connection does not tell."""
-
-PAGE: Final = "/page/"
-"""Below this are the files of the page, which are the same everywhere: it asks for the token by itself."""
-
-FILES: Final = "/files/"
-"""Below this nothing needs a token: the names are secrets by themselves, and what shows a picture sends no token."""
 
 _ALLOWED: Final = {
     "access-control-allow-methods": "GET, POST, DELETE, OPTIONS",
@@ -75,14 +67,13 @@ class Guard:
         if not self._is_ours(_host(host)):
             hint = "if it is a name of this server: --allow-host NAME"
             return unusable(403, "the Host of the request is not this server", hint, code="forbidden_host")
-        path = str(scope["path"]).removeprefix("/v1")
         if foreign and not self._is_own_page(headers["origin"], host):
             hint = "if it is a page that you trust: --cors-origin ORIGIN"
             return unusable(403, "a web page of another server has sent this", hint, code="forbidden_origin")
         cross = headers.get("sec-fetch-site") == "cross-site" and scope["method"] not in ("GET", "HEAD", "OPTIONS")
         if cross and (foreign or "origin" not in headers):
             return unusable(403, "a web page of another server has sent this", code="forbidden_origin")
-        if scope["method"] == "OPTIONS" or path in OPEN_PATHS or path.startswith((FILES, PAGE)):
+        if scope["method"] == "OPTIONS" or is_open(scope["path"]):
             return None
         if not self._serving.admits(_token(headers)):
             hint = "Authorization: Bearer TOKEN; of an official client: api_key"

@@ -16,10 +16,11 @@ from typing import Any, Final
 from dallecli.limits import PAGE_JOB_SECONDS, PAGE_JOBS
 from dallecli.recipe import Recipe
 from dallecli.server.answer import Answerer
+from dallecli.server.api_fields import MOST_PARTIALS
 from dallecli.server.painter import Painter
 from dallecli.server.refusal import Refusal, refusal_of
 from dallecli.server.stream import KEEP_ALIVE_SECONDS, STILL, Stream, written
-from dallecli.server.translate import MOST_PARTIALS, Asked
+from dallecli.server.translate import Asked
 
 DONE: Final = "dalle.done"
 """The last event of a job that was not refused."""

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 
-async def while_connected(request: Request, answer: Coroutine[object, object, None]) -> None:
+async def while_connected(request: Request, answer: Coroutine[object, object, object]) -> None:
     """Answer a request whose body was read, unless the client leaves first. Raises what the answer raises."""
     work = asyncio.ensure_future(answer)
     left = asyncio.ensure_future(_leaving(request.receive))

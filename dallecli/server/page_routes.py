@@ -8,10 +8,9 @@ from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import BaseRoute, Route
 
-from dallecli.server import translate as api
 from dallecli.server.abilities import abilities, words_of
+from dallecli.server.api_fields import ROUTES, Route
 from dallecli.server.body import Bodies
 from dallecli.server.commands import generate_of, replay_of
 from dallecli.server.gallery import Gallery, Shown
@@ -21,6 +20,7 @@ from dallecli.server.painter import Painter
 from dallecli.server.refusal import invalid, unusable
 from dallecli.server.serving import Serving
 from dallecli.server.static import INDEX, Static
+from dallecli.server.translate import Asked, translate
 from dallecli.server.wire import json_response
 from dallecli.version import __version__
 
@@ -39,14 +39,15 @@ class Pictures:
         self.gallery = gallery
         self._static = Static()
 
-    def routes(self) -> list[BaseRoute]:
-        return [
-            _route("/", self._index, "GET"),
-            _route("/page/{name}", self._file, "GET"),
-            _route("/dalle/state", self.state, "GET"),
-            _route("/dalle/pictures", self._list, "GET"),
-            _route("/dalle/pictures/{id}", self._one, "GET"),
-        ]
+    def handlers(self) -> dict[tuple[str, str], Handler]:
+        """What answers each method and path."""
+        return {
+            ("GET", "/"): self._index,
+            ("GET", "/page/{name}"): self._file,
+            ("GET", "/dalle/state"): self.state,
+            ("GET", "/dalle/pictures"): self._list,
+            ("GET", "/dalle/pictures/{id}"): self._one,
+        }
 
     async def state(self, _: Request) -> Response:
         """What the page asks for again and again: it is small."""
@@ -105,17 +106,17 @@ class Studio(Pictures):
         self._bodies = bodies
         self._serving = serving
 
-    def routes(self) -> list[BaseRoute]:
-        return [
-            *super().routes(),
-            _route("/dalle/pictures/{id}", self._remove, "DELETE"),
-            _route("/dalle/models", self._models, "GET"),
-            _route("/dalle/words/{id:path}", self._words, "GET"),
-            _route("/dalle/check", self._check, "POST"),
-            _route("/dalle/jobs/{id}/events", self._follow, "GET"),
-            _route("/dalle/jobs/{id}", self._cancel, "DELETE"),
-            *(_route(f"/dalle/jobs/{name}", self._starter(name), "POST") for name in api.ROUTES),
-        ]
+    def handlers(self) -> dict[tuple[str, str], Handler]:
+        return {
+            **super().handlers(),
+            ("DELETE", "/dalle/pictures/{id}"): self._remove,
+            ("GET", "/dalle/models"): self._models,
+            ("GET", "/dalle/words/{id:path}"): self._words,
+            ("POST", "/dalle/check"): self._check,
+            ("GET", "/dalle/jobs/{id}/events"): self._follow,
+            ("DELETE", "/dalle/jobs/{id}"): self._cancel,
+            **{("POST", f"/dalle/jobs/{name}"): self._starter(name) for name in ROUTES},
+        }
 
     async def facts(self) -> dict[str, Any]:
         painter = self._painter
@@ -144,19 +145,19 @@ class Studio(Pictures):
     async def _check(self, request: Request) -> Response:
         """What a request would be warned of, which is not painted: words that the model does not know or read."""
         async with self._bodies.read(request, pictures=False) as body:
-            asked = await self._painter.check(api.translate, "generations", body, self._names)
+            asked = await self._painter.check(translate, "generations", body, self._names)
             if asked.has_pictures:
                 raise invalid("image", "only words are checked")
             recipe = (await self._painter.preview(asked)).recipe
         return json_response(doubts(recipe))
 
-    def _starter(self, route: api.Route) -> Handler:
+    def _starter(self, route: Route) -> Handler:
         """Begins a job with the same body as the path of the API has."""
 
         async def start(request: Request) -> Response:
             async with AsyncExitStack() as held:
                 body = await held.enter_async_context(self._bodies.read(request, pictures=route != "generations"))
-                asked = await self._painter.check(api.translate, route, body, self._names)
+                asked = await self._painter.check(translate, route, body, self._names)
                 asked = _painted_as_wanted(asked)
                 job = await self._jobs.start(asked, held.pop_all())
             return json_response(job.facts(self._painter), 202)
@@ -179,16 +180,12 @@ class Studio(Pictures):
         return job
 
 
-def _painted_as_wanted(asked: api.Asked) -> api.Asked:
+def _painted_as_wanted(asked: Asked) -> Asked:
     """A square is painted in its size, and not cut from another: the page offers the sizes that a model paints."""
     size = asked.shape.size
     if size is None or size.width != size.height or asked.task == "inpaint":
         return asked
     return replace(asked, values={**asked.values, "size": size.side}, shape=replace(asked.shape, size=None))
-
-
-def _route(path: str, handler: Handler, method: str) -> Route:
-    return Route(path, handler, methods=[method])
 
 
 def _number(request: Request, name: str, default: int, most: int) -> int:

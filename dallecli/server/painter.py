@@ -453,11 +453,12 @@ def _share(recipe: Recipe, progress: Progress, without: Collection[str]) -> floa
     """How much of the painting is done, from 0 to 1, `without` the work of some stages."""
     counts = {name: stage.count for name, stage in recipe.stages.items() if isinstance(stage, DiffusionSettings)}
     seen = {name: count for name, count in counts.items() if name not in without}
-    if progress.stage not in seen:
-        return progress.step / max(1, progress.steps)
-    names = list(seen)
-    before = sum(seen[name] for name in names[: names.index(progress.stage)])
-    return (before + seen[progress.stage] * progress.step / max(1, progress.steps)) / max(1, sum(seen.values()))
+    share = progress.step / max(1, progress.steps)
+    if progress.stage in seen:
+        names = list(seen)
+        before = sum(seen[name] for name in names[: names.index(progress.stage)])
+        share = (before + seen[progress.stage] * share) / max(1, sum(seen.values()))
+    return (progress.square + share) / progress.squares
 
 
 def going_down(retry_after: int) -> Refusal:

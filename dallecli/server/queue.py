@@ -1,12 +1,14 @@
 """What is painted next: a bounded queue of requests, of which alike ones are painted together.
 
-The oldest request comes first. As many others as fit are painted with it that are like it, and nobody is waited for:
-while one group is painted the next one gathers. A model that has to be opened first waits a while for those that want
-the open one, because every change of it costs the time of many pictures.
+The oldest request comes first, but one of many pictures lets those of one or two pass that come a little later, since
+somebody sits before a screen and waits for them. As many others as fit are painted with it that are like it, and nobody
+is waited for: while one group is painted the next one gathers. A model that has to be opened first waits a while for
+those that want the open one, because every change of it costs the time of many pictures.
 """
 
 import math
 import time
+from bisect import insort
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +20,12 @@ from dallecli.server.ticket import Ticket
 
 SWITCH_SECONDS: Final = 10.0
 """How long a request waits at most for those of the model that is open."""
+
+FEW: Final = 2
+"""So many pictures are what somebody waits for; more are a bulk."""
+
+BULK_SECONDS: Final = 10.0
+"""For so long a bulk lets those pass that come later, and no longer: then it is its turn."""
 
 GUESSED_SECONDS: Final = 1.0
 """For a picture, until one was painted."""
@@ -44,6 +52,7 @@ class Queue:
     def __init__(self, most: int) -> None:
         self.most = most
         self.tickets: list[Ticket] = []
+        """In the order of their turns."""
         self.alone: list[Unit] = []
         """Pictures of a group that failed: one of them is to blame, and is found by painting each by itself."""
         self.reserved = 0
@@ -78,7 +87,8 @@ class Queue:
         self.reserved -= count
 
     def add(self, ticket: Ticket) -> None:
-        self.tickets.append(ticket)
+        """Let a ticket wait for its turn."""
+        insort(self.tickets, ticket, key=_turn)
 
     def took(self, seconds: float) -> None:
         """A picture took so long."""
@@ -94,10 +104,10 @@ class Queue:
         self.alone = [unit for unit in self.alone if not unit.ticket.over]
         if self.alone or not self.tickets:
             return self.alone[0].ticket if self.alone else None
-        oldest = self.tickets[0]
-        if oldest.model != opened and time.monotonic() - oldest.since < SWITCH_SECONDS:
-            return next((ticket for ticket in self.tickets if ticket.model == opened), oldest)
-        return oldest
+        first = self.tickets[0]
+        if first.model != opened and time.monotonic() - first.since < SWITCH_SECONDS:
+            return next((ticket for ticket in self.tickets if ticket.model == opened), first)
+        return first
 
     def take(self, ticket: Ticket, size: int) -> list[Unit]:
         """The pictures that are painted next: of this ticket, and of others that are like it, up to `size`."""
@@ -121,3 +131,8 @@ class Queue:
             ticket.end(error)
         self.tickets.clear()
         self.alone.clear()
+
+
+def _turn(ticket: Ticket) -> float:
+    """When it would have come if all were as urgent."""
+    return ticket.since + (BULK_SECONDS if ticket.pictures > FEW else 0.0)

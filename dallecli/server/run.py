@@ -36,6 +36,7 @@ from dallecli.server.jobs import PageJobs
 from dallecli.server.metrics import Metrics
 from dallecli.server.names import Names
 from dallecli.server.painter import Painter
+from dallecli.server.repeats import Repeats
 from dallecli.server.serving import Serving
 from dallecli.version import __version__
 
@@ -110,6 +111,7 @@ def assembled(
         answerer=answerer,
         gallery=gallery,
         jobs=PageJobs(painter, answerer),
+        repeats=Repeats(),
         inputs=inputs,
     )
 

@@ -7,9 +7,10 @@ from typing import Final
 from PIL import Image
 
 from dallecli.limits import API_SIDE
+from dallecli.server.api_fields import SIZE
 from dallecli.server.refusal import invalid
 
-_SIZE: Final = re.compile(r"(\d{1,6})(?:[xX×](\d{1,6}))?")
+_SIZE: Final = re.compile(SIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ def read_size(value: object) -> Size | None:
     if value is None or value in ("", "auto"):
         return None
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    match = _SIZE.fullmatch(text.strip())
+    match = _SIZE.fullmatch(text)
     if match is None:
         raise invalid("size", f"{value!r} is not a size", "width x height in pixels, as 512x512, or auto", code=_CODE)
     size = Size(int(match[1]), int(match[2] if match[2] is not None else match[1]))

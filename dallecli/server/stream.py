@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from dallecli.server.answer import Answerer, described, facts
+from dallecli.server.api_fields import Route
 from dallecli.server.painter import Settled
 from dallecli.server.refusal import refusal_of
 from dallecli.server.sizes import Size, fitted
 from dallecli.server.ticket import Painted, Stepped, Ticket, Unfinished
-from dallecli.server.translate import Asked, Route
+from dallecli.server.translate import Asked
 from dallecli.server.wire import to_json
 
 if TYPE_CHECKING:

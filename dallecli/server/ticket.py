@@ -128,6 +128,11 @@ class Ticket(ABC):
         return self.alike is None
 
     @property
+    def pictures(self) -> int:
+        """How many pictures are painted for it, also those that are not kept."""
+        return self.count
+
+    @property
     def late(self) -> bool:
         """Whether nobody waits for it any more."""
         return time.monotonic() > self.until
@@ -220,6 +225,11 @@ class ImagesTicket(Ticket):
         self.recipe = recipe
         self.partials = partials
         self.steps = steps
+
+    @property
+    def pictures(self) -> int:
+        best_of = self.recipe.settings.best_of
+        return best_of if best_of is not None else self.count
 
     def recipe_of(self, k: int) -> Recipe:
         return self.recipe if self.whole else self.recipe.single(k)

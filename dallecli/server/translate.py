@@ -8,10 +8,11 @@ import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, get_args
+from typing import Final
 
 from dallecli.errors import PromptError
 from dallecli.limits import API_COUNT
+from dallecli.server.api_fields import ANSWERS, BACKGROUNDS, EFFORTS, FORMATS, IGNORED, MOST_PARTIALS, REWRITING, Route
 from dallecli.server.body import Body
 from dallecli.server.dials import DIALS
 from dallecli.server.names import Names, only_base64
@@ -22,31 +23,8 @@ from dallecli.tasks.interpolate import FRAMES
 from dallecli.tasks.values import Values
 from dallecli.weights.registry import reads_prompts
 
-Route = Literal["generations", "edits", "variations", "interpolations"]
-ROUTES: Final[tuple[Route, ...]] = get_args(Route)
-
-IGNORED: Final = (
-    *("style", "moderation", "user", "safety_identifier", "complexity", "frame_count", "frame_duration_ms", "svg"),
-    *("output_compression", "input_fidelity", "markup"),
-)
-"""What the API has and nothing here does."""
-
-EFFORTS: Final[Mapping[str, str | None]] = {
-    **dict.fromkeys(("auto", "standard", "medium"), None),
-    "low": "fast",
-    **dict.fromkeys(("high", "hd", "xhigh", "max"), "best"),
-}
-"""What `quality` means: how much work goes into a picture."""
-
-REWRITING: Final = ("required", "optional", "no")
-"""Whether a prompt is rewritten: or else the request fails; or else it is painted as it was sent; not at all."""
-
-FORMATS: Final[Mapping[str, str]] = {"png": "png", "jpeg": "jpeg", "jpg": "jpeg", "webp": "webp"}
-
 EDIT_STRENGTH: Final = 0.6
 """How much of a picture is painted over that is edited without a mask. Less hardly follows the words."""
-
-MOST_PARTIALS: Final = 3
 
 OPAQUE: Final = 128
 """From here on alpha counts as opaque, as in masks."""
@@ -151,7 +129,7 @@ def _count(fields: Values) -> int:
 
 def _shape(fields: Values, name: str | None, size: Size | None) -> Shape:
     wanted = fields.text("response_format")
-    if wanted not in (None, "url", "b64_json"):
+    if wanted is not None and wanted not in ANSWERS:
         raise invalid("response_format", f"no format is called {wanted!r}", "url or b64_json")
     written = fields.text("output_format")
     if written is not None and written not in FORMATS:
@@ -159,7 +137,7 @@ def _shape(fields: Values, name: str | None, size: Size | None) -> Shape:
     background = fields.text("background")
     if background == "transparent":
         raise invalid("background", "no model paints a transparent background", "opaque or auto")
-    if background not in (None, "opaque", "auto"):
+    if background is not None and background not in BACKGROUNDS:
         raise invalid("background", f"no background is called {background!r}", "opaque or auto")
     partials, stream = fields.whole("partial_images"), fields.flag("stream")
     if partials is not None and not 0 <= partials <= MOST_PARTIALS:

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from dallecli.pictures.metadata import read_recipe
-from dallecli.server.app import EXISTING
 from dallecli.server.dials import DIALS
+from dallecli.server.routes import existing
 from tests.server.talking import JSON, ROOT, Talk, as_form, hole, picture, png, process
 
 
@@ -313,7 +313,7 @@ def test_every_error_of_every_path_has_the_shape_of_the_api(server):
         assert set(answer.error) == {"message", "type", "param", "code", "dalle"}
         assert answer.headers["content-type"] == "application/json"
         assert len(answer.headers["x-request-id"]) == 16
-    assert EXISTING in server.get("/v1/chat/completions").error["message"]
+    assert existing() in server.get("/v1/chat/completions").error["message"]
 
 
 def test_a_url_is_never_fetched_and_a_path_never_read(server, tmp_path):

@@ -17,6 +17,8 @@ from dallecli.fake_engine import FakeEngine
 from dallecli.server import queue as turns
 from dallecli.server.files import Files
 from dallecli.server.serving import Serving
+from dallecli.server.ticket import Ticket
+from dallecli.tasks.builder import build_request
 from tests.server.talking import Answer, Talk, png, process, service
 
 
@@ -374,3 +376,44 @@ def test_what_a_killed_server_left_behind_is_removed_by_the_next(tmp_path):
         talk.process.terminate()
         assert talk.process.wait(20) == 0
     assert list(tmp_path.glob("dalle-serve-*")) == []
+
+
+# Few and many
+
+
+def test_one_picture_passes_a_bulk_that_came_before_it_between_two_of_its_groups():
+    engine = Counting(0.01)
+    with service(one_engine(engine), Serving(queue=100)) as talk:
+        bulk = threading.Thread(target=talk.generate, kwargs={"prompt": "bulk", "n": 10, "seed": 1})
+        more = threading.Thread(target=talk.generate, kwargs={"prompt": "more", "n": 10, "guidance": 2})
+        bulk.start()
+        wait_until(lambda: engine.steps > 2)
+        more.start()
+        wait_until(lambda: talk.get("/health").json["waiting"] > 8)
+        assert talk.generate(prompt="one", guidance=3).status == 200
+        bulk.join()
+        more.join()
+    order = [group[0] for group in engine.groups]
+    assert order.index("one") == 1
+
+
+def test_a_bulk_that_has_waited_comes_before_one_picture_that_came_later(monkeypatch):
+    monkeypatch.setattr(turns, "BULK_SECONDS", 0.05)
+    engine = Counting(0.02)
+    with service(one_engine(engine), Serving(queue=100)) as talk:
+        threads = [threading.Thread(target=talk.generate, kwargs={"prompt": "first", "seed": 1})]
+        threads[0].start()
+        wait_until(lambda: engine.steps > 2)
+        for prompt, values in (("bulk", {"n": 3, "guidance": 2}), ("one", {"guidance": 3})):
+            threads.append(threading.Thread(target=talk.generate, kwargs={"prompt": prompt, **values}))
+            threads[-1].start()
+            time.sleep(0.1)
+        for thread in threads:
+            thread.join()
+    assert [group[0] for group in engine.groups] == ["first", "bulk", "one"]
+
+
+def test_a_best_of_is_a_bulk_however_few_are_kept():
+    engine = FakeEngine()
+    request = build_request("generate", {"model": "starter", "prompt": "a fox", "best_of": 8})
+    assert Ticket(request, engine.resolve(request), 0, 0.0).work == 8
