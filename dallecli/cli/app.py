@@ -9,10 +9,10 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 
@@ -78,11 +78,27 @@ EPILOG = """Exit codes: 0 done, 1 some failed, 2 invalid request, 3 weights, 4 n
 Tab completion: dalle --install-completion [SHELL], or --show-completion [SHELL]"""
 
 
-def build(*, completion: bool = False) -> typer.Typer:
+_PAINTING: Final = (generate, vary, interpolate, inpaint, edit)
+_OTHERS: Final = (rank, embed, encode, decode, show, replay, grid, check, history)
+
+COMMANDS: Final[Mapping[str, Callable[..., object] | typer.Typer]] = {
+    **{command.__name__: command for command in (*_PAINTING, *_OTHERS)},
+    "models": models,
+    "config": config,
+    "serve": serve,
+    "doctor": doctor,
+    "probe": probe,
+    "train": train,
+}
+"""All commands, and groups of some, by their names."""
+
+
+def build(only: str | None = None, *, completion: bool = False) -> typer.Typer:
     """The application. `completion` adds Typer's options for shell completion.
 
     They are left out of everyday runs: reading these two options imports pydantic, which takes a third of the quarter
-    of a second that `dalle models list` may take.
+    of a second that `dalle models list` may take. Building all commands takes another: with the name of one as `only`,
+    the others are left out.
     """
     app = typer.Typer(
         cls=SectionedGroup,
@@ -93,15 +109,13 @@ def build(*, completion: bool = False) -> typer.Typer:
         epilog=EPILOG,
     )
     app.callback()(root)
-    painting = (generate, vary, interpolate, inpaint, edit)
-    for command in (*painting, rank, embed, encode, decode, show, replay, grid, check, history):
-        app.command(cls=SectionedCommand)(command)
-    app.add_typer(models, name="models", cls=SectionedGroup)
-    app.add_typer(config, name="config", cls=SectionedGroup)
-    app.command(cls=SectionedCommand)(serve)
-    app.command(cls=SectionedCommand)(doctor)
-    app.add_typer(probe, name="probe", cls=SectionedGroup, no_args_is_help=False)
-    app.add_typer(train, name="train", cls=SectionedGroup, no_args_is_help=False)
+    for name, command in COMMANDS.items():
+        if only in COMMANDS and name != only:
+            continue
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, cls=SectionedGroup, no_args_is_help=False)
+        else:
+            app.command(name, cls=SectionedCommand)(command)
     return app
 
 
@@ -181,7 +195,8 @@ def run(arguments: Sequence[str]) -> int:
             asked = asked_by_shell()
             if not asked:
                 os.environ.pop(VARIABLE, None)  # Typer would take it for a question
-            app = build(completion=asked or any(option in given for option in COMPLETION))
+            only = arguments[0] if arguments and not asked else None
+            app = build(only, completion=asked or any(option in given for option in COMPLETION))
             code = _called(app, arguments, may_ask=not as_json)
     except Stopped as stopped:
         return _stopped(stopped.number, as_json=as_json)
