@@ -3,8 +3,8 @@
     python benchmarks/server.py [--callers 16] [--pictures 64] [--batch 8]
 
 Every figure is of the starter on this machine, the median of the runs: the time from a start to the first answer of
-/health; of one warm request, and of a command that uses the server, the time that is not painting; pictures a second of many callers, against the same
-prompts in a prompt file; and what health takes meanwhile.
+/health; of one warm request, and of a command that uses the server, the time that is not painting; pictures a second of
+many callers, against the same prompts in a prompt file; and what health takes meanwhile.
 """
 
 import argparse
