@@ -3,8 +3,8 @@
     python benchmarks/server.py [--callers 16] [--pictures 64] [--batch 8]
 
 Every figure is of the starter on this machine, the median of the runs: the time from a start to the first answer of
-/health; of one warm request, the time that is not painting; pictures a second of many callers, against the same
-prompts in a prompt file; and what health takes meanwhile.
+/health; of one warm request, and of a command that uses the server, the time that is not painting; pictures a second of
+many callers, against the same prompts in a prompt file; and what health takes meanwhile.
 """
 
 import argparse
@@ -40,6 +40,8 @@ def main() -> None:
     with serving("--batch", "1") as (port, _):
         over = [overhead(port, seed) for seed in range(options.runs + 1)][1:]
         print(f"a warm request         {1000 * statistics.median(over):.1f} ms over painting")
+        over = [of_a_command(port, seed) for seed in range(options.runs + 1)][1:]
+        print(f"a command with --server {statistics.median(over):.2f} s over painting")
     offline = in_a_file(options.pictures, options.batch)
     with serving("--batch", str(options.batch), "--queue", str(2 * options.callers)) as (port, _):
         ask(port, 0)
@@ -99,6 +101,20 @@ def overhead(port: int, seed: int) -> float:
     begun = time.perf_counter()
     answer = ask(port, seed)
     return time.perf_counter() - begun - float(answer["dalle"]["seconds"])
+
+
+def of_a_command(port: int, seed: int) -> float:
+    """Seconds of `dalle generate --server` that are not painting."""
+    command = [sys.executable, "-m", "dallecli", "generate", f"a red car {seed}", "--seed", str(seed), "--json", "-q"]
+    with tempfile.TemporaryDirectory() as folder:
+        begun = time.perf_counter()
+        done = subprocess.run(
+            [*command, "--no-history", "--out", folder, "--server", f"http://127.0.0.1:{port}"],
+            check=True,
+            capture_output=True,
+        )
+        took = time.perf_counter() - begun
+    return took - float(json.loads(done.stdout)["seconds"])
 
 
 def many(port: int, pictures: int, callers: int) -> tuple[float, float]:

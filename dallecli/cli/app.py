@@ -1,7 +1,7 @@
 """The command line: its commands, and the one place where an error becomes words and an exit code.
 
 `dalle --help` imports this file and all commands, and should answer at once. So they import Typer and their options
-here at the top, and what they work with inside.
+at the top, and what they work with inside. Any other command line imports the one command that it names.
 """
 
 import atexit
@@ -9,37 +9,18 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Final, NoReturn
 
 import typer
 
-from dallecli.cli.check import check
-from dallecli.cli.codes import decode, encode
 from dallecli.cli.completion import COMPLETION, VARIABLE, asked_by_shell, complete
-from dallecli.cli.config import config
 from dallecli.cli.display import SIGPIPE, Stopped, emit_line, report, to_stderr
-from dallecli.cli.doctor import doctor
-from dallecli.cli.edit import edit
-from dallecli.cli.embed import embed
-from dallecli.cli.gallery import gallery
-from dallecli.cli.generate import generate
-from dallecli.cli.grid import grid
 from dallecli.cli.help import ARGUMENTS, SectionedCommand, SectionedGroup
-from dallecli.cli.history import history
-from dallecli.cli.inpaint import inpaint
-from dallecli.cli.interpolate import interpolate
-from dallecli.cli.models import models
-from dallecli.cli.probe import probe
 from dallecli.cli.pulling import offer
-from dallecli.cli.rank import rank
-from dallecli.cli.replay import replay
-from dallecli.cli.serve import serve
-from dallecli.cli.show import show
-from dallecli.cli.train import train
-from dallecli.cli.vary import vary
 from dallecli.errors import (
     BadConfig,
     DalleError,
@@ -79,11 +60,27 @@ EPILOG = """Exit codes: 0 done, 1 some failed, 2 invalid request, 3 weights, 4 n
 Tab completion: dalle --install-completion [SHELL], or --show-completion [SHELL]"""
 
 
-def build(*, completion: bool = False) -> typer.Typer:
+_PAINTING: Final = ("generate", "vary", "interpolate", "inpaint", "edit")
+_OTHERS: Final = (
+    *("show", "replay", "grid", "check", "history", "models", "config"),
+    *("serve", "gallery", "doctor", "probe", "train"),
+)
+
+COMMANDS: Final[Mapping[str, str]] = {
+    **{name: name for name in (*_PAINTING, "rank", "embed")},
+    "encode": "codes",
+    "decode": "codes",
+    **{name: name for name in _OTHERS},
+}
+"""The modules of all commands, and groups of some, by their names."""
+
+
+def build(only: str | None = None, *, completion: bool = False) -> typer.Typer:
     """The application. `completion` adds Typer's options for shell completion.
 
     They are left out of everyday runs: reading these two options imports pydantic, which takes a third of the quarter
-    of a second that `dalle models list` may take.
+    of a second that `dalle models list` may take. Building all commands takes another: with the name of one as `only`,
+    the others are neither imported nor built.
     """
     app = typer.Typer(
         cls=SectionedGroup,
@@ -94,16 +91,12 @@ def build(*, completion: bool = False) -> typer.Typer:
         epilog=EPILOG,
     )
     app.callback()(root)
-    painting = (generate, vary, interpolate, inpaint, edit)
-    for command in (*painting, rank, embed, encode, decode, show, replay, grid, check, history):
-        app.command(cls=SectionedCommand)(command)
-    app.add_typer(models, name="models", cls=SectionedGroup)
-    app.add_typer(config, name="config", cls=SectionedGroup)
-    app.command(cls=SectionedCommand)(serve)
-    app.command(cls=SectionedCommand)(gallery)
-    app.command(cls=SectionedCommand)(doctor)
-    app.add_typer(probe, name="probe", cls=SectionedGroup, no_args_is_help=False)
-    app.add_typer(train, name="train", cls=SectionedGroup, no_args_is_help=False)
+    for name in COMMANDS if only is None or only not in COMMANDS else [only]:
+        command = getattr(import_module(f"dallecli.cli.{COMMANDS[name]}"), name)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, cls=SectionedGroup, no_args_is_help=False)
+        else:
+            app.command(name, cls=SectionedCommand)(command)
     return app
 
 
@@ -183,7 +176,8 @@ def run(arguments: Sequence[str]) -> int:
             asked = asked_by_shell()
             if not asked:
                 os.environ.pop(VARIABLE, None)  # Typer would take it for a question
-            app = build(completion=asked or any(option in given for option in COMPLETION))
+            only = arguments[0] if arguments and not asked else None
+            app = build(only, completion=asked or any(option in given for option in COMPLETION))
             code = _called(app, arguments, may_ask=not as_json)
     except Stopped as stopped:
         return _stopped(stopped.number, as_json=as_json)

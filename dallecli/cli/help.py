@@ -10,6 +10,7 @@ from typing import Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from dallecli.cli.coercion import read_plainly
 from dallecli.cli.display import emit
 from dallecli.cli.idle import refuse_idle
 from dallecli.cli.mistaken import command_hint, option_hint, spoken
@@ -40,6 +41,7 @@ class SectionedCommand(TyperCommand):
     """A command whose options are listed under their `rich_help_panel`, and --help under the last of these."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        read_plainly(self.params)
         with _options_answered(self, ctx):
             rest = super().parse_args(ctx, _with_own_values(self, args))
         if not ctx.resilient_parsing:

@@ -224,9 +224,12 @@ def warn(recipes: Sequence[Recipe], display: Display) -> None:
 
 def say_rewritten(recipes: Sequence[Recipe], display: Display) -> None:
     """Say what is painted instead of what was asked for, each sentence once."""
+    changed = [recipe for recipe in recipes if recipe.rewritten is not None]
+    if not changed:
+        return
     from dallecli.rewriting.engine import say
 
-    for line in dict.fromkeys(line for recipe in recipes for line in say(recipe)):
+    for line in dict.fromkeys(line for recipe in changed for line in say(recipe)):
         display.say(line)
 
 
