@@ -78,7 +78,7 @@ class PageJob:
                 error = refusal
             except (OSError, MemoryError, ValueError) as mistake:  # a picture that cannot be encoded
                 error = mistake
-            self._tell({"type": DONE} if error is None else {"type": "error", "error": refusal_of(error).body})
+        self._tell({"type": DONE} if error is None else {"type": "error", "error": refusal_of(error).body})
 
     async def follow(self) -> AsyncIterator[bytes]:
         """What has happened to it, and then what happens, to its end."""
@@ -136,14 +136,14 @@ class PageJobs:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, asked: Asked, held: AsyncExitStack) -> PageJob:
-        """Let a request wait for its turn. `held` is closed when it is over.
+        """Let a request wait for its turn. What `held` holds is taken over, and let go when the job is over.
 
         Raises: as `Painter.admit`.
         """
         shape = replace(asked.shape, url=False, base64=False, keep=True, progress=True, partials=MOST_PARTIALS)
         asked = replace(asked, shape=shape)
         ticket, settled = await self._painter.admit(asked, math.inf)
-        found = PageJob(secrets.token_hex(16), Stream(self._answerer, asked, settled, ticket), held)
+        found = PageJob(secrets.token_hex(16), Stream(self._answerer, asked, settled, ticket), held.pop_all())
         self._forget()
         self._jobs[found.id] = found
         task = asyncio.create_task(found.run())
