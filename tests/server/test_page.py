@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,21 @@ def test_the_memory_of_a_job_is_given_back_whether_it_is_painted_or_refused(fold
                 assert bodies.held == len(form)
                 events(talk, answer.json)
             assert bodies.held == 0, fields
+
+
+class Nothing(FakeEngine):
+    """Paints what is no picture."""
+
+    def paint_together(self, recipes, progress):
+        for picture in super().paint_together(recipes, progress):
+            yield replace(picture, image=None)
+
+
+def test_a_mistake_of_our_own_ends_its_job_and_no_other(folder):
+    with service(Nothing, Serving(port=0, pictures=folder)) as talk:
+        for _ in range(2):
+            assert events(talk, begin(talk))[-1]["error"]["code"] == "internal_error"
+        assert {job["status"] for job in talk.get("/dalle/state").json["jobs"]} == {"failed"}
 
 
 @pytest.mark.parametrize(
