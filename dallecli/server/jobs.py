@@ -5,14 +5,17 @@ follows it is told first what has happened so far.
 """
 
 import asyncio
+import logging
 import math
 import secrets
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
+from dallecli.errors import DalleError, Interrupted
 from dallecli.limits import PAGE_JOB_SECONDS, PAGE_JOBS
 from dallecli.recipe import Recipe
 from dallecli.server.answer import Answerer
@@ -21,6 +24,8 @@ from dallecli.server.painter import Painter
 from dallecli.server.refusal import Refusal, refusal_of
 from dallecli.server.stream import KEEP_ALIVE_SECONDS, STILL, Stream, written
 from dallecli.server.translate import Asked
+
+log = logging.getLogger(__name__)
 
 DONE: Final = "dalle.done"
 """The last event of a job that was not refused."""
@@ -69,17 +74,14 @@ class PageJob:
         }
 
     async def run(self) -> None:
-        """Follow the painting to its end, and keep what comes of it."""
-        error: BaseException | None = None
+        """Follow the painting to its end, and keep what comes of it. Raises what ended it."""
         async with self._held:
-            try:
-                async for event in self.stream.happening():
-                    self._tell(event)
-            except Refusal as refusal:
-                error = refusal
-            except (OSError, MemoryError, ValueError) as mistake:  # a picture that cannot be encoded
-                error = mistake
-            self._tell({"type": DONE} if error is None else {"type": "error", "error": refusal_of(error).body})
+            async for event in self.stream.happening():
+                self._tell(event)
+
+    def end(self, error: BaseException | None) -> None:
+        """It is over."""
+        self._tell({"type": DONE} if error is None else {"type": "error", "error": refusal_of(error).body})
 
     async def follow(self) -> AsyncIterator[bytes]:
         """What has happened to it, and then what happens, to its end."""
@@ -137,20 +139,28 @@ class PageJobs:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, asked: Asked, held: AsyncExitStack) -> PageJob:
-        """Let a request wait for its turn. `held` is closed when it is over.
+        """Let a request wait for its turn. What `held` holds is taken over, and let go when the job is over.
 
         Raises: as `Painter.admit`.
         """
         shape = replace(asked.shape, url=False, base64=False, keep=True, progress=True, partials=MOST_PARTIALS)
         asked = replace(asked, shape=shape)
         ticket, settled = await self._painter.admit(asked, math.inf)
-        found = PageJob(secrets.token_hex(16), Stream(self._answerer, asked, settled, ticket), held)
+        found = PageJob(secrets.token_hex(16), Stream(self._answerer, asked, settled, ticket), held.pop_all())
         self._forget()
         self._jobs[found.id] = found
         task = asyncio.create_task(found.run())
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._ended, found))
         return found
+
+    def _ended(self, job: PageJob, task: asyncio.Task[None]) -> None:
+        """Whatever ended a job, those who follow it hear of it."""
+        self._tasks.discard(task)
+        error = Interrupted(CANCELLED) if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, DalleError | Refusal | MemoryError):
+            log.error("a mistake in dalle itself after painting: %s", type(error).__name__, exc_info=error)
+        job.end(error)
 
     def find(self, id: str) -> PageJob | None:
         """The job with this id, if there is one."""

@@ -159,7 +159,7 @@ class Studio(Pictures):
                 body = await held.enter_async_context(self._bodies.read(request, pictures=route != "generations"))
                 asked = await self._painter.check(translate, route, body, self._names)
                 asked = _painted_as_wanted(asked)
-                job = await self._jobs.start(asked, held.pop_all())
+                job = await self._jobs.start(asked, held)
             return json_response(job.facts(self._painter), 202)
 
         return start

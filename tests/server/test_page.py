@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from dallecli.cli.app import run
 from dallecli.fake_engine import FakeEngine
 from dallecli.pictures.metadata import read_recipe
 from dallecli.pictures.picture import Picture, encode
+from dallecli.server.body import Bodies
 from dallecli.server.dials import DIALS
 from dallecli.server.gallery import Gallery
 from dallecli.server.serving import Serving
@@ -251,6 +253,33 @@ def test_a_full_queue_says_when_to_come_back(slow):
     answers = [slow.post("/dalle/jobs/generations", {"prompt": "a", "n": 4, "guidance": 2 + k}) for k in range(3)]
     refused = [answer for answer in answers if answer.status == 429]
     assert refused and all(1 <= int(answer.headers["retry-after"]) <= 60 for answer in refused)
+
+
+def test_the_memory_of_a_job_is_given_back_whether_it_is_painted_or_refused(folder):
+    bodies = Bodies()
+    with service(lambda: FakeEngine(0.01), Serving(port=0, pictures=folder), bodies=bodies) as talk:
+        for fields in ((("n", "1"),), (("steps", "-1"),), (("size", "7"),), (("nope", "1"),)):
+            kind, form = as_form((("image", png()), *fields))
+            answer = talk.ask("POST", "/dalle/jobs/variations", form, {"Content-Type": kind})
+            if answer.status == 202:
+                assert bodies.held == len(form)
+                events(talk, answer.json)
+            assert bodies.held == 0, fields
+
+
+class Nothing(FakeEngine):
+    """Paints what is no picture."""
+
+    def paint_together(self, recipes, progress):
+        for picture in super().paint_together(recipes, progress):
+            yield replace(picture, image=None)
+
+
+def test_a_mistake_of_our_own_ends_its_job_and_no_other(folder):
+    with service(Nothing, Serving(port=0, pictures=folder)) as talk:
+        for _ in range(2):
+            assert events(talk, begin(talk))[-1]["error"]["code"] == "internal_error"
+        assert {job["status"] for job in talk.get("/dalle/state").json["jobs"]} == {"failed"}
 
 
 @pytest.mark.parametrize(
