@@ -70,11 +70,11 @@ class Stream:
                 yield await self._completed(event)
 
     async def _partial(self, event: Unfinished) -> dict[str, Any]:
-        size, recipe = self.asked.shape.size, self.settled.recipe
-        if size is None and recipe.task != "inpaint":  # of which the whole picture is shown, whatever was painted of it
-            size = Size(recipe.size, recipe.size)
+        wanted, recipe = self.asked.shape.size, self.settled.recipe
+        if wanted is None and recipe.task != "inpaint":  # of which the whole picture is shown, whatever was painted of it
+            wanted = Size(recipe.size, recipe.size)
         encoders = self.answerer.encoders
-        data, size = await asyncio.get_running_loop().run_in_executor(encoders, _small, event.image, size)
+        data, size = await asyncio.get_running_loop().run_in_executor(encoders, _small, event.image, wanted)
         return {
             **self._event("partial_image", size),
             "b64_json": base64.b64encode(data).decode("ascii"),
