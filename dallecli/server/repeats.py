@@ -35,29 +35,27 @@ class Recording:
         self.until = time.monotonic() + REPEATS_SECONDS
         self.bytes = 0
         self.over = False
-        self.kept = True
+        self.kept = False
         """Whether the next one with its key may have it: not if there was an error."""
         self._messages: list[Message] = []
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._more = asyncio.Event()
 
     async def record(self, answer: Callable[[Send], Awaitable[bool]], send: Send) -> None:
         """Have a request answered, and keep what is sent. `answer` says whether it went well, and may raise."""
 
         async def sending(message: Message) -> None:
-            self._messages.append({**message, "headers": list(message.get("headers", ()))})
+            self._messages.append(dict(message))  # what is around us adds headers to the one that is sent
             self.bytes += len(message.get("body", b""))
             self._tell()
             await send(message)
 
+        work = asyncio.ensure_future(answer(sending))
         try:
-            self.kept = await answer(sending)
-        except Exception as error:
-            self._error = error
-            raise
+            self.kept = await work
         finally:
-            self.kept = self.kept and self._error is None
             self.over = True
+            self._error = work.exception() if work.done() and not work.cancelled() else None
             self._tell()
 
     async def play(self, send: Send) -> None:

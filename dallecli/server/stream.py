@@ -70,10 +70,11 @@ class Stream:
                 yield await self._completed(event)
 
     async def _partial(self, event: Unfinished) -> dict[str, Any]:
-        shape = self.asked.shape
-        data, size = await asyncio.get_running_loop().run_in_executor(
-            self.answerer.encoders, _small, event.image, shape.size, self.settled.recipe.size
-        )
+        wanted, recipe = self.asked.shape.size, self.settled.recipe
+        if wanted is None and recipe.task != "inpaint":  # of which the whole picture is shown, whatever was painted of it
+            wanted = Size(recipe.size, recipe.size)
+        encoders = self.answerer.encoders
+        data, size = await asyncio.get_running_loop().run_in_executor(encoders, _small, event.image, wanted)
         return {
             **self._event("partial_image", size),
             "b64_json": base64.b64encode(data).decode("ascii"),
@@ -126,9 +127,9 @@ def written(event: dict[str, Any]) -> bytes:
     return f"event: {event['type']}\ndata: ".encode("ascii") + to_json(event) + b"\n\n"
 
 
-def _small(image: "Image", size: Size | None, side: int) -> tuple[bytes, Size]:
-    """An unfinished picture as large as the finished one."""
-    whole = fitted(image.convert("RGB"), size if size is not None else Size(side, side))
+def _small(image: "Image", size: Size | None) -> tuple[bytes, Size]:
+    """An unfinished picture in the size of the finished one; None if it has that."""
+    whole = fitted(image.convert("RGB"), size)
     target = io.BytesIO()
     whole.save(target, "PNG", compress_level=1)
     return target.getvalue(), Size(whole.width, whole.height)

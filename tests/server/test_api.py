@@ -328,6 +328,15 @@ def test_a_url_is_never_fetched_and_a_path_never_read(server, tmp_path):
         assert answer.error["code"] == "unknown_parameter", name
 
 
+@pytest.mark.parametrize("values", [[], [("size", "200x120")], [("expand", "left=28")]], ids=str)
+def test_an_unfinished_picture_of_a_repainting_is_as_large_as_the_finished_one(server, values):
+    parts = [("image", png(size=(100, 80))), ("mask", hole()), ("prompt", "a cat"), ("stream", "true")]
+    events = server.form("/v1/images/edits", *parts, ("partial_images", "2"), *values).events
+    assert [event["type"] for event in events] == ["image_edit.partial_image"] * 2 + ["image_edit.completed"]
+    assert len({picture(event).size for event in events}) == 1
+    assert picture(events[0]).getpixel((50, 2)) == picture(events[-1]).getpixel((50, 2))
+
+
 # Health and metrics
 
 
