@@ -1,0 +1,113 @@
+"""A browser, servers for it, and pages that complain when something is wrong with them.
+
+Playwright drives the system's Chromium; where there is none, the one that `playwright install chromium` has put down.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.server.talking import Talk, process
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, ConsoleMessage, Page
+
+MISSING = "tests/browser needs Playwright: .venv/bin/pip install -c constraints.txt -e '.[browser]'"
+
+if find_spec("playwright") is None:
+    collect_ignore_glob = ["test_*.py"]
+
+Visit = Callable[..., "Page"]
+Serve = Callable[..., Talk]
+
+SECONDS = 30.0
+"""How long anything may take that is looked for. It is never waited for without reason."""
+
+_VIOLATIONS = """
+addEventListener("securitypolicyviolation", (event) => {
+  console.error(`policy: ${event.violatedDirective} ${event.blockedURI} ${event.sample}`);
+});
+"""
+
+
+def pytest_report_header() -> list[str]:
+    return [MISSING] if find_spec("playwright") is None else []
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator["Browser"]:
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=SECONDS * 1000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(chromium: "Browser") -> Iterator[Visit]:
+    """Opens an address in a browser of its own; at the end of the test no such page may have complained.
+
+    `lost` says that the test takes the server away, so that a page may say that it cannot be reached. Other options are
+    those of Playwright's contexts.
+    """
+    complaints: list[str] = []
+    with ExitStack() as stack:
+
+        def opened(talk: Talk, path: str = "/", *, lost: bool = False, **options: Any) -> "Page":
+            context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+            stack.callback(context.close)
+            context.set_default_timeout(SECONDS * 1000)
+            context.add_init_script(_VIOLATIONS)
+            page = context.new_page()
+            listen(page, complaints, lost=lost)
+            page.goto(f"http://127.0.0.1:{talk.port}{path}")
+            return page
+
+        yield opened
+    assert complaints == []
+
+
+def listen(page: "Page", complaints: list[str], *, lost: bool = False) -> None:
+    """Write down what a page complains of."""
+
+    def heard(message: "ConsoleMessage") -> None:
+        expected = lost and message.text.startswith("Failed to load resource: net::ERR_")
+        if message.type in ("error", "warning") and not expected:
+            complaints.append(f"{message.type}: {message.text}")
+
+    page.on("console", heard)
+    page.on("pageerror", lambda error: complaints.append(f"exception: {error}"))
+
+
+@pytest.fixture(scope="session")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Talk]:
+    """`dalle serve` with the starter, for all tests that want real pictures; its gallery fills up."""
+    with serving(tmp_path_factory.mktemp("studio"), engine="local") as talk:
+        yield talk
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Starts `dalle serve` with an engine that paints flat colours, and with pictures of its own."""
+    with ExitStack() as stack:
+
+        def started(*options: str, seconds: str = "0", name: str = "server", **environment: str) -> Talk:
+            folder = tmp_path / name
+            folder.mkdir(exist_ok=True)
+            return stack.enter_context(serving(folder, *options, seconds=seconds, **environment))
+
+        yield started
+
+
+@contextmanager
+def serving(folder: Path, *options: str, **more: str) -> Iterator[Talk]:
+    """A server whose pictures are in a folder of its own, and which opens its model before anybody asks."""
+    with process(folder, *options, DALLE_HOME=str(folder), **more) as talk:
+        yield talk
