@@ -4,6 +4,7 @@ Playwright drives the system's Chromium; where there is none, the one that `play
 """
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.browser.using import pictures
 from tests.server.talking import Talk, process
 
 if TYPE_CHECKING:
@@ -27,6 +29,12 @@ Serve = Callable[..., Talk]
 
 SECONDS = 30.0
 """How long anything may take that is looked for. It is never waited for without reason."""
+
+LOST = ("Failed to load resource: net::ERR_",)
+"""What Chromium says of a server that is not there."""
+
+REFUSED = ("Failed to load resource: the server responded with a status of 4",)
+"""What it says of a request that a server refuses."""
 
 _VIOLATIONS = """
 addEventListener("securitypolicyviolation", (event) => {
@@ -54,19 +62,19 @@ def chromium() -> Iterator["Browser"]:
 def visit(chromium: "Browser") -> Iterator[Visit]:
     """Opens an address in a browser of its own; at the end of the test no such page may have complained.
 
-    `lost` says that the test takes the server away, so that a page may say that it cannot be reached. Other options are
-    those of Playwright's contexts.
+    `expected` is what a browser itself says of what the test does on purpose: beginnings of what it complains of. Other
+    options are those of Playwright's contexts.
     """
     complaints: list[str] = []
     with ExitStack() as stack:
 
-        def opened(talk: Talk, path: str = "/", *, lost: bool = False, **options: Any) -> "Page":
+        def opened(talk: Talk, path: str = "/", *, expected: tuple[str, ...] = (), **options: Any) -> "Page":
             context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
             stack.callback(context.close)
             context.set_default_timeout(SECONDS * 1000)
             context.add_init_script(_VIOLATIONS)
             page = context.new_page()
-            listen(page, complaints, lost=lost)
+            listen(page, complaints, expected)
             page.goto(f"http://127.0.0.1:{talk.port}{path}")
             return page
 
@@ -74,12 +82,11 @@ def visit(chromium: "Browser") -> Iterator[Visit]:
     assert complaints == []
 
 
-def listen(page: "Page", complaints: list[str], *, lost: bool = False) -> None:
-    """Write down what a page complains of."""
+def listen(page: "Page", complaints: list[str], expected: tuple[str, ...] = ()) -> None:
+    """Write down what a page complains of, and its browser about it."""
 
     def heard(message: "ConsoleMessage") -> None:
-        expected = lost and message.text.startswith("Failed to load resource: net::ERR_")
-        if message.type in ("error", "warning") and not expected:
+        if message.type in ("error", "warning") and not message.text.startswith(expected):
             complaints.append(f"{message.type}: {message.text}")
 
     page.on("console", heard)
@@ -90,6 +97,17 @@ def listen(page: "Page", complaints: list[str], *, lost: bool = False) -> None:
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Talk]:
     """`dalle serve` with the starter, for all tests that want real pictures; its gallery fills up."""
     with serving(tmp_path_factory.mktemp("studio"), engine="local") as talk:
+        yield talk
+
+
+@pytest.fixture(scope="session")
+def flat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Talk]:
+    """`dalle serve` with an engine that paints flat colours, and with one picture of 256 x 256 pixels, the oldest."""
+    with serving(tmp_path_factory.mktemp("flat")) as talk:
+        answer = talk.post("/dalle/jobs/generations", {"prompt": "a red car", "seed": 1})
+        assert answer.status == 202, answer.body
+        while not list(pictures(talk).glob("*.png")):
+            time.sleep(0.05)
         yield talk
 
 

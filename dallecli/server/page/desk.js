@@ -37,7 +37,7 @@ export class Desk {
     this.tools = Object.entries(TOOLS).map(([tool, [name, key]]) =>
       h("button", { type: "button", value: tool, title: `${name} (${key})`, onclick: () => this.#choose(tool) }, name));
     this.size = h("input", { type: "range", min: 1, max: LARGEST_BRUSH, title: "Size ([ and ])", oninput: () => this.#resize() });
-    this.sizeSaid = h("output", {});
+    this.sizeSaid = h("span", { className: "size", "aria-hidden": "true" });
     this.undoing = button("Undo", () => this.#turn("undo"), "Undo (Ctrl+Z)");
     this.redoing = button("Redo", () => this.#turn("redo"), "Redo (Ctrl+Shift+Z)");
     this.colour = h("input", { type: "color", value: "#ff00a0", oninput: () => (this.board.colour = this.colour.value) });

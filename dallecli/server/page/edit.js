@@ -53,7 +53,7 @@ class Editor {
   constructor(model, onDone) {
     this.#model = model;
     this.#onDone = onDone;
-    this.plan = h("p", { className: "quiet", role: "status" });
+    this.plan = h("p", { className: "plan quiet", role: "status" });
     this.stage = h("p", { className: "quiet", role: "status" });
     this.wrong = h("p", { className: "wrong", role: "alert" });
     this.bar = h("progress", { max: 1, value: 0, "aria-label": "How far it is", hidden: true });
