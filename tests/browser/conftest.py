@@ -27,7 +27,7 @@ if find_spec("playwright") is None:
 Visit = Callable[..., "Page"]
 Serve = Callable[..., Talk]
 
-SECONDS = 30.0
+SECONDS = 120.0
 """How long anything may take that is looked for. It is never waited for without reason."""
 
 LOST = ("Failed to load resource: net::ERR_",)

@@ -31,6 +31,8 @@ def test_what_is_drawn_is_painted_anew_and_the_rest_keeps_its_pixels(studio, vis
     stroke(editor, (40, 60), (200, 60))
     drawn = marked(editor) == 255
     editor.get_by_label("What to paint there").fill("a tree")
+    editor.get_by_text("Dials").click()
+    editor.get_by_label("Effort").select_option("fast")
     repaint(editor)
     painted, before = newest(studio, 2)
     (mask,) = read_recipe(painted).settings.mask_files
@@ -69,7 +71,6 @@ def test_an_eraser_a_rectangle_an_inversion_and_a_clearing_do_what_they_say(edit
     stroke(editor, (60, 55), (60, 56))
     erased = marked(editor) == 255
     assert not erased[55, 60] and erased[31, 21]
-    stroke(editor, (60, 55), (60, 56))
     editor.get_by_role("button", name="Invert").click()
     assert (marked(editor) == ~erased * 255).all()
     editor.get_by_role("button", name="Clear").click()

@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 from dallecli.pictures.metadata import read_recipe
 from tests.browser.conftest import LOST, REFUSED
-from tests.browser.using import ask, cards, choose, newest, paint, pictures
+from tests.browser.using import ask, cards, choose, newest, paint, pictures, settled
 from tests.server.talking import ROOT
 
 pytestmark = pytest.mark.browser
@@ -53,6 +53,7 @@ def test_the_starter_paints_and_its_picture_is_the_one_of_the_command_line(studi
 
 def test_a_picture_is_varied_and_the_command_of_it_paints_it_again(flat, visit, tmp_path):
     page = visit(flat, permissions=["clipboard-read", "clipboard-write"])
+    settled(page)
     page.locator("#count").select_option("2")
     before = cards(page).count()
     cards(page).first.get_by_role("button", name="Vary").click()
@@ -97,6 +98,7 @@ def test_a_page_that_is_reloaded_while_something_is_painted_goes_on_with_it(serv
 
 def test_what_is_painted_in_one_tab_is_seen_in_the_other(flat, visit):
     page, other = visit(flat), visit(flat)
+    settled(other)
     before = cards(other).count()
     paint(page, "a green tree")
     expect(cards(other)).to_have_count(before + 1)
@@ -183,11 +185,12 @@ def test_everything_can_be_done_with_the_keyboard(serve, visit):
     keyboard.press("Control+Enter")
     expect(cards(page)).to_have_count(4)
     first = cards(page).first.locator(".picture")
-    tab_to(page, first)
-    keyboard.press("ArrowRight")
-    expect(cards(page).nth(1).locator(".picture")).to_be_focused()
+    tab_to(page, page.locator("#grid .picture[tabindex='0']"))
     keyboard.press("Home")
     expect(first).to_be_focused()
+    keyboard.press("ArrowRight")
+    expect(cards(page).nth(1).locator(".picture")).to_be_focused()
+    keyboard.press("ArrowLeft")
     keyboard.press("Enter")
     expect(page.get_by_role("dialog", name="Picture")).to_be_visible()
     keyboard.press("ArrowRight")
@@ -214,7 +217,7 @@ def test_everything_can_be_done_with_the_keyboard(serve, visit):
     keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(cards(page)).to_have_count(5)
-    tab_to(page, cards(page).first.locator(".picture"), back=True)
+    keyboard.press("Home")
     keyboard.press("Delete")
     expect(page.get_by_role("dialog", name="Delete this picture?")).to_be_visible()
     keyboard.press("Enter")

@@ -20,10 +20,16 @@ def paint(page: "Page", prompt: str, count: int = 1) -> None:
     """Have pictures of a prompt painted, and wait until they are in the gallery."""
     from playwright.sync_api import expect
 
+    settled(page)
     before = cards(page).count()
     ask(page, prompt, count)
     expect(cards(page)).to_have_count(before + count)
     expect(page.locator("#jobs")).to_be_hidden()
+
+
+def settled(page: "Page") -> None:
+    """Wait until the page has its pictures, or knows that there are none."""
+    page.locator("#grid > li, #empty:not([hidden])").first.wait_for()
 
 
 def ask(page: "Page", prompt: str, count: int = 1) -> None:

@@ -6,7 +6,7 @@ const NAMES = {
   size: "Size", effort: "Effort", prior: "Prior", prior_candidates: "Prior candidates", negative: "Negative prompt",
   steps: "Steps", guidance: "Guidance", sampler: "Sampler", temperature: "Temperature", top_k: "Top-k", top_p: "Top-p",
   prior_steps: "Prior steps", prior_guidance: "Prior guidance", prior_temperature: "Prior temperature",
-  prior_top_k: "Prior top-k", upsampler_steps: "Upsampler steps", upsampler_guidance: "Upsampler guidance",
+  resample: "Resample", strength: "Strength", prior_top_k: "Prior top-k", upsampler_steps: "Upsampler steps", upsampler_guidance: "Upsampler guidance",
 };
 const MOST = 4;
 
@@ -85,7 +85,8 @@ function suit() {
   }
 }
 
-function field(dial, value) {
+/** A field for a dial of a model. @returns {HTMLLabelElement} */
+export function field(dial, value) {
   const { name, kind, own, choices, least, most, step } = dial;
   const usual = name === "seed" ? "random" : own === null || own === undefined ? "" : `${own}`;
   const input =

@@ -26,8 +26,11 @@ export function say(text, { stays = false } = {}) {
   if (!stays) fading = setTimeout(() => line.classList.remove("shown"), 6000);
 }
 
-/** Show a dialog; focus goes back to where it was. Resolves with what it was closed with; "" by Esc. */
-export function dialog(title, content, { wide = false, actions = [], label = "Close" } = {}) {
+/**
+ * Show a dialog; focus goes back to where it was. Resolves with what it was closed with; "" by Esc, and by a click beside
+ * it unless it `stays`.
+ */
+export function dialog(title, content, { wide = false, stays = false, actions = [], label = "Close" } = {}) {
   const before = document.activeElement;
   const close = h("button", { type: "button", className: "plain", onclick: () => box.close("") }, label);
   const box = h(
@@ -39,7 +42,7 @@ export function dialog(title, content, { wide = false, actions = [], label = "Cl
   );
   document.body.append(box);
   box.showModal();
-  box.addEventListener("click", (event) => event.target === box && box.close(""));
+  box.addEventListener("click", (event) => !stays && event.target === box && box.close(""));
   const closed = new Promise((resolve) => {
     box.addEventListener("close", () => {
       box.remove();

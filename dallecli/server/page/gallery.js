@@ -235,7 +235,7 @@ function showMenu(picture, button) {
   const items = actions(picture).map(([label, act]) =>
     h("button", { type: "button", role: "menuitem", tabIndex: -1, onclick: () => { menu.hidePopover(); act(); } }, label));
   const menu = h("div", { className: "menu", popover: "auto", role: "menu", "aria-label": named(picture) }, ...items);
-  document.body.append(menu);
+  $("main").append(menu);
   menu.showPopover();
   const at = button.getBoundingClientRect();
   menu.style.left = `${Math.max(8, Math.min(at.left, innerWidth - menu.offsetWidth - 8))}px`;

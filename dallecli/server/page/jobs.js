@@ -68,7 +68,7 @@ class View {
     this.stop = h("button", { type: "button", className: "plain", onclick: () => this.cancel() }, "Cancel");
     this.list = h("ul", { className: "tiles", role: "list" }, ...this.tiles);
     this.element = h("article", { className: "job" },
-      h("div", { className: "line" }, h("h3", {}, this.title), h("span", { className: "grow" }), this.stop),
+      h("div", { className: "line" }, h("h2", {}, this.title), h("span", { className: "grow" }), this.stop),
       this.list, this.bar, this.stage, this.warning ? h("p", { className: "note" }, this.warning) : null);
     this.waiting(job);
   }
