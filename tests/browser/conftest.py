@@ -3,18 +3,22 @@
 Playwright drives the system's Chromium; where there is none, the one that `playwright install chromium` has put down.
 """
 
+import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.browser.using import pictures
-from tests.server.talking import Talk, process
+from tests.server.talking import ROOT, Talk, process
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
@@ -127,5 +131,20 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 @contextmanager
 def serving(folder: Path, *options: str, **more: str) -> Iterator[Talk]:
     """A server whose pictures are in a folder of its own, and which opens its model before anybody asks."""
-    with process(folder, *options, DALLE_HOME=str(folder), **more) as talk:
+    with process(folder, *options, "--pictures", str(folder / "pictures"), **more) as talk:
         yield talk
+
+
+@contextmanager
+def gallery(folder: Path) -> Iterator[Talk]:
+    """`dalle gallery` of a folder."""
+    command = [sys.executable, "-m", "dallecli", "gallery", str(folder)]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True)
+    try:
+        assert running.stdout is not None
+        port = urlsplit(running.stdout.readline().strip()).port
+        assert port is not None
+        yield Talk(port, process=running)
+    finally:
+        running.kill()
+        running.communicate()

@@ -14,7 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import expect
 
 from dallecli.pictures.metadata import read_recipe
-from tests.browser.conftest import LOST, REFUSED
+from tests.browser.conftest import LOST, REFUSED, gallery
 from tests.browser.using import ask, cards, choose, newest, paint, pictures, settled
 from tests.server.talking import ROOT
 
@@ -155,6 +155,27 @@ def test_a_file_with_a_recipe_that_is_none_is_shown_without_one(serve, visit):
     page = visit(talk)
     expect(cards(page)).to_have_count(1)
     expect(cards(page).locator(".said")).to_have_text("<b>name.png")
+
+
+def test_any_folder_is_shown_and_nothing_in_it_can_be_changed(visit, tmp_path):
+    command = [sys.executable, "-m", "dallecli", "generate", "a red car", "a blue car", "--out", str(tmp_path), "-q"]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT), "DALLE_ENGINE": "fake"})
+    (tmp_path / "notes.txt").write_text("no picture")
+    with gallery(tmp_path) as talk:
+        page = visit(talk)
+        expect(cards(page)).to_have_count(2)
+        page.get_by_role("searchbox").fill("blue")
+        expect(cards(page)).to_have_count(1)
+        expect(page.get_by_label("Prompt", exact=True)).to_be_hidden()
+        cards(page).get_by_role("button", name="More").click()
+        offered = page.get_by_role("menuitem").all_inner_texts()
+        assert "Copy as command line" in offered
+        assert not {"Delete", "Edit", "Vary", "Interpolate with…"} & set(offered)
+        assert page.get_by_role("button", name="Vary").count() == 0
+        page.keyboard.press("Escape")
+        page.get_by_role("searchbox").fill("")
+        Image.new("RGB", (8, 8), "red").save(tmp_path / "new.png")
+        expect(cards(page)).to_have_count(3)
 
 
 def test_a_token_is_asked_for_and_is_never_in_the_address(serve, visit):

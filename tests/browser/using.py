@@ -24,7 +24,7 @@ def paint(page: "Page", prompt: str, count: int = 1) -> None:
     before = cards(page).count()
     ask(page, prompt, count)
     expect(cards(page)).to_have_count(before + count)
-    expect(page.locator("#jobs")).to_be_hidden()
+    expect(page.locator(".job progress")).to_have_count(0)
 
 
 def settled(page: "Page") -> None:

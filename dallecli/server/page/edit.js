@@ -199,7 +199,8 @@ class Editor {
     this.#job = await api.edits(await this.#request());
     this.#began = true;
     this.#onDone(this.#job);
-    const { count, warnings } = this.#job;
+    const { count, model } = this.#job;
+    const warned = api.warning(this.#job, model);
     const fresh = Array.from({ length: count }, () => ({ url: null, picture: null, done: 0, whole: false }));
     this.#tries.push(...fresh);
     this.#show(fresh[0]);
@@ -211,7 +212,7 @@ class Editor {
       }
       if (event.dalle) this.#happened(event, fresh);
     }
-    return [count === 1 ? "Done." : `${count} pictures are done.`, ...warnings].join(" ");
+    return `${count === 1 ? "Done." : `${count} pictures are done.`} ${warned}`.trim();
   }
 
   #happened({ type, b64_json: data, dalle: facts }, fresh) {
