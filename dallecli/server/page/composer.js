@@ -59,7 +59,7 @@ export function fields() {
 /** The dials that were touched, by name. */
 export function dials() {
   const found = {};
-  for (const field of form.querySelectorAll("#dials [name]")) {
+  for (const field of form.querySelectorAll("#dials [name]:enabled")) {
     if (field.value.trim() !== "" && !field.parentElement.hidden) found[field.name] = field.value.trim();
   }
   return found;
@@ -71,22 +71,25 @@ function changed() {
   $("#known-button").hidden = !knows;
   const before = dials();
   const seed = { name: "seed", kind: "whole", least: 0 };
-  $("#dials").replaceChildren(...[seed, ...known].map((dial) => field(dial, before[dial.name])));
-  suit();
+  $("#dials").replaceChildren(...fieldsOf([seed, ...known], before));
   check();
 }
 
-/** Show the dials of the prior that is chosen, and no other's. */
-function suit() {
-  const { dials: known } = model();
-  const chosen = form.querySelector("[name='prior']")?.value || known.find((dial) => dial.name === "prior")?.own;
-  for (const { name, priors } of known) {
-    form.querySelector(`[name='${name}']`).parentElement.hidden = priors && !priors.includes(chosen);
-  }
+/** Fields for dials, with what was set before; those of another prior than the chosen one are out of the way. */
+export function fieldsOf(dials, values = {}) {
+  const labels = dials.map((dial) => field(dial, values[dial.name]));
+  const prior = labels.find((label) => label.lastChild.name === "prior")?.lastChild;
+  const suit = () => dials.forEach(({ priors }, k) => {
+    const chosen = prior?.value || dials.find((dial) => dial.name === "prior")?.own;
+    labels[k].hidden = labels[k].lastChild.disabled = Boolean(priors) && !priors.includes(chosen);
+  });
+  prior?.addEventListener("change", suit);
+  suit();
+  return labels;
 }
 
-/** A field for a dial of a model. @returns {HTMLLabelElement} */
-export function field(dial, value) {
+/** A label with a field in it. */
+function field(dial, value) {
   const { name, kind, own, choices, least, most, step } = dial;
   const usual = name === "seed" ? "random" : own === null || own === undefined ? "" : `${own}`;
   const input =
@@ -98,7 +101,6 @@ export function field(dial, value) {
           min: least ?? null, max: most ?? null, step: kind === "number" ? (step ?? "any") : null,
         });
   if (value !== undefined) input.value = value;
-  if (name === "prior") input.addEventListener("change", suit);
   return h("label", {}, name === "seed" ? "Seed" : (NAMES[name] ?? name), input);
 }
 

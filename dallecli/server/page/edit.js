@@ -1,11 +1,12 @@
 /** The editor: mark what is painted anew, or how far to paint beyond the edges, say what, and try until it fits. */
 import * as api from "./api.js";
-import { field } from "./composer.js";
+import { fieldsOf } from "./composer.js";
 import { Desk, newDraft } from "./desk.js";
 import { dialog, h } from "./dom.js";
 
 const SIDES = ["left", "top", "right", "bottom"];
 const MOST_ADDED = 16384; // pixels at an edge
+const SEED = { name: "seed", kind: "whole", least: 0 };
 const MORE = [
   { name: "resample", kind: "whole", least: 1, most: 100 },
   { name: "strength", kind: "number", least: 0, most: 1, step: 0.05, own: 0.6 },
@@ -76,7 +77,8 @@ class Editor {
     this.prompt = h("textarea", { name: "prompt", rows: 3, required: true, maxLength: 32000 });
     this.sides = Object.fromEntries(SIDES.map((side) =>
       [side, h("input", { type: "number", name: side, min: 0, max: MOST_ADDED, step: 1, placeholder: "0", oninput: () => this.#expand() })]));
-    this.dials = [...this.#model.dials.filter((dial) => dial.name !== "size"), ...MORE].map((dial) => field(dial));
+    const dials = this.#model.dials.filter((dial) => dial.name !== "size");
+    const [seed, ...more] = fieldsOf([SEED, ...dials, ...MORE]);
     this.start = h("button", { className: "main" }, "Paint");
     this.stop = h("button", { type: "button", hidden: true, onclick: () => this.#cancel() }, "Cancel");
     const count = h("input", { type: "number", name: "n", min: 1, max: 10, step: 1, defaultValue: 1, required: true });
@@ -84,11 +86,11 @@ class Editor {
       "form",
       { onsubmit: (event) => this.#submit(event) },
       h("label", {}, "What to paint there", this.prompt),
-      h("div", { className: "fields" }, h("label", {}, "Pictures", count), field({ name: "seed", kind: "whole", least: 0 })),
+      h("div", { className: "fields" }, h("label", {}, "Pictures", count), seed),
       h("fieldset", {}, h("legend", {}, "Paint beyond the edges, in pixels"),
         h("div", { className: "fields" }, ...SIDES.map((side) => h("label", {}, side, this.sides[side])))),
       this.desk.numbers,
-      h("details", {}, h("summary", {}, "Dials"), h("div", { className: "fields" }, ...this.dials)),
+      h("details", {}, h("summary", {}, "Dials"), h("div", { className: "fields" }, ...more)),
       h("div", { className: "line" }, this.start, this.stop),
       this.bar, this.stage, this.wrong,
     );
@@ -109,6 +111,7 @@ class Editor {
       const control = this.form.elements.namedItem(name);
       if (control !== null) control.value = value;
     }
+    this.form.elements.namedItem("prior")?.dispatchEvent(new Event("change"));
     this.#expand();
   }
 
