@@ -1,7 +1,8 @@
 """The outside of the application: every request gets a number, is counted and leaves one line in the log.
 
 The line has the kind of request, its status and its time. It has no address, no token, no name of a picture and, if the
-owner of the server has not asked for it, no word of a prompt.
+owner of the server has not asked for it, no word of a prompt. What an open page asks for again and again leaves no
+line, as long as it is answered.
 """
 
 import logging
@@ -42,6 +43,9 @@ _PREFIXES: Final = {
     f"{LOOKS}/": f"{LOOKS}/{{id}}",
 }
 
+_OFTEN: Final = ("/dalle/state", "/page/{name}")
+"""What a page that is open asks for by itself, every other second: lines of it would bury the others."""
+
 _HEADERS: Final = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer", "cache-control": "no-store"}
 
 
@@ -77,7 +81,8 @@ class Access:
             self._metrics.request_seconds.observe(seconds, route)
             said = f" {safe(repr(scope[PROMPT]), 400)}" if PROMPT in scope else ""
             method = scope["method"] if re.fullmatch("[A-Z]{3,7}", scope["method"]) else "?"
-            log.info("%s %s %s %s %.0f ms%s", number, method, route, status, 1000 * seconds, said)
+            level = logging.DEBUG if route in _OFTEN and status < 400 else logging.INFO
+            log.log(level, "%s %s %s %s %.0f ms%s", number, method, route, status, 1000 * seconds, said)
 
 
 def route_of(path: str) -> str:

@@ -65,7 +65,8 @@ def axe(request: pytest.FixtureRequest) -> str:
         npm = shutil.which("npm")
         if npm is None:
             pytest.skip("axe-core comes with npm, which is not here")
-        fetched = subprocess.run([npm, "pack", "--silent", AXE], cwd=folder, capture_output=True, text=True, timeout=120)
+        pack = [npm, "pack", "--silent", AXE]
+        fetched = subprocess.run(pack, cwd=folder, capture_output=True, text=True, timeout=120)
         if fetched.returncode != 0:
             pytest.skip(f"npm cannot fetch {AXE}: {fetched.stderr.strip().splitlines()[-1:]}")
         with tarfile.open(folder / fetched.stdout.strip()) as archive:

@@ -363,6 +363,18 @@ def test_the_log_has_no_word_of_a_prompt_and_no_token(tmp_path):
         assert token not in talk.log.read_text()
 
 
+def test_a_page_that_is_open_does_not_fill_the_log(tmp_path):
+    with process(tmp_path, DALLE_HOME=str(tmp_path)) as talk:
+        assert [talk.get(path).status for path in ("/dalle/state", "/page/app.js", "/page/none.js")] == [200, 200, 404]
+        talk.generate()
+        assert talk.log is not None
+        lines = [line.split(maxsplit=1)[1] for line in talk.log.read_text().splitlines() if " ms" in line]
+    assert [line.rpartition(" ")[0].rpartition(" ")[0] for line in lines] == [
+        "GET /page/{name} 404",
+        "POST /images/generations 200",
+    ]
+
+
 def test_prompts_are_in_the_log_where_that_is_asked_for(tmp_path):
     with process(tmp_path, "--log-prompts") as talk:
         talk.generate(prompt="a secret\x1b[31m zebra")
