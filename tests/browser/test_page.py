@@ -142,7 +142,7 @@ def test_what_strangers_wrote_into_a_picture_is_text(serve, visit):
     expect(cards(page).first.locator(".said")).to_have_text(mischief)
     assert page.locator("#grid img").count() == 1
     cards(page).first.locator(".picture").click()
-    page.get_by_role("dialog", name="Picture").get_by_text("onerror").wait_for()
+    expect(page.get_by_role("dialog", name="Picture").locator(".prompt")).to_have_text(mischief)
     assert page.title() == "dalle"
 
 
