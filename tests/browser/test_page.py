@@ -240,7 +240,9 @@ def test_everything_can_be_done_with_the_keyboard(serve, visit):
     expect(cards(page)).to_have_count(5)
     keyboard.press("Home")
     keyboard.press("Delete")
-    expect(page.get_by_role("dialog", name="Delete this picture?")).to_be_visible()
+    asking = page.get_by_role("dialog", name="Delete this picture?")
+    expect(asking.get_by_role("button", name="Cancel")).to_be_focused()
+    tab_to(page, asking.get_by_role("button", name="Delete"))
     keyboard.press("Enter")
     expect(cards(page)).to_have_count(4)
 
