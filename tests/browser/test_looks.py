@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser.conftest import listen
 from tests.browser.using import ask, cards, edit, settled
 
 pytestmark = pytest.mark.browser
@@ -106,6 +107,14 @@ def test_nothing_has_to_be_scrolled_sideways_on_a_narrow_screen(view, page):
                 || element.getBoundingClientRect().right > innerWidth)
             .map(element => element.outerHTML.slice(0, 200))""")
         assert wide == []
+
+
+def test_a_page_that_breaks_its_policy_would_be_noticed(flat, visit):
+    page, noticed = visit(flat, expected=("",)), []
+    listen(page, noticed)
+    page.evaluate("document.body.setAttribute('style', 'color: red')")
+    page.evaluate("() => new Promise(resolve => setTimeout(resolve))")
+    assert any(one.startswith("error: policy: style-src-attr") for one in noticed), noticed
 
 
 def test_what_is_painted_is_said_to_who_cannot_see_it(serve, visit, axe):

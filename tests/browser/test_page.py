@@ -142,7 +142,7 @@ def test_what_strangers_wrote_into_a_picture_is_text(serve, visit):
     expect(cards(page).first.locator(".said")).to_have_text(mischief)
     assert page.locator("#grid img").count() == 1
     cards(page).first.locator(".picture").click()
-    page.get_by_role("dialog", name="Picture").get_by_text("onerror").wait_for()
+    expect(page.get_by_role("dialog", name="Picture").locator(".prompt")).to_have_text(mischief)
     assert page.title() == "dalle"
 
 
@@ -240,7 +240,9 @@ def test_everything_can_be_done_with_the_keyboard(serve, visit):
     expect(cards(page)).to_have_count(5)
     keyboard.press("Home")
     keyboard.press("Delete")
-    expect(page.get_by_role("dialog", name="Delete this picture?")).to_be_visible()
+    asking = page.get_by_role("dialog", name="Delete this picture?")
+    expect(asking.get_by_role("button", name="Cancel")).to_be_focused()
+    tab_to(page, asking.get_by_role("button", name="Delete"))
     keyboard.press("Enter")
     expect(cards(page)).to_have_count(4)
 

@@ -180,7 +180,8 @@ class Editor {
     try {
       said = await this.#paint();
     } catch (error) {
-      if (!this.#ended.signal.aborted) this.wrong.textContent = api.plain(error);
+      if (this.#ended.signal.aborted) return;
+      this.wrong.textContent = api.plain(error);
     }
     this.#job = null;
     this.#tries = this.#tries.filter((one) => one.whole);
