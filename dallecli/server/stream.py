@@ -71,9 +71,7 @@ class Stream:
 
     async def _partial(self, event: Unfinished) -> dict[str, Any]:
         wanted, recipe = self.asked.shape.size, self.settled.recipe
-        if (
-            wanted is None and recipe.task != "inpaint"
-        ):  # of which the whole picture is shown, whatever was painted of it
+        if wanted is None and recipe.task != "inpaint":  # of which the whole picture is shown
             wanted = Size(recipe.size, recipe.size)
         encoders = self.answerer.encoders
         data, size = await asyncio.get_running_loop().run_in_executor(encoders, _small, event.image, wanted)
