@@ -140,7 +140,7 @@ def test_answers_are_kept_for_ten_minutes_and_no_more_than_there_is_room_for(mon
 
     def ask(name: str) -> bool:
         recording, new = kept.find(name, "generations", body)
-        recording.over, recording.bytes = True, 40 * 2**20
+        recording.over, recording.kept, recording.bytes = True, True, 40 * 2**20
         return new
 
     assert [ask(name) for name in ("a", "b", "a", "b", "c")] == [True, True, False, False, True]
