@@ -51,7 +51,7 @@ class Conversation:
 
     def line(self, text: str) -> str:
         """Type a line, and return what is said until the next prompt."""
-        self.type(f"{text}\n")
+        self.type(f"{text}\r")
         return self.prompt()
 
     def end(self) -> int:
@@ -115,14 +115,11 @@ def test_a_line_is_painted_and_the_next_one_goes_on_from_it():
     with talking() as shell:
         assert "a-red-car-7.png" in shell.line("a red car -s 7")
         assert "a-red-car-7-vary-" in shell.line("vary last -n 2 --layout files -s 1")
-        assert "prompt        a red car" in shell.line("show a-red-car-7.png")
+        assert re.search("prompt +a red car", shell.line("show a-red-car-7.png"))
         shown = shell.line("show")  # both files of the last line
-        assert (shown.count("task          vary"), "seed          1" in shown, "seed          2" in shown) == (
-            2,
-            True,
-            True,
-        )
-        assert "task          vary" in shell.line("show last.2")
+        assert len(re.findall("task +vary", shown)) == 2, shown
+        assert re.search(r"seed +1\b.*seed +2\b", shown, re.DOTALL)
+        assert re.search("seed +2\\b", shell.line("show last.2"))
         assert "interpolate" in shell.line("interpolate last.1 a-red-car-7.png --frames 2 -o strip.png --json")
         assert "strip.png" in shell.line("last")
         shell.type(CTRL_D)
@@ -146,7 +143,7 @@ def test_a_command_is_what_begins_like_one_and_quotes_make_a_prompt_of_it():
         assert "a-cat-" in shell.line("dalle generate a cat")  # as one sentence
         assert "Usage: dalle vary" in shell.line("help vary")
         assert "and of this shell" in shell.line("help")
-        shell.type("quit\n")
+        shell.type("quit\r")
         assert shell.end() == 0
 
 
@@ -162,7 +159,7 @@ def test_what_is_wrong_with_a_line_is_three_lines_and_the_shell_goes_on():
 
 def test_ctrl_c_stops_the_picture_that_is_painted_and_nothing_else():
     with talking(DALLE_FAKE_SECONDS="0.05") as shell:
-        shell.type("a red car -n 2 --layout files\n")
+        shell.type("a red car -n 2 --layout files\r")
         shell.see(r"prior|decoder")
         shell.type(CTRL_C)
         assert "stopped by SIGINT" in shell.prompt()
@@ -191,7 +188,7 @@ def test_a_request_to_terminate_ends_the_shell_wherever_it_is():
         shell.running.send_signal(signal.SIGTERM)
         assert shell.end() == 143
     with talking(DALLE_FAKE_SECONDS="0.05") as shell:
-        shell.type("a cat\n")
+        shell.type("a cat\r")
         shell.see(r"prior|decoder")
         shell.running.send_signal(signal.SIGTERM)
         assert shell.end() == 143
@@ -212,14 +209,14 @@ def test_lines_are_kept_for_the_next_shell_and_nobody_else(tmp_path):
         shell.see("a penguin in the snow -s 3")
         shell.type("\x12pengu")  # Ctrl-R
         shell.see("reverse-i-search")
-        shell.type("\n")
+        shell.type("\r")
         assert "penguin-in-the-snow-3" in shell.prompt()
 
 
 @pytest.mark.parametrize(
     ("typed", "completed"),
     [
-        ("mode", "model"),
+        ("hist", "history"),
         ("interp", "interpolate"),
         ("set upsampler-g", "upsampler-guidance"),
         ("model karlo-", "karlo-"),
@@ -253,8 +250,7 @@ def test_what_stands_on_the_terminal_is_clean_after_a_picture():
         shell.line("a cat -s 1 --size 16")
         shell.type(CTRL_D)
         shell.end()
-    text = re.sub(r"\x1b\[\?\d+[hl]", "", shell.received).replace("\r\n", "\n")
-    lines = [line for line in screen(text) if line]
+    lines = [line for line in screen(re.sub(r"\x1b\[\?2004[hl]", "", shell.received)) if line]
     assert lines[1:3] == ["dalle> a cat -s 1 --size 16", "a-cat-1.png"]
 
 
@@ -278,11 +274,11 @@ def test_a_line_counts_before_the_shell_and_that_before_environment_and_config(d
         "a cat -o 2.png",
         "a cat --steps 3 -o 3.png",
         "model",
-        "model fake",
+        "model karlo",
         "model",
     )
     done = script(*lines, "unset model", "model", DALLE_MODEL="starter")
-    assert done.lines == ["1.png", "2.png", "3.png", "starter", "fake", "nosuch"], done.err
+    assert done.lines == ["1.png", "2.png", "3.png", "starter", "karlo", "nosuch"], done.err
     steps = [read_recipe(Path(f"{k}.png")).stages["decoder"] for k in (1, 2, 3)]
     assert [getattr(stage, "steps", None) for stage in steps] == [9, 4, 3]
 
@@ -376,7 +372,7 @@ def test_the_same_choice_of_an_engine_is_the_same_engine_while_it_is_kept(monkey
 def test_pictures_of_a_shell_are_those_of_single_commands_also_after_one_was_stopped(local):
     quick = "--size 64 --steps 4 --prior-steps 4"
     with talking(DALLE_ENGINE="local") as shell:
-        shell.type("a red car --size 64 -s 1 --steps 400\n")
+        shell.type("a red car --size 64 -s 1 --steps 400\r")
         shell.see(r"decoder")
         shell.type(CTRL_C)
         assert "stopped by SIGINT" in shell.prompt()
