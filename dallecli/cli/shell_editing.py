@@ -110,50 +110,52 @@ class Completions:
         """Find what `word` can become, after the words `before` it. What cannot be looked up is not offered."""
         with suppress(DalleError, OSError):
             self.found = []
-            self.found = sorted(dict.fromkeys(self._candidates(before.split(), word)))
+            self.found = sorted(set(self._candidates(before.split(), word)))
+        if len(self.found) == 1 and not self.found[0].endswith("/"):
+            self.found[0] += " "  # what is whole is not typed on
 
     def _candidates(self, before: list[str], word: str) -> Iterator[str]:
-        commands = self._shell.group.commands
-        if not before:
-            yield from _fitting([*commands, *self._shell.own], word)
-        first = before[0] if before else PROMPTS
-        command = commands.get(first, None if first in self._shell.own else commands[PROMPTS])
-        if command is None:
-            yield from self._own(first, word)
+        command, first = self._command(before), before[0] if before else ""
+        waiting = _waiting(command, before)
+        if waiting is not None:  # an option stands before that wants a value
+            yield from _values(command, waiting, word)
+            yield from _files(word)
+        elif first in self._shell.own:
+            yield from self._own(before, word)
         elif hasattr(command, "commands"):
-            inner = command.commands
-            yield from _fitting(inner, word) if len(before) == 1 else self._of(inner.get(before[1]), before, word)
-        else:
-            yield from self._of(command, before, word)
-        if first in _WITH_FILES:
-            yield from _fitting([LAST], word)
-            yield from _files(word)
-        elif first not in commands and first not in self._shell.own:
-            yield from self._known_words(word)
-
-    def _of(self, command: Any, before: list[str], word: str) -> Iterator[str]:
-        """The options of a command, or the values of the one that stands before."""
-        if command is None:
-            return
-        options = {name: param for param in command.params for name in (*param.opts, *param.secondary_opts)}
-        if word.startswith("-"):
-            yield from _fitting([name for name in options if name.startswith("--")], word)
-        elif before and before[-1] in options and before[-1].startswith("-"):
-            yield from _values(command, options[before[-1]], word)
-            yield from _files(word)
+            yield from _fitting(command.commands, word)
+        elif word.startswith("-"):
+            yield from _fitting((name for name in _options(command) if name.startswith("--")), word)
         else:
             for param in command.params:
-                if param.param_type_name == "argument":
-                    yield from _values(command, param, word)
+                yield from _values(command, param, word) if param.param_type_name == "argument" else ()
+        if waiting is None and first in _WITH_FILES:
+            yield from _fitting([LAST], word)
+            yield from _files(word)
+        if waiting is None and first not in self._shell.own and first not in self._shell.group.commands:
+            yield from self._known_words(word)
+        if not before:
+            yield from _fitting([*self._shell.group.commands, *self._shell.own], word)
 
-    def _own(self, name: str, word: str) -> Iterator[str]:
+    def _command(self, before: list[str]) -> Any:
+        """The command that a line is for; a prompt is for one, too. Of a group it is the group, until one is named."""
+        commands = self._shell.group.commands
+        named = commands.get(before[0] if before else "", commands[PROMPTS])
+        inner = getattr(named, "commands", {})
+        return inner.get(before[1], named) if len(before) > 1 else named
+
+    def _own(self, before: list[str], word: str) -> Iterator[str]:
+        """What a command of the shell can go on with."""
         from dallecli.cli.options import model_names
         from dallecli.cli.settings import settable
 
-        if name in ("set", "unset"):
-            yield from _fitting(settable(), word)
-        elif name == "model":
+        name, place = before[0], len(before)
+        if name == "model" or before[1:] == ["model"]:
             yield from model_names(word)
+        elif name in ("set", "unset") and place == 1:
+            yield from _fitting(settable(), word)
+        elif name == "set" and before[1] in settable():
+            yield from _fitting(settable()[before[1]].choices, word)
         elif name == "help":
             yield from _fitting(self._shell.group.commands, word)
 
@@ -166,6 +168,18 @@ class Completions:
         if known is not None:
             said = (part for phrases in known.kinds.values() for name in phrases for part in name.split())
             yield from _fitting(said, word)
+
+
+def _options(command: Any) -> dict[str, Any]:
+    """The options of a command by all of their names."""
+    options = [param for param in command.params if param.param_type_name == "option"]
+    return {name: param for param in options for name in (*param.opts, *param.secondary_opts)}
+
+
+def _waiting(command: Any, before: list[str]) -> Any:
+    """The option that stands last, if it wants a value."""
+    param = _options(command).get(before[-1]) if before else None
+    return None if param is None or param.is_flag else param
 
 
 def _values(command: Any, param: Any, word: str) -> Iterator[str]:
