@@ -10,6 +10,7 @@ from dallecli.cli.folding import folded
 def shell(
     *,
     model: options.ModelOptions,
+    server: options.ServerOptions,
     out: options.Out = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -24,9 +25,12 @@ def shell(
     Examples:
       dalle shell
       dalle shell --model karlo --out pictures
+      dalle shell --server auto
       dalle shell < lines.txt
     """
     from dallecli.cli.shell_loop import converse
 
-    settings = {**options.values_of(model), "out": None if out is None else str(out), "quiet": quiet or None}
-    raise typer.Exit(converse({name: value for name, value in settings.items() if value is not None}, debug=debug))
+    given = {**options.values_of(model), **options.values_of(server), "out": out, "quiet": quiet or None}
+    settings = {name.replace("_", "-"): value for name, value in given.items() if value is not None}
+    settings |= {name: str(value) for name, value in settings.items() if name in ("out", "token-file")}
+    raise typer.Exit(converse(settings, debug=debug))

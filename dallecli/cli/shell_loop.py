@@ -30,6 +30,7 @@ from dallecli.cli.shell_settings import Settings
 from dallecli.cli.viewer import show_in_viewer
 from dallecli.errors import BadInput, DalleError, RequestError
 from dallecli.limits import LINE_BYTES, in_words
+from dallecli.remote.choice import is_remote
 from dallecli.studio.choice import import_libraries, keeping
 from dallecli.version import __version__
 
@@ -86,7 +87,7 @@ def converse(settings: Mapping[str, object], *, debug: bool = False) -> int:
             lines = Typed(shell).line
             if not kept.quiet:
                 to_stderr(f"dalle {__version__}: type a prompt, or help; Ctrl-D ends")
-            if os.environ.get("DALLE_ENGINE", "local") == "local":
+            if os.environ.get("DALLE_ENGINE", "local") == "local" and not is_remote(kept.value("server")):
                 import_libraries()
         else:
             lines = Piped(stack).line

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from server.talking import process as serving
 
 from cli.conftest import command, environment, process, screen
 from dallecli.pictures.metadata import read_recipe
@@ -305,6 +306,16 @@ def test_options_of_the_shell_are_settings_of_its_lines():
     done = process("shell", "--out", "made", "-m", "fake", "-q", stdin=b"a cat -s 1\nset\n")
     assert done.lines == ["made/a-cat-1.png", "model = fake", "out = made", "quiet = true"]
     assert done.err == ""
+
+
+def test_a_server_paints_for_a_shell_as_for_any_command(tmp_path):
+    with serving(tmp_path) as server:
+        address = f"http://127.0.0.1:{server.port}"
+        there = process("shell", "--server", address, stdin=b"a cat -s 1 -o there.png\n", DALLE_ENGINE="local")
+        later = script(f"set server {address}", "a cat -s 1 -o later.png", DALLE_ENGINE="local")
+        assert server.metric("dalle_images_total") == 2
+    assert (there.lines, later.lines) == (["there.png"], ["later.png"]), there.err + later.err
+    assert Path("there.png").read_bytes() == Path("later.png").read_bytes()
 
 
 # Fed by a pipe
