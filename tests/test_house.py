@@ -367,7 +367,6 @@ def test_a_new_option_is_a_decision():
         | {"--pictures", "--open"}
         | (model | at_once | rewriting | reporting),
         "gallery": {"folder", "--port", "--open"} | reporting,
-        "shell": {"--model", "-m", "--device", "--dtype", "--out", "--quiet", "-q", "--debug"},
         "shell": {"--model", "-m", "--device", "--dtype", "--out", "--quiet", "-q", "--debug"} | server,
         "doctor": {"--json", "--debug"} | model | server,
         "probe pca": {"image", "--fit", "--components"}
