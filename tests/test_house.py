@@ -367,6 +367,7 @@ def test_a_new_option_is_a_decision():
         | {"--pictures", "--open"}
         | (model | at_once | rewriting | reporting),
         "gallery": {"folder", "--port", "--open"} | reporting,
+        "shell": {"--model", "-m", "--device", "--dtype", "--out", "--quiet", "-q", "--debug"} | server,
         "doctor": {"--json", "--debug"} | model | server,
         "probe pca": {"image", "--fit", "--components"}
         | (remembered | ask | model | at_once | server | effort | decoder | sampler | output | layout | reporting),

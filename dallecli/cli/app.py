@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
-from typing import Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
@@ -35,10 +35,13 @@ from dallecli.errors import (
 from dallecli.safe import safe
 from dallecli.version import __version__
 
+if TYPE_CHECKING:
+    from typer.core import TyperGroup
+
 CONFIGURED = frozenset(
     {
         *("generate", "vary", "interpolate", "inpaint", "edit", "rank", "embed"),
-        *("encode", "decode", "replay", "serve", "doctor"),
+        *("encode", "decode", "replay", "serve", "shell", "doctor"),
     }
 )
 """The commands whose options the config file can set."""
@@ -63,7 +66,7 @@ Tab completion: dalle --install-completion [SHELL], or --show-completion [SHELL]
 _PAINTING: Final = ("generate", "vary", "interpolate", "inpaint", "edit")
 _OTHERS: Final = (
     *("show", "replay", "grid", "check", "history", "models", "config"),
-    *("serve", "gallery", "doctor", "probe", "train"),
+    *("serve", "gallery", "shell", "doctor", "probe", "train"),
 )
 
 COMMANDS: Final[Mapping[str, str]] = {
@@ -165,10 +168,13 @@ def _collect_garbage_seldom() -> None:
     atexit.register(gc.freeze)
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code: the one boundary where errors end."""
+def run(arguments: Sequence[str], group: "TyperGroup | None" = None, *, debug: bool = False) -> int:
+    """Run one command line and return its exit code: the one boundary where errors end.
+
+    group: the application, for who has built it already. debug: whether tracebacks are shown without --debug, too.
+    """
     given = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    as_json, debug = "--json" in given, "--debug" in given
+    as_json, debug = "--json" in given, debug or "--debug" in given
     try:
         with _signals_raise():
             if len(arguments) == 2 and arguments[0] in COMPLETION:
@@ -177,7 +183,8 @@ def run(arguments: Sequence[str]) -> int:
             if not asked:
                 os.environ.pop(VARIABLE, None)  # Typer would take it for a question
             only = arguments[0] if arguments and not asked else None
-            app = build(only, completion=asked or any(option in given for option in COMPLETION))
+            whole = asked or any(option in given for option in COMPLETION)
+            app = group if group is not None else build(only, completion=whole)
             code = _called(app, arguments, may_ask=not as_json)
     except Stopped as stopped:
         return _stopped(stopped.number, as_json=as_json)
@@ -191,7 +198,7 @@ def run(arguments: Sequence[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def _called(app: typer.Typer, arguments: Sequence[str], *, may_ask: bool) -> object:
+def _called(app: "typer.Typer | TyperGroup", arguments: Sequence[str], *, may_ask: bool) -> object:
     """Run the application; where a model is missing that somebody at a terminal then wants pulled, once more."""
     try:
         return app(args=list(arguments), prog_name="dalle", standalone_mode=False)

@@ -14,6 +14,7 @@ from dallecli.cli.display import Display, emit, emit_json, emit_line
 from dallecli.cli.options import PaintingReporting
 from dallecli.cli.output import Output
 from dallecli.cli.painting import describe, running, say_passes, say_rewritten, summary, warn
+from dallecli.cli.results import note
 from dallecli.cli.viewer import show_in_viewer
 from dallecli.engine import Engine
 from dallecli.errors import BadSetting, RequestError
@@ -129,6 +130,7 @@ def paint_axes(
     )
     data = encode(sheet, output.format, None)
     path = put(output.destination, name, data)
+    note(path)
     if path is None:
         emit(data)
     else:

@@ -134,6 +134,7 @@ def _work_on(
     from dallecli.cli.display import clock
     from dallecli.cli.many import Many
     from dallecli.cli.painting import counted, places
+    from dallecli.cli.results import note
     from dallecli.cli.run import Part
     from dallecli.source import read_source
 
@@ -150,6 +151,7 @@ def _work_on(
             with many.passing_over(file):
                 name, data, facts = work(read_source(file), progress)
                 path = put(destination, name, data)
+                note(path)
                 display.clear()
                 _announce(path, data, facts, as_json=reporting.json)
                 paths.append(path)

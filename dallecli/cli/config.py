@@ -51,7 +51,7 @@ def get(
     values = read_config()
     if option is None:
         for key, value in values.items():
-            emit_json({"option": key, "value": value}) if json else emit_line(f"{key} = {_literal(value)}")
+            emit_json({"option": key, "value": value}) if json else emit_line(f"{key} = {literal(value)}")
         return
     if option not in values:
         known = option in settable()
@@ -59,7 +59,7 @@ def get(
         raise BadConfig(
             what, str(config_path()), f"dalle config set {option} VALUE" if known else "dalle config --help"
         )
-    emit_json({"option": option, "value": values[option]}) if json else emit_line(_literal(values[option]))
+    emit_json({"option": option, "value": values[option]}) if json else emit_line(literal(values[option]))
 
 
 @config.command("set", cls=SectionedCommand, context_settings={"ignore_unknown_options": True})
@@ -79,19 +79,10 @@ def set_option(
       dalle config set out pictures
       dalle config set no-history true
     """
-    from dallecli.cli.settings import check_setting, settable
+    from dallecli.cli.settings import read_setting
 
     name = option.removeprefix("--")
-    setting = settable().get(name)
-    meaning = _read(value, str if setting is None else setting.kind)
-    check_setting(name, meaning, None)
-    if setting is not None and setting.choices and meaning not in setting.choices:
-        from dallecli.errors import BadConfig
-
-        raise BadConfig(f"{name} is {value!r}, it should be {setting.described}")
-    if name == "dtype":
-        meaning = options.known_dtype(value)
-    _write(name, f"{name} = {_literal(meaning)}", quiet=quiet)
+    _write(name, f"{name} = {literal(read_setting(name, value))}", quiet=quiet)
 
 
 @config.command("unset", cls=SectionedCommand)
@@ -105,21 +96,7 @@ def unset(option: Key, quiet: options.Quiet = False, debug: options.Debug = Fals
     _write(option.removeprefix("--"), None, quiet=quiet)
 
 
-def _read(text: str, kind: type) -> object:
-    """A value as TOML has it; text that does not fit stays text, and is refused by name."""
-    if kind is bool:
-        return {"true": True, "false": False}.get(text.lower(), text)
-    if kind is list:
-        return text.split(",")
-    if kind in (int, float, options.StepsOption):
-        try:
-            return float(text) if kind is float else int(text)
-        except ValueError:
-            return text
-    return text
-
-
-def _literal(value: object) -> str:
+def literal(value: object) -> str:
     """A value as TOML writes it."""
     import json
 
@@ -159,5 +136,5 @@ def _write(name: str, line: str | None, *, quiet: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     publish(path, text.encode(), force=True)
     if not quiet:
-        said = f"{name} = {_literal(after[name])}" if name in after else f"{name} is not set any more"
+        said = f"{name} = {literal(after[name])}" if name in after else f"{name} is not set any more"
         to_stderr(f"{safe(said, 200)} ({safe(str(path), 200)})")

@@ -123,11 +123,13 @@ def embed(
 def _write(embedded: "Embedded", destination: "Destination", *, as_json: bool) -> "Path | None":
     from dallecli.cli.destination import put
     from dallecli.cli.display import emit, emit_json, emit_line
+    from dallecli.cli.results import note
     from dallecli.pictures.names import slug
     from dallecli.source import EMBEDDING_SUFFIX
 
     data = embedded.encode()
     path = put(destination, f"{slug(_stem(embedded.name))}{EMBEDDING_SUFFIX}", data)
+    note(path)
     if path is None:
         emit(data)
     elif as_json:

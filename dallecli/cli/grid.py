@@ -94,6 +94,7 @@ def _write(
     """Write one sheet and say where; None is standard output."""
     from dallecli.cli.destination import choose_destination, probe_destination, put
     from dallecli.cli.display import Display, emit, emit_json, emit_line
+    from dallecli.cli.results import note
     from dallecli.pictures.formats import FORMATS
     from dallecli.pictures.picture import encode
     from dallecli.pictures.sheets import contact_sheet
@@ -106,6 +107,7 @@ def _write(
     data = encode(image, form, None)
     probe_destination(destination, len(data), Display(quiet=reporting.quiet))
     path = put(destination, name, data)
+    note(path)
     if path is None:
         emit(data)
     elif reporting.json:

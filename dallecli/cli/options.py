@@ -315,6 +315,16 @@ TokenFile = Annotated[
     ),
 ]
 
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        metavar="DIR",
+        help="Folder for files that are named automatically; made if it is missing. The current one if not given.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
 # What is sampled
 
 
@@ -780,15 +790,7 @@ class FileOptions:
             "--output", "-o", metavar="FILE|-", help="Write exactly this file; - is stdout.", rich_help_panel=OUTPUT
         ),
     ] = None
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            help="Folder for files that are named automatically; made if it is missing. The current one if not given.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None
+    out: Out = None
     force: Annotated[
         bool,
         typer.Option(

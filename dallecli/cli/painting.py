@@ -12,6 +12,7 @@ from dallecli.cli.many import Many
 from dallecli.cli.options import PaintingReporting, PictureReporting
 from dallecli.cli.output import Output
 from dallecli.cli.preview import Glimpses
+from dallecli.cli.results import note
 from dallecli.cli.run import parts_of
 from dallecli.cli.saving import Written, probe, save
 from dallecli.cli.viewer import show_in_viewer
@@ -141,6 +142,8 @@ def paint(
     def done(written: Written) -> None:
         finished.append(written)
         display.clear()
+        if not written.repeats:
+            note(written.path)
         if written.path is not None:
             history.remember(written.path, recipe, written.records[0]["seed"])
         announce(written, as_json=reporting.json)

@@ -28,6 +28,11 @@ class Written:
     image: "Image.Image"
     records: tuple[dict[str, Any], ...]
 
+    @property
+    def repeats(self) -> bool:
+        """Whether it is a sheet of pictures that are files of their own."""
+        return self.records[0]["index"] is None
+
 
 def probe(jobs: Sequence[tuple[Recipe, Output]], display: Display) -> None:
     """Find out, by trying, that the results can be written. Raises BadOutput, DiskFull, PromptError."""

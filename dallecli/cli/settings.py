@@ -1,7 +1,8 @@
 """What the user set outside of the command line: environment variables and the config file.
 
-Precedence: options, then environment, then config file, then the model's defaults. Typer applies it: an option names
-its variable (options.py), and the config file becomes the context's `default_map`. Nothing else reads the environment.
+Precedence: options, then what a shell's `set` says, then environment, then config file, then the model's defaults.
+Typer applies it: an option names its variable (options.py), and the config file becomes the context's `default_map`.
+Nothing else reads the environment.
 """
 
 import functools
@@ -9,13 +10,15 @@ import inspect
 import math
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, Literal, get_args, get_origin
 
 from typer.models import OptionInfo
 
-from dallecli.cli.options import StepsOption
+from dallecli.cli.options import StepsOption, known_dtype
 from dallecli.errors import BadConfig, reason
 from dallecli.limits import SETTINGS_BYTES, read_file
 from dallecli.own_folders import NOWHERE, SET_ONE, own_folder
@@ -39,6 +42,9 @@ VARIABLES: Mapping[str, str] = {
     "DALLE_FAKE_SECONDS": "how long each step of the fake engine takes",
 }
 """The environment variables that change what dalle does, and how."""
+
+SESSION: Final[ContextVar[Mapping[str, Any]]] = ContextVar("session", default=MappingProxyType({}))
+"""What is set for the lines of a `dalle shell`, by option name."""
 
 UNSETTABLE: Final = frozenset({"output", "prompts", "json", "debug", "dry-run", "show-mask", "retry-failed", "shard"})
 """Options of one run only, which would be traps as defaults."""
@@ -83,6 +89,8 @@ class Setting:
     parameter: str
     kind: type
     choices: tuple[str, ...] = ()
+    variable: str | None = None
+    """The environment variable that says the same."""
 
     @property
     def described(self) -> str:
@@ -104,7 +112,8 @@ def settable() -> Mapping[str, Setting]:
             kind, *option = get_args(parameter.annotation)[:2] or (parameter.annotation,)
             for name in _long_names(*option) if option else ():
                 if name not in UNSETTABLE:
-                    found.setdefault(name, _setting(parameter.name, kind))
+                    variable = getattr(option, "envvar", None)
+                    found.setdefault(name, replace(_setting(parameter.name, kind), variable=variable))
     return found
 
 
@@ -167,7 +176,7 @@ def _out_folder(name: str, where: str) -> str:
 
 def defaults_from_config(command: str, arguments: Sequence[str] = ()) -> dict[str, Any]:
     """The config file in the form that Typer takes, by parameter name, as far as it is for a command line."""
-    values = read_config()
+    values = {**read_config(), **SESSION.get()}
     if command in SERVED:
         values = {key: value for key, value in values.items() if key in ("server", "token-file")}
     if command == "serve":
@@ -183,6 +192,30 @@ def defaults_from_config(command: str, arguments: Sequence[str] = ()) -> dict[st
         passed_over |= FOR_REWRITING
     values = {key: value for key, value in values.items() if key not in passed_over}
     return {settable()[key].parameter: value for key, value in values.items()}
+
+
+def read_setting(name: str, text: str) -> object:
+    """What a setting's text means: a value as TOML has it. Raises BadConfig for no setting, and what it cannot be."""
+    setting = settable().get(name)
+    meaning = _meaning(text, str if setting is None else setting.kind)
+    check_setting(name, meaning, None)
+    if setting is not None and setting.choices and meaning not in setting.choices:
+        raise BadConfig(f"{name} is {text!r}, it should be {setting.described}")
+    return known_dtype(text) if name == "dtype" else meaning
+
+
+def _meaning(text: str, kind: type) -> object:
+    """A value as TOML has it; text that does not fit stays text, and is refused by name."""
+    if kind is bool:
+        return {"true": True, "false": False}.get(text.lower(), text)
+    if kind is list:
+        return text.split(",")
+    if kind in (int, float, StepsOption):
+        try:
+            return float(text) if kind is float else int(text)
+        except ValueError:
+            return text
+    return text
 
 
 def check_setting(key: str, value: object, where: str | None) -> None:
