@@ -36,6 +36,7 @@ from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.settings import PaintSettings, PriorSettings
 from dallecli.pipelines.stable_unclip import open_stable_unclip
 from dallecli.pipelines.stage import Diffusion, sample
+from dallecli.size import Size
 from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import DiffusionSettings
@@ -100,7 +101,9 @@ def paint(family: str, folder: Path, sampler: str, maker: Graphs, kept: Any = No
     if family == "karlo":
         stages |= {"upsampler": settings(OFF), "upsampler_2": settings(OFF)}
     size = parts.folder.sizes()[-1]
-    pixels: Tensor = model.painter.decode(embedding, words, noise, PaintSettings(dials=stages, size=size), ignore)
+    pixels: Tensor = model.painter.decode(
+        embedding, words, noise, PaintSettings(dials=stages, size=Size.square(size)), ignore
+    )
     return pixels
 
 

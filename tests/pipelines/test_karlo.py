@@ -22,6 +22,7 @@ from dallecli.pipelines.given import Beginning, Given
 from dallecli.pipelines.settings import PaintSettings, PriorSettings
 from dallecli.pipelines.verbs import generate
 from dallecli.recipe import Recipe
+from dallecli.size import Size
 from dallecli.tasks.stages import DiffusionSettings
 
 STAGES = {
@@ -38,7 +39,7 @@ RECIPE = Recipe(
     digest=None,
     seed=0,
     count=1,
-    size=32,
+    size=Size.square(32),
     stages=STAGES,
     prior="diffusion",
     prior_candidates=2,
@@ -213,7 +214,11 @@ def test_a_picture_that_is_painted_over_is_all_but_left_alone_in_the_last_step(m
         beginning = Beginning(pixels=pixels, strength=strength)
         stages = {"decoder": STAGES["decoder"]}
         painted = karlo.painter.decode(
-            embedding, words, Noise([3]), PaintSettings(dials=stages, size=16, given=Given(beginning=beginning)), ignore
+            embedding,
+            words,
+            Noise([3]),
+            PaintSettings(dials=stages, size=Size.square(16), given=Given(beginning=beginning)),
+            ignore,
         )
         far[strength] = (painted - F.adaptive_avg_pool2d(pixels, 16)).abs().mean().item()
     assert far[0.25] < 0.05
