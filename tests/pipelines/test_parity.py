@@ -244,8 +244,8 @@ def test_a_wide_picture_equals_that_of_a_wide_oracle(model_folder, opened, oracl
     def wide(shape: tuple[int, ...], *rest: Any) -> Tensor:
         return drawn(shape if len(shape) < 4 else (*shape[:3], shape[3] * size.width // size.height), *rest)
 
-    def enlarged(x: Tensor, size: list[int], **how: Any) -> Tensor:
-        return resized(x, size=[size[0], size[1] * 48 // SIZE], **how)
+    def enlarged(x: Tensor, size: list[int], *, antialias: bool = False, **how: Any) -> Tensor:
+        return resized(x, size=[size[0], size[1] * 48 // SIZE], antialias=antialias, **how)
 
     monkeypatch.setattr(theirs, "prepare_latents", wide)
     monkeypatch.setattr(sys.modules[UnCLIPPipeline.__module__], "F", SimpleNamespace(pad=F.pad, interpolate=enlarged))
