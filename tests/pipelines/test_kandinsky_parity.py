@@ -292,7 +292,7 @@ def test_what_is_narrower_than_a_cell_of_the_latents_is_repainted_where_diffuser
     hole, mask = hole_of(photo(SIZE, SIZE), (26, 0, 30, SIZE))  # between two columns of every eighth pixel
     cells = F.interpolate(torch.from_numpy(mask)[None, None], 8, mode="nearest")
     assert not cells.any()  # what diffusers makes of it: nothing is repainted
-    known = model.painter._autoencoder(INPAINT).hole(hole, Frame(SIZE, 16), _with_neighbours)
+    known = model.painter._autoencoder(INPAINT).hole(hole, Frame(SQUARE, 16), _with_neighbours)
     assert known.unknown[0, 0, :, 3].all()
 
 
@@ -338,7 +338,7 @@ def test_a_picture_comes_back_from_its_own_noise(folder):
     seen, words, pixels = model.embedder.see([photo(40, 30)]), model.embedder.read([""]), to_pixels([photo(SIZE, SIZE)])
     dials = {"decoder": DiffusionSettings(sampler="ddim", steps=10, guidance=1.0)}
     x_T = model.painter.invert(seen, words, pixels, Noise([1]), dials | {INVERSION: dials["decoder"]}, ignore)
-    assert x_T["decoder"].shape == (1, *model.painter.parts.folder.noise_shape(SIZE))
+    assert x_T["decoder"].shape == (1, *model.painter.parts.folder.noise_shape(SQUARE))
     autoencoder = model.painter._autoencoder("")
     original = autoencoder.decode(autoencoder.encode(pixels)).clamp(-1, 1)
     again = model.painter.decode(

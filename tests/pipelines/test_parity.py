@@ -38,7 +38,6 @@ DOUBLE = 1e-5
 LEVEL = 1 / 255 + 1e-6
 
 SIZE = 32
-SQUARE = Size.square(SIZE)
 STEPS = {"prior": 6, "decoder": 6, "upsampler": 4, "upsampler_2": 3}
 
 
@@ -156,9 +155,9 @@ def our_run(
     prior_guidance: float,
     guidance: float,
     steps: dict[str, int],
-    size: Size = SQUARE,
+    size: Size | None = None,
 ) -> Run:
-    run = Run()
+    run, size = Run(), size if size is not None else enlarged_once(model)
     words, noise = model.embedder.read([prompt]), Noise(seeds)
     stages = settings(steps, {"prior": prior_guidance, "decoder": guidance})
     with recording(run) as watch:
@@ -168,6 +167,11 @@ def our_run(
     return finished(run, pixels, noise)
 
 
+def enlarged_once(model: Any) -> Size:
+    """The size after the first upsampler, with which diffusers' pipeline ends."""
+    return Size.square(model.painter.parts.folder.sizes()[1])
+
+
 def our_variation(model: Any, image: Image.Image, seeds: list[int], guidance: float, steps: dict[str, int]) -> Run:
     run = Run()
     noise = Noise(seeds)
@@ -175,7 +179,7 @@ def our_variation(model: Any, image: Image.Image, seeds: list[int], guidance: fl
         embedding = model.embedder.see([image] * len(seeds))
         painters = settings(steps, {"decoder": guidance})
         pixels = model.painter.decode(
-            embedding, model.embedder.read([""]), noise, PaintSettings(dials=painters, size=SQUARE), watch
+            embedding, model.embedder.read([""]), noise, PaintSettings(dials=painters, size=enlarged_once(model)), watch
         )
     return finished(run, pixels, noise)
 

@@ -227,7 +227,7 @@ def test_the_hole_is_also_a_hole_where_the_encoder_has_seen_into_it(folders):
     unknown = torch.zeros(1, 1, SIZE, SIZE, dtype=torch.bool)
     unknown[..., 26, 26] = True
     hole = Hole(pixels=torch.zeros(1, 3, SIZE, SIZE), unknown=unknown, resample=1)
-    opened_cells = model.painter._autoencoder().hole(hole, Frame(SIZE, 16), _with_neighbours).unknown
+    opened_cells = model.painter._autoencoder().hole(hole, Frame(SQUARE, 16), _with_neighbours).unknown
     cells = torch.zeros(8, 8, dtype=torch.bool)
     cells[2:5, 2:5] = True
     assert torch.equal(opened_cells[0, 0], cells)
