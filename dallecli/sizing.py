@@ -105,7 +105,9 @@ def _on_grid(asked: Size | Proportions, model: Sized) -> Sizing:
         if _known(size, side) and own_side(size, model.sizes) == side:
             return Sizing(size=size, crop=None if size == asked else asked)
     what = f"{model.name} does not paint {asked} pixels"
-    raise BadSize(what, hint=f"it paints squares of {_sides(model)}, and about as many pixels{_instead(asked, model)}")
+    raise BadSize(
+        what, hint=f"it paints squares of {_sides(model)}, others of about as many pixels{_instead(asked, model)}"
+    )
 
 
 def _of_proportions(asked: Proportions, model: Sized) -> Sizing | None:
