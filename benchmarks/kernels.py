@@ -34,6 +34,7 @@ from dallecli.pipelines.embedding import Embedding
 from dallecli.pipelines.kandinsky import open_kandinsky
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.settings import PaintSettings
+from dallecli.size import Size
 from dallecli.weights.folder import Folder
 from dallecli.weights.registry import find, locate
 
@@ -142,7 +143,7 @@ def painter(case: Case) -> Go:
     vector, away = torch.randn(2, case.batch, folder.width())
     embedding = Embedding(vector=vector, space=SPACE, away=away)
     words: Any = None  # its decoder reads none
-    stages, size = {"decoder": case.settings("decoder")}, folder.sizes()[0]
+    stages, size = {"decoder": case.settings("decoder")}, Size.square(folder.sizes()[0])
     noise = range(case.batch)
     return called(
         lambda: model.painter.decode(

@@ -37,6 +37,7 @@ from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.settings import PaintSettings, PriorSettings, diffusion_dials
 from dallecli.pipelines.stage import sample
 from dallecli.pipelines.watch import Look, Watch
+from dallecli.size import Size
 from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import DiffusionSettings
@@ -165,7 +166,7 @@ def _ours_of_karlo(case: Case, parts: Parts) -> Go:
     if case.stage == "decoder":
         width = parts.folder.width()
         embedding = Embedding(vector=torch.randn(case.batch, width), space=SPACE)
-        size, stages = parts.folder.sizes()[0], {"decoder": settings}
+        size, stages = Size.square(parts.folder.sizes()[0]), {"decoder": settings}
         return watched(
             lambda watch: model.painter.decode(
                 embedding, words, Noise(seeds), PaintSettings(dials=stages, size=size), watch
@@ -175,14 +176,15 @@ def _ours_of_karlo(case: Case, parts: Parts) -> Go:
 
     def upsample(watch: Watch) -> Tensor:
         # Not through `decode`, which would have to run the decoder first.
-        diffusion = KarloPainter(parts, SPACE)._upsampler("upsampler", low, OFF)
+        size = Size.square(parts.folder.sizes()[1])
+        diffusion = KarloPainter(parts, SPACE)._upsampler("upsampler", size, low, OFF)
         return sample(parts, diffusion, settings, Noise(seeds), watch)
 
     return watched(upsample)
 
 
 def _ours_of_kandinsky(case: Case, parts: Parts) -> Go:
-    size = parts.folder.sizes()[0]
+    size = Size.square(parts.folder.sizes()[0])
     if case.stage == "autoencoder":
         autoencoder = Autoencoder(parts=parts, part="movq", build=lambda json: Movq(MovqConfig.from_config(json)))
         latents = torch.randn(case.batch, *parts.folder.noise_shape(size), device=case.device, dtype=case.dtype)
@@ -207,8 +209,9 @@ def _ours_of_kandinsky(case: Case, parts: Parts) -> Go:
 
 def _ours_of_glide(case: Case, parts: Parts) -> Go:
     model, settings, seeds = open_glide(parts), case.settings(case.stage), range(case.batch)
-    job = Job(prompts=[PROMPT], negative="", dials={case.stage: settings})
-    side = parts.folder.sizes()[0]
+    side, larger = parts.folder.sizes()
+    size = Size.square(side if case.stage == "decoder" else larger)
+    job = Job(prompts=[PROMPT], negative="", dials={case.stage: settings}, size=size)
     low = None if case.stage == "decoder" else torch.rand(case.batch, 3, side, side, device=case.device) * 2 - 1
 
     def paint(watch: Watch) -> Tensor:

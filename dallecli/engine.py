@@ -151,6 +151,12 @@ def arithmetic(request: Embed, found: "Sequence[Embedded]") -> "list[Embedded]":
     return [combine(embedded, minus, plus) if minus or plus else embedded for embedded in found[:inputs]]
 
 
+def check_same_size(recipe: Recipe, fresh: Recipe) -> None:
+    """Refuse a recipe from a file whose size is not what its model paints for that. Raises BadRecipe."""
+    if recipe.size != fresh.size:
+        raise BadRecipe(f"{fresh.model} does not paint {recipe.size} pixels here, but {fresh.size}")
+
+
 def check_same_stages(recipe: Recipe, fresh: Recipe) -> None:
     """Refuse a recipe from a file whose stages are not those that its request runs. Raises BadRecipe."""
     if set(recipe.stages) != set(fresh.stages):

@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dallecli.classes import Classes
-from dallecli.engine import Progress, arithmetic, check_same_stages, unscored
+from dallecli.engine import Progress, arithmetic, check_same_size, check_same_stages, unscored
 from dallecli.errors import BadSteps, TaskNotSupported, UnknownModel, UnknownSampler
-from dallecli.filling import fill, fill_stages, leave_out_usual, random_seed, request_of, settle_rows, settle_size
+from dallecli.filling import fill, fill_stages, leave_out_usual, random_seed, request_of, settle_rows
 from dallecli.inputs import check_inputs
 from dallecli.knowledge import Knowledge
 from dallecli.recipe import Recipe
 from dallecli.shortlist import OWN, Scores, Shortlist
+from dallecli.size import Size
+from dallecli.sizing import own_side, settle_whole
 from dallecli.source import Source
 from dallecli.tasks.coding import Coding
 from dallecli.tasks.edit import Editing
@@ -41,6 +43,7 @@ class _FakeModel:
     prior_candidates: int = 2
     sizes: tuple[int, ...] = (16, 64, 256)
     largest: int | None = None
+    grids: tuple[int, ...] = (8, 32, 128)
     habits: Habits = HABITS
     prompts: bool = True
     classes: Classes | None = None
@@ -56,9 +59,9 @@ class _FakeModel:
     def dials(self, way: str) -> Mapping[str, DiffusionSettings]:
         return self.stages
 
-    def running(self, size: int) -> tuple[str, ...]:
+    def running(self, size: Size) -> tuple[str, ...]:
         """The decoder, and an upsampler for each size after the first."""
-        return tuple(stage.name for stage in self.declared[1 : 2 + self.sizes.index(size)])
+        return tuple(stage.name for stage in self.declared[1 : 2 + self.sizes.index(own_side(size, self.sizes))])
 
 
 _STAGES = {
@@ -104,6 +107,7 @@ class FakeEngine:
         recipe = replace(recipe, model=model if model is not None else recipe.model)
         fresh = self.resolve(request_of(recipe))
         check_same_stages(recipe, fresh)
+        check_same_size(recipe, fresh)
         self._check_stages(recipe.stages)
         return replace(unscored(recipe), warnings=fresh.warnings)
 
@@ -158,7 +162,7 @@ class FakeEngine:
 
         spec = self._find(request)
         request, _ = leave_out_usual(request, spec)
-        size = settle_size(request, spec)
+        size = settle_whole(request.size, spec)
         check_inputs(request, size, self.SPACE)
         stages = fill_stages(request, spec, size)
         self._check_stages(stages)
@@ -184,19 +188,21 @@ class FakeEngine:
     def _paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
         from PIL import Image
 
+        from dallecli.pictures.crops import cropped, cropping
         from dallecli.pictures.picture import Picture
 
+        watch = cropping(recipe, progress)
         for k in range(recipe.count):
             start = time.perf_counter()
             single = recipe.single(k)
             red, green, blue, match = _fake_colour(single)
-            image = Image.new("RGB", (recipe.size, recipe.size), (red, green, blue))
+            image = Image.new("RGB", (recipe.size.width, recipe.size.height), (red, green, blue))
             if isinstance(recipe.settings, Inpainting):
                 image = _inpainted(recipe, recipe.settings, image)
             for name, stage in recipe.stages.items():
-                self._step(name, stage, k, recipe.count, progress, None if name == "prior" else [image])
+                self._step(name, stage, k, recipe.count, watch, None if name == "prior" else [image])
             scores = {"prior": match / 255, OWN: blue / 255} if recipe.task == "generate" else {}
-            yield Picture(image=image, recipe=single, seconds=time.perf_counter() - start, scores=scores)
+            yield cropped(Picture(image=image, recipe=single, seconds=time.perf_counter() - start, scores=scores))
 
     def _step(
         self,
@@ -262,7 +268,7 @@ def _key(source: Source) -> str:
 def _inpainted(recipe: Recipe, settings: Inpainting, painted: "Image.Image") -> "Image.Image":
     from dallecli.pictures.canvas import lay_out
 
-    layout = lay_out(recipe.inputs[0], settings.mask, settings.expand, recipe.size)
+    layout = lay_out(recipe.inputs[0], settings.mask, settings.expand, recipe.size.width)
     canvas = layout.canvas
     for patch in layout.patches:
         canvas = canvas.paste(patch, painted)

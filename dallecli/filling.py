@@ -19,7 +19,11 @@ from dallecli.errors import (
 from dallecli.limits import CANDIDATES, KEPT_PIXELS
 from dallecli.recipe import Recipe
 from dallecli.safe import safe
+from dallecli.size import Size
+from dallecli.sizing import Sized, Sizing, settle_size, settle_whole
+from dallecli.tasks.embed import Embed
 from dallecli.tasks.generate import Generate
+from dallecli.tasks.inpaint import Inpaint
 from dallecli.tasks.stages import (
     CODES,
     DECODER,
@@ -48,18 +52,15 @@ BEST: Final = 2
 """A model's own steps and prior candidates are multiplied by this for the effort "best"."""
 
 
-class Defaults(Protocol):
+class Defaults(Sized, Protocol):
     """What `fill` needs to know of a model; a `ModelSpec` of the registry is one.
 
     tasks: what it can do. declared: the stages that it has, in the order in which they run. stages: their own dials, by
-    name. prior_candidates: embeddings that its prior draws, None where it has no prior. sizes: sides in pixels,
-    ascending; the last is what it paints by itself. largest: where it is given, any size up to that can be painted.
-    habits: what it does by itself in single tasks. prompts: whether it paints what it is told in words. classes: those
-    that it paints by their names; None if it paints none.
+    name. prior_candidates: embeddings that its prior draws, None where it has no prior. habits: what it does by itself
+    in single tasks. prompts: whether it paints what it is told in words. classes: those that it paints by their names;
+    None if it paints none.
     """
 
-    @property
-    def name(self) -> str: ...
     @property
     def tasks(self) -> tuple[str, ...]: ...
     @property
@@ -68,10 +69,6 @@ class Defaults(Protocol):
     def stages(self) -> Mapping[str, StageSettings]: ...
     @property
     def prior_candidates(self) -> int | None: ...
-    @property
-    def sizes(self) -> tuple[int, ...]: ...
-    @property
-    def largest(self) -> int | None: ...
     @property
     def habits(self) -> Habits: ...
     @property
@@ -82,7 +79,7 @@ class Defaults(Protocol):
         """Its own dials by stage for one of the `WAYS` to paint, or for any other."""
         ...
 
-    def running(self, size: int) -> Sequence[str]:
+    def running(self, size: Size) -> Sequence[str]:
         """The names of the stages that paint a picture of `size`, in order."""
         ...
 
@@ -107,11 +104,12 @@ def fill(request: Request, model: Defaults, dropped: str, seed: int) -> Recipe:
         raise PromptTooLong(
             f"{model.name} would not read the end of this prompt: {dropped}", hint="shorten it, or leave out --strict"
         )
-    size = settle_size(request, model)
+    sizing = settle_sizing(request, model)
     settings = request.settle(model.habits)
     count = max(request.count, len(settings.places) if settings.places is not None else 1)
-    check_kept(count, size)
-    stages = fill_stages(request, model, size)
+    check_kept(count, sizing.size)
+    stages = fill_stages(request, model, sizing.size)
+    doubts = () if sizing.warning is None else (sizing.warning,)
     return Recipe(
         task=request.task,
         prompt=request.words,
@@ -122,7 +120,8 @@ def fill(request: Request, model: Defaults, dropped: str, seed: int) -> Recipe:
         digest=None,
         seed=seed,
         count=count,
-        size=size,
+        size=sizing.size,
+        crop=sizing.crop,
         stages=stages,
         prior=settle_prior(request, model) if request.imagines else None,
         prior_candidates=settle_candidates(request, model, request.rivals),
@@ -130,7 +129,7 @@ def fill(request: Request, model: Defaults, dropped: str, seed: int) -> Recipe:
         dtype=request.dtype,
         versions={"dallecli": __version__},
         rewritten=request.rewritten,
-        warnings=_idle_dials(request, stages, model),
+        warnings=(*doubts, *_idle_dials(request, stages, model)),
     )
 
 
@@ -170,7 +169,7 @@ def leave_out_usual(request: R, model: Defaults) -> tuple[R, tuple[str, ...]]:
 
 def _problems(request: ModelRequest, model: Defaults) -> Iterator[tuple[str, RequestError]]:
     """The values, by their names in a prompt line, with which a model cannot do a request, and why."""
-    yield from _problem("size", settle_size, request, model)
+    yield from _problem("size", settle_sizing, request, model)
     priors = list(_problem("prior", settle_prior, request, model))
     yield from priors
     request = replace(request, prior_kind=None) if priors else request
@@ -229,15 +228,27 @@ def settle_prior(request: ModelRequest, model: Defaults) -> str | None:
     return request.prior_kind
 
 
-def check_kept(count: int, size: int) -> None:
+def check_kept(count: int, size: Size) -> None:
     """Refuse more pictures than can be kept until their sheet is drawn.
 
     Raises: BadSetting.
     """
-    if count * size**2 > KEPT_PIXELS:
-        most = max(KEPT_PIXELS // size**2, 1)
+    if count * size.pixels > KEPT_PIXELS:
+        most = max(KEPT_PIXELS // size.pixels, 1)
         hint = f"at most {most} of this size at a time; lines of a prompt file paint any number"
-        raise BadSetting(f"{count} pictures of {size} px are more than are kept in memory", hint=hint)
+        raise BadSetting(f"{count} pictures of {size.stated} px are more than are kept in memory", hint=hint)
+
+
+def settle_sizing(request: ModelRequest, model: Defaults) -> Sizing:
+    """What a model paints for the size of a request. Raises BadSize for one that it cannot paint."""
+    sizing = settle_size(request.size, model)
+    if isinstance(request, Inpaint) and not (sizing.size.is_square and sizing.crop is None):
+        size = sizing.crop if sizing.crop is not None else sizing.size
+        what = f"a hole is painted in squares, and not in {size} pixels; the picture keeps its own size"
+        raise BadSize(what, hint="leave --size out, or give it one number")
+    if isinstance(request, Embed):  # nobody sees a picture of which a part could be kept
+        return Sizing(size=settle_whole(request.size, model))
+    return sizing
 
 
 def _idle_dials(request: ModelRequest, stages: Mapping[str, StageSettings], model: Defaults) -> tuple[str, ...]:
@@ -268,19 +279,7 @@ def settle_candidates(request: ModelRequest, model: Defaults, rivals: int = 1) -
     return min(model.prior_candidates * rivals * (BEST if request.effort == "best" else 1), CANDIDATES)
 
 
-def settle_size(request: ModelRequest, model: Defaults) -> int:
-    """The side in pixels of what a request paints. Raises BadSize for one that the model cannot paint."""
-    size = request.size if request.size is not None else model.sizes[-1]
-    if model.largest is not None:
-        if size > model.largest:
-            raise BadSize(f"{model.name} does not paint {size} pixels", hint=f"it paints up to {model.largest}")
-    elif size not in model.sizes:
-        sizes = ", ".join(map(str, model.sizes))
-        raise BadSize(f"{model.name} does not paint {size} pixels", hint=f"it paints {sizes}")
-    return size
-
-
-def fill_stages(request: ModelRequest, model: Defaults, size: int) -> dict[str, StageSettings]:
+def fill_stages(request: ModelRequest, model: Defaults, size: Size) -> dict[str, StageSettings]:
     """The stages that a request runs to paint (or to invert) pictures of `size`, with every dial set.
 
     Raises: BadSetting for a dial that the model's stages do not have, and a sampler that does not go both ways.

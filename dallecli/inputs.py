@@ -2,15 +2,16 @@
 
 from dallecli.embedding_file import check_space, read_embedding
 from dallecli.errors import BadEmbedding
+from dallecli.size import Size
 from dallecli.source import Source
 from dallecli.tasks.inpaint import Inpaint
 from dallecli.tasks.task import ModelRequest
 
 
-def check_inputs(request: ModelRequest, size: int, space: str | None = None) -> tuple[str, ...]:
+def check_inputs(request: ModelRequest, size: Size, space: str | None = None) -> tuple[str, ...]:
     """Decode every picture, embedding and mask of a request; return what its author should be warned of.
 
-    `size` is the side in pixels that the model is going to paint, and `space` names its CLIP; None: it has none.
+    `size` is what the model is going to paint, and `space` names its CLIP; None: it has none.
 
     Raises: BadInput, BadPicture, BadMask, BadEmbedding, BadSetting.
     """
@@ -21,7 +22,7 @@ def check_inputs(request: ModelRequest, size: int, space: str | None = None) -> 
     from dallecli.pictures.reading import read_picture
 
     if isinstance(request, Inpaint):
-        return lay_out(request.image, request.mask, request.expand, size).warnings
+        return lay_out(request.image, request.mask, request.expand, size.width).warnings
     warnings: list[str] = []
     for source in request.sources:
         if source.kind == "embedding":

@@ -40,7 +40,7 @@ class Sampling(TypedDict, total=False):
     """What every painting call can be told; what is left out is the model's own."""
 
     seed: int
-    size: int
+    size: int | str
     strict: bool
     fast: bool
     best: bool
@@ -130,7 +130,7 @@ class EmbedOptions(TypedDict, total=False):
     imagine: bool
     invert: bool
     seed: int
-    size: int
+    size: int | str
     strict: bool
     fast: bool
     best: bool
@@ -225,7 +225,7 @@ class Model:
 
         return rank(self.embed(*things, progress=progress))
 
-    def encode(self, *pictures: "Given", size: int | None = None, progress: OnStep = ignore) -> "list[Coded]":
+    def encode(self, *pictures: "Given", size: int | str | None = None, progress: OnStep = ignore) -> "list[Coded]":
         """Turn pictures into the codes of the model's discrete autoencoder: `dalle encode`."""
         values = {**self._model, **_values({"inputs": pictures}), "size": size}
         return self.engine.encode(build_coding("encode", values), progress)

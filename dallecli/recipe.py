@@ -6,12 +6,14 @@ anything to a terminal or to a reader of metadata.
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 from dallecli.errors import BadRecipe, RequestError
 from dallecli.fields import Fields, Wording, read_json
 from dallecli.rewritten import Rewritten
+from dallecli.size import Size, read_size
 from dallecli.source import Source
 from dallecli.tasks.generate import Generating
 from dallecli.tasks.stages import (
@@ -77,8 +79,10 @@ class Recipe:
     """Of the first picture; picture k has the seed `seed + k`."""
     count: int
     """How many pictures."""
-    size: int
-    """The side in pixels of the square that the model paints."""
+    size: Size
+    """Of what the model paints."""
+    crop: Size | None = None
+    """The middle of it that is the picture; None where that is all of it."""
     stages: Mapping[str, StageSettings]
     """The dials of the stages in the order in which they run, and of `INVERSION` if pictures are inverted."""
     prior: str | None = None
@@ -158,6 +162,11 @@ class Recipe:
         return replace(self, prompt="", dropped=(), seed=0, rewritten=None, warnings=(), unknown=Unknown())
 
     @property
+    def picture_size(self) -> Size:
+        """Of a finished picture, of every task but `inpaint`, whose pictures are as large as what they were before."""
+        return self.crop if self.crop is not None else self.size
+
+    @property
     def sources(self) -> tuple[Source, ...]:
         """Every file that is needed to paint this: the inputs, and the files of the mask."""
         return (*self.inputs, *self.settings.mask_files)
@@ -225,7 +234,8 @@ class Recipe:
             "digest": self.digest,
             "seed": self.seed,
             "count": self.count,
-            "size": self.size,
+            "size": self.size.stated,
+            **({} if self.crop is None else {"crop": self.crop.stated}),
             "stages": {name: asdict(stage) for name, stage in self.stages.items()},
             "prior": self.prior,
             "prior_candidates": self.prior_candidates,
@@ -281,7 +291,8 @@ def _read(fields: Fields, *, old: bool) -> Recipe:
         digest=fields.text("digest", optional=True),
         seed=fields.whole("seed"),
         count=fields.whole("count"),
-        size=fields.whole("size"),
+        size=_read_size(fields, "size"),
+        crop=_read_size(fields, "crop") if "crop" in fields else None,
         stages=stages,
         prior=_read_prior(fields, stages),
         prior_candidates=fields.whole("prior_candidates", optional=True),
@@ -297,6 +308,16 @@ def _read(fields: Fields, *, old: bool) -> Recipe:
     return recipe
 
 
+def _read_size(fields: Fields, key: str) -> Size:
+    """A size as `Size.stated` has it. Raises BadRecipe."""
+    written, size = fields.take(key), None
+    with suppress(ValueError):
+        size = Size.square(written) if type(written) is int else read_size(str(written))
+    if not isinstance(size, Size) or isinstance(written, bool):
+        raise fields.wrong(key, written, "a size in pixels")
+    return size
+
+
 def _read_machine(fields: Fields) -> dict[str, Any]:
     """What of the machine 0.1.0 did not write."""
     counts = {name: fields.whole(name, least=1, optional=True) for name in ("threads", "together") if name in fields}
@@ -308,8 +329,10 @@ def _check(recipe: Recipe) -> None:
     """Refuse what would have no title, no pictures, or numbers beyond all counting. Raises BadRecipe."""
     if not recipe.inputs and recipe.task != "generate":
         raise BadRecipe(f"the recipe says {recipe.task}, and not what")
+    if recipe.crop is not None and (recipe.task == "inpaint" or not recipe.size.holds(recipe.crop)):
+        raise BadRecipe(f"the recipe cuts {recipe.crop} out of {recipe.size} pixels")
     try:
-        check_numbers(None, recipe.count, recipe.size, recipe.prior_candidates)
+        check_numbers(None, recipe.count, None, recipe.prior_candidates)
         check_numbers(recipe.seed, 1, None, None)  # frames share a seed
     except RequestError as error:
         raise BadRecipe(error.what, hint=error.hint) from error

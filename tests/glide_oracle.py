@@ -395,8 +395,9 @@ class Glide:
         known: Known | None = None,
         enlarging_ddim: bool = True,
         enlarging: list[int] = FAST_27,
+        across: float = 1,
     ) -> tuple[list[Tensor], list[Tensor], torch.Generator]:
-        """x after each step of both stages [1 3 s s], and the generator as it is then."""
+        """x after each step of both stages [1 3 s s], and the generator as it is then; `across` times as wide."""
         generator = torch.Generator().manual_seed(seed)
         small, large = self.shapes
         net = UNet(self.base, small, *read(self.base, small, [tokens, away]))
@@ -412,9 +413,11 @@ class Glide:
             return torch.cat([eps, eps]), out[:, 3:]
 
         run = Run(betas=cosine(), visits=even(steps), generator=generator, put_in=_put_in(known, 0))
-        x_T = torch.randn((2, 3, small.side, small.side), generator=generator)
+        x_T = torch.randn((2, 3, small.side, int(across * small.side)), generator=generator)
         low = run(guided, x_T, base_ddim)[:1]
-        low = F.interpolate(((low + 1) * 127.5).round() / 127.5 - 1, (large.side, large.side), mode="bilinear")
+        low = F.interpolate(
+            ((low + 1) * 127.5).round() / 127.5 - 1, (large.side, int(across * large.side)), mode="bilinear"
+        )
         net2 = UNet(self.upsample, large, *read(self.upsample, large, [tokens]))
         beside = [low] if known is None else [known.pictures[1] * known.masks[1], known.masks[1], low]
 
@@ -423,7 +426,7 @@ class Glide:
             return out[:, :3], out[:, 3:]
 
         again = Run(betas=straight(), visits=enlarging, generator=generator, put_in=_put_in(known, 1))
-        x_T = torch.randn((1, 3, large.side, large.side), generator=generator) * 0.997
+        x_T = torch.randn((1, 3, large.side, int(across * large.side)), generator=generator) * 0.997
         again(enlarged, x_T, enlarging_ddim)
         return [x[:1] for x in run.seen], again.seen, generator
 

@@ -29,6 +29,8 @@ FLOORS = [
             "fields",
             "publish",
             "source",
+            "size",
+            "sizing",
             "tasks",
             "recipe",
             "filling",

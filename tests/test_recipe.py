@@ -13,6 +13,8 @@ from dallecli.errors import BadRecipe, BadSetting, BadSize, PromptTooLong, Reque
 from dallecli.fake_engine import FakeEngine
 from dallecli.filling import INVERTING, fill, random_seed, request_of
 from dallecli.recipe import FORMAT, Motion, Recipe
+from dallecli.size import Size
+from dallecli.sizing import own_side
 from dallecli.source import Source, words
 from dallecli.tasks.edit import Edit, Editing
 from dallecli.tasks.generate import Generate, Generating
@@ -31,6 +33,7 @@ class _Spec:
     prior_candidates = 2
     sizes = (64, 256)
     largest: int | None = None
+    grids: tuple[int, ...] = (16, 64)
     habits = HABITS
     prompts = True
     classes = None
@@ -44,8 +47,8 @@ class _Spec:
     def dials(self, way: str) -> dict[str, DiffusionSettings]:
         return self.stages
 
-    def running(self, size: int) -> tuple[str, ...]:
-        return ("decoder", "upsampler")[: 1 + self.sizes.index(size)]
+    def running(self, size: Size) -> tuple[str, ...]:
+        return ("decoder", "upsampler")[: 1 + self.sizes.index(own_side(size, self.sizes))]
 
 
 def _fill(dropped: str = "", **changes: object) -> Recipe:
@@ -84,7 +87,7 @@ def _recipe() -> Recipe:
 def test_what_was_not_asked_is_the_models_own():
     recipe = _fill()
     assert recipe.stages == _Spec.stages
-    assert (recipe.size, recipe.count, recipe.prior_candidates, recipe.seed) == (256, 1, 2, 7)
+    assert (recipe.size, recipe.count, recipe.prior_candidates, recipe.seed) == (Size.square(256), 1, 2, 7)
 
 
 def test_what_was_asked_wins_even_if_it_is_zero():

@@ -32,6 +32,7 @@ from dallecli.errors import (
 )
 from dallecli.pictures.picture import Picture
 from dallecli.recipe import Recipe
+from dallecli.size import Size
 from dallecli.studio.batches import paint_in_batches
 from dallecli.studio.engine import LocalEngine
 from dallecli.studio.memory import memory_errors
@@ -82,7 +83,7 @@ def test_a_request_becomes_a_recipe_with_the_models_own_dials(cascade: Path) -> 
     recipe = LocalEngine().resolve(Generate(prompt="a red cat", model=str(cascade), seed=0))
     assert recipe.model == "cascade"
     assert recipe.seed == 0
-    assert recipe.size == 32
+    assert recipe.size == Size.square(32)
     assert list(recipe.stages) == ["prior", "decoder", "upsampler", "upsampler_2"]
     assert recipe.stages["decoder"].steps == 25
     assert recipe.digest is None

@@ -176,7 +176,7 @@ def survey(batch: Batch, engine: Engine, watcher: Watcher, first: int = 10) -> S
                     for notice in (*job.doubts, *recipe.notices):
                         watcher.warn(entry.number, notice)
                     found.pictures += recipe.count
-                    found.space = max(found.space, 2 * 3 * recipe.size**2)
+                    found.space = max(found.space, 2 * 3 * recipe.size.pixels)
                     found.models[recipe.model] = found.models.get(recipe.model, 0) + recipe.count
                     if len(found.first) < first:
                         found.first.append((job, recipe))

@@ -124,7 +124,7 @@ def paint_axes(
     sheet = contact_sheet(
         [Tile(image=picture.image) for picture in painted],
         axes.columns,
-        min(TILE, max(recipe.size for recipe in recipes)),
+        min(TILE, max(recipe.picture_size.longer for recipe in recipes)),
         column_titles=axes.x.titles if axes.x is not None else (),
         row_titles=axes.y.titles if axes.y is not None else (),
     )
@@ -168,7 +168,7 @@ def _resolve(task: str, values: Mapping[str, object], axes: Axes, engine: Engine
 def _probe(recipes: Sequence[Recipe], output: Output, name: str, display: Display) -> None:
     """Find out, by trying, that the sheet can be written. Raises BadOutput, DiskFull."""
     destination = output.destination
-    probe_destination(destination, sum(2 * 3 * recipe.size**2 for recipe in recipes), display)
+    probe_destination(destination, sum(2 * 3 * recipe.size.pixels for recipe in recipes), display)
     if destination.force and not destination.certain:
         check_file(destination.folder / name, force=True)
 

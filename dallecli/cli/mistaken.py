@@ -92,7 +92,7 @@ def option_hint(command: Any, path: str, option: str) -> str:
     if known is None:
         return f"{path} --help"
     value = "" if getattr(long[known], "is_flag", False) or not long[known].metavar else f" {long[known].metavar}"
-    return f"--{known}{value}: models paint squares" if known == "size" else f"did you mean --{known}{value}?"
+    return "both sides are in one option: --size 1024x576" if known == "size" else f"did you mean --{known}{value}?"
 
 
 WORDS: Final = '"a cat"'

@@ -351,6 +351,7 @@ def _facts(spec: "ModelSpec") -> dict[str, Any]:
         "tasks": list(spec.tasks),
         "sizes": list(spec.sizes),
         "largest": spec.largest,
+        "oblong": spec.oblong,
         "parameters": spec.parameters,
         "memory": memory if spec.parameters is not None else None,
         "clip": spec.clip,

@@ -188,12 +188,31 @@ Converted = Annotated[Path, typer.Argument(metavar="TARGET", help="The .safetens
 
 # Options that stand in the classes of several commands, or of some by themselves
 
+
+class SizeOption(str):
+    """A size as it is typed: the side of a square, both sides, or proportions."""
+
+
+def _size(value: object) -> SizeOption:
+    from dallecli.size import HOW, read_size  # not needed for --help
+    from dallecli.tasks.values import NUMBER
+
+    text = str(value).strip()  # of the config file it may be a number
+    if not NUMBER.fullmatch(text):
+        try:
+            read_size(text)
+        except ValueError as error:
+            raise typer.BadParameter(f"{error}: {HOW}.") from error
+    return SizeOption(text)
+
+
 Size = Annotated[
-    int | None,
+    SizeOption | None,
     typer.Option(
         "--size",
+        parser=_size,
         metavar="PX",
-        help="Side in pixels: one of the model's sizes, or any size, if it paints any.",
+        help="Pixels, as 512 or 1024x576, or proportions, as 16:9.",
         rich_help_panel=PICTURES,
     ),
 ]

@@ -80,7 +80,8 @@ def describe(recipes: Sequence[Recipe], engine: Engine, reporting: PaintingRepor
         if reporting.json:
             emit_json({"recipe": recipe.to_dict(), "memory": needed, "unknown": recipe.unknown.to_dict()})
         else:
-            what = f"{counted(recipe.count, 'picture')} of {recipe.size} px"
+            what = f"{counted(recipe.count, 'picture')} of {recipe.picture_size.stated} px"
+            what += f" out of {recipe.size.stated}" if recipe.crop is not None else ""
             what += f", seed {recipe.seed}, {safe(recipe.model, 60)}{_chosen(recipe)}"
             emit_line(f"{safe(repr(recipe.title), 60)}: {what}; memory: {needed}")
     display = Display(quiet=reporting.quiet)

@@ -248,7 +248,7 @@ def _report(
     if source.kind == "picture":
         tiles.append(Tile(image=read_picture(source).image, label="the picture"))
     columns = min(len(tiles), 8)
-    sheet = contact_sheet(tiles, columns, min(256, pictures[0].recipe.size))
+    sheet = contact_sheet(tiles, columns, min(256, pictures[0].recipe.picture_size.longer))
     recipe = pictures[0].recipe
     path, singles = probing.write(sheet, f"{_stem(source)}-pca-{recipe.seed}", pictures)
     paths = [str(one) for one in singles] if singles else [str(path)] * len(pictures)

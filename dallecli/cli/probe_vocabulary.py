@@ -223,7 +223,7 @@ def _report(
         near = one.nearest[0][0]
         tiles += [Tile(image=picture.image, label=one.kind) for picture in several]
         tiles += [Tile(image=picture.image, label=f"nearest: {near}") for picture in again[near]]
-    side = min(128, pictures[0][0].recipe.size)
+    side = min(128, pictures[0][0].recipe.picture_size.longer)
     sheet = contact_sheet(tiles, 2 * count, side, row_titles=[one.word for one in found])
     whole = [picture for several in (*pictures, *again.values()) for picture in several]
     recipe = whole[0].recipe

@@ -36,7 +36,7 @@ class Probing:
         from dallecli.filling import check_kept
 
         check_kept(sum(recipe.count for recipe in recipes), recipes[0].size)
-        space = sum(2 * 3 * recipe.size**2 * recipe.count for recipe in recipes)
+        space = sum(2 * 3 * recipe.size.pixels * recipe.count for recipe in recipes)
         probe_destination(self.output.destination, space, self.display)
 
     def paint(self, recipes: "Sequence[Recipe]") -> "list[list[Picture]]":

@@ -47,7 +47,7 @@ def probe(jobs: Sequence[tuple[Recipe, Output]], display: Display) -> None:
     for destination in {output.destination: None for _, output in jobs}:
         # Twice the raw pixels: a sheet beside the single files, and PNG may even grow noise a little.
         space = sum(
-            2 * 3 * recipe.size**2 * recipe.count for recipe, output in jobs if output.destination == destination
+            2 * 3 * recipe.size.pixels * recipe.count for recipe, output in jobs if output.destination == destination
         )
         probe_destination(destination, space, display)
 

@@ -68,7 +68,7 @@ def _rows(recipe: "Recipe", file: str) -> list[tuple[str, str]]:
     rows += [
         ("model", recipe.model if recipe.digest is None else f"{recipe.model} (sha256 {recipe.digest[:12]}…)"),
         ("seed", _seeds(recipe)),
-        ("size", f"{recipe.size} x {recipe.size} pixels"),
+        ("size", _size(recipe)),
     ]
     if recipe.prior == NO_PRIOR:
         rows.append(("prior", "none: the text embedding was painted"))
@@ -85,6 +85,13 @@ def _rows(recipe: "Recipe", file: str) -> list[tuple[str, str]]:
     if file != STDIN and safe(again, limit=None) == again:
         rows.append(("again", again))
     return rows
+
+
+def _size(recipe: "Recipe") -> str:
+    """The size, and of what it was cut out."""
+    size, whole = recipe.picture_size, recipe.size
+    cut = "" if recipe.crop is None else f", the middle of {whole.width} x {whole.height}"
+    return f"{size.width} x {size.height} pixels{cut}"
 
 
 def _subject(recipe: "Recipe") -> list[tuple[str, str]]:

@@ -23,7 +23,7 @@ def write_overlay(request: Inpaint, output: Output, painting: PaintingOptions) -
     recipe = painting.choose_engine().resolve(request)
     for warning in recipe.warnings:
         display.warn(safe(warning))
-    layout = lay_out(request.image, request.mask, request.expand, recipe.size)
+    layout = lay_out(request.image, request.mask, request.expand, recipe.size.width)
     canvas, squares = layout.canvas, [list(patch.area) for patch in layout.patches]
     image, repainted = overlay(canvas.image, canvas.hole), share(canvas.hole)
     data = encode(image, output.format, None)

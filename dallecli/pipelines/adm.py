@@ -32,7 +32,7 @@ from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.pipeline import Pipeline
 from dallecli.pipelines.pixels import to_images, to_pixels
 from dallecli.pipelines.settings import StageDials, diffusion_dials
-from dallecli.pipelines.sources import middle_square
+from dallecli.pipelines.sources import middle_of
 from dallecli.pipelines.stage import Diffusion, Nets, sample
 from dallecli.pipelines.watch import Watch, watch_pictures
 from dallecli.recipe import Recipe
@@ -122,14 +122,14 @@ class Adm(Pipeline):
         job = _Job(number=number, dials=diffusion_dials(recipe.stages))
         if settings.strength is None:
             return job
-        pixels = to_pixels([middle_square(recipe.inputs[0], recipe.size)])
+        pixels = to_pixels([middle_of(recipe.inputs[0], recipe.size)])
         return replace(job, beginning=Beginning(pixels=pixels, strength=settings.strength))
 
     @torch.no_grad()  # and not inference mode, in which no gradient could be asked for
     def _paint(self, job: _Job, noise: Noise, watch: Watch) -> Tensor:
         """Paint to pixels [b 3 s s] of 256 levels in [-1, 1], with the stages that have dials."""
         dials, decoder = job.dials["decoder"], self._stage(job, "decoder")
-        beginning = job.beginning.at(decoder.shape[-1], self.parts.device) if job.beginning is not None else None
+        beginning = job.beginning.at(decoder.shape[-2:], self.parts.device) if job.beginning is not None else None
         pixels = _levels(sample(self.parts, decoder, dials, noise, watch, beginning=beginning))
         if "upsampler" not in job.dials:
             return pixels

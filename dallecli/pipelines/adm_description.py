@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from dallecli.classes import Classes
 from dallecli.errors import BadSetting
 from dallecli.pipelines.description import Description
+from dallecli.size import Size
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import DECODER, DiffusionSettings, StageSettings
 from dallecli.tasks.task import ModelRequest
@@ -67,7 +68,7 @@ class AdmDescription(Description):
             what = f"the guidance is {guidance:g}, and {self.spec.name} has no classifier that guides"
             raise BadSetting(what, hint="leave out --guidance, or convert the classifier as well: docs/guides/adm.md")
 
-    def check_inputs(self, request: ModelRequest, size: int, stages: Mapping[str, StageSettings]) -> tuple[str, ...]:
+    def check_inputs(self, request: ModelRequest, size: Size, stages: Mapping[str, StageSettings]) -> tuple[str, ...]:
         """Decode all files of a request, and return what its author should be warned of."""
         warnings = super().check_inputs(request, size, stages)
         asked, own = request.decoder.guidance, self.spec.stages[DECODER.name].guidance

@@ -28,13 +28,15 @@ from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.pipeline import Pipeline
 from dallecli.pipelines.pixels import to_images, to_pixels
 from dallecli.pipelines.settings import StageDials, diffusion_dials
-from dallecli.pipelines.sources import middle_square
+from dallecli.pipelines.sources import middle_of
 from dallecli.pipelines.squares import repaint
 from dallecli.pipelines.stage import Diffusion, Nets, sample
 from dallecli.pipelines.t5_text import T5Text, check_tokens
 from dallecli.pipelines.text import rows_of
 from dallecli.pipelines.watch import Watch, watch_pictures
 from dallecli.recipe import Recipe
+from dallecli.size import Size
+from dallecli.sizing import in_proportion
 from dallecli.tasks.generate import Generating
 from dallecli.tasks.inpaint import Inpainting
 from dallecli.tokens import T5Tokenizer
@@ -77,21 +79,21 @@ def _unet(json: dict[str, Any]) -> IfUNet:
 class _Under:
     """A picture that is painted over, wholly or in a hole."""
 
-    squares: Callable[[int], Sequence[Image.Image]]
-    """It, or one for each picture that is painted, at so many pixels a side, scaled as in the published pipelines."""
+    scaled: Callable[[Size], Sequence[Image.Image]]
+    """It, or one for each picture that is painted, of a size, scaled as in the published pipelines."""
     strengths: dict[str, float]
     """The share of its steps that each stage takes."""
     hole: Hole | None = None
 
-    def beginning(self, stage: str, side: int, device: torch.device) -> Beginning:
-        """What a stage of so many pixels begins with."""
-        return Beginning(pixels=to_pixels(self.squares(side)).to(device), strength=self.strengths[stage])
+    def beginning(self, stage: str, size: Size, device: torch.device) -> Beginning:
+        """What a stage begins with that paints this size."""
+        return Beginning(pixels=to_pixels(self.scaled(size)).to(device), strength=self.strengths[stage])
 
     def hole_in(self, beginning: Beginning) -> Hole | None:
         """The hole in what a stage begins with, around which nothing is ever noised."""
         if self.hole is None:
             return None
-        unknown = self.hole.at(beginning.pixels.shape[-1], beginning.pixels.device).unknown
+        unknown = self.hole.at(beginning.pixels.shape[-2:], beginning.pixels.device).unknown
         return replace(self.hole, pixels=beginning.pixels, unknown=unknown, clean=True)
 
 
@@ -104,6 +106,8 @@ class _Job:
     leads: bool
     """Whether guidance leads anywhere: without a prompt both of its predictions are the same."""
     dials: StageDials
+    size: Size
+    """Of the pictures."""
     under: _Under | None = None
 
     @property
@@ -159,35 +163,40 @@ class DeepFloyd(Pipeline):
             states=self.text.read([negative, *prompts]),
             leads=any(prompt != negative for prompt in prompts),
             dials=diffusion_dials(recipes[0].stages),
+            size=recipes[0].size,
         )
 
     @torch.inference_mode()
     def _paint(self, job: _Job, noise: Noise, watch: Watch) -> Tensor:
-        """Paint words to pixels [b 3 s s] in [-1, 1], with the stages that have dials."""
+        """Paint words to pixels [b 3 h w] in [-1, 1], with the stages that have dials."""
         pixels = self._sample(job, self._stage(job, "decoder", len(noise)), noise, watch)
         if "upsampler" not in job.dials:
             return pixels
-        side, device = self.parts.config(UNETS["upsampler"], IfUNetConfig.from_config).side, self.parts.device
+        shape, device = self._size(job, "upsampler").shape, self.parts.device
         # The order of the published pipelines: the noise that it starts from, then that of the smaller picture.
-        start = noise.draw((3, side, side), device)
-        low = F.interpolate(pixels, size=[side, side], mode="bilinear", align_corners=True)
+        start = noise.draw((3, *shape), device)
+        low = F.interpolate(pixels, size=list(shape), mode="bilinear", align_corners=True)
         alpha_bar = self.parts.schedule("image_noising_scheduler").alpha_bars[job.level]
-        low = alpha_bar.sqrt().item() * low + (1 - alpha_bar).sqrt().item() * noise.draw((3, side, side), device)
+        low = alpha_bar.sqrt().item() * low + (1 - alpha_bar).sqrt().item() * noise.draw((3, *shape), device)
         return self._sample(job, self._stage(job, "upsampler", len(noise), low), noise, watch, start)
 
     def _sample(self, job: _Job, stage: Diffusion, noise: Noise, watch: Watch, start: Tensor | None = None) -> Tensor:
         """Run a stage from noise, or over a picture."""
         beginning, hole = None, None
         if job.under is not None:
-            beginning = job.under.beginning(stage.stage, stage.shape[-1], self.parts.device)
+            beginning = job.under.beginning(stage.stage, self._size(job, stage.stage), self.parts.device)
             hole = job.under.hole_in(beginning)
         dials = job.dials[stage.stage]
         return sample(self.parts, stage, dials, noise, watch, start, hole=hole, beginning=beginning)
 
+    def _size(self, job: _Job, name: str) -> Size:
+        """The size of the picture after a stage."""
+        sides = {stage: self.parts.config(UNETS[stage], IfUNetConfig.from_config).side for stage in job.dials}
+        return in_proportion(sides, job.size)[name]
+
     def _stage(self, job: _Job, name: str, count: int, low: Tensor | None = None) -> Diffusion:
         """The painter of words, or of the details of a smaller picture that was enlarged, for `count` pictures."""
         unet = UNETS[name]
-        side = self.parts.config(unet, IfUNetConfig.from_config).side
         guidance = job.dials[name].guidance if job.leads else OFF
         rows = rows_of(len(job.states) - 1, count, guidance, self.parts.device)
 
@@ -204,7 +213,7 @@ class DeepFloyd(Pipeline):
 
         return Diffusion(
             stage=name,
-            shape=(3, side, side),
+            shape=(3, *self._size(job, name).shape),
             schedule=self.parts.schedule(f"{unet}_scheduler"),
             guidance=guidance,
             nets=nets,
@@ -215,10 +224,10 @@ class DeepFloyd(Pipeline):
 def _around(known: Sequence[Image.Image], hole: Hole) -> _Under:
     """What a hole is painted in."""
 
-    def squares(side: int) -> list[Image.Image]:
-        return [image.resize((side, side), Image.Resampling.BICUBIC) for image in known]
+    def scaled(size: Size) -> list[Image.Image]:
+        return [image.resize((size.width, size.height), Image.Resampling.BICUBIC) for image in known]
 
-    return _Under(squares=squares, strengths={"decoder": 1.0, "upsampler": UPSAMPLER_STRENGTH}, hole=hole)
+    return _Under(scaled=scaled, strengths={"decoder": 1.0, "upsampler": UPSAMPLER_STRENGTH}, hole=hole)
 
 
 def _beneath(recipe: Recipe) -> _Under:
@@ -227,10 +236,10 @@ def _beneath(recipe: Recipe) -> _Under:
     if not isinstance(settings, Generating) or settings.strength is None:
         raise TypeError(f"{recipe.model} cannot {recipe.task}")
 
-    def squares(side: int) -> list[Image.Image]:
-        return [middle_square(source, side, Image.Resampling.BICUBIC)]
+    def scaled(size: Size) -> list[Image.Image]:
+        return [middle_of(source, size, Image.Resampling.BICUBIC)]
 
-    return _Under(squares=squares, strengths={"decoder": settings.strength, "upsampler": UPSAMPLER_STRENGTH})
+    return _Under(scaled=scaled, strengths={"decoder": settings.strength, "upsampler": UPSAMPLER_STRENGTH})
 
 
 def _check(parts: Parts, stage: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from dallecli.diffusion.respacing import respaced
 from dallecli.errors import BadSetting, BadSteps, TaskNotSupported, UnknownSampler
 from dallecli.inputs import check_inputs
+from dallecli.size import Size
 from dallecli.tasks.embed import Embed
 from dallecli.tasks.stages import INVERSION, Dials, DiffusionSettings, StageSettings
 from dallecli.tasks.task import ModelRequest, Request, check_dials
@@ -92,7 +93,7 @@ class Description:
                 what = f"the {name} guidance is {settings.guidance}, and this {name} reads no words"
                 raise BadSetting(what, hint="leave it out, or at 1")
 
-    def check_inputs(self, request: ModelRequest, size: int, stages: Mapping[str, StageSettings]) -> tuple[str, ...]:
+    def check_inputs(self, request: ModelRequest, size: Size, stages: Mapping[str, StageSettings]) -> tuple[str, ...]:
         """Decode all files of a request, and return what its author should be warned of.
 
         Raises: BadInput, BadPicture, BadMask, BadEmbedding, BadSetting.

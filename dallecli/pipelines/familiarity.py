@@ -15,6 +15,7 @@ from dallecli.pipelines.pixels import to_pixels
 from dallecli.pipelines.settings import PaintSettings
 from dallecli.pipelines.unclip_parts import Encoded, UnClipParts
 from dallecli.pipelines.watch import Look
+from dallecli.size import Size
 from dallecli.tasks.stages import DiffusionSettings
 
 STAGE: Final = "decoder"
@@ -31,7 +32,7 @@ def strangeness(model: UnClipParts[Encoded], images: Sequence[Image.Image], size
     It is the mean squared error over the middle square, divided by the picture's own variance plus `EVEN`.
     """
     seen = model.embedder.see(images)
-    settings = PaintSettings(dials={STAGE: DIALS}, size=size)
+    settings = PaintSettings(dials={STAGE: DIALS}, size=Size.square(size))
     noise = Noise([0] * len(images))
     painted = model.painter.decode(seen, model.embedder.read([""]), noise, settings, _unwatched).cpu().float()
     given = to_pixels([ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC) for image in images]).cpu().float()

@@ -5,33 +5,37 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor
 
+from dallecli.size import Size
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A picture of `size` pixels a side, in the middle of a larger one whose side is the next multiple of `grid`."""
+    """A picture of a `size`, in the middle of a larger one whose sides are the next multiples of `grid`."""
 
-    size: int
+    size: Size
     grid: int
 
     @property
-    def painted(self) -> int:
-        """The side of the larger picture, in pixels."""
-        return -(-self.size // self.grid) * self.grid
+    def painted(self) -> Size:
+        """The size of the larger picture."""
+        return self.size.rounded_up(self.grid)
 
     def widened(self, x: Tensor) -> Tensor:
-        """Pictures [b c size size] enlarged to [b c painted painted] by repeating their edges."""
-        before, after = self._margins()
-        return F.pad(x, (before, after, before, after), mode="replicate") if before + after > 0 else x
+        """Pictures [b c h w] enlarged to the size that is painted by repeating their edges."""
+        margins = self._margins()
+        return F.pad(x, margins, mode="replicate") if any(margins) else x
 
     def middle(self, x: Tensor) -> Tensor:
-        """The middle [b c size size] of what was painted."""
-        before, _ = self._margins()
-        return x[..., before : before + self.size, before : before + self.size]
+        """The middle [b c h w] of what was painted, which may be shown smaller."""
+        (height, width), painted = x.shape[-2:], self.painted
+        across, down = (
+            round(self.size.width * width / painted.width),
+            round(self.size.height * height / painted.height),
+        )
+        left, top = (width - across) // 2, (height - down) // 2
+        return x[..., top : top + down, left : left + across]
 
-    def at(self, side: int) -> "Frame":
-        """The same where the larger picture is shown with `side` pixels."""
-        return Frame(round(self.size * side / self.painted), side)
-
-    def _margins(self) -> tuple[int, int]:
-        margin = self.painted - self.size
-        return margin // 2, margin - margin // 2
+    def _margins(self) -> tuple[int, int, int, int]:
+        """What is painted besides, in pixels: on the left and the right, above and below."""
+        across, down = self.painted.width - self.size.width, self.painted.height - self.size.height
+        return across // 2, across - across // 2, down // 2, down - down // 2

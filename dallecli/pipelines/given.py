@@ -1,6 +1,6 @@
 """What can be given of pictures before they are painted: their noise, a part that is known, a picture to begin with."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -17,9 +17,9 @@ class Hole:
     """A part of pictures that is painted, while the rest is known and stays."""
 
     pixels: Tensor
-    """[b 3 s s] in [-1, 1], the pictures at the size of the last stage that runs."""
+    """[b 3 h w] in [-1, 1], the pictures at the size of the last stage that runs."""
     unknown: Tensor
-    """[b 1 s s], boolean, True where they are painted."""
+    """[b 1 h w], boolean, True where they are painted."""
     resample: int
     """How often every step but the last is taken."""
     held: Tensor | None = None
@@ -27,13 +27,13 @@ class Hole:
     clean: bool = False
     """Whether the known part never has any noise, from the beginning on, as in DeepFloyd IF's pipelines."""
 
-    def at(self, size: int, device: torch.device) -> "Hole":
-        """The same for a stage that paints `size` pixels: a pixel is known if all pixels that it covers are."""
-        unknown = (F.adaptive_max_pool2d(self.unknown.float(), size) > 0).to(device)
+    def at(self, size: Sequence[int], device: torch.device) -> "Hole":
+        """The same for a stage that paints this height and width: a pixel is known if all pixels that it covers are."""
+        unknown = (F.adaptive_max_pool2d(self.unknown.float(), tuple(size)) > 0).to(device)
         return replace(self, pixels=at_size(self.pixels, size).to(device), unknown=unknown, held=None)
 
     def filled(self, painted: Tensor) -> Tensor:
-        """The pictures [b 3 s s] with `painted` [b 3 s s] in the hole; the known part stays exactly as it is."""
+        """The pictures [b 3 h w] with `painted` [b 3 h w] in the hole; the known part stays exactly as it is."""
         return torch.where(self.unknown.to(painted.device), painted, self.pixels.to(painted))
 
 
@@ -42,7 +42,7 @@ class Beginning:
     """Pictures that are painted over, instead of noise."""
 
     pixels: Tensor
-    """[b 3 s s] or [1 3 s s], in [-1, 1]."""
+    """[b 3 h w] or [1 3 h w], in [-1, 1]."""
     strength: float
     """Above 0 and up to 1: the share of the steps that are taken. At 1 next to nothing is left of the pictures."""
 
@@ -50,14 +50,14 @@ class Beginning:
         """The number of the first step that is taken, of so many; the last one always is."""
         return min(steps - int(steps * self.strength), steps - 1)
 
-    def at(self, size: int, device: torch.device) -> "Beginning":
-        """The same for a stage that paints `size` pixels."""
+    def at(self, size: Sequence[int], device: torch.device) -> "Beginning":
+        """The same for a stage that paints this height and width."""
         return Beginning(pixels=at_size(self.pixels, size).to(device), strength=self.strength)
 
     def under_noise(self, step: Step, noise: Noise, drawn: Tensor | None = None) -> Tensor:
-        """The pictures [b c s s], one for each of `noise`, at the noise level of `step`, the first that is taken.
+        """The pictures [b c h w], one for each of `noise`, at the noise level of `step`, the first that is taken.
 
-        `drawn` [b c s s] is noise that was drawn before, if it was.
+        `drawn` [b c h w] is noise that was drawn before, if it was.
         """
         x0 = self.pixels.expand(len(noise), -1, -1, -1)
         return step.signal * x0 + step.sigma * (drawn if drawn is not None else noise.like(x0))
@@ -84,6 +84,7 @@ class Given:
 NOTHING: Final = Given()
 
 
-def at_size(pixels: Tensor, size: int) -> Tensor:
-    """Pictures [b 3 s s] averaged down to `size`, as upsamplers' low-resolution pictures are defined."""
-    return pixels if pixels.shape[-1] == size else F.adaptive_avg_pool2d(pixels, size)
+def at_size(pixels: Tensor, size: Sequence[int]) -> Tensor:
+    """Pictures [b 3 h w] averaged down to a height and width, as upsamplers' low-resolution pictures are defined."""
+    height, width = size
+    return pixels if pixels.shape[-2:] == (height, width) else F.adaptive_avg_pool2d(pixels, (height, width))

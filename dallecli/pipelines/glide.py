@@ -31,12 +31,14 @@ from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.pipeline import Pipeline
 from dallecli.pipelines.pixels import to_images, to_pixels
 from dallecli.pipelines.settings import StageDials, diffusion_dials
-from dallecli.pipelines.sources import middle_square
+from dallecli.pipelines.sources import middle_of
 from dallecli.pipelines.squares import repaint
 from dallecli.pipelines.stage import Diffusion, Nets, precise, sample
 from dallecli.pipelines.text import EncodedPrompts
 from dallecli.pipelines.watch import Watch, watch_pictures
 from dallecli.recipe import Recipe
+from dallecli.size import Size
+from dallecli.sizing import in_proportion
 from dallecli.tasks.generate import Generating
 from dallecli.tasks.inpaint import Inpainting
 from dallecli.tokens import GptTokenizer
@@ -96,6 +98,8 @@ class Job:
     prompts: Sequence[str]
     negative: str
     dials: StageDials
+    size: Size
+    """Of the pictures."""
     beginning: Beginning | None = None
     hole: Hole | None = None
     known: Sequence[Image.Image] = ()
@@ -122,7 +126,7 @@ class Glide(Pipeline):
 
     def paint(self, recipe: Recipe, progress: Callable[[Progress], None], batch: int) -> Iterator[Picture]:
         """Yield the pictures of a recipe as they are done, `batch` at a time."""
-        job = Job(prompts=[recipe.prompt], negative=recipe.settings.negative, dials=diffusion_dials(recipe.stages))
+        job = _job([recipe])
         chunks = chunks_of(recipe, progress, batch)
         if isinstance(recipe.settings, Inpainting):
 
@@ -138,9 +142,7 @@ class Glide(Pipeline):
 
     def paint_together(self, recipes: Sequence[Recipe], progress: Callable[[Progress], None]) -> list[Picture]:
         """The one picture of each recipe, all painted at once."""
-        first, began = recipes[0], time.perf_counter()
-        prompts, dials = [recipe.prompt for recipe in recipes], diffusion_dials(first.stages)
-        job = Job(prompts=prompts, negative=first.settings.negative, dials=dials)
+        began, job = time.perf_counter(), _job(recipes)
         watch = watch_pictures(progress, range(len(recipes)), len(recipes))
         images = to_images(self._paint(job, Noise([recipe.seed for recipe in recipes]), watch))
         seconds = (time.perf_counter() - began) / len(recipes)
@@ -151,7 +153,7 @@ class Glide(Pipeline):
 
     @torch.inference_mode()
     def _paint(self, job: Job, noise: Noise, watch: Watch) -> Tensor:
-        """Paint words to pixels [b 3 s s] in [-1, 1], with the stages that have dials."""
+        """Paint words to pixels [b 3 h w] in [-1, 1], with the stages that have dials."""
         # Guidance needs two predictions, so the published decoder draws noise for two pictures and drops one half.
         decoder, pairs, dials = self.stage(job, "decoder", len(noise)), noise.for_pairs(), job.dials["decoder"]
         pixels = self._sample(job, decoder, pairs, watch)
@@ -164,7 +166,7 @@ class Glide(Pipeline):
 
     def _sample(self, job: Job, stage: Diffusion, noise: Noise, watch: Watch, start: Tensor | None = None) -> Tensor:
         """Run a stage; with a hole, beyond the first pass over a step as with networks that were not made for it."""
-        here = (stage.shape[-1], self.parts.device)
+        here = (stage.shape[-2:], self.parts.device)
         hole = job.hole.at(*here) if job.hole is not None and job.hole.resample > 1 else None
         beginning = job.beginning.at(*here) if job.beginning is not None and start is None else None
         dials = job.dials[stage.stage]
@@ -173,11 +175,11 @@ class Glide(Pipeline):
     def stage(self, job: Job, name: str, count: int, low: Tensor | None = None) -> Diffusion:
         """The painter of words, or the one of the details of a larger picture, for `count` pictures."""
         unet = job.which + UNETS[name]
-        side = self.parts.config(unet, UNetConfig.from_config).side
+        shape = self._size(job, name).shape
         guidance = job.dials[name].guidance if job.leads else OFF
         told = self._read(unet, job).spread(count, guidance)
-        known = _Around.of(job, side, self.parts.device)
-        beside = [*(known.seen if known is not None else ()), *(() if low is None else (_enlarged(low, side),))]
+        known = _Around.of(job, shape, self.parts.device)
+        beside = [*(known.seen if known is not None else ()), *(() if low is None else (_enlarged(low, shape),))]
 
         def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
             net = self.parts.net(unet, _unet, dtype)
@@ -191,13 +193,18 @@ class Glide(Pipeline):
 
         return Diffusion(
             stage=name,
-            shape=(3, side, side),
+            shape=(3, *shape),
             schedule=self.parts.schedule(f"{UNETS[name]}_scheduler"),
             guidance=guidance,
             known=known.put_in if known is not None else None,
             nets=nets,
             show=to_images,
         )
+
+    def _size(self, job: Job, name: str) -> Size:
+        """The size of the picture after a stage."""
+        sides = {stage: self.parts.config(job.which + UNETS[stage], UNetConfig.from_config).side for stage in job.dials}
+        return in_proportion(sides, job.size)[name]
 
     def _read(self, unet: str, job: Job) -> EncodedPrompts:
         """The prompts after the negative one, as the text tower of a UNet encodes them. Raises NonFinite."""
@@ -225,6 +232,17 @@ class Glide(Pipeline):
         )
 
 
+def _job(recipes: Sequence[Recipe]) -> Job:
+    """What recipes paint that differ in nothing but their words and seeds."""
+    first = recipes[0]
+    return Job(
+        prompts=[recipe.prompt for recipe in recipes],
+        negative=first.settings.negative,
+        dials=diffusion_dials(first.stages),
+        size=first.size,
+    )
+
+
 def _tower(unet: str) -> str:
     """The text tower of a UNet."""
     which = INPAINT if unet.startswith(INPAINT) else ""
@@ -236,26 +254,26 @@ class _Around:
     """What is known around a hole, at the size of a stage. The networks that inpaint see it, and keep it themselves."""
 
     pixels: Tensor
-    """[b 3 s s] in [-1, 1], scaled as in the published notebooks."""
+    """[b 3 h w] in [-1, 1], scaled as in the published notebooks."""
     unknown: Tensor
-    """[b 1 s s], boolean."""
+    """[b 1 h w], boolean."""
 
     @classmethod
-    def of(cls, job: Job, side: int, device: torch.device) -> "_Around | None":
+    def of(cls, job: Job, shape: tuple[int, int], device: torch.device) -> "_Around | None":
         """None if nothing is known."""
         if job.hole is None:
             return None
-        pixels = to_pixels([image.resize((side, side), Image.Resampling.BICUBIC) for image in job.known])
-        return cls(pixels=pixels.to(device), unknown=job.hole.at(side, device).unknown)
+        pixels = to_pixels([image.resize(shape[::-1], Image.Resampling.BICUBIC) for image in job.known])
+        return cls(pixels=pixels.to(device), unknown=job.hole.at(shape, device).unknown)
 
     @property
     def seen(self) -> tuple[Tensor, Tensor]:
-        """The known pixels [b 3 s s], elsewhere 0, and where they are [b 1 s s]."""
+        """The known pixels [b 3 h w], elsewhere 0, and where they are [b 1 h w]."""
         keep = (~self.unknown).to(self.pixels.dtype)
         return self.pixels * keep, keep
 
     def put_in(self, x0: Tensor) -> Tensor:
-        """Clean samples [b 3 s s] with what is known."""
+        """Clean samples [b 3 h w] with what is known."""
         return torch.where(self.unknown, x0, self.pixels.to(x0.dtype))
 
 
@@ -263,14 +281,14 @@ def _beginning(recipe: Recipe) -> Beginning:
     """The picture that a recipe paints over. Raises TypeError for a recipe of another task."""
     if not isinstance(recipe.settings, Generating) or recipe.settings.strength is None:
         raise TypeError(f"{recipe.model} cannot {recipe.task}")
-    pixels = to_pixels([middle_square(recipe.inputs[0], recipe.size)])
+    pixels = to_pixels([middle_of(recipe.inputs[0], recipe.size)])
     return Beginning(pixels=pixels, strength=recipe.settings.strength)
 
 
-def _enlarged(low: Tensor, side: int) -> Tensor:
-    """Smaller pictures as the upsampler was trained with them: of 256 levels, and enlarged to [b 3 side side]."""
+def _enlarged(low: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Smaller pictures as the upsampler was trained with them: of 256 levels, and enlarged to [b 3 *shape]."""
     levels = ((low + 1) * 127.5).round() / 127.5 - 1
-    return F.interpolate(levels, size=[side, side], mode="bilinear")
+    return F.interpolate(levels, size=list(shape), mode="bilinear")
 
 
 def _check(parts: Parts, unet: str, tokenizer: GptTokenizer) -> None:

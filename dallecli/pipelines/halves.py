@@ -18,6 +18,7 @@ from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.pipeline import Pipeline
 from dallecli.pipelines.pixels import from_levels, to_levels
 from dallecli.recipe import Recipe
+from dallecli.size import Size
 from dallecli.weights.folder import Folder
 from dallecli.weights.load import check_net
 
@@ -62,8 +63,8 @@ class HalvesCoder(ABC):
         """Whether there is an encoder."""
         return self.names["encoder"] in self.parts.folder.networks
 
-    def encode(self, image: Image.Image, size: int) -> "Codes":
-        """The codes [size/cell size/cell] of the middle of an RGB picture. Raises NonFinite."""
+    def encode(self, image: Image.Image, size: Size) -> "Codes":
+        """The codes [height/cell width/cell] of the middle of an RGB picture. Raises NonFinite."""
         if not self.encodes:
             raise TaskNotSupported(f"{self.parts.folder.path.name} has no encoder")
         codes = self.codes(to_levels([middle(image, size)]))[0]
@@ -112,16 +113,17 @@ class Autoencoder(Pipeline):
         raise TaskNotSupported(f"{recipe.model} cannot {recipe.task}")
 
 
-def middle(image: Image.Image, size: int) -> Image.Image:
-    """A picture whose shorter side is scaled to `size` pixels, and what is then its middle, rounded as published.
+def middle(image: Image.Image, size: Size) -> Image.Image:
+    """A picture that is scaled until it just covers a size, and what is then its middle, rounded as published.
 
     Of a strip whose longer side would then be above `SIDE_LIMIT`, the ends are cut off before.
     """
-    most = min(image.size) * SIDE_LIMIT // size
-    image = _cut(image, min(image.width, most), min(image.height, most))
-    scale = size / min(image.size)
+    across = size.width * image.height >= size.height * image.width
+    own, wanted = (image.width, size.width) if across else (image.height, size.height)
+    image = _cut(image, min(image.width, own * SIDE_LIMIT // wanted), min(image.height, own * SIDE_LIMIT // wanted))
+    scale = wanted / own
     width, height = (round(scale * side) for side in image.size)
-    return _cut(image.resize((width, height), Image.Resampling.LANCZOS), size, size)
+    return _cut(image.resize((width, height), Image.Resampling.LANCZOS), size.width, size.height)
 
 
 def _cut(image: Image.Image, width: int, height: int) -> Image.Image:

@@ -24,6 +24,7 @@ from dallecli.pipelines.frame import Frame
 from dallecli.pipelines.given import Hole
 from dallecli.pipelines.latents import Autoencoder
 from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.pixels import size_of
 from dallecli.pipelines.settings import PaintSettings, StageDials
 from dallecli.pipelines.stage import Diffusion, Nets, sample, unsample
 from dallecli.pipelines.text import EncodedPrompts
@@ -31,6 +32,7 @@ from dallecli.pipelines.unclip import UnClip
 from dallecli.pipelines.unclip_parts import UnClipParts
 from dallecli.pipelines.vision import embed
 from dallecli.pipelines.watch import Watch
+from dallecli.size import Size
 from dallecli.tasks.stages import INVERSION
 
 INPAINT = "inpaint_"
@@ -84,7 +86,7 @@ class KandinskyPainter:
     ) -> dict[str, Tensor]:
         """Find the noise of the decoder, for the latents of pictures."""
         check_space(embedding, self.space)
-        settings, frame = dials[INVERSION], self._frame(pixels.shape[-1])
+        settings, frame = dials[INVERSION], self._frame(size_of(pixels))
         decoder = self._decoder("", embedding, len(noise), settings.guidance, frame, None)
         latents = self._autoencoder("").encode(frame.widened(pixels))
         return {"decoder": unsample(self.parts, decoder, latents, settings, noise, watch)}
@@ -114,10 +116,9 @@ class KandinskyPainter:
             return predict, None
 
         config = self.parts.config(f"{which}movq", MovqConfig.from_config)
-        cells = frame.painted // config.factor
         return Diffusion(
             stage="decoder",
-            shape=(config.latent_channels, cells, cells),
+            shape=(config.latent_channels, *frame.painted.scaled(1, config.factor).shape),
             schedule=self.parts.schedule(f"{which}decoder_scheduler"),
             guidance=guidance,
             nets=nets,
@@ -136,7 +137,7 @@ class KandinskyPainter:
             self._no_picture = embed(self.parts, torch.zeros(1, 3, side, side))
         return self._no_picture
 
-    def _frame(self, size: int) -> Frame:
+    def _frame(self, size: Size) -> Frame:
         return Frame(size, self.parts.folder.grid())
 
     def _unet(self, which: str, dtype: torch.dtype) -> UNet:

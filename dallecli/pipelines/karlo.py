@@ -21,13 +21,15 @@ from dallecli.pipelines.clip_embedder import ClipEmbedder
 from dallecli.pipelines.embedding import Embedding, check_space
 from dallecli.pipelines.given import at_size
 from dallecli.pipelines.parts import Parts
-from dallecli.pipelines.pixels import to_images
+from dallecli.pipelines.pixels import size_of, to_images
 from dallecli.pipelines.settings import PaintSettings, StageDials
 from dallecli.pipelines.stage import Diffusion, Nets, sample, unsample
 from dallecli.pipelines.text import EncodedPrompts
 from dallecli.pipelines.unclip import UnClip
 from dallecli.pipelines.unclip_parts import UnClipParts
 from dallecli.pipelines.watch import Look, Watch
+from dallecli.size import Size
+from dallecli.sizing import in_proportion
 from dallecli.tasks.stages import INVERSION
 
 UPSAMPLING = {"upsampler": "super_res", "upsampler_2": "super_res_2"}
@@ -58,16 +60,18 @@ class KarloPainter:
     def decode(
         self, embedding: Embedding, words: EncodedPrompts, noise: Noise, settings: PaintSettings, watch: Watch
     ) -> Tensor:
-        """Paint embeddings with the decoder and then with each upsampler that has dials; they decide on the size.
+        """Paint embeddings with the decoder and then with each upsampler that has dials.
+
+        All pictures of the chain have the proportions of the size.
 
         Raises ValueError if the embedding is another CLIP's.
         """
         check_space(embedding, self.space)
         given, pixels = settings.given, None
-        for stage in [stage for stage in PAINTING if stage in settings.dials]:
+        for stage, size in self._sizes(settings.dials, settings.size).items():
             dials = settings.dials[stage]
-            painter = self._painter(stage, embedding.vector.to(self.parts.device), words, dials.guidance, pixels)
-            here = (painter.shape[-1], self.parts.device)
+            painter = self._painter(stage, size, embedding.vector.to(self.parts.device), words, dials.guidance, pixels)
+            here = (size.shape, self.parts.device)
             hole = given.hole.at(*here) if given.hole is not None else None
             beginning = given.beginning.at(*here) if given.beginning is not None and pixels is None else None
             x_T = given.noise(stage)
@@ -85,7 +89,8 @@ class KarloPainter:
         what the stages before it have missed is then made good.
         """
         check_space(embedding, self.space)
-        settings, names = dials[INVERSION], [stage for stage in PAINTING if stage in dials]
+        settings, sizes = dials[INVERSION], self._sizes(dials, size_of(pixels))
+        names = list(sizes)
         total = (2 * len(names) - 1) * settings.count
         found: dict[str, Tensor] = {}
         low: Tensor | None = None
@@ -96,8 +101,8 @@ class KarloPainter:
 
         for stage in names:
             guidance = settings.guidance if stage == "decoder" else OFF
-            painter = self._painter(stage, embedding.vector.to(self.parts.device), words, guidance, low)
-            here = at_size(pixels, painter.shape[-1])
+            painter = self._painter(stage, sizes[stage], embedding.vector.to(self.parts.device), words, guidance, low)
+            here = at_size(pixels, sizes[stage].shape)
             found[stage] = unsample(self.parts, painter, here, settings, noise, counted)
             done += settings.count
             if stage != names[-1]:
@@ -105,15 +110,23 @@ class KarloPainter:
                 done += settings.count
         return found
 
+    def _sizes(self, dials: StageDials, size: Size) -> dict[str, Size]:
+        """The sizes of the pictures after each stage that has dials; the last has `size`."""
+        parts = {"decoder": "decoder"} | {stage: f"{part}_first" for stage, part in UPSAMPLING.items()}
+        configs = {
+            stage: self.parts.config(parts[stage], UNetConfig.from_config) for stage in PAINTING if stage in dials
+        }
+        return in_proportion({stage: config.side for stage, config in configs.items()}, size)
+
     def _painter(
-        self, stage: str, vector: Tensor, words: EncodedPrompts, guidance: float, low: Tensor | None
+        self, stage: str, size: Size, vector: Tensor, words: EncodedPrompts, guidance: float, low: Tensor | None
     ) -> Diffusion:
         """A painting stage: the decoder of embeddings, or the upsampler of a smaller picture `low`."""
         if low is None:
-            return self._decoder(vector, words, guidance)
-        return self._upsampler(stage, low, guidance)
+            return self._decoder(size, vector, words, guidance)
+        return self._upsampler(stage, size, low, guidance)
 
-    def _decoder(self, vector: Tensor, words: EncodedPrompts, guidance: float) -> Diffusion:
+    def _decoder(self, size: Size, vector: Tensor, words: EncodedPrompts, guidance: float) -> Diffusion:
         def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
             condition, mask = self._condition(vector, words, guidance, dtype)
             net = self._unet("decoder", dtype)
@@ -123,7 +136,7 @@ class KarloPainter:
         config = self.parts.config("decoder", UNetConfig.from_config)
         return Diffusion(
             stage="decoder",
-            shape=(config.in_channels, config.side, config.side),
+            shape=(config.in_channels, *size.shape),
             schedule=self.parts.schedule("decoder_scheduler"),
             guidance=guidance,
             nets=nets,
@@ -144,16 +157,15 @@ class KarloPainter:
             return condition, None  # for which there are faster kernels
         return condition, F.pad(spread.mask, (net.config.clip_extra_context_tokens, 0), value=True)
 
-    def _upsampler(self, stage: str, pixels: Tensor, guidance: float) -> Diffusion:
+    def _upsampler(self, stage: str, size: Size, pixels: Tensor, guidance: float) -> Diffusion:
         """The painter of the details of a larger picture; its last step has a net of its own."""
         if guidance != OFF:
             raise BadSetting(f"the {stage} guidance is {guidance}", hint="upsamplers see no prompt: leave it at 1")
         part = UPSAMPLING[stage]
-        size = self.parts.config(f"{part}_first", UNetConfig.from_config).side
 
         def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
             # On the CPU, because not every device can do it, and because it is nothing there.
-            low = F.interpolate(pixels.cpu(), size=[size, size], mode="bicubic", antialias=True)
+            low = F.interpolate(pixels.cpu(), size=list(size.shape), mode="bicubic", antialias=True)
             low = low.to(self.parts.device, dtype)
 
             times: dict[str, Times] = {}
@@ -169,7 +181,7 @@ class KarloPainter:
 
         return Diffusion(
             stage=stage,
-            shape=(pixels.shape[1], size, size),
+            shape=(pixels.shape[1], *size.shape),
             schedule=self.parts.schedule(f"{part}_scheduler"),
             guidance=guidance,
             nets=nets,

@@ -51,7 +51,7 @@ class Autoencoder:
         )
 
     def pictures(self, latents: Tensor, frame: Frame, hole: Hole | None) -> Tensor:
-        """The pixels [b 3 s s] of what was painted, with all that was known around a hole."""
+        """The pixels [b 3 h w] of what was painted, with all that was known around a hole."""
         pixels = frame.middle(self.decode(latents)).clamp(-1, 1)
         return pixels if hole is None else hole.filled(pixels)
 
@@ -70,7 +70,7 @@ class Autoencoder:
         net = self.parts.net(self.part, self.build, self.parts.dtype)
         pixels = net.decode(F.adaptive_avg_pool2d(latents, side).to(self.parts.dtype)).float().nan_to_num()
         keep_freed()  # the painting goes on
-        return to_images(frame.at(pixels.shape[-1]).middle(pixels))
+        return to_images(frame.middle(pixels))
 
     def hole(self, hole: Hole, frame: Frame, with_neighbours: Callable[[Tensor], Tensor]) -> Hole:
         """A hole in pictures as a hole in their latents.
@@ -80,7 +80,7 @@ class Autoencoder:
         latents = self.encode(frame.widened(hole.pixels))
         unknown = frame.widened(hole.unknown.float()).to(latents.device)
         # diffusers looks at one pixel of a cell only, and so misses what is narrower than a cell.
-        cells = F.adaptive_max_pool2d(unknown, latents.shape[-1]) > 0
+        cells = F.adaptive_max_pool2d(unknown, latents.shape[-2:]) > 0
         return Hole(pixels=latents, unknown=with_neighbours(cells), resample=hole.resample)
 
     def beginning(self, beginning: Beginning, frame: Frame) -> Beginning:

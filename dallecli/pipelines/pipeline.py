@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dallecli.engine import Progress
 from dallecli.recipe import Recipe
+from dallecli.size import Size
 from dallecli.source import Source
 from dallecli.tasks.embed import Embed
 from dallecli.tasks.stages import Stage, StageSettings
@@ -29,7 +30,7 @@ class EmbedSettings:
     """What an `Embed` request leaves open, settled as in a recipe. `model` is the name that files state."""
 
     model: str
-    size: int
+    size: Size
     stages: Mapping[str, StageSettings]
     prior: str | None
     prior_candidates: int | None
@@ -64,8 +65,8 @@ class Coder(Protocol):
     vocabulary: int
     cell: int
 
-    def encode(self, image: "Image", size: int) -> "Codes":
-        """The codes [size/cell size/cell] of the middle of an RGB picture. Raises NonFinite."""
+    def encode(self, image: "Image", size: Size) -> "Codes":
+        """The codes [height/cell width/cell] of the middle of an RGB picture. Raises NonFinite."""
         ...
 
     def decode(self, codes: "Codes") -> "Image":

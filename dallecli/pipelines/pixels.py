@@ -7,6 +7,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from dallecli.size import Size
+
 
 def to_levels(images: Sequence[Image.Image]) -> Tensor:
     """Turn RGB images of one size into levels [b 3 h w] in [0, 1], float32."""
@@ -19,6 +21,12 @@ def to_pixels(images: Sequence[Image.Image]) -> Tensor:
     if levels.ndim == 3:
         levels = levels[..., None]
     return levels.permute(0, 3, 1, 2) / 127.5 - 1
+
+
+def size_of(pixels: Tensor) -> Size:
+    """The size of pictures [b c h w]."""
+    height, width = pixels.shape[-2:]
+    return Size(width, height)
 
 
 def to_images(pixels: Tensor) -> list[Image.Image]:

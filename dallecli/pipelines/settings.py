@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dallecli.pipelines.given import NOTHING, Given
 from dallecli.recipe import Recipe
+from dallecli.size import Size
 from dallecli.tasks.stages import PRIORS, DiffusionSettings, StageSettings
 
 if TYPE_CHECKING:
@@ -45,12 +46,12 @@ class PriorSettings:
 class PaintSettings:
     """How embeddings are painted.
 
-    dials: of the painting stages that run, by name; those of other stages may be among them. size: the side of the
-    pictures in pixels. given: what there is of them before.
+    dials: of the painting stages that run, by name; those of other stages may be among them. size: of the pictures.
+    given: what there is of them before.
     """
 
     dials: StageDials
-    size: int
+    size: Size
     given: Given = NOTHING
 
     @classmethod

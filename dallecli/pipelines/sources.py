@@ -14,6 +14,7 @@ from dallecli.pipelines.pixels import to_pixels
 from dallecli.pipelines.settings import PaintSettings
 from dallecli.pipelines.unclip_parts import Embedder, Encoded, Painter
 from dallecli.pipelines.watch import Watch
+from dallecli.size import Size
 from dallecli.source import Source
 
 INVERSION_SEED: Final = 2**63 - 1
@@ -39,16 +40,15 @@ def find_noise(
 ) -> dict[str, Tensor]:
     """The x_T [1 c h w] of every stage from which a picture is painted again, or those in a file.
 
-    The settings have the dials of the inversion, too. Only the middle square of a picture counts, as with CLIP's image
-    tower.
+    The settings have the dials of the inversion, too. Only the middle of a picture counts, as with CLIP's image tower.
     """
     if source.kind == "embedding":
         return {stage: torch.from_numpy(x_T)[None] for stage, x_T in read_embedding(source).noise.items()}
-    pixels, noise = to_pixels([middle_square(source, settings.size)]), Noise([INVERSION_SEED])
+    pixels, noise = to_pixels([middle_of(source, settings.size)]), Noise([INVERSION_SEED])
     found = painter.invert(embedding, words, pixels, noise, settings.dials, watch)
     return {stage: x_T.cpu() for stage, x_T in found.items()}
 
 
-def middle_square(source: Source, size: int, method: Image.Resampling = Image.Resampling.LANCZOS) -> Image.Image:
-    """The largest square in the middle of a picture, scaled to `size` pixels a side."""
-    return ImageOps.fit(read_picture(source).image, (size, size), method)
+def middle_of(source: Source, size: Size, method: Image.Resampling = Image.Resampling.LANCZOS) -> Image.Image:
+    """The largest part in the middle of a picture that has the proportions of a size, scaled to it."""
+    return ImageOps.fit(read_picture(source).image, (size.width, size.height), method)

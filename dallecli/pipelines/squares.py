@@ -30,14 +30,15 @@ def repaint(
     paint: PaintSquare,
 ) -> Iterator[Picture]:
     """Paint the hole in the picture of a recipe, and keep every pixel around it."""
-    layout = lay_out(recipe.inputs[0], settings.mask, settings.expand, recipe.size)
+    side = recipe.size.width
+    layout = lay_out(recipe.inputs[0], settings.mask, settings.expand, side)
     for chunk in chunks:
         noise = Noise(chunk.seeds)
         canvases = [layout.canvas] * len(chunk.seeds)
         for square, patch in enumerate(layout.patches):
             steps = watch_pictures(progress, chunk.numbers, recipe.count, square, len(layout.patches))
             watch = partial(_watch_square, steps, canvases, patch)
-            known, holes = zip(*(canvas.cut(patch, recipe.size) for canvas in canvases), strict=True)
+            known, holes = zip(*(canvas.cut(patch, side) for canvas in canvases), strict=True)
             hole = Hole(pixels=to_pixels(known), unknown=to_pixels(holes) > 0, resample=settings.resample)
             painted = to_images(paint(known, hole, noise, watch))
             canvases = [canvas.paste(patch, image) for canvas, image in zip(canvases, painted, strict=True)]

@@ -27,6 +27,7 @@ from dallecli.pipelines.embedding import Embedding, check_space
 from dallecli.pipelines.frame import Frame
 from dallecli.pipelines.latents import Autoencoder
 from dallecli.pipelines.parts import Parts
+from dallecli.pipelines.pixels import size_of
 from dallecli.pipelines.settings import PaintSettings, PriorSettings, StageDials
 from dallecli.pipelines.stage import Diffusion, Nets, precise, sample, unsample
 from dallecli.pipelines.text import EncodedPrompts, check_tokens
@@ -34,6 +35,7 @@ from dallecli.pipelines.unclip import UnClip
 from dallecli.pipelines.unclip_parts import UnClipParts
 from dallecli.pipelines.vision import check_image_tower, see
 from dallecli.pipelines.watch import Watch
+from dallecli.size import Size
 from dallecli.tasks.stages import INVERSION
 from dallecli.tokens import ClipTokenizer
 
@@ -147,7 +149,7 @@ class StablePainter:
     ) -> dict[str, Tensor]:
         """Find the noise of the decoder, for the latents of pictures."""
         check_space(embedding, self.space)
-        settings, frame = dials[INVERSION], self._frame(pixels.shape[-1])
+        settings, frame = dials[INVERSION], self._frame(size_of(pixels))
         decoder = self._decoder(embedding, words, len(noise), None, settings.guidance, frame)
         latents = self._autoencoder().encode(frame.widened(pixels))
         return {"decoder": unsample(self.parts, decoder, latents, settings, noise, watch)}
@@ -174,10 +176,9 @@ class StablePainter:
             return lambda x, place: net.denoise(x.to(dtype), Time(times, place), context), None
 
         config = self.parts.config("vae", VaeConfig.from_config)
-        cells = frame.painted // config.factor
         return Diffusion(
             stage="decoder",
-            shape=(config.latent_channels, cells, cells),
+            shape=(config.latent_channels, *frame.painted.scaled(1, config.factor).shape),
             schedule=self.parts.schedule("decoder_scheduler"),
             guidance=guidance,
             nets=nets,
@@ -200,7 +201,7 @@ class StablePainter:
     def _autoencoder(self) -> Autoencoder:
         return Autoencoder(parts=self.parts, part="vae", build=lambda json: Vae(VaeConfig.from_config(json)))
 
-    def _frame(self, size: int) -> Frame:
+    def _frame(self, size: Size) -> Frame:
         return Frame(size, self.parts.folder.grid())
 
 

@@ -22,6 +22,7 @@ from dallecli.pipelines.pipeline import Pipeline
 from dallecli.pipelines.token_sampling import Writer, unfinished, write_codes
 from dallecli.pipelines.watch import LookingWatch, watch_pictures
 from dallecli.recipe import Recipe
+from dallecli.size import Size
 from dallecli.tasks.generate import Generating
 from dallecli.tasks.stages import CODES, TokenSettings
 
@@ -86,7 +87,7 @@ class TokenPipeline(Pipeline):
             return None
         if self.coder is None:
             raise TaskNotSupported(f"{recipe.model} has no codes of pictures")
-        codes = self.coder.encode(read_picture(recipe.inputs[0]).image, self.side * self.cell)
+        codes = self.coder.encode(read_picture(recipe.inputs[0]).image, Size.square(self.side * self.cell))
         return torch.from_numpy(codes[: recipe.settings.continued].astype(np.int64)).view(1, -1)
 
     @torch.inference_mode()

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 from dallecli.errors import BadEmbedding, TaskNotSupported
 from dallecli.inputs import check_inputs
 from dallecli.pipelines.description import Description
+from dallecli.size import Size
+from dallecli.sizing import in_proportion, own_side
 from dallecli.source import Source
 from dallecli.tasks.embed import Embed
 from dallecli.tasks.stages import NO_PRIOR, StageSettings
@@ -79,7 +81,7 @@ class UnClipDescription(Description):
         """The end of a sentence that the text tower will not read."""
         return self.tokenizer.encode(text).dropped
 
-    def check_inputs(self, request: ModelRequest, size: int, stages: Mapping[str, StageSettings]) -> tuple[str, ...]:
+    def check_inputs(self, request: ModelRequest, size: Size, stages: Mapping[str, StageSettings]) -> tuple[str, ...]:
         """Decode all files of a request, and compare what embeddings bring with what the model takes."""
         if not request.sources:
             return ()
@@ -90,7 +92,7 @@ class UnClipDescription(Description):
         return warnings
 
     def _check_embedding(
-        self, source: Source, request: ModelRequest, size: int, stages: Mapping[str, StageSettings]
+        self, source: Source, request: ModelRequest, size: Size, stages: Mapping[str, StageSettings]
     ) -> None:
         """Raises BadEmbedding for one of another width, and for noise of other sizes than are painted."""
         from dallecli.embedding_file import read_embedding
@@ -103,11 +105,13 @@ class UnClipDescription(Description):
         if request.inversion is None or isinstance(request, Embed):
             return
         painting = [stage.name for stage in self.spec.declared if not stage.imagines and stage.name in stages]
-        sides = [*(side for side in self.spec.sizes if side < size), size][-len(painting) :]
-        wanted = {name: self.folder.noise_shape(side) for name, side in zip(painting, sides, strict=True)}
+        sides = self.spec.sizes[: self.spec.sizes.index(own_side(size, self.spec.sizes)) + 1]
+        sizes = in_proportion(dict(zip(painting, sides[-len(painting) :], strict=True)), size)
+        wanted = {name: self.folder.noise_shape(one) for name, one in sizes.items()}
         if not wanted.items() <= there.items():
-            found = ", ".join(str(shape[-1] * self.folder.cell()) for shape in there.values())
-            hint = f"--size with the largest of them, or: dalle embed --invert --size {size}"
+            cell = self.folder.cell()
+            found = ", ".join(str(Size(shape[-1], shape[-2]).scaled(cell, 1).stated) for shape in there.values())
+            hint = f"--size with the largest of them, or: dalle embed --invert --size {size.stated}"
             raise BadEmbedding(f"this embedding brings noise for {found} pixels only", where=source.name, hint=hint)
 
     def _needed(self, request: ModelRequest) -> dict[str, str]:

@@ -21,7 +21,7 @@ from dallecli.pipelines.embedding import Embedding, blend, slerp, slerp_rows, st
 from dallecli.pipelines.given import NOTHING, Beginning, Given, Hole
 from dallecli.pipelines.pixels import to_images, to_pixels
 from dallecli.pipelines.settings import PaintSettings, PriorSettings
-from dallecli.pipelines.sources import find_noise, look, middle_square
+from dallecli.pipelines.sources import find_noise, look, middle_of
 from dallecli.pipelines.squares import repaint
 from dallecli.pipelines.unclip_parts import Encoded, UnClipParts
 from dallecli.pipelines.watch import Watch, watch_pictures
@@ -47,7 +47,7 @@ def generate(
     words = model.embedder.read([recipe.prompt], settings.negative)
     given = NOTHING
     if settings.strength is not None:
-        pixels = to_pixels([middle_square(recipe.inputs[0], recipe.size)])
+        pixels = to_pixels([middle_of(recipe.inputs[0], recipe.size)])
         given = Given(beginning=Beginning(pixels=pixels, strength=settings.strength))
     for chunk in chunks:
         noise = Noise(chunk.seeds)
@@ -191,7 +191,7 @@ def _decode(
     watch: Watch,
     given: Given = NOTHING,
 ) -> Tensor:
-    """The pixels [b 3 s s] of embeddings as the recipe's dials paint them: see `Painter.decode`."""
+    """The pixels [b 3 h w] of embeddings as the recipe's dials paint them: see `Painter.decode`."""
     return model.painter.decode(embedding, words, noise, PaintSettings.of(recipe, given), watch)
 
 

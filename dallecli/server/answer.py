@@ -13,9 +13,10 @@ from dallecli.pictures.picture import Picture
 from dallecli.server.files import Files
 from dallecli.server.gallery import Gallery
 from dallecli.server.painter import Settled
-from dallecli.server.sizes import Size, fitted
+from dallecli.server.sizes import fitted
 from dallecli.server.ticket import Painted, Ticket
 from dallecli.server.translate import Asked
+from dallecli.size import Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class Answerer:
     async def whole(self, asked: Asked, settled: Settled, ticket: Ticket, base: str) -> dict[str, Any]:
         """The answer to a request without a stream, when all pictures are there. Raises what ended the ticket."""
         entries: dict[int, dict[str, Any]] = {}
-        size, seconds = Size(settled.recipe.size, settled.recipe.size), 0.0
+        size, seconds = settled.recipe.picture_size, 0.0
         async for event in ticket.events():
             if isinstance(event, Painted):
                 entries[event.k], size = await self.entry(asked, event.picture, base)
@@ -103,7 +104,7 @@ def facts(asked: Asked, settled: Settled) -> dict[str, Any]:
         "task": recipe.task,
         "model": recipe.model,
         "seed": recipe.seed,
-        "painted": f"{recipe.size}x{recipe.size}",
+        "painted": str(recipe.size),
         "warnings": recipe.notices,
         "unknown": {"words": list(recipe.unknown.words), "pictures": list(recipe.unknown.pictures)},
         "ignored": list(settled.ignored),

@@ -56,7 +56,7 @@ def _differing(plain: Recipe, recipe: Recipe) -> dict[str, object]:
             if name in declared and own.get(dial) != value:
                 found[f"{_PREFIXES[declared[name]]}{dial}"] = value
     pairs = (
-        ("size", recipe.size, plain.size),
+        ("size", recipe.picture_size.stated, plain.picture_size.stated),
         ("prior", recipe.prior, plain.prior),
         ("prior_candidates", recipe.prior_candidates, plain.prior_candidates),
         ("negative", recipe.settings.negative, plain.settings.negative),

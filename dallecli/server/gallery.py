@@ -246,7 +246,7 @@ def _brief(recipe: Recipe | None) -> dict[str, Any] | None:
         "prompt": recipe.prompt[:SHOWN_CHARACTERS],
         "model": recipe.model,
         "seed": recipe.seed,
-        "size": recipe.size,
+        "size": str(recipe.picture_size),
         "inputs": [digest for digest in digests if digest is not None and _DIGEST.fullmatch(digest)],
     }
 

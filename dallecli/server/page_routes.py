@@ -185,7 +185,7 @@ def _painted_as_wanted(asked: Asked) -> Asked:
     size = asked.shape.size
     if size is None or size.width != size.height or asked.task == "inpaint":
         return asked
-    return replace(asked, values={**asked.values, "size": size.side}, shape=replace(asked.shape, size=None))
+    return replace(asked, values={**asked.values, "size": size.width}, shape=replace(asked.shape, size=None))
 
 
 def _number(request: Request, name: str, default: int, most: int) -> int:

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -26,12 +26,12 @@ from dallecli.recipe import Recipe
 from dallecli.rewriting.rewriter import Outcome, Rewriter
 from dallecli.server.metrics import Metrics
 from dallecli.server.queue import Queue, Unit
-from dallecli.server.refusal import Refusal, invalid, refusal_of
+from dallecli.server.refusal import Refusal, refusal_of
 from dallecli.server.rewriting import Elsewhere, Resolver, rewriter_of, rewritten
 from dallecli.server.serving import Serving
-from dallecli.server.sizes import Size
 from dallecli.server.ticket import Event, ImagesTicket, Stepped, Ticket
 from dallecli.server.translate import Asked
+from dallecli.size import Proportions, Size
 from dallecli.tasks.builder import build_request
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.inpaint import Inpaint
@@ -437,12 +437,19 @@ def settle(engine: Resolver, asked: Asked, serving: Serving, rewriter: Rewriter 
 
 
 def _sized(engine: Resolver, request: Request, recipe: Recipe, size: Size, *, strict: bool) -> Recipe:
-    """The recipe in the size that a picture of `size` is best cut from: the model's own, or a larger one if it can."""
-    if strict and size.width != size.height:
-        raise invalid("size", f"{recipe.model} paints squares", f"{size.side}x{size.side}", code="invalid_size")
-    if size.side > recipe.size or strict:
+    """The recipe in the size that a picture of `size` is best made of: of its proportions, as far as the model can.
+
+    A picture is never much smaller than what the model paints by itself, which it knows best: it is resampled.
+    """
+    ways: list[Size | Proportions] = [size] if strict or 2 * size.pixels >= recipe.size.pixels else []
+    if size.is_square:
+        ways = [size] if strict or size.width > recipe.size.width else []
+    elif not strict:
+        with suppress(ValueError):
+            ways.append(Proportions(size.width, size.height))
+    for way in ways:
         try:
-            return engine.resolve(replace(request, size=size.side, seed=recipe.seed))
+            return engine.resolve(replace(request, size=way, seed=recipe.seed))
         except BadSize:
             if strict:
                 raise

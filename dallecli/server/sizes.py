@@ -1,7 +1,7 @@
-"""The size that a client wants, in exact pixels: a model paints a square of its own, which is cut and resampled."""
+"""The size that a client wants, in exact pixels: what a model paints for it is cut and resampled where it has to be."""
 
 import re
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Final
 
 from PIL import Image
@@ -9,24 +9,10 @@ from PIL import Image
 from dallecli.limits import API_SIDE
 from dallecli.server.api_fields import SIZE
 from dallecli.server.refusal import invalid
+from dallecli.size import Size
+from dallecli.size import read_size as size_of
 
 _SIZE: Final = re.compile(SIZE)
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """Width and height in pixels."""
-
-    width: int
-    height: int
-
-    def __str__(self) -> str:
-        return f"{self.width}x{self.height}"
-
-    @property
-    def side(self) -> int:
-        """The side of the square that it is cut from without being made larger."""
-        return max(self.width, self.height)
 
 
 def read_size(value: object) -> Size | None:
@@ -34,11 +20,12 @@ def read_size(value: object) -> Size | None:
     if value is None or value in ("", "auto"):
         return None
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    match = _SIZE.fullmatch(text)
-    if match is None:
+    size = None
+    with suppress(ValueError):
+        size = size_of(text) if _SIZE.fullmatch(text) else None
+    if not isinstance(size, Size):
         raise invalid("size", f"{value!r} is not a size", "width x height in pixels, as 512x512, or auto", code=_CODE)
-    size = Size(int(match[1]), int(match[2] if match[2] is not None else match[1]))
-    if not (1 <= size.width <= API_SIDE and 1 <= size.height <= API_SIDE):
+    if size.longer > API_SIDE:
         raise invalid("size", f"{size} is not a size that is painted", f"1 to {API_SIDE} pixels a side", code=_CODE)
     return size
 

@@ -16,10 +16,11 @@ from dallecli.server.answer import Answerer, described, facts
 from dallecli.server.api_fields import Route
 from dallecli.server.painter import Settled
 from dallecli.server.refusal import refusal_of
-from dallecli.server.sizes import Size, fitted
+from dallecli.server.sizes import fitted
 from dallecli.server.ticket import Painted, Stepped, Ticket, Unfinished
 from dallecli.server.translate import Asked
 from dallecli.server.wire import to_json
+from dallecli.size import Size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -72,7 +73,7 @@ class Stream:
     async def _partial(self, event: Unfinished) -> dict[str, Any]:
         wanted, recipe = self.asked.shape.size, self.settled.recipe
         if wanted is None and recipe.task != "inpaint":  # of which the whole picture is shown
-            wanted = Size(recipe.size, recipe.size)
+            wanted = recipe.picture_size
         encoders = self.answerer.encoders
         data, size = await asyncio.get_running_loop().run_in_executor(encoders, _small, event.image, wanted)
         return {

@@ -17,7 +17,8 @@ from dallecli.server.body import Body
 from dallecli.server.dials import DIALS
 from dallecli.server.names import Names, only_base64
 from dallecli.server.refusal import Refusal, invalid
-from dallecli.server.sizes import Size, read_size
+from dallecli.server.sizes import read_size
+from dallecli.size import Size
 from dallecli.source import Source, is_picture, not_a_picture
 from dallecli.tasks.interpolate import FRAMES
 from dallecli.tasks.values import Values

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 from dallecli.codes_file import Coded, check_codebook, read_codes
 from dallecli.engine import Progress
 from dallecli.errors import BadSize, OutOfMemory, TaskNotSupported
-from dallecli.filling import settle_size
 from dallecli.inputs import check_inputs
 from dallecli.limits import PAINTED_SIDE
 from dallecli.pipelines.description import Description
 from dallecli.pipelines.pipeline import Coder
+from dallecli.size import Proportions, Size
+from dallecli.sizing import settle_whole
 from dallecli.studio.memory import memory_errors
 from dallecli.studio.models import Models
 from dallecli.studio.opened import LastOpened
@@ -35,12 +36,15 @@ class Coders:
 
         model = self._find(request)
         # An autoencoder takes any size, also where what writes its codes has only so many places.
-        size, cell = settle_size(request, replace(model.spec, largest=PAINTED_SIDE)), model.folder.cell()
-        if size % cell:
-            lower = max(size // cell * cell, cell)
-            raise BadSize(f"{size} is no multiple of {cell} pixels, which a code stands for", hint=f"--size {lower}")
+        size, cell = settle_whole(request.size, replace(model.spec, largest=PAINTED_SIDE)), model.folder.cell()
+        if isinstance(request.size, Proportions):
+            size = size.rounded_up(cell)
+        if size.width % cell or size.height % cell:
+            lower = Size(max(size.width // cell * cell, cell), max(size.height // cell * cell, cell))
+            what = f"{size.stated} is no multiple of {cell} pixels, which a code stands for"
+            raise BadSize(what, hint=f"--size {lower.stated}")
         check_inputs(request, size)
-        check_room(size**2, request, model)
+        check_room(size.pixels, request, model)
         codebook, name = model.folder.digest(), model.spec.name
         coder, found = self._open(request, model), []
         with memory_errors(name):

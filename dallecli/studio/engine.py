@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from dallecli.engine import Progress, arithmetic, check_same_stages, unscored
+from dallecli.engine import Progress, arithmetic, check_same_size, check_same_stages, unscored
 from dallecli.errors import BadSetting, NotDownloaded, PromptTooLong
 from dallecli.filling import (
     fill,
@@ -20,14 +20,15 @@ from dallecli.filling import (
     settle_candidates,
     settle_prior,
     settle_rows,
-    settle_size,
     settle_subject,
 )
 from dallecli.knowledge import Knowledge
+from dallecli.pictures.crops import cropped, cropping
 from dallecli.pipelines.description import Description
 from dallecli.pipelines.pipeline import EmbedSettings
 from dallecli.recipe import Recipe
 from dallecli.safe import safe
+from dallecli.sizing import settle_whole
 from dallecli.source import Source
 from dallecli.studio.batches import BATCH, MOST_TOGETHER, paint_groups, paint_in_batches
 from dallecli.studio.coders import Coders
@@ -124,6 +125,7 @@ class LocalEngine:
             self._models.recorded(recipe.settings.judge)  # a folder may not be named by a stranger
         fresh = self._resolve(request_of(replace(recipe, model=found.spec.name)), found)
         check_same_stages(recipe, fresh)
+        check_same_size(recipe, fresh)
         found.check_stages(recipe.stages)
         warnings = (*fresh.warnings, *self._unlike(recipe))
         return replace(unscored(recipe), model=found.spec.name, warnings=warnings)
@@ -144,7 +146,7 @@ class LocalEngine:
             if request.strict:
                 raise PromptTooLong(what, hint="shorten it, or leave out --strict")
             log.warning("%s", safe(what, 300))
-        size = settle_size(request, model.spec)
+        size = settle_whole(request.size, model.spec)
         settings = EmbedSettings(
             model=model.spec.name,
             size=size,
@@ -205,7 +207,8 @@ class LocalEngine:
         batches = self._batch
         if self._asked is None and recipe.together is not None:
             batches = {kind: min(recipe.together, MOST_TOGETHER)}
-        yield from paint_in_batches(opened.pipeline.paint, complete, progress, batches, kind)
+        found = paint_in_batches(opened.pipeline.paint, complete, cropping(complete, progress), batches, kind)
+        yield from map(cropped, found)
 
     def group(self, recipe: Recipe) -> int:
         """How many pictures are painted at once on the recipe's device. Raises NoSuchDevice, BadSetting."""
@@ -224,7 +227,8 @@ class LocalEngine:
             opened = self._open(recipes[0])
             complete = [opened.complete(recipe) for recipe in recipes]
             kind = opened.placement.device.type
-            yield from paint_groups(opened.pipeline.paint_together, complete, progress, self._batch, kind)
+            watch = cropping(recipes[0], progress)
+            yield from map(cropped, paint_groups(opened.pipeline.paint_together, complete, watch, self._batch, kind))
 
     def reads_ahead(self, recipe: Recipe) -> bool:
         """Whether its model has a text tower that is loaded for many prompts at once."""
@@ -268,7 +272,7 @@ class LocalEngine:
         from dallecli.placement import decide
 
         model, placement = self._models.named(recipe.model), decide(recipe.device, recipe.dtype)
-        plan = plan_model(model, placement, self._memory)
+        plan = plan_model(model, placement, self._memory, recipe.size.pixels)
         check_memory(model.spec.name, placement, plan)
         return plan.why + self._judging.memory_of(recipe, placement)
 

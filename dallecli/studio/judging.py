@@ -101,7 +101,7 @@ class Judging:
         placement = decide(recipe.device, recipe.dtype)
         apart = self._in_turns(recipe, placement)
         at_once = not apart and self._stays(recipe)
-        for first, count in shortlist.missing(None if at_once else max(1, TURN_PIXELS // recipe.size**2)):
+        for first, count in shortlist.missing(None if at_once else max(1, TURN_PIXELS // recipe.size.pixels)):
             pictures = paint(_some(recipe, first, count), _watch(progress, recipe, first))
             if not at_once:
                 pictures = iter(list(pictures))  # all of them before the painter leaves
@@ -152,7 +152,8 @@ class Judging:
             return False
         pair = model.spec.source, judge.spec.source, placement.name
         if pair not in self._apart:
-            plans = [plan_model(one, placement, self.memory) for one in (model, judge)]
+            plans = [plan_model(model, placement, self.memory, recipe.size.pixels)]
+            plans.append(plan_model(judge, placement, self.memory))
             free, needed = plans[0].free, sum(plan.peak for plan in plans)
             self._apart[pair] = self.memory == "low" or (free is not None and needed > USABLE * free)
         return self._apart[pair]

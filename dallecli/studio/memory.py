@@ -11,19 +11,26 @@ if TYPE_CHECKING:
     from dallecli.placement import MemoryPlan, Placement
 
 
-def plan_model(model: Description, placement: "Placement", kind: str) -> "MemoryPlan":
-    """The memory plan of a model, of this kind (`placement.MEMORY`). Raises BadSetting, BadFile."""
+def plan_model(
+    model: Description, placement: "Placement", kind: str, pixels: int = 0, free: int | None = None
+) -> "MemoryPlan":
+    """The memory plan of a model, of this kind (`placement.MEMORY`).
+
+    It is for pictures of so many pixels, and never for smaller ones than the model's own. `free` bytes are there; None
+    asks the device. Raises BadSetting, BadFile.
+    """
     from dallecli.placement import Need, free_memory, plan_memory
 
+    larger = max(1.0, pixels / model.spec.sizes[-1] ** 2)
     needs = {
         part: Need(
             weights=count * _width(model, part, placement) + _in_single(model, part, placement),
             # Whatever the type of the weights, some layers compute in float32.
-            working=model.folder.working_numbers(part) * 4 + _beside(model, part) * placement.width,
+            working=round(model.folder.working_numbers(part) * 4 * larger) + _beside(model, part) * placement.width,
         )
         for part, count in model.parameters.items()
     }
-    return plan_memory(needs, free_memory(placement.name), kind)
+    return plan_memory(needs, free if free is not None else free_memory(placement.name), kind)
 
 
 def _width(model: Description, part: str, placement: "Placement") -> int:

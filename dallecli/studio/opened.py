@@ -14,7 +14,7 @@ from dallecli.studio.used import Digests
 from dallecli.weights.lock import check_bytes
 
 if TYPE_CHECKING:
-    from dallecli.placement import Placement
+    from dallecli.placement import MemoryPlan, Placement
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,14 @@ class Opened:
     digests: Digests
     pipeline: Pipeline
     compiled: bool
-    whole: bool
-    """Whether all its networks stay in memory."""
+    plan: "MemoryPlan"
+    pixels: int
+    """Of the largest pictures for which there is room beside the networks that stay; 0 for the model's own."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all its networks stay in memory."""
+        return self.plan.kept >= set(self.plan.needs)
 
     def complete(self, recipe: Recipe) -> Recipe:
         """The recipe with the weights, and all of the machine that its pixels depend on."""
@@ -77,7 +83,7 @@ class LastOpened:
             BadFile: its weights are not those that the recipe was painted with; or as `open`.
             MachineError: as `open`.
         """
-        opened = self.open(model, recipe.device, recipe.dtype)
+        opened = self.open(model, recipe.device, recipe.dtype, recipe.size.pixels)
         if recipe.digest is not None and not opened.digests.accept(recipe, recipe.digest):
             raise BadFile(
                 f"these are not the weights that the recipe was painted with: {recipe.digest[:12]}",
@@ -86,8 +92,10 @@ class LastOpened:
             )
         return opened
 
-    def open(self, model: Description, device: str | None, dtype: str | None) -> Opened:
-        """The model on a device; it is opened unless it is the last one.
+    def open(self, model: Description, device: str | None, dtype: str | None, pixels: int = 0) -> Opened:
+        """The model on a device, for pictures of so many pixels; it is opened unless it is the last one.
+
+        The last one is opened anew where pictures are so much larger that less of it can stay in memory.
 
         Raises:
             BadFile: a file is damaged.
@@ -99,7 +107,15 @@ class LastOpened:
         opened = self._opened
         if opened is None or (opened.source, opened.placement) != (model.spec.source, placement):
             self._opened = opened = None
-            self._opened = opened = self._open(model, placement)
+            self._opened = opened = self._open(model, placement, pixels)
+        elif pixels > opened.pixels and opened.plan.free is not None:
+            plan = plan_model(model, placement, self._memory, pixels, opened.plan.free)
+            if plan.kept == opened.plan.kept and plan.fits:
+                self._opened = opened = replace(opened, plan=plan, pixels=pixels)
+            else:
+                opened = None
+                self.close()
+                self._opened = opened = self._open(model, placement, pixels)
         return opened
 
     def close(self) -> None:
@@ -113,10 +129,10 @@ class LastOpened:
         gc.collect()  # networks and what runs them hold each other
         trim(device)
 
-    def _open(self, model: Description, placement: "Placement") -> Opened:
+    def _open(self, model: Description, placement: "Placement", pixels: int) -> Opened:
         from dallecli.pipelines.parts import Parts
 
-        plan = plan_model(model, placement, self._memory)
+        plan = plan_model(model, placement, self._memory, pixels)
         check_memory(model.spec.name, placement, plan)
         check_bytes(model.spec.name)
         compiled = self.compiled and placement.device.type == "cuda"
@@ -133,5 +149,6 @@ class LastOpened:
             digests=digests,
             pipeline=pipeline,
             compiled=compiled,
-            whole=plan.kept >= set(plan.needs),
+            plan=plan,
+            pixels=pixels,
         )

@@ -44,7 +44,7 @@ class Coding(ModelRequest):
             task=task,
             model=values.needed("model"),
             inputs=values.read(values.files("inputs")),
-            size=values.whole("size"),
+            size=values.size("size"),
             device=values.text("device"),
             dtype=dtype_of(values.text("dtype")),
         )

@@ -16,6 +16,7 @@ from dallecli.errors import BadInput, BadSetting, BadSize, BadSteps, NoSuchDevic
 from dallecli.fields import Fields
 from dallecli.limits import CANDIDATES, COUNT_LIMIT, PROMPT_BYTES
 from dallecli.rewritten import Rewritten, Sentence
+from dallecli.size import Proportions, Size
 from dallecli.source import STDIN, Source
 from dallecli.tasks.stages import GROUPS, PRIOR_KINDS, RESPACINGS, Dials
 from dallecli.tasks.values import Usual
@@ -57,8 +58,8 @@ class ModelRequest:
     """Of the first picture; picture k has the seed `seed + k`."""
     count: int = 1
     """How many pictures."""
-    size: int | None = None
-    """The side in pixels of the square that the model paints."""
+    size: Size | Proportions | int | None = None
+    """Of the picture: a number is the side of a square, of proportions the model chooses the size."""
     prior_kind: str | None = None
     """What makes an image embedding of words: one of `PRIOR_KINDS`."""
     prior: Dials = field(default_factory=Dials)
@@ -413,12 +414,14 @@ def check_dtype(dtype: str | None) -> None:
         raise BadSetting(f"no number type is called {dtype!r}", hint=f"one of {', '.join(DTYPES)}")
 
 
-def check_numbers(seed: int | None, count: int, size: int | None, prior_candidates: int | None) -> None:
+def check_numbers(
+    seed: int | None, count: int, size: Size | Proportions | int | None, prior_candidates: int | None
+) -> None:
     """Raises BadSetting, BadSize for numbers that no request has; None is always one."""
     check_range("the number of pictures", count, 1, COUNT_LIMIT)
     if seed is not None:
         check_range("the seed", seed, 0, SEED_LIMIT - count)
-    if size is not None and size < 1:
+    if isinstance(size, int) and size < 1:
         raise BadSize(f"a picture cannot be {size} pixels wide", hint="leave --size out for the model's own")
     if prior_candidates is not None:
         check_range("the number of prior candidates", prior_candidates, 1, CANDIDATES)

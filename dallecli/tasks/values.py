@@ -12,7 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-from dallecli.errors import BadInput, BadSetting
+from dallecli.errors import BadInput, BadSetting, BadSize
+from dallecli.size import HOW, Proportions, Size, read_size
 from dallecli.source import STDIN, Source, read_source, read_source_or_words
 from dallecli.tasks.stages import RESPACINGS, Dials, Steps
 from dallecli.tasks.synonyms import meant
@@ -162,6 +163,18 @@ class Values:
             raise _wrong(name, value, f"a whole number, or one of {', '.join(RESPACINGS)}")
         return self.whole(name)
 
+    def size(self, name: str) -> Size | Proportions | int | None:
+        """A size as it is written, or the side of a square; of Python's it may be one already."""
+        value = self.raw(name)
+        if isinstance(value, Size | Proportions):
+            return value
+        if isinstance(value, str) and not NUMBER.fullmatch(value):
+            try:
+                return read_size(value)
+            except ValueError as error:
+                raise BadSize(str(error), hint=HOW) from error
+        return self.whole(name)
+
     def common(self, *, sampler: bool = True) -> dict[str, Any]:
         """What every request has; without `sampler`, the decoder's sampler cannot be chosen."""
         for name in ("command", "name"):
@@ -171,7 +184,7 @@ class Values:
             "model": model,
             "seed": seed,
             "count": count if count is not None else 1,
-            "size": self.whole("size"),
+            "size": self.size("size"),
             "effort": self.text("effort"),
             "strict": self.flag("strict"),
             "device": self.text("device"),

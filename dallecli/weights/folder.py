@@ -31,6 +31,7 @@ from dallecli.limits import (
     PAINTED_SIDE,
     read_file,
 )
+from dallecli.size import Size
 from dallecli.tasks.stages import Stage
 from dallecli.weights.digest import combined_digest, file_digest
 from dallecli.weights.layouts import INDEX, LAYOUTS, Layout, published_in
@@ -206,13 +207,11 @@ class Folder:
         part = self._autoencoder()
         if part is None:
             return 1
-        channels = self.config(part).get("block_out_channels")
-        if not isinstance(channels, list) or not 1 <= len(channels) <= MODEL_LEVELS:
-            raise BadFile(f"block_out_channels of {part} cannot be {channels!r}", str(self._config_file(part)), REPAIR)
+        levels = self._levels(part)
         patch = self.config(part).get("patch_size", 1)
         if type(patch) is not int or not 1 <= patch <= MODEL_SIDE:
             raise BadFile(f"patch_size of {part} cannot be {patch!r}", str(self._config_file(part)), REPAIR)
-        return int(2 ** (len(channels) - 1)) * patch
+        return int(2 ** (levels - 1)) * patch
 
     def grid(self) -> int:
         """The pixels that a side of what is painted is a multiple of, where latents are painted.
@@ -220,11 +219,31 @@ class Folder:
         Raises:
             BadFile: as `cell`, and where the network does not say how many levels it has.
         """
-        part = self._sized()[0]
+        return self.cell() << (self._levels(self._sized()[0]) - 1)
+
+    def grids(self) -> tuple[int, ...]:
+        """For each of the `sizes`, the pixels that the sides of a picture which is no square are multiples of.
+
+        Every stage halves its picture as often as it has levels, less one, and all stages keep the proportions. Empty
+        for families that paint nothing but squares, and for those of latents, which have a `grid`.
+
+        Raises:
+            BadFile: as `grid` and `sizes`.
+        """
+        if not self.family.oblong or self.family.autoencoder is not None:
+            return ()
+        stages = [(side, 1 << (self._levels(part) - 1)) for side, part in zip(self.sizes(), self._sized(), strict=True)]
+        return tuple(
+            math.lcm(*(last * cell // math.gcd(last * cell, side) for side, cell in stages[:count]))
+            for count, (last, _) in enumerate(stages, 1)
+        )
+
+    def _levels(self, part: str) -> int:
+        """How many levels a network has."""
         channels = self.config(part).get("block_out_channels")
         if not isinstance(channels, list) or not 1 <= len(channels) <= MODEL_LEVELS:
             raise BadFile(f"block_out_channels of {part} cannot be {channels!r}", str(self._config_file(part)), REPAIR)
-        return self.cell() << (len(channels) - 1)
+        return len(channels)
 
     def largest(self) -> int | None:
         """The largest side in pixels, where any size is painted; None where there are only `sizes`.
@@ -233,7 +252,7 @@ class Folder:
         """
         return None if self.family.autoencoder is None or self.family.caches else PAINTED_SIDE
 
-    def noise_shape(self, size: int) -> tuple[int, int, int]:
+    def noise_shape(self, size: Size) -> tuple[int, int, int]:
         """The channels, height and width of the noise that a picture of `size` is painted from, by the stage for that.
 
         Raises:
@@ -241,12 +260,11 @@ class Folder:
         """
         part = self._autoencoder()
         if part is None:
-            return 3, size, size
+            return 3, *size.shape
         channels = self.config(part).get("latent_channels")
         if type(channels) is not int or not 1 <= channels <= LATENT_CHANNELS:
             raise BadFile(f"latent_channels cannot be {channels!r}", str(self._config_file(part)), REPAIR)
-        side = -(-size // self.grid()) * self.grid() // self.cell()
-        return channels, side, side
+        return channels, *size.rounded_up(self.grid()).scaled(1, self.cell()).shape
 
     def width(self) -> int:
         """How many numbers an embedding has, of a model that paints from embeddings.

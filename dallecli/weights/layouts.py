@@ -111,6 +111,9 @@ class Layout:
     """The networks that run in every step, and the method that does: these can be compiled."""
     beside: Mapping[str, str] = field(default_factory=dict)
     """The networks that have another one at work beside them in every step, where a model has that."""
+    oblong: bool = False
+    """Whether pictures that are no squares are painted as such: no network of it has places, so that all of them take
+    any width and height. If not, they are cut out of squares."""
     prompts: bool = True
     """Whether it paints what it is told in words; if not, it paints classes, or whatever it learned to paint."""
     reads_ahead: bool = False
@@ -182,6 +185,7 @@ _KARLO: Final = Layout(
     twins={"super_res_last": "super_res_first", "super_res_2_last": "super_res_2_first"},
     stages=(_PRIOR, _AUTOREGRESSIVE, _DECODER, *_UPSAMPLERS),
     tasks={"generate": "prior"} | dict.fromkeys(("vary", "interpolate", "inpaint", "edit"), "image_encoder"),
+    oblong=True,
     dials="karlo",
     steps={"prior": "answer", "decoder": "denoise"} | dict.fromkeys(_UPSAMPLING, "denoise"),
     # The decoder runs twice as many pictures as it paints, one half of them unguided.
@@ -220,6 +224,7 @@ _KANDINSKY: Final = Layout(
         "inpaint": "inpaint_decoder",
         "edit": "decoder",
     },
+    oblong=True,
     dials="kandinsky",
     autoencoder="movq",
     sample_size=64,  # 512 px, the default of its pipelines, which never read the config's
@@ -242,6 +247,7 @@ _STABLE: Final = Layout(
         **dict.fromkeys(("vary", "interpolate", "inpaint"), "image_encoder"),
         **dict.fromkeys(("generate", "edit"), "prior"),
     },
+    oblong=True,
     dials="sd-unclip",
     autoencoder="vae",
     steps={"prior": "answer", "decoder": "denoise"},
@@ -266,6 +272,7 @@ _GLIDE: Final = Layout(
         StageParts(stage=UPSAMPLERS[0], network="super_res", schedule="super_res_scheduler", sized="super_res"),
     ),
     tasks={"generate": "decoder", "inpaint": "inpaint_decoder"},
+    oblong=True,
     dials="glide",
     steps={f"{which}{unet}": "denoise" for which in ("", "inpaint_") for unet in _GLIDE_UNETS},
     planes={
@@ -332,6 +339,7 @@ _IF: Final = Layout(
         StageParts(stage=GUIDED_UPSAMPLER, network="super_res", schedule="super_res_scheduler", sized="super_res"),
     ),
     tasks=dict.fromkeys(("generate", "inpaint"), "decoder"),
+    oblong=True,
     dials="if-m",
     steps={"decoder": "denoise", "super_res": "denoise"},
     reads_ahead=True,

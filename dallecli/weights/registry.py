@@ -21,6 +21,8 @@ from typing import Final
 from dallecli.classes import Classes
 from dallecli.errors import BadFile, BadFolder, DalleError, NotDownloaded, TaskNotSupported, UnknownModel
 from dallecli.fields import Fields, Wording
+from dallecli.size import Size
+from dallecli.sizing import own_side
 from dallecli.tasks.embed import COMPARING
 from dallecli.tasks.stages import RESPACINGS, DiffusionSettings, Stage, StageSettings, TokenSettings
 from dallecli.tasks.table import ABILITIES
@@ -98,8 +100,10 @@ class ModelSpec:
     the files know. clip: the public CLIP whose space its embeddings are in, None where it is the model's own. parts,
     files: what a pull of it fetches. terms: the address of its licence, where somebody has to accept it before a pull.
     largest: the largest side, where any is painted and `sizes` only has the best one; None where there are no others.
-    habits: what it does by itself in single tasks. dials_of: of the `WAYS` to paint that have some of their own, by
-    stage. classes: the names of those that it paints, None where it paints words or is not here.
+    oblong: whether it paints pictures that are no squares as such, or cuts them out of squares. grids: for each of its
+    sizes, what the sides of such pictures are multiples of; empty for models that cut, or paint any size, or are not
+    here. habits: what it does by itself in single tasks. dials_of: of the `WAYS` to paint that have some of their own,
+    by stage. classes: the names of those that it paints, None where it paints words or is not here.
     """
 
     name: str
@@ -119,6 +123,8 @@ class ModelSpec:
     parts: tuple[PublishedParts, ...] = ()
     files: tuple[PublishedFile, ...] = ()
     largest: int | None = None
+    oblong: bool = False
+    grids: tuple[int, ...] = ()
     habits: Habits = HABITS
     dials_of: Mapping[str, Mapping[str, StageSettings]] = field(default_factory=dict)
     classes: Classes | None = None
@@ -132,13 +138,13 @@ class ModelSpec:
         """Its own dials by stage for one of the `WAYS` to paint, or for any other."""
         return {**self.stages, **self.dials_of.get(way, {})}
 
-    def running(self, size: int) -> tuple[str, ...]:
+    def running(self, size: Size) -> tuple[str, ...]:
         """The names of the stages that paint a picture of `size`, in the order in which they run."""
         painting = [stage.name for stage in self.declared if not stage.imagines]
         if self.largest is not None or not painting:
             return tuple(painting)
         sized = [runs.stage.name for runs in LAYOUTS[self.layout].stages if runs.sized is not None]
-        last = [name for name in painting if name in sized][self.sizes.index(size)]
+        last = [name for name in painting if name in sized][self.sizes.index(own_side(size, self.sizes))]
         return tuple(painting[: painting.index(last) + 1])
 
     def memory(self, bytes_each: int = 4) -> int | None:
@@ -374,6 +380,7 @@ def with_parts(spec: ModelSpec, folder: Folder) -> ModelSpec:
         tasks=folder.tasks,
         sizes=folder.sizes(),
         largest=folder.largest(),
+        grids=folder.grids() if spec.oblong else (),
         declared=folder.stages,
         classes=read_classes(folder.path),
         stages={stage.name: spec.stages.get(stage.name, _own_dials(stage, spec)) for stage in folder.stages},
@@ -406,6 +413,7 @@ def _unregistered(folder: Folder) -> ModelSpec:
         licence=None,
         tasks=folder.tasks,
         sizes=folder.sizes(),
+        oblong=folder.family.oblong,
         declared=folder.stages,
         stages=stages,
         prior_candidates=candidates,
@@ -420,7 +428,8 @@ def _unregistered(folder: Folder) -> ModelSpec:
 
 def _with_own_dials(spec: ModelSpec, file: Path) -> ModelSpec:
     own = {} if spec.prior_candidates is None else {"prior_candidates": spec.prior_candidates}
-    fields = Fields({**own, "stages": {}} | read_object(file), BadFile, where=str(file), wording=WORDING)
+    stated_by_none = {**own, "oblong": spec.oblong, "stages": {}}
+    fields = Fields(stated_by_none | read_object(file), BadFile, where=str(file), wording=WORDING)
     if LAYOUTS[spec.layout].twins and SHARED in fields:
         fields.texts(SHARED)  # of the folder's, not a dial
     candidates = None if spec.prior_candidates is None else fields.whole("prior_candidates", least=1)
@@ -434,9 +443,22 @@ def _with_own_dials(spec: ModelSpec, file: Path) -> ModelSpec:
         way: {name: dials for name, dials in own.items() if stages[name] == spec.stages[name]}
         for way, own in spec.dials_of.items()
     }
+    oblong = _oblong(fields, LAYOUTS[spec.layout])
     stated.finish()
     fields.finish()
-    return replace(spec, stages=stages, dials_of=dials_of, prior_candidates=candidates)
+    grids = spec.grids if oblong else ()
+    return replace(spec, stages=stages, dials_of=dials_of, prior_candidates=candidates, oblong=oblong, grids=grids)
+
+
+def _oblong(fields: Fields, family: Layout | None) -> bool:
+    """Whether a model paints other pictures than squares as such: as it says, if its family can."""
+    can = family is not None and family.oblong
+    if "oblong" not in fields:
+        return can
+    stated = fields.flag("oblong")
+    if stated and not can:
+        raise fields.wrong("oblong", stated, "false: the networks of this layout know places")
+    return stated
 
 
 def _spec(name: str, fields: Fields) -> ModelSpec:
@@ -466,6 +488,7 @@ def _spec(name: str, fields: Fields) -> ModelSpec:
         tasks=tasks,
         sizes=sizes,
         largest=fields.whole("largest", least=1) if "largest" in fields else None,
+        oblong=_oblong(fields, family),
         habits=_habits(fields),
         dials_of={way: _dials_of(fields.table(way), declared) for way in WAYS if way in fields},
         declared=declared,

@@ -92,7 +92,7 @@ def test_the_config_file_sets_any_dial(dalle: Dalle):
     paths = dalle("generate", "a fox", "-s", "7").lines
     assert paths == ["pictures/a-fox-7.webp", "pictures/a-fox-8.webp"]
     recipe = read_recipe(Path(paths[0]))
-    assert (recipe.stages["decoder"].steps, recipe.stages["prior"].steps, recipe.size) == (9, 8, 64)
+    assert (recipe.stages["decoder"].steps, recipe.stages["prior"].steps, recipe.size.stated) == (9, 8, 64)
     assert recipe.stages["decoder"].guidance == 0.0
     assert dalle("generate", "a fox", "-n", "1", "--size", "16", "--steps", "5", "-s", "1").code == 0
     assert read_recipe(Path("pictures/a-fox-1.webp")).stages["decoder"].steps == 5

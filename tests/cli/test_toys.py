@@ -10,6 +10,7 @@ from PIL import Image
 from pipelines.toys import cascade, tokens
 
 from dallecli.pictures.metadata import read_recipe
+from dallecli.size import Size
 from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.builder import build_request
 from dallecli.tasks.stages import TokenSettings
@@ -265,6 +266,29 @@ def test_the_smaller_size_of_a_cascade_runs_its_first_stage_alone(dalle: Dalle, 
     assert dalle(*ask).code == 0
     assert list(read_recipe(Path("a.png")).stages) == ["decoder"]
     assert Image.open("a.png").size == (8, 8)
+
+
+def test_a_cascade_keeps_the_proportions_in_all_of_its_stages(dalle: Dalle, folders: dict[str, Path]):
+    ask = ("generate", "a red cat", "-m", str(folders["cascade"]), "--device", "cpu", "--dtype", "fp32", "-s", "3")
+    assert dalle(*ask, "--size", "20x14", "-o", "a.png").code == 0
+    assert (read_recipe(Path("a.png")).size, pixels("a.png").shape) == (Size(20, 14), (14, 20, 3))
+    assert dalle(*ask, "--size", "20x14", "-n", "3", "--layout", "files", "--out", ".", "--batch", "3").code == 0
+    assert (pixels("a.png") == pixels("a-red-cat-3.png")).all()
+    assert dalle("replay", "a.png", "-m", str(folders["cascade"]), "-o", "again.png").code == 0
+    assert Path("again.png").read_bytes() == Path("a.png").read_bytes()
+
+
+def test_codes_have_their_places_so_that_pictures_are_cut_out_of_squares(dalle: Dalle, folders: dict[str, Path]):
+    ask = ("generate", "a red cat", "-m", str(folders["tokens"]), "--device", "cpu", "--dtype", "fp32", "-s", "3")
+    assert dalle(*ask, "-o", "whole.png").code == 0
+    result = dalle(*ask, "--size", "8x4", "-o", "a.png")
+    assert "tokens paints squares: of 8x8 the middle 8x4 is kept" in result.err
+    assert (pixels("a.png") == pixels("whole.png")[2:6]).all()
+    assert (read_recipe(Path("a.png")).size, read_recipe(Path("a.png")).crop) == (Size(8, 8), Size(8, 4))
+    assert dalle("replay", "a.png", "-m", str(folders["tokens"]), "-o", "again.png").code == 0
+    assert Path("again.png").read_bytes() == Path("a.png").read_bytes()
+    refused = dalle(*ask, "--size", "12x6")
+    assert (refused.code, "--size 8x4" in refused.err) == (2, True)
 
 
 def test_words_that_a_kind_does_not_read_are_said_by_its_own_tokenizer(dalle: Dalle, folders: dict[str, Path]):

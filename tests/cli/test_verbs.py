@@ -371,7 +371,7 @@ def test_every_dial_of_every_task_reaches_its_recipe(dalle: Dalle, words):
     dials = ["--size", "64", "--steps", "9", "--upsampler-steps", "5", "--guidance", "2.5", "-m", "fake"]
     assert dalle(*words, *dials, "-s", "3", "-o", "x.png").code == 0
     recipe = read_recipe(Path("x.png"))
-    assert (recipe.model, recipe.seed, recipe.size, recipe.task) == ("fake", 3, 64, words[0])
+    assert (recipe.model, recipe.seed, recipe.size.stated, recipe.task) == ("fake", 3, 64, words[0])
     assert (recipe.stages["decoder"].steps, recipe.stages["decoder"].guidance) == (9, 2.5)
     assert recipe.stages["upsampler"].steps == 5
 

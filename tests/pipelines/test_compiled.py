@@ -26,6 +26,7 @@ from dallecli.pipelines.karlo import KarloPainter, open_karlo
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.settings import PaintSettings, PriorSettings
 from dallecli.pipelines.stable_unclip import open_stable_unclip
+from dallecli.size import Size
 from dallecli.studio.engine import LocalEngine
 from dallecli.studio.models import Models
 from dallecli.tasks.generate import Generate
@@ -81,7 +82,11 @@ def paint(model: Any, prompt: str, pictures: int = 1) -> Tensor:
     if isinstance(model.painter, KarloPainter):
         stages["upsampler"] = settings(OFF)
     pixels: Tensor = model.painter.decode(
-        embedding, words, noise, PaintSettings(dials=stages, size=model.painter.parts.folder.sizes()[-1]), ignore
+        embedding,
+        words,
+        noise,
+        PaintSettings(dials=stages, size=Size.square(model.painter.parts.folder.sizes()[-1])),
+        ignore,
     )
     return pixels
 

@@ -25,6 +25,7 @@ from dallecli.pictures.canvas import lay_out
 from dallecli.pictures.picture import Picture
 from dallecli.pipelines.deepfloyd import NOISE_LEVEL, open_deepfloyd
 from dallecli.pipelines.parts import Parts
+from dallecli.size import Size
 from dallecli.source import Source, read_source
 from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
@@ -134,11 +135,13 @@ class Theirs:
 
 
 @torch.no_grad()
-def test_pictures_of_words_equal_the_oracles(folder: Path) -> None:
+@pytest.mark.parametrize(("small", "large"), [(None, None), (Size(24, 16), Size(48, 32))], ids=str)
+def test_pictures_of_words_equal_the_oracles(folder: Path, small: Size | None, large: Size | None) -> None:
     asked = {"num_inference_steps": STEPS}
+    first, second = ({} if size is None else {"height": size.height, "width": size.width} for size in (small, large))
     theirs = Theirs(folder)
-    truth = theirs.run("a red corgi", asked, asked | {"noise_level": NOISE_LEVEL}, "a dog")
-    request = Generate(model=str(folder), prompt="a red corgi", negative="a dog", seed=SEED, **dials())
+    truth = theirs.run("a red corgi", asked | first, asked | second | {"noise_level": NOISE_LEVEL}, "a dog")
+    request = Generate(model=str(folder), prompt="a red corgi", negative="a dog", seed=SEED, size=large, **dials())
     ours = painted(folder, request)
     assert_steps(ours, theirs.steps)
     assert_picture(ours.pictures[0].image, truth)

@@ -24,6 +24,7 @@ from dallecli.pictures.picture import Picture
 from dallecli.pipelines.glide import open_glide
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.pixels import to_pixels
+from dallecli.size import Size
 from dallecli.source import read_source
 from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
@@ -109,6 +110,15 @@ def test_pictures_of_words_equal_the_references(folder: Path, sampler: str, away
     low, high, _ = oracle.chain()(
         ids(folder, "a cat"), nothing, seed=SEED, steps=STEPS, guidance=3.0, base_ddim=sampler == "ddim"
     )
+    assert_same(seen, [*low, *high])
+    assert_picture(picture.image, high[-1])
+
+
+def test_a_wide_picture_equals_the_references(folder: Path) -> None:
+    dials = Dials(sampler="ancestral", steps=STEPS)
+    request = Generate(model=str(folder), prompt="a cat", seed=SEED, size=Size(48, 32), decoder=dials)
+    seen, [picture] = painted(folder, request)
+    low, high, _ = oracle.chain()(ids(folder, "a cat"), [], seed=SEED, steps=STEPS, guidance=3.0, across=1.5)
     assert_same(seen, [*low, *high])
     assert_picture(picture.image, high[-1])
 

@@ -36,6 +36,7 @@ from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.settings import PaintSettings, PriorSettings
 from dallecli.pipelines.stable_unclip import open_stable_unclip
 from dallecli.pipelines.stage import Diffusion, sample
+from dallecli.size import Size
 from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import DiffusionSettings
@@ -100,7 +101,9 @@ def paint(family: str, folder: Path, sampler: str, maker: Graphs, kept: Any = No
     if family == "karlo":
         stages |= {"upsampler": settings(OFF), "upsampler_2": settings(OFF)}
     size = parts.folder.sizes()[-1]
-    pixels: Tensor = model.painter.decode(embedding, words, noise, PaintSettings(dials=stages, size=size), ignore)
+    pixels: Tensor = model.painter.decode(
+        embedding, words, noise, PaintSettings(dials=stages, size=Size.square(size)), ignore
+    )
     return pixels
 
 
@@ -218,11 +221,12 @@ def test_no_step_of_karlo_waits_for_the_device(sampler, inpainting, folders, now
     embedding, _ = model.embedder.imagine(
         words, noise, PriorSettings(dials=settings(4.0, sampler), candidates=2), ignore
     )
-    decoder = model.painter._decoder(embedding.vector, words, 4.0)
+    decoder = model.painter._decoder(Size.square(parts.folder.sizes()[0]), embedding.vector, words, 4.0)
     low = sample(parts, decoder, wanted, noise, ignore, hole=hole_of(decoder.shape[-1]) if inpainting else None)
     assert low.shape == (2, *decoder.shape)
     # What is enlarged comes from the processor, once a stage.
-    upsampler = model.painter._upsampler("upsampler", torch.zeros(low.shape), OFF)
+    larger = Size.square(parts.folder.sizes()[1])
+    upsampler = model.painter._upsampler("upsampler", larger, torch.zeros(low.shape), OFF)
     hole = hole_of(upsampler.shape[-1]) if inpainting else None
     pixels = sample(parts, upsampler, settings(OFF, sampler), noise, ignore, hole=hole)
     assert pixels.shape == (2, *upsampler.shape)
@@ -231,12 +235,17 @@ def test_no_step_of_karlo_waits_for_the_device(sampler, inpainting, folders, now
 def kandinskys_decoder(parts: Parts) -> Diffusion:
     model, vector = open_kandinsky(parts, "tiny").parts, torch.empty(2, parts.folder.width(), device=META)
     embedding = Embedding(vector=vector, space="tiny", away=vector)
-    return model.painter._decoder("", embedding, 2, 4.0, model.painter._frame(parts.folder.sizes()[0]), None)
+    return model.painter._decoder(
+        "", embedding, 2, 4.0, model.painter._frame(Size.square(parts.folder.sizes()[0])), None
+    )
 
 
 def stables_decoder(parts: Parts) -> Diffusion:
     model, vector = open_stable_unclip(parts, "tiny").parts, torch.empty(2, parts.folder.width(), device=META)
-    words, frame = model.embedder.read(["a red cat"], "a bear"), model.painter._frame(parts.folder.sizes()[0])
+    words, frame = (
+        model.embedder.read(["a red cat"], "a bear"),
+        model.painter._frame(Size.square(parts.folder.sizes()[0])),
+    )
     return model.painter._decoder(Embedding(vector=vector, space="tiny"), words, 2, Noise([1, 2]), 4.0, frame)
 
 
@@ -259,7 +268,8 @@ def test_no_step_of_if_waits_for_the_device(sampler, inpainting, folders, nowher
     parts = nowhere(folders["if"])
     model, wanted = open_deepfloyd(parts), settings(4.0, sampler)
     dials = {"decoder": wanted, "upsampler": wanted}
-    job = deepfloyd._Job(states=torch.empty(2, 7, if_oracle.TEXT, device=META), leads=True, dials=dials)
+    states, size = torch.empty(2, 7, if_oracle.TEXT, device=META), Size.square(parts.folder.sizes()[-1])
+    job = deepfloyd._Job(states=states, leads=True, dials=dials, size=size)
     for name, low in (("decoder", None), ("upsampler", torch.empty(2, 3, 32, 32, device=META))):
         stage = model._stage(job, name, 2, low)
         beginning = Beginning(pixels=torch.empty(1, *stage.shape, device=META), strength=0.7)

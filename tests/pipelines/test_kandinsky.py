@@ -17,6 +17,7 @@ from dallecli.pipelines.kandinsky import open_kandinsky
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.settings import PaintSettings, PriorSettings
 from dallecli.pipelines.unclip_parts import UnClipParts
+from dallecli.size import Size
 from dallecli.tasks.stages import DiffusionSettings
 from dallecli.weights.folder import Folder
 
@@ -41,7 +42,7 @@ def paint(model: UnClipParts[Any], hole: Hole | None = None) -> torch.Tensor:
     words, noise = model.embedder.read(["a red cat", "a blue dog"], "a teddy bear"), Noise([1, 2])
     embedding, _ = model.embedder.imagine(words, noise, PriorSettings(dials=PRIOR, candidates=2), ignore)
     return model.painter.decode(
-        embedding, words, noise, PaintSettings(dials=STAGES, size=64, given=Given(hole=hole)), ignore
+        embedding, words, noise, PaintSettings(dials=STAGES, size=Size.square(64), given=Given(hole=hole)), ignore
     )
 
 
@@ -74,7 +75,7 @@ def test_embeddings_of_another_clip_are_refused(folder):
     foreign = Embedding(vector=torch.zeros(1, oracle.SHAPE.width), space="other")
     with pytest.raises(ValueError, match="not of other"):
         model.painter.decode(
-            foreign, model.embedder.read([""]), Noise([0]), PaintSettings(dials=STAGES, size=64), ignore
+            foreign, model.embedder.read([""]), Noise([0]), PaintSettings(dials=STAGES, size=Size.square(64)), ignore
         )
 
 
@@ -90,7 +91,7 @@ def test_a_resampled_step_is_taken_again(folder):
         embedding,
         words,
         Noise([1]),
-        PaintSettings(dials=STAGES, size=64, given=Given(hole=hole)),
+        PaintSettings(dials=STAGES, size=Size.square(64), given=Given(hole=hole)),
         lambda *step: taken.append(step),
     )
     assert taken[-1] == ("decoder", 2 * 3 + 1, 2 * 3 + 1)

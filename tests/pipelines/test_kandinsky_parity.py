@@ -27,6 +27,7 @@ from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.pixels import to_pixels
 from dallecli.pipelines.settings import PaintSettings, PriorSettings
 from dallecli.pipelines.unclip_parts import UnClipParts
+from dallecli.size import Size
 from dallecli.tasks.stages import INVERSION, DiffusionSettings
 from dallecli.weights.folder import Folder
 
@@ -34,6 +35,7 @@ from .test_parity import DOUBLE, LEVEL, SINGLE, Run, photo, recorded, recording,
 
 STEPS = 6
 SIZE = 64
+SQUARE = Size.square(SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +90,10 @@ def assert_same(ours: list[Tensor], truth: list[Tensor], tolerance: float = SING
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("prior_guidance", "guidance"), [(4.0, 4.0), (1.0, 1.0)])
-def test_pictures_of_words_equal_the_oracles(model, theirs, prior_guidance, guidance):
+@pytest.mark.parametrize(
+    ("prior_guidance", "guidance", "size"), [(4.0, 4.0, SQUARE), (1.0, 1.0, SQUARE), (4.0, 4.0, Size(128, 64))], ids=str
+)
+def test_pictures_of_words_equal_the_oracles(model, theirs, prior_guidance, guidance, size):
     seeds, prompt = [0, 7], "a red cat on a blue dog"
     drawing = generators(seeds)
     truth, image, away = imagined(theirs("prior"), prompt, drawing, prior_guidance, num_images_per_prompt=2)
@@ -98,8 +102,8 @@ def test_pictures_of_words_equal_the_oracles(model, theirs, prior_guidance, guid
         pixels = theirs("decoder")(
             image,
             away,
-            height=SIZE,
-            width=SIZE,
+            height=size.height,
+            width=size.width,
             num_inference_steps=STEPS,
             guidance_scale=guidance,
             generator=drawing,
@@ -110,7 +114,7 @@ def test_pictures_of_words_equal_the_oracles(model, theirs, prior_guidance, guid
         words = model.embedder.read([prompt])
         prior = settings({"prior": STEPS}, {"prior": prior_guidance})["prior"]
         embedding, _ = model.embedder.imagine(words, noise, PriorSettings(dials=prior, candidates=1), watch)
-        painted = model.painter.decode(embedding, words, noise, PaintSettings(dials=stages(guidance), size=SIZE), watch)
+        painted = model.painter.decode(embedding, words, noise, PaintSettings(dials=stages(guidance), size=size), watch)
     assert difference(embedding.vector, image) < SINGLE
     for stage in ("prior", "decoder"):
         assert_same(ours.stages[stage], truth.stages[stage])
@@ -171,7 +175,7 @@ def test_variations_equal_the_oracles(model, theirs):
     ours, noise = Run(), Noise(seeds)
     with recording(ours) as watch:
         painted = model.painter.decode(
-            seen, model.embedder.read([""]), noise, PaintSettings(dials=stages(4.0), size=SIZE), watch
+            seen, model.embedder.read([""]), noise, PaintSettings(dials=stages(4.0), size=SQUARE), watch
         )
     assert_same(ours.stages["decoder"], truth)
     assert_pictures(painted, pixels)
@@ -202,7 +206,7 @@ def test_pictures_painted_over_others_equal_the_oracles(model, theirs, strength)
             seen,
             model.embedder.read([""]),
             noise,
-            PaintSettings(dials=stages(4.0), size=SIZE, given=Given(beginning=beginning)),
+            PaintSettings(dials=stages(4.0), size=SQUARE, given=Given(beginning=beginning)),
             watch,
         )
     assert_same(ours.stages["decoder"], truth)
@@ -227,7 +231,7 @@ def test_the_last_step_is_taken_however_weak_the_strength(model):
             seen,
             model.embedder.read([""]),
             Noise([1]),
-            PaintSettings(dials=stages(4.0), size=SIZE, given=Given(beginning=beginning)),
+            PaintSettings(dials=stages(4.0), size=SQUARE, given=Given(beginning=beginning)),
             watch,
         )
     assert len(run.stages["decoder"]) == 1
@@ -269,7 +273,7 @@ def test_repainted_pictures_equal_the_oracles(folder, box, guidance, dtype):
             seen,
             model.embedder.read([""]),
             noise,
-            PaintSettings(dials=stages(guidance), size=SIZE, given=Given(hole=hole)),
+            PaintSettings(dials=stages(guidance), size=SQUARE, given=Given(hole=hole)),
             watch,
         )
     assert_same(ours.stages["decoder"], truth, SINGLE if dtype == torch.float32 else DOUBLE)
@@ -288,7 +292,7 @@ def test_what_is_narrower_than_a_cell_of_the_latents_is_repainted_where_diffuser
     hole, mask = hole_of(photo(SIZE, SIZE), (26, 0, 30, SIZE))  # between two columns of every eighth pixel
     cells = F.interpolate(torch.from_numpy(mask)[None, None], 8, mode="nearest")
     assert not cells.any()  # what diffusers makes of it: nothing is repainted
-    known = model.painter._autoencoder(INPAINT).hole(hole, Frame(SIZE, 16), _with_neighbours)
+    known = model.painter._autoencoder(INPAINT).hole(hole, Frame(SQUARE, 16), _with_neighbours)
     assert known.unknown[0, 0, :, 3].all()
 
 
@@ -303,9 +307,9 @@ def test_neighbours_of_open_cells_are_opened_as_in_the_oracle():
 @torch.no_grad()
 def test_a_size_between_is_painted_larger_and_its_middle_is_kept(model):
     seen, words = model.embedder.see([photo(40, 30)]), model.embedder.read([""])
-    whole = model.painter.decode(seen, words, Noise([1]), PaintSettings(dials=plain(), size=128), ignore)
+    whole = model.painter.decode(seen, words, Noise([1]), PaintSettings(dials=plain(), size=Size.square(128)), ignore)
     assert torch.equal(
-        model.painter.decode(seen, words, Noise([1]), PaintSettings(dials=plain(), size=100), ignore),
+        model.painter.decode(seen, words, Noise([1]), PaintSettings(dials=plain(), size=Size.square(100)), ignore),
         whole[..., 14:114, 14:114],
     )
 
@@ -320,7 +324,7 @@ def test_of_a_size_between_the_known_part_is_kept_to_the_bit(model):
         model.embedder.see([image]),
         model.embedder.read([""]),
         Noise([1]),
-        PaintSettings(dials=plain(), size=50, given=Given(hole=hole)),
+        PaintSettings(dials=plain(), size=Size.square(50), given=Given(hole=hole)),
         ignore,
     )
     assert torch.equal(painted[~unknown.expand_as(painted)], hole.pixels[~unknown.expand_as(painted)])
@@ -334,13 +338,13 @@ def test_a_picture_comes_back_from_its_own_noise(folder):
     seen, words, pixels = model.embedder.see([photo(40, 30)]), model.embedder.read([""]), to_pixels([photo(SIZE, SIZE)])
     dials = {"decoder": DiffusionSettings(sampler="ddim", steps=10, guidance=1.0)}
     x_T = model.painter.invert(seen, words, pixels, Noise([1]), dials | {INVERSION: dials["decoder"]}, ignore)
-    assert x_T["decoder"].shape == (1, *model.painter.parts.folder.noise_shape(SIZE))
+    assert x_T["decoder"].shape == (1, *model.painter.parts.folder.noise_shape(SQUARE))
     autoencoder = model.painter._autoencoder("")
     original = autoencoder.decode(autoencoder.encode(pixels)).clamp(-1, 1)
     again = model.painter.decode(
-        seen, words, Noise([1]), PaintSettings(dials=dials, size=SIZE, given=Given(start=x_T)), ignore
+        seen, words, Noise([1]), PaintSettings(dials=dials, size=SQUARE, given=Given(start=x_T)), ignore
     )
-    fresh = model.painter.decode(seen, words, Noise([1]), PaintSettings(dials=dials, size=SIZE), ignore)
+    fresh = model.painter.decode(seen, words, Noise([1]), PaintSettings(dials=dials, size=SQUARE), ignore)
     assert (again - original).abs().mean() < 0.6 * (fresh - original).abs().mean()
 
 

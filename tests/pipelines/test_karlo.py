@@ -22,6 +22,7 @@ from dallecli.pipelines.given import Beginning, Given
 from dallecli.pipelines.settings import PaintSettings, PriorSettings
 from dallecli.pipelines.verbs import generate
 from dallecli.recipe import Recipe
+from dallecli.size import Size
 from dallecli.tasks.stages import DiffusionSettings
 
 STAGES = {
@@ -38,7 +39,7 @@ RECIPE = Recipe(
     digest=None,
     seed=0,
     count=1,
-    size=32,
+    size=Size.square(32),
     stages=STAGES,
     prior="diffusion",
     prior_candidates=2,
@@ -95,7 +96,8 @@ def test_a_picture_is_the_same_alone_or_in_a_batch(model_folder, opened, name):
     # The first step of a net that predicts noise magnifies rounding 20000 times (see test_parity.py).
     model = opened(model_folder(name), torch.float32 if name == "starter" else torch.float64)
     stages = {stage: settings for stage, settings in STAGES.items() if name == "starter" or stage != "upsampler_2"}
-    recipe = replace(RECIPE, count=3, stages=stages)
+    side = model.painter.parts.folder.sizes()[len(stages) - 2]
+    recipe = replace(RECIPE, count=3, stages=stages, size=Size.square(side))
     together = paint(model, recipe, batch=3)
     for k, alone in enumerate(paint(model, recipe, batch=1)):
         assert abs(together[k] - alone).max() <= LEVEL
@@ -121,10 +123,13 @@ def test_every_sampler_paints_in_every_stage(starter, sampler):
     assert picture.std() > 5
 
 
-def test_the_size_is_that_of_the_last_stage_that_runs(starter):
+@pytest.mark.parametrize(("count", "size"), [(2, Size(8, 8)), (3, Size(16, 16)), (4, Size(32, 32)), (4, Size(48, 32))])
+def test_a_picture_has_the_size_and_its_seed_decides_in_any_batch(starter, count, size):
     names = ["prior", "decoder", "upsampler", "upsampler_2"]
-    sizes = [paint(starter, replace(RECIPE, stages={n: STAGES[n] for n in names[:k]}))[0].shape[0] for k in (2, 3, 4)]
-    assert sizes == [8, 16, 32]
+    recipe = replace(RECIPE, size=size, count=2, stages={name: STAGES[name] for name in names[:count]})
+    pictures = paint(starter, recipe, batch=2)
+    assert [picture.shape[:2] for picture in pictures] == [size.shape] * 2
+    assert abs(pictures[1] - paint(starter, recipe.single(1))[0]).max() <= LEVEL
 
 
 def test_guidance_zero_does_not_see_the_prompt(starter):
@@ -213,7 +218,11 @@ def test_a_picture_that_is_painted_over_is_all_but_left_alone_in_the_last_step(m
         beginning = Beginning(pixels=pixels, strength=strength)
         stages = {"decoder": STAGES["decoder"]}
         painted = karlo.painter.decode(
-            embedding, words, Noise([3]), PaintSettings(dials=stages, size=16, given=Given(beginning=beginning)), ignore
+            embedding,
+            words,
+            Noise([3]),
+            PaintSettings(dials=stages, size=Size.square(16), given=Given(beginning=beginning)),
+            ignore,
         )
         far[strength] = (painted - F.adaptive_avg_pool2d(pixels, 16)).abs().mean().item()
     assert far[0.25] < 0.05

@@ -7,11 +7,13 @@ right to 1e-5 turns the rounding of either side into a visible difference. So th
 such pixel, and everything is also compared in double precision, where rounding can't excuse anything.
 """
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import oracle
@@ -27,6 +29,7 @@ from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import SAMPLERS, Constrain, ancestral, free
 from dallecli.pipelines.pixels import to_images
 from dallecli.pipelines.settings import PaintSettings, PriorSettings
+from dallecli.size import Size
 from dallecli.tasks.stages import DiffusionSettings
 
 SINGLE = 1e-4
@@ -34,7 +37,7 @@ SINGLE = 1e-4
 DOUBLE = 1e-5
 LEVEL = 1 / 255 + 1e-6
 
-SIZE = 32  # for models that paint any; in these, the last stage has a size of its own
+SIZE = 32
 STEPS = {"prior": 6, "decoder": 6, "upsampler": 4, "upsampler_2": 3}
 
 
@@ -146,16 +149,27 @@ def recording(run: Run) -> Iterator[Callable[[str, int, int], None]]:
 
 
 def our_run(
-    model: Any, prompt: str, seeds: list[int], prior_guidance: float, guidance: float, steps: dict[str, int]
+    model: Any,
+    prompt: str,
+    seeds: list[int],
+    prior_guidance: float,
+    guidance: float,
+    steps: dict[str, int],
+    size: Size | None = None,
 ) -> Run:
-    run = Run()
+    run, size = Run(), size if size is not None else enlarged_once(model)
     words, noise = model.embedder.read([prompt]), Noise(seeds)
     stages = settings(steps, {"prior": prior_guidance, "decoder": guidance})
     with recording(run) as watch:
         embedding, _ = model.embedder.imagine(words, noise, PriorSettings(dials=stages["prior"], candidates=1), watch)
         painters = {k: v for k, v in stages.items() if k != "prior"}
-        pixels = model.painter.decode(embedding, words, noise, PaintSettings(dials=painters, size=SIZE), watch)
+        pixels = model.painter.decode(embedding, words, noise, PaintSettings(dials=painters, size=size), watch)
     return finished(run, pixels, noise)
+
+
+def enlarged_once(model: Any) -> Size:
+    """The size after the first upsampler, with which diffusers' pipeline ends."""
+    return Size.square(model.painter.parts.folder.sizes()[1])
 
 
 def our_variation(model: Any, image: Image.Image, seeds: list[int], guidance: float, steps: dict[str, int]) -> Run:
@@ -165,7 +179,7 @@ def our_variation(model: Any, image: Image.Image, seeds: list[int], guidance: fl
         embedding = model.embedder.see([image] * len(seeds))
         painters = settings(steps, {"decoder": guidance})
         pixels = model.painter.decode(
-            embedding, model.embedder.read([""]), noise, PaintSettings(dials=painters, size=SIZE), watch
+            embedding, model.embedder.read([""]), noise, PaintSettings(dials=painters, size=enlarged_once(model)), watch
         )
     return finished(run, pixels, noise)
 
@@ -223,6 +237,24 @@ def test_every_step_and_draw_equals_the_oracles(both, name, seed):
 @pytest.mark.parametrize("name", oracle.SHAPES)
 def test_every_step_and_draw_equals_the_oracles_without_rounding(both, name):
     assert_same(*both(name, prior=25, decoder=25, upsampler=7))
+
+
+def test_a_wide_picture_equals_that_of_a_wide_oracle(model_folder, opened, oracle_of, monkeypatch):
+    """diffusers' pipeline knows squares only, so what it says of their sides is replaced."""
+    size, steps = Size(48, SIZE), {"prior": 3, "decoder": 6, "upsampler": 4}
+    theirs = oracle_of("karlo", torch.float64)
+    drawn, resized = theirs.prepare_latents, F.interpolate
+
+    def wide(shape: tuple[int, ...], *rest: Any) -> Tensor:
+        return drawn(shape if len(shape) < 4 else (*shape[:3], shape[3] * size.width // size.height), *rest)
+
+    def enlarged(x: Tensor, size: list[int], *, antialias: bool = False, **how: Any) -> Tensor:
+        return resized(x, size=[size[0], size[1] * 48 // SIZE], antialias=antialias, **how)
+
+    monkeypatch.setattr(theirs, "prepare_latents", wide)
+    monkeypatch.setattr(sys.modules[UnCLIPPipeline.__module__], "F", SimpleNamespace(pad=F.pad, interpolate=enlarged))
+    ask = ("a red cat", [7], 4.0, 8.0, steps)
+    assert_same(our_run(opened(model_folder("karlo"), torch.float64), *ask, size), their_run(theirs, *ask))
 
 
 @pytest.mark.parametrize("name", oracle.SHAPES)

@@ -13,6 +13,7 @@ from dallecli.errors import BadFile, BadFolder
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.stable_unclip import open_stable_unclip
 from dallecli.pipelines.unclip_parts import UnClipParts
+from dallecli.size import Size
 from dallecli.weights.folder import Folder
 
 
@@ -98,7 +99,7 @@ def test_a_missing_part_is_named_as_it_is_on_the_disk(originals, tmp_path, part)
 def test_the_sides_that_can_be_painted_come_from_the_networks(originals):
     folder = Folder(originals["pictures"])
     assert (folder.sizes(), folder.grid(), folder.width()) == ((64,), 32, oracle.SHAPE.width)
-    assert folder.noise_shape(50) == (4, 8, 8)
+    assert folder.noise_shape(Size(50, 30)) == (4, 4, 8)
     # The autoencoder works on pixels, the decoder on a cell for each 8 by 8 of them.
     assert folder.working_numbers("vae") == 8 * oracle.VAE["block_out_channels"][0] * 64**2
     assert folder.working_numbers("decoder") == 60 * oracle.UNET["block_out_channels"][0] * 8**2

@@ -26,6 +26,7 @@ from dallecli.pipelines.pixels import to_pixels
 from dallecli.pipelines.settings import PaintSettings, PriorSettings
 from dallecli.pipelines.stable_unclip import _with_neighbours, open_stable_unclip
 from dallecli.pipelines.unclip_parts import UnClipParts
+from dallecli.size import Size
 from dallecli.tasks.stages import INVERSION, DiffusionSettings
 from dallecli.weights.folder import Folder
 
@@ -33,6 +34,7 @@ from .test_parity import DOUBLE, LEVEL, SINGLE, photo, recorded
 
 STEPS = 6
 SIZE = 64
+SQUARE = Size.square(SIZE)
 NATIVE = {"pndm": "plms", "ddim": "ddim"}
 
 
@@ -84,10 +86,14 @@ def assert_pictures(ours: Tensor, theirs: Any) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("prompt", "negative"), [("", ""), ("a red cat", "a blue dog")])
+@pytest.mark.parametrize(
+    ("prompt", "negative", "size"),
+    [("", "", SQUARE), ("a red cat", "a blue dog", SQUARE), ("a red cat", "", Size(96, 64))],
+    ids=str,
+)
 @pytest.mark.parametrize("guidance", [10.0, 1.0])
 @pytest.mark.parametrize("name", NATIVE)
-def test_pictures_of_pictures_equal_the_oracles(folders, name, guidance, prompt, negative):
+def test_pictures_of_pictures_equal_the_oracles(folders, name, guidance, prompt, negative, size):
     image, theirs = photo(40, 30), oracle.open_variations(folders[name])
     truth: list[Tensor] = []
     drawing = torch.Generator().manual_seed(7)
@@ -96,8 +102,8 @@ def test_pictures_of_pictures_equal_the_oracles(folders, name, guidance, prompt,
             image,
             prompt,
             negative_prompt=negative,
-            height=SIZE,
-            width=SIZE,
+            height=size.height,
+            width=size.width,
             num_inference_steps=STEPS,
             guidance_scale=guidance,
             generator=drawing,
@@ -108,7 +114,7 @@ def test_pictures_of_pictures_equal_the_oracles(folders, name, guidance, prompt,
     with recorded_here(NATIVE[name], ours) as settings:
         words, embedding = model.embedder.read([prompt], negative), model.embedder.see([image])
         painted = model.painter.decode(
-            embedding, words, noise, PaintSettings(dials=guided(settings, guidance), size=SIZE), silent
+            embedding, words, noise, PaintSettings(dials=guided(settings, guidance), size=size), silent
         )
     assert_same(ours, truth, name, SINGLE)
     assert_pictures(painted, pixels)
@@ -137,7 +143,7 @@ def test_pictures_of_pictures_equal_the_oracles_without_rounding(folders, name):
             model.embedder.see([image]),
             model.embedder.read(["a dog"]),
             Noise([3]),
-            PaintSettings(dials=settings, size=SIZE),
+            PaintSettings(dials=settings, size=SQUARE),
             silent,
         )
     assert_same(ours, truth, name, DOUBLE)
@@ -166,7 +172,7 @@ def test_pictures_of_words_equal_the_oracles(folders):
     embedding, _ = model.embedder.imagine(words, noise, PriorSettings(dials=ask, candidates=1), silent)
     assert difference(embedding.vector, theirs.prior.post_process_latents(prior[-1])) < SINGLE
     with recorded_here("plms", ours) as settings:
-        painted = model.painter.decode(embedding, words, noise, PaintSettings(dials=settings, size=SIZE), silent)
+        painted = model.painter.decode(embedding, words, noise, PaintSettings(dials=settings, size=SQUARE), silent)
     assert_same(ours, truth, "pndm", SINGLE)
     assert_pictures(painted, pixels)
     assert torch.equal(noise.state()[0], drawing.get_state())
@@ -180,12 +186,16 @@ def test_several_pictures_are_each_what_they_are_alone(folders, name):
     vectors = torch.randn(2, oracle.SHAPE.width, generator=generator, dtype=torch.float64)
     ask = {"decoder": DiffusionSettings(sampler="plms", steps=3, guidance=4.0)}
     both = model.painter.decode(
-        Embedding(vector=vectors, space="tiny"), words, Noise([1, 2]), PaintSettings(dials=ask, size=SIZE), silent
+        Embedding(vector=vectors, space="tiny"),
+        words,
+        Noise([1, 2]),
+        PaintSettings(dials=ask, size=SQUARE),
+        silent,
     )
     for k, prompt in enumerate(["a red cat", "a blue dog"]):
         one = Embedding(vector=vectors[k : k + 1], space="tiny")
         alone = model.painter.decode(
-            one, model.embedder.read([prompt]), Noise([1 + k]), PaintSettings(dials=ask, size=SIZE), silent
+            one, model.embedder.read([prompt]), Noise([1 + k]), PaintSettings(dials=ask, size=SQUARE), silent
         )
         assert difference(both[k], alone[0]) < 1e-9
 
@@ -203,7 +213,7 @@ def test_what_is_known_of_a_picture_stays_to_the_last_bit(folders, sampler, size
         model.embedder.see([image]),
         model.embedder.read([""]),
         Noise([1]),
-        PaintSettings(dials=ask, size=size, given=Given(hole=hole)),
+        PaintSettings(dials=ask, size=Size.square(size), given=Given(hole=hole)),
         silent,
     )
     assert painted.shape == (1, 3, size, size)
@@ -217,7 +227,7 @@ def test_the_hole_is_also_a_hole_where_the_encoder_has_seen_into_it(folders):
     unknown = torch.zeros(1, 1, SIZE, SIZE, dtype=torch.bool)
     unknown[..., 26, 26] = True
     hole = Hole(pixels=torch.zeros(1, 3, SIZE, SIZE), unknown=unknown, resample=1)
-    opened_cells = model.painter._autoencoder().hole(hole, Frame(SIZE, 16), _with_neighbours).unknown
+    opened_cells = model.painter._autoencoder().hole(hole, Frame(SQUARE, 16), _with_neighbours).unknown
     cells = torch.zeros(8, 8, dtype=torch.bool)
     cells[2:5, 2:5] = True
     assert torch.equal(opened_cells[0, 0], cells)
@@ -234,7 +244,11 @@ def test_a_pictures_own_noise_leads_back_to_its_latents(folders):
         again = {"decoder": DiffusionSettings(sampler="recorded", steps=40, guidance=1.0)}
         for own in (start, None):
             model.painter.decode(
-                seen, nothing, Noise([5]), PaintSettings(dials=again, size=SIZE, given=Given(start=own)), silent
+                seen,
+                nothing,
+                Noise([5]),
+                PaintSettings(dials=again, size=SQUARE, given=Given(start=own)),
+                silent,
             )
     latents = model.painter._autoencoder().encode(pixels)
     own, other = ((found[k] - latents).abs().mean() for k in (39, 79))
@@ -250,7 +264,11 @@ def test_little_strength_leaves_the_latents_of_a_picture_nearly_as_they_are(fold
             ask = {"decoder": DiffusionSettings(sampler="recorded", steps=50, guidance=4.0)}
             beginning = Beginning(pixels=pixels, strength=strength)
             model.painter.decode(
-                seen, nothing, Noise([1]), PaintSettings(dials=ask, size=SIZE, given=Given(beginning=beginning)), silent
+                seen,
+                nothing,
+                Noise([1]),
+                PaintSettings(dials=ask, size=SQUARE, given=Given(beginning=beginning)),
+                silent,
             )
     assert [len(into) for into in found.values()] == [2, 50]
     latents = model.painter._autoencoder().encode(pixels)
@@ -270,7 +288,7 @@ def test_an_embedding_of_another_clip_is_refused(folders):
     ask = {"decoder": DiffusionSettings(sampler="plms", steps=3, guidance=4.0)}
     with pytest.raises(ValueError, match="other"):
         model.painter.decode(
-            embedding, model.embedder.read([""]), Noise([1]), PaintSettings(dials=ask, size=SIZE), silent
+            embedding, model.embedder.read([""]), Noise([1]), PaintSettings(dials=ask, size=SQUARE), silent
         )
 
 

@@ -13,6 +13,7 @@ from dallecli.pipelines.pixels import to_images
 from dallecli.pipelines.unclip_parts import UnClipParts
 from dallecli.pipelines.verbs import VERBS, generate
 from dallecli.recipe import Recipe
+from dallecli.size import Size
 from dallecli.tasks.stages import DiffusionSettings
 
 RECIPE = Recipe(
@@ -23,7 +24,7 @@ RECIPE = Recipe(
     digest=None,
     seed=100,
     count=5,
-    size=4,
+    size=Size.square(4),
     stages={
         "prior": DiffusionSettings(sampler="ancestral", steps=2, guidance=1.0),
         "decoder": DiffusionSettings(sampler="ancestral", steps=3, guidance=1.0),

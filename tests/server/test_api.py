@@ -63,26 +63,29 @@ def test_what_an_answer_has_follows_from_the_model_unless_it_is_asked_for(server
 
 
 @pytest.mark.parametrize(
-    ("size", "pixels"),
+    ("size", "pixels", "painted"),
     [
-        ("256x256", (256, 256)),
-        ("512x512", (512, 512)),
-        ("1792x1024", (1792, 1024)),
-        ("1024x1792", (1024, 1792)),
-        ("64x64", (64, 64)),
-        ("1x1", (1, 1)),
-        ("300x7", (300, 7)),
-        ("auto", (256, 256)),
-        ("", (256, 256)),
-        (None, (256, 256)),
-        (512, (512, 512)),
+        ("256x256", (256, 256), "256x256"),
+        ("512x512", (512, 512), "256x256"),
+        ("1792x1024", (1792, 1024), "384x256"),
+        ("1024x1792", (1024, 1792), "256x384"),
+        ("384x256", (384, 256), "384x256"),
+        ("300x250", (300, 250), "384x256"),
+        ("64x64", (64, 64), "256x256"),
+        ("96x64", (96, 64), "384x256"),
+        ("1x1", (1, 1), "256x256"),
+        ("300x7", (300, 7), "256x256"),
+        ("auto", (256, 256), "256x256"),
+        ("", (256, 256), "256x256"),
+        (None, (256, 256), "256x256"),
+        (512, (512, 512), "256x256"),
     ],
 )
-def test_a_size_is_exact_whatever_the_model_paints(server, size, pixels):
+def test_a_size_is_exact_and_painted_in_its_proportions_where_the_model_can(server, size, pixels, painted):
     answer = server.generate(size=size)
     assert picture(answer.data[0]).size == pixels
     assert answer.json["size"] == f"{pixels[0]}x{pixels[1]}"
-    assert answer.json["dalle"]["painted"] == "256x256"
+    assert answer.json["dalle"]["painted"] == painted
 
 
 def test_pictures_of_one_request_have_consecutive_seeds_and_their_recipes_inside(server):
@@ -401,6 +404,7 @@ def test_a_strict_server_refuses_sizes_that_the_model_does_not_paint(tmp_path):
         assert (answer.status, answer.error["code"]) == (400, "invalid_size")
         assert "16, 64, 256" in answer.error["message"]
         assert talk.generate(size="1792x1024").error["param"] == "size"
+        assert talk.generate(size="96x64").json["dalle"]["painted"] == "96x64"
 
 
 def test_urls_begin_as_the_owner_says(tmp_path):

@@ -35,7 +35,10 @@ def write_model(folder: Path, second: bool = False) -> Path:
         networks |= dict.fromkeys(SECOND, "diffusion_pytorch_model.safetensors")
         schedulers.append("super_res_2_scheduler")
     for part, name in networks.items():
-        write_json(folder / part / "config.json", {"sample_size": SIDES[part]} if part in SIDES else {"num_layers": 2})
+        write_json(
+            folder / part / "config.json",
+            {"sample_size": SIDES[part], "block_out_channels": [8, 16]} if part in SIDES else {"num_layers": 2},
+        )
         save_file({"weight": torch.arange(6.0).reshape(2, 3)}, folder / part / name)
     for part in schedulers:
         write_json(folder / part / "scheduler_config.json", {"_class_name": "UnCLIPScheduler"})

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from dallecli.errors import BadFile, BadFolder
+from dallecli.size import Size
 from dallecli.weights.folder import Folder
 from weights.model_folder import write_json
 
@@ -56,8 +57,8 @@ def test_parts_have_one_name_and_lie_where_they_were_published(model):
 def test_sizes_are_those_of_pictures_and_noise_is_that_of_latents(model):
     folder = Folder(model)
     assert (folder.sizes(), folder.largest(), folder.cell(), folder.grid()) == ((512,), 2048, 8, 64)
-    assert folder.noise_shape(512) == (4, 64, 64)
-    assert folder.noise_shape(513) == (4, 72, 72)
+    assert folder.noise_shape(Size.square(512)) == (4, 64, 64)
+    assert folder.noise_shape(Size.square(513)) == (4, 72, 72)
     assert folder.width() == 6
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dallecli.pipelines.description import Description
+from dallecli.size import Size
 from dallecli.tasks.stages import Stage
 from dallecli.weights.layouts import LAYOUTS, Layout, StageParts, imported
 from dallecli.weights.registry import ModelSpec, find, registry
@@ -50,13 +51,13 @@ def test_a_model_without_a_prior_has_neither_its_stage_nor_its_candidates(tmp_pa
 
 def test_a_size_is_painted_by_the_stages_up_to_the_one_that_makes_it(tmp_path: Path) -> None:
     spec = find(str(write_model(tmp_path / "cascade", second=True)))
-    assert spec.running(16) == ("decoder",)
-    assert spec.running(64) == ("decoder", "upsampler")
-    assert spec.running(256) == ("decoder", "upsampler", "upsampler_2")
+    assert spec.running(Size.square(16)) == ("decoder",)
+    assert spec.running(Size.square(64)) == ("decoder", "upsampler")
+    assert spec.running(Size.square(256)) == ("decoder", "upsampler", "upsampler_2")
 
 
 def test_a_model_that_paints_any_size_runs_all_its_painting_stages() -> None:
-    assert find("kandinsky").running(700) == ("decoder",)
+    assert find("kandinsky").running(Size.square(700)) == ("decoder",)
 
 
 def test_stages_that_make_no_picture_run_before_the_one_that_does(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,5 +69,5 @@ def test_stages_that_make_no_picture_run_before_the_one_that_does(monkeypatch: p
     monkeypatch.setitem(LAYOUTS, "drawn", replace(LAYOUTS["karlo"], stages=stages))
     declared = tuple(runs.stage for runs in stages)
     spec: ModelSpec = replace(registry()["starter"], layout="drawn", declared=declared, sizes=(64, 256))
-    assert spec.running(64) == ("outline", "colours")
-    assert spec.running(256) == names
+    assert spec.running(Size.square(64)) == ("outline", "colours")
+    assert spec.running(Size.square(256)) == names

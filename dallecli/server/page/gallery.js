@@ -227,7 +227,7 @@ function view(start) {
 function rows({ recipe, name, made }) {
   const stages = Object.entries(recipe.stages).map(([stage, dials]) =>
     [stage.replaceAll("_", " "), Object.entries(dials).map(([dial, value]) => `${dial.replaceAll("_", "-")} ${value}`).join(", ")]);
-  return [["task", recipe.task], ["model", recipe.model], ["seed", `${recipe.seed}`], ["size", `${recipe.size} × ${recipe.size}`],
+  return [["task", recipe.task], ["model", recipe.model], ["seed", `${recipe.seed}`], ["size", recipe.size.replace("x", " × ")],
     ...stages, ["file", name], ["made", new Date(made * 1000).toLocaleString()]];
 }
 

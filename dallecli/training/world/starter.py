@@ -26,6 +26,7 @@ from dallecli.training.world.dataset import WorldDataset
 from dallecli.training.world.judge_stage import JudgeStage
 from dallecli.training.world.known import write_known
 from dallecli.weights.folder import Folder, read_object
+from dallecli.weights.layouts import LAYOUTS
 from dallecli.weights.registry import find, locate, registry
 
 LESSONS: Final = Lessons(
@@ -167,4 +168,5 @@ class Workshop:
         """The registry's settings for the starter, so that a starter trained anew is run as the embedded one is."""
         spec, there = registry()[self.kind.starter], [stage.name for stage in Folder(target).stages]
         candidates = {} if spec.prior_candidates is None else {"prior_candidates": spec.prior_candidates}
-        return {**candidates, "stages": {name: asdict(spec.stages[name]) for name in there}}
+        squares = {} if spec.oblong == LAYOUTS[spec.layout].oblong else {"oblong": spec.oblong}
+        return {**candidates, **squares, "stages": {name: asdict(spec.stages[name]) for name in there}}

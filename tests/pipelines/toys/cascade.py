@@ -14,6 +14,7 @@ from dallecli.pictures.picture import Picture
 from dallecli.pipelines.description import Description
 from dallecli.pipelines.pipeline import Pipeline
 from dallecli.recipe import Recipe
+from dallecli.sizing import in_proportion
 from dallecli.tasks.stages import DECODER, UPSAMPLERS, DiffusionSettings
 from dallecli.weights.layouts import Layout, StageParts
 
@@ -26,6 +27,7 @@ LAYOUT = Layout(
         StageParts(stage=UPSAMPLERS[0], network="enlarger", schedule="enlarger_scheduler", sized="enlarger"),
     ),
     tasks={"generate": "base"},
+    oblong=True,
     dials={
         "decoder": DiffusionSettings(sampler="ancestral", steps=4, guidance=3.0),
         "upsampler": DiffusionSettings(sampler="ddim", steps=3, guidance=1.0),
@@ -76,14 +78,15 @@ class Cascade(Pipeline):
         from dallecli.pipelines.stage import Diffusion
 
         part = "base" if low is None else "enlarger"
-        side = SIDES[part]
+        sides = {name: SIDES["base" if name == "decoder" else "enlarger"] for name in recipe.stages}
+        shape = in_proportion(sides, recipe.size)[stage].shape
         words, nothing = colour(recipe.prompt), colour(recipe.settings.negative)
 
         def nets(dtype: torch.dtype, ts: Sequence[int]) -> Any:
             told = torch.tensor([words] if dials.guidance == OFF else [nothing, words], dtype=dtype)
 
             def predict(x: torch.Tensor, place: Any) -> torch.Tensor:
-                beside = [] if low is None else [F.interpolate(low, size=[side, side]).to(dtype)]
+                beside = [] if low is None else [F.interpolate(low, size=list(shape)).to(dtype)]
                 seen = torch.cat([x.to(dtype), *(pair(b, b) if dials.guidance != OFF else b for b in beside)], dim=1)
                 return (
                     self._net(part, dtype)(seen) + told.repeat_interleave(len(x) // len(told), dim=0)[..., None, None]
@@ -92,7 +95,7 @@ class Cascade(Pipeline):
             return predict, None
 
         schedule = self.parts.schedule(f"{part}_scheduler")
-        return Diffusion(stage=stage, shape=(3, side, side), schedule=schedule, guidance=dials.guidance, nets=nets)
+        return Diffusion(stage=stage, shape=(3, *shape), schedule=schedule, guidance=dials.guidance, nets=nets)
 
     def _net(self, part: str, dtype: Any) -> Any:
         from torch import nn
@@ -114,7 +117,7 @@ def write(folder: Path) -> Path:
     generator = torch.Generator().manual_seed(1)
     for part, channels in (("base", 3), ("enlarger", 6)):
         (folder / part).mkdir(parents=True)
-        config = {"in_channels": channels, "sample_size": SIDES[part]}
+        config = {"in_channels": channels, "sample_size": SIDES[part], "block_out_channels": [3]}
         (folder / part / "config.json").write_text(json.dumps(config))
         weights = {"weight": torch.randn(3, channels, 3, 3, generator=generator) / 9, "bias": torch.zeros(3)}
         save_file(weights, folder / part / "diffusion_pytorch_model.safetensors")
