@@ -63,7 +63,7 @@ Tab completion: dalle --install-completion [SHELL], or --show-completion [SHELL]
 _PAINTING: Final = ("generate", "vary", "interpolate", "inpaint", "edit")
 _OTHERS: Final = (
     *("show", "replay", "grid", "check", "history", "models", "config"),
-    *("serve", "gallery", "doctor", "probe", "train"),
+    *("serve", "gallery", "doctor", "probe", "ray", "train"),
 )
 
 COMMANDS: Final[Mapping[str, str]] = {

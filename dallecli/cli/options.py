@@ -329,6 +329,16 @@ TokenFile = Annotated[
     ),
 ]
 
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="auto|HOST:PORT",
+        help="The Ray cluster that paints: auto is the one that this machine belongs to.",
+        rich_help_panel=CLUSTER,
+    ),
+]
+
 # What is sampled
 
 
@@ -648,15 +658,7 @@ class ServerOptions:
 class ClusterOptions:
     """Which Ray cluster paints, if this machine does not do it by itself."""
 
-    ray: Annotated[
-        str | None,
-        typer.Option(
-            "--ray",
-            metavar="auto|HOST:PORT",
-            help="Paint on a Ray cluster: the one that this machine belongs to, or the one at this address.",
-            rich_help_panel=CLUSTER,
-        ),
-    ] = None
+    ray: Ray = None
     ray_workers: Annotated[
         int | None,
         typer.Option(
@@ -702,7 +704,7 @@ class ClusterOptions:
             setup=setup,
             wide=wide,
         )
-        with closing(ClusterEngine(here.engine(), asked)) as engine, results_apart():
+        with results_apart(), closing(ClusterEngine(here.engine(), asked)) as engine:
             yield engine
 
     def _passed(self) -> dict[str, str]:
