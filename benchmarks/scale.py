@@ -1,0 +1,279 @@
+"""What a batch on many workers costs its driver, and from how many workers on the driver is what everybody waits for.
+
+    python benchmarks/scale.py [--lines 4000] [--side 256] [--seconds 2.0] [--group 8] [--ray HOST:PORT]
+    python benchmarks/scale.py --finished 100000
+
+The first measures what the driver does for a picture, with the real code (reading lines, resolving, keys, handing out,
+publishing, the journal) and workers that answer at once with a picture of that side; with --ray also what Ray takes for
+an order. It then simulates 1 to 1000 workers that take --seconds for a group of --group pictures. The second measures
+what it takes to go on over a batch in which nothing is left to do.
+"""
+
+import argparse
+import heapq
+import io
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
+DEPTH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What the driver does, in seconds of CPU and by the clock: for a picture, and for an order besides."""
+
+    cpu: float
+    clock: float
+    order: float
+    megabytes: float
+    bytes: int
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--lines", type=int, default=4000)
+    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--group", type=int, default=8)
+    parser.add_argument("--ray", metavar="HOST:PORT")
+    parser.add_argument("--finished", type=int, metavar="LINES")
+    options = parser.parse_args()
+    os.environ["DALLE_ENGINE"] = "fake"
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["DALLE_HOME"] = folder
+        if options.finished is not None:
+            go_on(Path(folder), options.finished)
+            return
+        order = ray_order(options.ray) if options.ray is not None else 0.0
+        small, large = (drive(Path(folder), options.lines // part, options.side, 64) for part in (4, 1))
+        costs = replace(large, order=order)
+        print(f"the driver's CPU, a picture of {costs.bytes / 1e3:.0f} kB   {1000 * costs.cpu:.2f} ms")
+        print(f"by the clock                              {1000 * costs.clock:.2f} ms")
+        print(f"Ray, an order                             {1000 * order:.2f} ms")
+        print(f"memory, {options.lines // 4} lines and {options.lines} lines    ", end="")
+        print(f"{small.megabytes:.0f} and {large.megabytes:.0f} MB")
+        table(costs, options.seconds, options.group)
+
+
+def table(costs: Costs, seconds: float, group: int) -> None:
+    """Print what the simulation gives."""
+    print(f"\n| workers | pictures a second | of what they could | driver busy |\n| {'---: | ' * 4}".rstrip())
+    for workers in WORKERS:
+        rate, busy = simulate(workers, costs, seconds, group)
+        most = workers * group / seconds
+        print(f"| {workers} | {rate:.1f} | {rate / most:.0%} | {busy:.0%} |")
+
+
+def simulate(workers: int, costs: Costs, seconds: float, group: int) -> tuple[float, float]:
+    """Pictures a second, and the share of its time that the driver works, with so many workers.
+
+    Events by a clock that nobody waits for: a worker has up to `DEPTH` orders, and the driver takes what has ended one
+    after the other, and hands out the next for each.
+    """
+    own = group * costs.clock + costs.order
+    ends: list[tuple[float, int]] = []
+    waiting = [DEPTH - 1] * workers
+    now = 0.0
+    for worker in range(workers):
+        now += costs.order
+        heapq.heappush(ends, (now + seconds, worker))
+    painted, busy, until = 0, 0.0, max(20 * seconds, 40 * workers * own)
+    free = now
+    finished: deque[tuple[float, int]] = deque()
+    while free < until:
+        end, worker = heapq.heappop(ends)
+        if waiting[worker]:  # it goes on with the order that it has
+            waiting[worker] -= 1
+            heapq.heappush(ends, (end + seconds, worker))
+            idle = False
+        else:
+            idle = True
+        finished.append((end, worker))
+        start = max(free, end)
+        free = start + own
+        busy += own
+        painted += group
+        if idle:
+            heapq.heappush(ends, (free + seconds, worker))
+        else:
+            waiting[worker] += 1
+    return painted / free, min(1.0, busy / free)
+
+
+class Instant:
+    """A cluster whose workers answer at once, each with the same picture."""
+
+    def __init__(self, workers: int, data: bytes) -> None:
+        from dallecli.cluster.connection import Node
+
+        self._data = data
+        self._answers: dict[int, Any] = {}
+        self._calls = 0
+        self._nodes = [Node(id=str(k), host=f"m{k}", address=f"10.0.0.{k}", cpus=1, gpus=1) for k in range(workers)]
+
+    def nodes(self) -> list[Any]:
+        return self._nodes
+
+    def start(self, node: Any, *, gpus: int, cpus: float, setup: Mapping[str, Any]) -> object:
+        return node
+
+    def call(self, worker: Any, name: str, *arguments: Any) -> int:
+        self._calls += 1
+        self._answers[self._calls] = getattr(self, f"_{name}")(*arguments)
+        return self._calls
+
+    def wait(self, calls: Sequence[int], timeout: float) -> list[int]:
+        return list(calls)
+
+    def result(self, call: int) -> Any:
+        return self._answers.pop(call)
+
+    def kill(self, worker: object) -> None:
+        """It has no process."""
+
+    def close(self) -> None:
+        """It has no connection."""
+
+    def _facts(self) -> dict[str, Any]:
+        from dallecli.version import __version__
+
+        return {"dallecli": __version__, "torch": "missing"}
+
+    def _check(self, needs: Sequence[Any], pull: bool) -> Any:
+        from dallecli.cluster.order import Able, Checked
+
+        return Checked(able=tuple(Able(machines=("cpu",) * 8, group=8, memory="") for _ in needs))
+
+    def _paint(self, order: Any) -> Any:
+        from dallecli.cluster.order import Answer, Sent
+
+        return Answer(
+            pictures=tuple(
+                Sent(data=self._data, recipe=recipe, seconds=1.0, scores={"prior": 0.5}) for recipe in order.recipes
+            )
+        )
+
+
+def drive(folder: Path, count: int, side: int, workers: int) -> Costs:
+    """What the driver does for a picture, in a process of its own: memory is measured at its fullest."""
+    found = subprocess.run(
+        [sys.executable, __file__, "_drive", str(folder / f"{count}"), str(count), str(side), str(workers)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return Costs(**json.loads(found.stdout.splitlines()[-1]))
+
+
+def _drive(folder: Path, count: int, side: int, workers: int) -> None:
+    from dallecli.batch.jobs import Reader
+    from dallecli.batch.journal import Journal
+    from dallecli.batch.presence import Presence
+    from dallecli.batch.prompt_file import PromptFile
+    from dallecli.batch.runner import Batch, Runner, survey
+    from dallecli.batch.wildcards import Wildcards
+    from dallecli.cli.batch_progress import Progressing
+    from dallecli.cli.options import PaintingReporting
+    from dallecli.cluster.dispatch import Dispatch
+    from dallecli.cluster.executor import ClusterExecutor
+    from dallecli.cluster.pool import Pool, Terms
+    from dallecli.fake_engine import FakeEngine
+
+    folder.mkdir()
+    file = folder / "p.jsonl"
+    with file.open("w", encoding="ascii") as opened:
+        for k in range(count):
+            opened.write(json.dumps({"prompt": f"a car, number {k}", "name": f"{k // 1000}/{k}", "seed": k}) + "\n")
+    data = _picture(side)
+    engine, instant = _Wide(), Instant(workers, data)
+    terms = Terms(setup={}, device=None, threads=None, most=None, weights=None, folders={}, needs=())
+    pool = Pool(instant, terms)  # type: ignore[arg-type]
+    pool.gather()
+    executor = ClusterExecutor(Dispatch(pool), format="png", metadata=True)
+    with closing(PromptFile(str(file), "prompt")) as prompts:
+        reader = Reader(command="generate", defaults={}, wildcards=Wildcards(folder))
+        batch = Batch(file=prompts, reader=reader, folder=folder / "o")
+        batch.folder.mkdir()
+        watcher = Progressing(batch, PaintingReporting(quiet=True, no_history=True))
+        cpu, clock = time.process_time(), time.perf_counter()
+        with closing(watcher), closing(Journal(batch.folder)) as journal:
+            found = survey(batch, engine, watcher)
+            runner = Runner(batch, engine, journal, Presence(batch.folder, share=False), watcher, found, executor)
+            tally = runner.run()
+        cpu, clock = time.process_time() - cpu, time.perf_counter() - clock
+    assert tally.done == count, tally
+    assert isinstance(engine, FakeEngine)
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"cpu": cpu / count, "clock": clock / count, "order": 0.0, "megabytes": most, "bytes": len(data)}))
+
+
+def _Wide() -> Any:  # noqa: N802  # stands for a class, whose module is imported late
+    from dallecli.fake_engine import FakeEngine
+
+    class Wide(FakeEngine):
+        """Paints eight at a time, as a GPU does."""
+
+        GROUP = 8
+
+    return Wide()
+
+
+def _picture(side: int) -> bytes:
+    """A PNG that is about as large as one of a painted picture: noise in the lower half of the bits."""
+    noise = Image.frombytes("RGB", (side, side), bytes(byte & 31 | 64 for byte in os.urandom(3 * side * side)))
+    target = io.BytesIO()
+    noise.save(target, "PNG")
+    return target.getvalue()
+
+
+def ray_order(address: str) -> float:
+    """Seconds of the driver's CPU that Ray takes for an order and its answer of eight pictures."""
+    from dallecli.cluster.connection import Connection
+
+    with closing(Connection(address)) as connection:
+        setup = {"environment": {"DALLE_ENGINE": "fake"}, "memory": "auto", "batch": None, "compiled": False}
+        worker = connection.start(connection.nodes()[0], gpus=0, cpus=0.0, setup=setup)
+        connection.result(connection.call(worker, "facts"))
+        begun, count = time.process_time(), 200
+        for _ in range(count):
+            (call,) = connection.wait([connection.call(worker, "facts")], 60)
+            connection.result(call)
+        return (time.process_time() - begun) / count
+
+
+def go_on(folder: Path, count: int) -> None:
+    """Print what it takes to go on over a finished batch of so many lines."""
+    lines = folder / "lines.txt"
+    lines.write_text("".join(f"a car, number {k}\n" for k in range(count)), encoding="ascii")
+    command = [sys.executable, "-m", "dallecli", "generate", "--prompts", str(lines), "--out", str(folder / "o"), "-q"]
+    for what in ("painted", "gone over"):
+        begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([*command, "--size", "16", "--no-history"], check=True, stdout=subprocess.DEVNULL)
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = usage.ru_utime + usage.ru_stime - before.ru_utime - before.ru_stime
+        print(f"{count} lines {what}: {cpu:.1f} s of CPU, {time.perf_counter() - begun:.1f} s by the clock", end="")
+        print(f", at most {usage.ru_maxrss / 1024:.0f} MB")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["_drive"]:
+        os.environ["DALLE_ENGINE"] = "fake"
+        _drive(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5]))
+    else:
+        main()
