@@ -207,7 +207,7 @@ def _drive(folder: Path, count: int, side: int, workers: int) -> None:
     pool.gather()
     executor = ClusterExecutor(Dispatch(pool), format="png", metadata=True)
     with closing(PromptFile(str(file), "prompt")) as prompts:
-        reader = Reader(command="generate", defaults={}, wildcards=Wildcards(folder))
+        reader = Reader(command="generate", defaults={"model": "starter"}, wildcards=Wildcards(folder))
         batch = Batch(file=prompts, reader=reader, folder=folder / "o")
         batch.folder.mkdir()
         watcher = Progressing(batch, PaintingReporting(quiet=True, no_history=True))
@@ -223,7 +223,7 @@ def _drive(folder: Path, count: int, side: int, workers: int) -> None:
     print(json.dumps({"cpu": cpu / count, "clock": clock / count, "order": 0.0, "megabytes": most, "bytes": len(data)}))
 
 
-def _Wide() -> Any:  # noqa: N802  # stands for a class, whose module is imported late
+def _Wide() -> Any:  # stands for a class, whose module is imported late
     from dallecli.fake_engine import FakeEngine
 
     class Wide(FakeEngine):

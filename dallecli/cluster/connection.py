@@ -1,25 +1,64 @@
 """The connection to a Ray cluster: the one file that imports Ray, and translates how it fails.
 
 A port of Ray lets whoever reaches it run programs, so nothing is started here: the cluster is there already. Its usage
-statistics are switched off, and its handler of SIGTERM is put back, since ours finishes what is being painted.
+statistics are switched off. No signal reaches into its calls, and its own handlers are not kept: ours let what is being
+painted come to its end.
 """
 
 import os
 import platform
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
+from types import FrameType
 from typing import Any, Final
 
 from dallecli.errors import BadCluster, BadSetting, MissingExtra, NetworkError
 from dallecli.installation import extra_command
 from dallecli.limits import CONNECT_SECONDS
 
+SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 AUTO: Final = "auto"
 NAMESPACE: Final = "dalle"
 STARTED: Final = "this machine has to be part of it: ray start --head, or ray start --address=HEAD:6379"
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Inside, a signal waits until the end: an exception in the middle of one of Ray's calls would break it.
+
+    Handlers that were put in place inside are undone. A second signal ends the process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def note(number: int, _: FrameType | None) -> None:
+        if came:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        came.append(number)
+
+    before = {}
+    for number in SIGNALS:
+        handler = signal.getsignal(number)
+        before[number] = handler
+        if callable(handler):
+            signal.signal(number, note)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in came:
+        handler = before[number]
+        assert callable(handler)  # or it would not have come here
+        handler(number, None)
 
 
 class Lost(Exception):
@@ -61,23 +100,19 @@ class Connection:
         import ray
 
         self._ray = ray
-        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            ray.init(
-                address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="error", configure_logging=True
-            )
+            with undisturbed():
+                ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="error")
         except (ConnectionError, TimeoutError, ValueError) as error:
             what = f"no Ray cluster is reached: {_first_line(error)}"
             raise NetworkError(what, where=address, hint=STARTED) from error
         except RuntimeError as error:
             raise _refused(error, address) from error
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def close(self) -> None:
         """Let go of the cluster; workers end with it."""
-        self._ray.shutdown()
+        with undisturbed():
+            self._ray.shutdown()
 
     @property
     def version(self) -> str:
@@ -86,6 +121,8 @@ class Connection:
 
     def nodes(self) -> list[Node]:
         """The machines that are there now."""
+        with undisturbed():
+            nodes = self._ray.nodes()
         return [
             Node(
                 id=facts["NodeID"],
@@ -94,7 +131,7 @@ class Connection:
                 cpus=int(facts["Resources"].get("CPU", 0)),
                 gpus=int(facts["Resources"].get("GPU", 0)),
             )
-            for facts in self._ray.nodes()
+            for facts in nodes
             if facts["Alive"]
         ]
 
@@ -111,35 +148,36 @@ class Connection:
             "max_task_retries": 0,
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node.id, soft=False),
         }
-        return self._ray.remote(Worker).options(**options).remote(dict(setup))
+        with undisturbed():
+            return self._ray.remote(Worker).options(**options).remote(dict(setup))
 
     def request(self, workers: int, *, gpu: bool) -> None:
         """Ask an autoscaler, if there is one, for so many places."""
         from ray.autoscaler.sdk import request_resources
 
-        request_resources(bundles=[{"GPU" if gpu else "CPU": 1}] * workers)
+        with undisturbed():
+            request_resources(bundles=[{"GPU" if gpu else "CPU": 1}] * workers)
 
     def call(self, worker: Any, name: str, *arguments: object) -> Any:
         """Call a method of a worker; what comes back is waited for with `wait`, and read with `result`."""
-        return getattr(worker, name).remote(*arguments)
-
-    def put(self, data: bytes) -> Any:
-        """Bytes that several workers will read."""
-        return self._ray.put(data)
+        with undisturbed():
+            return getattr(worker, name).remote(*arguments)
 
     def wait(self, calls: Sequence[Any], timeout: float) -> list[Any]:
         """The calls that have ended: at least one, unless `timeout` seconds pass before."""
-        ready, rest = self._ray.wait(list(calls), num_returns=1, timeout=timeout)
-        if ready and rest:
-            more, _ = self._ray.wait(rest, num_returns=len(rest), timeout=0)
-            ready += more
+        with undisturbed():
+            ready, rest = self._ray.wait(list(calls), num_returns=1, timeout=timeout)
+            if ready and rest:
+                more, _ = self._ray.wait(rest, num_returns=len(rest), timeout=0)
+                ready += more
         return list(ready)
 
     def result(self, call: Any) -> Any:
         """What a call gave. Raises Lost, Crashed."""
         errors = self._ray.exceptions
         try:
-            return self._ray.get(call)
+            with undisturbed():
+                return self._ray.get(call)
         except errors.RayTaskError as error:
             raise Crashed(_last_line(error)) from error
         except errors.RayError as error:
@@ -147,7 +185,8 @@ class Connection:
 
     def kill(self, worker: Any) -> None:
         """End a worker, whatever it is doing."""
-        self._ray.kill(worker, no_restart=True)
+        with undisturbed():
+            self._ray.kill(worker, no_restart=True)
 
 
 def _check_address(address: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from .conftest import ROOT, Machines, begin, ended, here, lines
 
+NO_ROOM = """__import__("dallecli.errors").errors.OutOfMemory("it takes 9 GB, and 1 GB is free")"""
 TITLES = "machine address gpus cpus dallecli python torch device free trouble"
 
 
@@ -36,9 +37,9 @@ def test_what_is_no_address_is_refused():
     [
         ("version.py", '"0.', '"9.', 5, "is installed there, and"),
         ("fake_engine.py", '"0" * 64', '"9" * 64', 3, "the weights of starter are others here than the driver's"),
-        ("fake_engine.py", 'MODELS = ("starter", "fake")', "MODELS = ()", 2, "no model is called 'starter'"),
+        ("fake_engine.py", 'return "next to nothing"', f"raise {NO_ROOM}", 5, "it takes 9 GB, and 1 GB is free"),
     ],
-    ids=["version", "weights", "no model"],
+    ids=["version", "weights", "memory"],
 )
 def test_a_machine_that_does_not_fit_is_named(machines: Machines, tmp_path: Path, file, old, new, code, said):
     """Its workers import a copy of dalle in which something is different."""
