@@ -43,7 +43,7 @@ FLOORS = [
     },
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement", "devices"},
-    {"studio", "remote", "batch", "history", "model", "probes", "rewriting"},
+    {"studio", "remote", "batch", "history", "model", "probes", "rewriting", "cluster"},
     {"cli", "server", "training", "__main__"},
 ]
 BLIND_FLOOR = 1
@@ -260,7 +260,8 @@ def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
         "pipelines.pipeline pipelines.description pipelines.unclip_description "
         "weights.hub weights.lock weights.fetch.pull weights.convert cli.pulling arguments cli.settings "
         "batch.prompt_file batch.wildcards batch.jobs batch.journal batch.machines batch.presence batch.runner "
-        "cli.batch history "
+        "batch.execution cluster.engine cluster.executor cluster.dispatch cluster.pool cluster.connection cluster.worker "
+        "cli.batch cli.ray history "
         "cli.options cli.folding cli.command cli.painting cli.output cli.destination cli.saving cli.axes cli.prompts "
         "cli.config cli.viewer cli.mistaken cli.completion cli.batch_progress cli.display cli.reference "
         "server.run server.app server.painter server.translate cli.serve"
@@ -303,14 +304,14 @@ assert not {{"diffusers", "transformers"}} & set(sys.modules)
 # The surface
 
 
-GROUPS = {"models", "train", "config", "probe"}
+GROUPS = {"models", "train", "config", "probe", "ray"}
 
 
 def test_a_new_option_is_a_decision():
     """Every option is a promise: whoever changes this set thinks of the config file, the docs and the changelog."""
     root = get_command(build())
     leaves = {"dalle": root, **{name: root.commands[name] for name in sorted(set(root.commands) - GROUPS)}}
-    for group in ("models", "config", "probe"):
+    for group in ("models", "config", "probe", "ray"):
         leaves |= {f"{group} {name}": leaf for name, leaf in root.commands[group].commands.items()}
     found = {name: {option for param in leaf.params for option in param.opts} for name, leaf in leaves.items()}
     model = {"--model", "-m", "--device", "--dtype", "--memory"}
@@ -340,6 +341,7 @@ def test_a_new_option_is_a_decision():
         (remembered | ask | model | at_once | effort | decoder | batch | output | layout | reporting | {"--dry-run"})
         | rewriting
         | server
+        | {"--ray", "--ray-workers", "--weights-from"}
     )
     assert found == {
         "dalle": {"--version", "-V"},
@@ -373,6 +375,7 @@ def test_a_new_option_is_a_decision():
         "probe vocabulary": {"words", "--random", "--against", "--judge", "--temperature", "--top-k", "--top-p"}
         | (remembered | ask | model | at_once | server | effort | decoder | sampler | output | layout | reporting)
         | (num | prior),
+        "ray check": {"models", "--ray"} | reporting,
         "config where": {"--debug"},
         "config get": {"option", "--json", "--debug"},
         "config set": {"option", "value", "--quiet", "-q", "--debug"},

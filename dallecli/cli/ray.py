@@ -1,13 +1,12 @@
 """`dalle ray`: the Ray cluster that other commands paint on with --ray."""
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dallecli.cli import options
 from dallecli.cli.folding import folded
-from dallecli.cli.help import CLUSTER, SectionedCommand
+from dallecli.cli.help import SectionedCommand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,25 +16,19 @@ if TYPE_CHECKING:
 ray = typer.Typer(rich_markup_mode=None, help="Look at the Ray cluster that --ray paints on.", no_args_is_help=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckedOptions:
-    """Which cluster is looked at, and for what."""
-
-    ray: options.Ray = "auto"
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--for",
-            metavar="NAME|DIR",
-            help="A model that should be on every machine; repeatable.",
-            autocompletion=options.model_names,
-            rich_help_panel=CLUSTER,
-        ),
-    ] = None
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="Models that should be on every machine: names, or folders.",
+        autocompletion=options.model_names,
+        show_default=False,
+    ),
+]
 
 
 @folded
-def check(*, asked: CheckedOptions, reporting: options.Reporting) -> None:
+def check(*, models: Models = None, ray: options.Ray = "auto", reporting: options.Reporting) -> None:
     """Look at every machine of a Ray cluster.
 
     Says what is installed there, what it computes with, how much memory is free, and whether a model is there. The exit
@@ -44,7 +37,7 @@ def check(*, asked: CheckedOptions, reporting: options.Reporting) -> None:
     \b
     Examples:
       dalle ray check
-      dalle ray check --ray 10.0.0.1:6379 --for karlo
+      dalle ray check karlo --ray 10.0.0.1:6379
       dalle ray check --json
     """
     from contextlib import closing
@@ -55,8 +48,8 @@ def check(*, asked: CheckedOptions, reporting: options.Reporting) -> None:
     from dallecli.errors import BadCluster
 
     display = Display(quiet=reporting.quiet)
-    with results_apart(), closing(Connection(asked.ray or "auto")) as connection:
-        found = look(connection, asked.model or [])
+    with results_apart(), closing(Connection(ray or "auto")) as connection:
+        found = look(connection, models or [])
         if reporting.json:
             for looked in found:
                 emit_json(looked.to_dict())

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from dallecli.cluster.dispatch import Dispatch, Task
     from dallecli.codes_file import Coded
     from dallecli.embedding_file import Embedded
+    from dallecli.knowledge import Knowledge
     from dallecli.pictures.picture import Picture
     from dallecli.shortlist import Scores
 
@@ -102,6 +103,9 @@ class ClusterEngine:
 
     def reads_ahead(self, recipe: Recipe) -> bool:
         return self._here.reads_ahead(recipe)
+
+    def knowledge(self, model: str) -> "Knowledge":
+        return self._here.knowledge(model)
 
     def embed(self, request: Embed, progress: Callable[[Progress], None]) -> "list[Embedded]":
         return self._here.embed(request, progress)

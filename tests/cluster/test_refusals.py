@@ -61,7 +61,7 @@ def test_a_machine_that_does_not_fit_is_named(machines: Machines, tmp_path: Path
 
 
 def test_all_machines_are_shown_in_a_table(machines: Machines):
-    found = ended(begin("ray", "check", "--ray", machines.address, "--for", "starter"))
+    found = ended(begin("ray", "check", "starter", "--ray", machines.address))
     assert found.code == 0, found.err
     titles, *rows = found.lines
     assert titles.split() == TITLES.split()
@@ -70,7 +70,7 @@ def test_all_machines_are_shown_in_a_table(machines: Machines):
 
 
 def test_a_model_that_is_not_there_is_said(machines: Machines):
-    found = ended(begin("ray", "check", "--ray", machines.address, "--for", "karlo", "--json"))
+    found = ended(begin("ray", "check", "karlo", "--ray", machines.address, "--json"))
     assert found.code == 5
     nodes = [json.loads(line) for line in found.lines]
     assert {node["models"]["karlo"] for node in nodes} == {"karlo is not downloaded"}
