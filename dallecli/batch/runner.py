@@ -1,7 +1,7 @@
 """Paints a prompt file: what is there is skipped, what is done is kept, what fails is written down.
 
 A picture goes this way: resolved, looked up in the journal, claimed, painted together with others like it, encoded,
-published, journaled. Only painting is done by the main thread; the last three follow in a thread of their own, and no
+published, journaled. Only painting is done by the main thread; the last three follow in threads of their own, and no
 signal reaches into them.
 """
 
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from dallecli.batch.checked import Checked
+from dallecli.batch.commits import Commits
 from dallecli.batch.execution import Executor, LocalExecutor, Outcome, Painted, Unit, Waiting, together_unit
 from dallecli.batch.item import Item
 from dallecli.batch.jobs import Job, Reader
@@ -40,7 +41,10 @@ FAILED: Final = "failed.jsonl"
 """The file with the lines that make again what failed."""
 
 WAITING: Final = 8
-"""Painted pictures that wait for the disk; more of them stop the painting until there is room."""
+"""Painted pictures that wait for a thread which writes; more of them stop the painting until there is room."""
+
+WRITERS: Final = 8
+"""Threads that write what many workers paint: a disk can do several things at once."""
 
 PATIENCE: Final = 4.0
 """Seconds that finished pictures get to reach the disk when somebody wants the process to end."""
@@ -237,7 +241,9 @@ class Runner:
         self._sizes: dict[str, int] = {}
         self._machines = Machines(watcher.mixed)
         self._executor = executor if executor is not None else LocalExecutor(engine, self._step)
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        self._commits = Commits(journal)
+        self._waiting = WAITING * (1 if executor is None else WRITERS)
+        self._disk = ThreadPoolExecutor(1 if executor is None else WRITERS, thread_name_prefix="disk")
         self._writing: deque[tuple[Item, Picture, Future[Path]]] = deque()
 
     def run(self) -> Tally:
@@ -459,7 +465,7 @@ class Runner:
     # Writing
 
     def _hand_over(self, item: Item, picture: Picture) -> None:
-        while len(self._writing) >= WAITING:
+        while len(self._writing) >= self._waiting:
             self._settle(wait_for_one=True)
         machine = replace(picture.recipe, together=together(item.recipe, self.engine)).machine
         self._writing.append((item, picture, self._disk.submit(self._write, item, picture, machine)))
@@ -534,7 +540,7 @@ class Runner:
 
     def _note(self, entry: Entry) -> None:
         """Write down what became of a picture, and only then leave it to others."""
-        self.journal.append([entry])
+        self._commits.append(entry)
         self.presence.release(entry.key)
 
 

@@ -53,7 +53,8 @@ def look(connection: Connection, models: Sequence[str]) -> list[Looked]:
     for node, actor, call in workers:
         found.append(_looked(connection, node, call, busy=call in waiting))
         connection.kill(actor)
-    return found
+    there = {node.id for node in connection.nodes()}
+    return [looked for looked in found if looked.facts or looked.node.id in there]  # one may have left meanwhile
 
 
 def _looked(connection: Connection, node: Node, call: Any, *, busy: bool) -> Looked:

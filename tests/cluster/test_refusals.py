@@ -73,4 +73,4 @@ def test_a_model_that_is_not_there_is_said(machines: Machines):
     found = ended(begin("ray", "check", "karlo", "--ray", machines.address, "--json"))
     assert found.code == 5
     nodes = [json.loads(line) for line in found.lines]
-    assert {node["models"]["karlo"] for node in nodes} == {"karlo is not downloaded"}
+    assert {node["models"]["karlo"] for node in nodes} == {"karlo is not on this machine"}
