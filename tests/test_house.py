@@ -337,11 +337,12 @@ def test_a_new_option_is_a_decision():
     axes = {"--x", "--y"}
     rewriting = {"--rewrite", "--rewrite-with"}
     server = {"--server", "--token-file"}
+    cluster = {"--ray", "--ray-workers", "--weights-from"}
     painting = (
         (remembered | ask | model | at_once | effort | decoder | batch | output | layout | reporting | {"--dry-run"})
         | rewriting
         | server
-        | {"--ray", "--ray-workers", "--weights-from"}
+        | cluster
     )
     assert found == {
         "dalle": {"--version", "-V"},
@@ -367,7 +368,7 @@ def test_a_new_option_is_a_decision():
         "serve": {"--host", "--port", "--token-file", "--allow-host", "--cors-origin", "--public-url"}
         | {"--alias", "--no-aliases", "--strict-size", "--queue", "--timeout", "--drain", "--log-prompts"}
         | {"--pictures", "--open"}
-        | (model | at_once | rewriting | reporting),
+        | (model | at_once | rewriting | cluster | reporting),
         "gallery": {"folder", "--port", "--open"} | reporting,
         "doctor": {"--json", "--debug"} | model | server,
         "probe pca": {"image", "--fit", "--components"}

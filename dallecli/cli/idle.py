@@ -75,7 +75,7 @@ TABLE: Final = (
         "leave out one of them",
     ),
     Idle(
-        _PAINTING,
+        (*_PAINTING, "serve"),
         ("ray_workers", "weights_from"),
         lambda given: given["ray"] is None,
         "{option} is about a Ray cluster, and none is named",

@@ -170,6 +170,10 @@ class ClusterEngine:
 
         return ClusterExecutor(self._cluster(recipes), format=format, metadata=metadata)
 
+    def join(self) -> None:
+        """Join the cluster now, and start its workers. Raises as `executor`."""
+        self._cluster([])
+
     def close(self) -> None:
         """Leave the cluster; the workers end."""
         dispatch, self._dispatch = self._dispatch, None
