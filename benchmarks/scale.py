@@ -15,15 +15,15 @@ import io
 import json
 import os
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ DEPTH = 2
 class Costs:
     """What the driver does, in seconds: its CPU for a picture, and for an order besides; the disk for a picture.
 
-    The disk is a thread of its own, so that the larger of the two is what a picture costs.
+    The disk has threads of its own, so that the larger of the two is what a picture costs.
     """
 
     cpu: float
@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--group", type=int, default=8)
     parser.add_argument("--ray", metavar="HOST:PORT")
     parser.add_argument("--finished", type=int, metavar="LINES")
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     os.environ["DALLE_ENGINE"] = "fake"
     with tempfile.TemporaryDirectory() as folder:
@@ -66,22 +67,31 @@ def main() -> None:
             return
         order = ray_order(options.ray) if options.ray is not None else 0.0
         small, large = (drive(Path(folder), options.lines // part, options.side, 64) for part in (4, 1))
-        costs = replace(large, order=order)
-        print(f"the driver's CPU, a picture of {costs.bytes / 1e3:.0f} kB   {1000 * costs.cpu:.2f} ms")
-        print(f"the disk, to publish and journal it        {1000 * costs.disk:.2f} ms")
-        print(f"Ray, an order                             {1000 * order:.2f} ms")
-        print(f"memory, {options.lines // 4} lines and {options.lines} lines    ", end="")
-        print(f"{small.megabytes:.0f} and {large.megabytes:.0f} MB")
-        table(costs, options.seconds, options.group)
+    figures = {**asdict(replace(large, order=order)), "seconds": options.seconds, "group": options.group}
+    figures |= {"lines": options.lines, "memory": [small.megabytes, large.megabytes], "load": os.getloadavg()[0]}
+    figures["workers"] = {
+        workers: simulate(workers, replace(large, order=order), options.seconds, options.group) for workers in WORKERS
+    }
+    show(figures)
+    if options.json is not None:
+        import measuring
+        import torch
+
+        machine = measuring.machine(torch.device("cpu"))
+        command = measuring.command_line("json", "ray")
+        measuring.write(options.json, "scale", {"table": "scale", "machine": machine, "command": command, **figures})
 
 
-def table(costs: Costs, seconds: float, group: int) -> None:
-    """Print what the simulation gives."""
-    print(f"\n| workers | pictures a second | of what they could | driver busy |\n| {'---: | ' * 4}".rstrip())
-    for workers in WORKERS:
-        rate, busy = simulate(workers, costs, seconds, group)
-        most = workers * group / seconds
-        print(f"| {workers} | {rate:.1f} | {rate / most:.0%} | {busy:.0%} |")
+def show(figures: Mapping[str, Any]) -> None:
+    """Print the figures."""
+    print(f"the driver's CPU, a picture of {figures['bytes'] / 1e3:.0f} kB   {1000 * figures['cpu']:.2f} ms")
+    print(f"the disk, to publish and journal it        {1000 * figures['disk']:.2f} ms")
+    print(f"Ray, an order                             {1000 * figures['order']:.2f} ms")
+    few, many = figures["memory"]
+    print(f"memory, {figures['lines'] // 4} lines and {figures['lines']} lines    {few:.0f} and {many:.0f} MB")
+    for workers, (rate, busy) in figures["workers"].items():
+        most = workers * figures["group"] / figures["seconds"]
+        print(f"{workers:5} workers   {rate:7.1f} pictures a second, {rate / most:4.0%}; the driver works {busy:4.0%}")
 
 
 def simulate(workers: int, costs: Costs, seconds: float, group: int) -> tuple[float, float]:
@@ -229,18 +239,24 @@ def _drive(folder: Path, count: int, side: int, workers: int) -> None:
 
 
 def _disk(folder: Path, data: bytes) -> float:
-    """Seconds by the clock to publish a picture and to journal it: the median of many."""
+    """Seconds by the clock to publish a picture and to journal it, by as many threads as a batch has."""
+    from dallecli.batch.commits import Commits
     from dallecli.batch.journal import Entry, Journal
+    from dallecli.batch.runner import WRITERS
     from dallecli.publish import publish
 
-    took = []
+    count = 50 * WRITERS
     with tempfile.TemporaryDirectory(dir=folder) as own, closing(Journal(Path(own))) as journal:
-        for k in range(200):
-            begun = time.perf_counter()
+        commits = Commits(journal)
+
+        def write(k: int) -> None:
             publish(Path(own) / f"{k}.png", data, force=False)
-            journal.append([Entry(key=f"{k:064x}", status="done", line=k, prompt="a car", seed=k, model="fake")])
-            took.append(time.perf_counter() - begun)
-    return statistics.median(took)
+            commits.append(Entry(key=f"{k:064x}", status="done", line=k, prompt="a car", seed=k, model="fake"))
+
+        begun = time.perf_counter()
+        with ThreadPoolExecutor(WRITERS) as threads:
+            list(threads.map(write, range(count)))
+        return (time.perf_counter() - begun) / count
 
 
 def _Wide() -> Any:  # stands for a class, whose module is imported late

@@ -38,7 +38,7 @@ FACTS: Final = ("dallecli", "python", "torch", "device", "dtype", "gpu", "free",
 
 def look(connection: Connection, models: Sequence[str]) -> list[Looked]:
     """What every machine says, in the order of the cluster's list. A worker is started on each, and ended."""
-    setup = {"environment": {}, "memory": "auto", "batch": None, "compiled": False}
+    setup: dict[str, Any] = {"environment": {}, "memory": "auto", "batch": None, "compiled": False}
     workers = []
     for node in connection.nodes():
         gpus = min(1, node.gpus)
