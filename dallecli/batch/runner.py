@@ -265,9 +265,11 @@ class Runner:
                 self._settle(wait_for_one=True)
             self.watcher.unknown(self._found)
         except BaseException as error:
-            if not isinstance(error, Exception):  # a signal
-                self._drain()
-            wait([future for _, _, future in self._writing], timeout=PATIENCE)
+            try:
+                if not isinstance(error, Exception):  # a signal
+                    self._drain()
+            finally:
+                wait([future for _, _, future in self._writing], timeout=PATIENCE)
             # Who reads our results may be gone, and the first error is the one that counts.
             with suppress(DalleError):
                 self._settle(wait_for_one=False)

@@ -693,6 +693,9 @@ class ClusterOptions:
         from contextlib import closing
 
         from dallecli.cli.display import results_apart
+        from dallecli.cluster.connection import check_ray
+
+        check_ray()
         from dallecli.cluster.engine import Asked, ClusterEngine
 
         setup = {"memory": here.memory, "batch": here.batch, "compiled": here.compile, "environment": self._passed()}

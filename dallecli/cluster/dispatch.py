@@ -146,7 +146,9 @@ class Dispatch:
         free = [
             member
             for member in self.pool.ready
-            if len(member.tasks) < depth and not any(other.alone for other in member.tasks)
+            if len(member.tasks) < depth
+            and not any(other.alone for other in member.tasks)
+            and member.node.id not in self.pool.refused
         ]
         return min(free, key=lambda member: _fitness(member, task), default=None)
 

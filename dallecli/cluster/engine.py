@@ -69,10 +69,6 @@ class ClusterEngine:
     """Paints with the workers of a Ray cluster. `here` is an engine of this machine for the same models."""
 
     def __init__(self, here: Engine, asked: Asked) -> None:
-        """Raises MissingExtra."""
-        from dallecli.cluster.connection import check_ray
-
-        check_ray()
         self._here = here
         self._asked = asked
         self._folders: dict[str, Path] = {}

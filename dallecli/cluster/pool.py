@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 DRIVER: Final = "driver"
 HUB: Final = "hub"
 
-TRIES: Final = 3
+TRIES: Final = 10
 """So often a worker is started on a machine where none comes up."""
 
 SYNC_SECONDS: Final = 2.0
@@ -130,6 +130,8 @@ class Pool:
         if not now and time.monotonic() - self._synced < SYNC_SECONDS:
             return
         self._synced = time.monotonic()
+        for member in [member for member in self.members if member.node.id in self.refused and not member.tasks]:
+            self.remove(member)
         for node in self.connection.nodes():
             if node.id in self.refused:
                 continue

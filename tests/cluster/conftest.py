@@ -176,9 +176,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @dataclass
 class Killer:
-    """Kills `most` workers of a cluster at random moments, `pause` seconds after each other on the average."""
+    """Kills `most` workers at random moments, `pause` seconds after each other on the average.
+
+    It begins when the first picture is in a folder.
+    """
 
     machines: Machines
+    folder: str
     pause: float
     most: int
     killed: int = 0
@@ -197,6 +201,9 @@ class Killer:
         import random
 
         chance = random.Random(0)
+        while not list(Path(self.folder).glob("*.png")):
+            if self._over.wait(0.1):
+                return
         while self.killed < self.most and not self._over.wait(self.pause * chance.random() * 2):
             workers = self.machines.workers()
             if workers:
