@@ -33,7 +33,7 @@ def test_five_hundred_pictures_and_a_hundred_killed_workers(machines: Machines, 
     killed, runs = 0, []
     while killed < WORKER_KILLS:
         out = f"run{len(runs)}"
-        with Killer(machines, out, pause=1.5, most=WORKER_KILLS - killed) as killer:
+        with Killer(machines, out, pictures=3, most=WORKER_KILLS - killed) as killer:
             many = machines.dalle(
                 "generate", "--prompts", file, "--out", out, *QUICK, DALLE_FAKE_SECONDS="0.006", timeout=1800
             )

@@ -68,7 +68,7 @@ def test_frames_and_the_best_of_many_are_painted_there(machines: Machines):
 def test_lost_workers_cost_nothing(machines: Machines):
     file = lines(60)
     assert here("generate", "--prompts", file, "--out", "one", *QUICK).code == 0
-    with Killer(machines, "many", pause=3, most=3) as killer:
+    with Killer(machines, "many", pictures=8, most=3) as killer:
         many = machines.dalle("generate", "--prompts", file, "--out", "many", *QUICK, DALLE_FAKE_SECONDS="0.01")
     assert many.code == 0, many.err
     assert killer.killed > 0
