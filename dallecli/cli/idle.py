@@ -68,6 +68,13 @@ def _boxes_only(given: Given) -> bool:
 # A line of a prompt file may have what the command line lacks, so what a request holds is not judged beside one.
 TABLE: Final = (
     Idle(
+        _PAINTING,
+        ("server", "token_file"),
+        lambda given: given["ray"] is not None,
+        "--ray says who paints, and so does {option}",
+        "leave out one of them",
+    ),
+    Idle(
         ("inpaint",),
         ("ray",),
         lambda given: bool(given["show_mask"]),

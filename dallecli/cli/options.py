@@ -5,7 +5,7 @@ prompt line. The `rich_help_panel` of an option is the section of the help that 
 markup.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
@@ -682,13 +682,15 @@ class ClusterOptions:
     ] = None
 
     @contextmanager
-    def engine(self, here: "EngineOptions", *, wide: bool = False) -> "Iterator[Engine]":
-        """The engine that is meant, as long as it is needed: a cluster's, or the one of this machine.
+    def engine(
+        self, here: "EngineOptions", otherwise: "Callable[[], Engine]", *, wide: bool = False
+    ) -> "Iterator[Engine]":
+        """The engine that is meant, as long as it is needed: a cluster's whose workers are like `here`, or `otherwise`.
 
         Raises: as `choose_engine` and `ClusterEngine`.
         """
         if self.ray is None:
-            yield here.engine()
+            yield otherwise()
             return
         from contextlib import closing
 
@@ -1012,9 +1014,9 @@ class PaintingOptions:
     reporting: PaintingReporting
 
     def choose_engine(self) -> "Engine":
-        """Whoever paints. Raises as `remote.choice.choose`."""
+        """Whoever paints without a cluster. Raises as `remote.choice.choose`."""
         return self.server.engine(self.engine)
 
     def opened_engine(self) -> "AbstractContextManager[Engine]":
         """Whoever paints, as long as there is something to paint. Raises as `ClusterOptions.engine`."""
-        return self.cluster.engine(self.engine)
+        return self.cluster.engine(self.engine, self.choose_engine)

@@ -171,7 +171,7 @@ def serve(
     display = Display(quiet=reporting.quiet)
     log_to(display, debug=reporting.debug)
     serving = replace(_serving(model, reach, answering, page, display), rewriter=rewriting.rewriter())
-    with Browser(serving.token, display) as browser, cluster.engine(engine, wide=True) as painting:
+    with Browser(serving.token, display) as browser, cluster.engine(engine, engine.engine, wide=True) as painting:
         if isinstance(painting, ClusterEngine):
             painting.join()  # what is wrong with a cluster is said before anybody asks
         engines = iter((painting, engine.engine()))
