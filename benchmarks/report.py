@@ -263,7 +263,9 @@ def samplers(table: Figures) -> str:
 
 def scale(table: Figures) -> str:
     """A batch on many workers."""
-    cpu, disk, order = (f"{1000 * table[part]:.2g} ms" for part in ("cpu", "disk", "order"))
+    cpu, disk = (f"{1000 * table[part]:.2g} ms" for part in ("cpu", "disk"))
+    ray = f"; Ray takes {1000 * table['order']:.2g} ms for an order" if table["order"] is not None else ""
+    without = "" if ray else " What Ray itself takes is not counted."
     few, many = table["memory"]
     most = {workers: int(workers) * table["group"] / table["seconds"] for workers in table["workers"]}
     rows = [
@@ -272,12 +274,11 @@ def scale(table: Figures) -> str:
     ]
     lines = [
         "\n### Many workers\n",
-        f"What the driver of a batch does for a picture of {table['bytes'] / 1e3:.0f} kB, measured: {cpu} of its CPU,"
-        f" {disk} of the disk, and {order} of Ray for an order of {table['group']}. It took {few:.0f} MB for"
-        f" {table['lines'] // 4} lines and {many:.0f} MB for {table['lines']}. The table is simulated with these:"
-        f" workers take {table['seconds']:g} seconds for {table['group']} pictures."
-        " Where the driver works all the time, start"
-        " several with `--shard` ([guide](guides/cluster.md#very-many-workers)).\n",
+        f"What the driver of a batch does for a picture of {table['bytes'] / 1e3:.0f} kB, measured: {cpu} of its CPU and"
+        f" {disk} of the disk{ray}.{without} It took {few:.0f} MB for {table['lines'] // 4} lines and {many:.0f} MB for"
+        f" {table['lines']}. The table is simulated with these: workers take {table['seconds']:g} seconds for"
+        f" {table['group']} pictures. Where the driver works all the time, start several with `--shard`"
+        " ([guide](guides/cluster.md#very-many-workers)).\n",
         _table(["workers", "pictures a second", "of what they could", "the driver works"], rows),
     ]
     if table["load"] > table["machine"]["cores"]:

@@ -35,14 +35,15 @@ DEPTH = 2
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What the driver does, in seconds: its CPU for a picture, and for an order besides; the disk for a picture.
+    """What the driver does, in seconds: its CPU for a picture, and Ray for an order besides, None if that was not
+    measured; the disk for a picture.
 
     The disk has threads of its own, so that the larger of the two is what a picture costs.
     """
 
     cpu: float
     disk: float
-    order: float
+    order: float | None
     megabytes: float
     bytes: int
 
@@ -65,7 +66,7 @@ def main() -> None:
         if options.finished is not None:
             go_on(Path(folder), options.finished)
             return
-        order = ray_order(options.ray) if options.ray is not None else 0.0
+        order = ray_order(options.ray) if options.ray is not None else None
         small, large = (drive(Path(folder), options.lines // part, options.side, 64) for part in (4, 1))
     figures = {**asdict(replace(large, order=order)), "seconds": options.seconds, "group": options.group}
     figures |= {"lines": options.lines, "memory": [small.megabytes, large.megabytes], "load": os.getloadavg()[0]}
@@ -86,7 +87,8 @@ def show(figures: Mapping[str, Any]) -> None:
     """Print the figures."""
     print(f"the driver's CPU, a picture of {figures['bytes'] / 1e3:.0f} kB   {1000 * figures['cpu']:.2f} ms")
     print(f"the disk, to publish and journal it        {1000 * figures['disk']:.2f} ms")
-    print(f"Ray, an order                             {1000 * figures['order']:.2f} ms")
+    if figures["order"] is not None:
+        print(f"Ray, an order                             {1000 * figures['order']:.2f} ms")
     few, many = figures["memory"]
     print(f"memory, {figures['lines'] // 4} lines and {figures['lines']} lines    {few:.0f} and {many:.0f} MB")
     for workers, (rate, busy) in figures["workers"].items():
@@ -100,12 +102,13 @@ def simulate(workers: int, costs: Costs, seconds: float, group: int) -> tuple[fl
     Events by a clock that nobody waits for: a worker has up to `DEPTH` orders, and the driver takes what has ended one
     after the other, and hands out the next for each.
     """
-    own = group * max(costs.cpu, costs.disk) + costs.order
+    handing = costs.order if costs.order is not None else 0.0
+    own = group * max(costs.cpu, costs.disk) + handing
     ends: list[tuple[float, int]] = []
     waiting = [DEPTH - 1] * workers
     now = 0.0
     for worker in range(workers):
-        now += costs.order
+        now += handing
         heapq.heappush(ends, (now + seconds, worker))
     painted, busy, until = 0, 0.0, max(20 * seconds, 40 * workers * own)
     free = now
@@ -235,7 +238,7 @@ def _drive(folder: Path, count: int, side: int, workers: int) -> None:
     assert tally.done == count, tally
     assert isinstance(engine, FakeEngine)
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"cpu": cpu / count, "disk": disk, "order": 0.0, "megabytes": most, "bytes": len(data)}))
+    print(json.dumps({"cpu": cpu / count, "disk": disk, "order": None, "megabytes": most, "bytes": len(data)}))
 
 
 def _disk(folder: Path, data: bytes) -> float:

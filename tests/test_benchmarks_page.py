@@ -236,7 +236,7 @@ def test_many_workers_are_a_table_and_a_busy_machine_is_said(report: ModuleType)
     run = {"seconds": 2.0, "group": 8, "lines": 4000, "memory": [37.0, 40.0], "workers": {"1": [4.0, 0.05]}}
     figures = measured("scale", "scale.py", **costs, **run, load=1.0)
     text = report.page({"a-machine": {"scale": figures}})
-    assert "a picture of 142 kB, measured: 2 ms of its CPU, 4 ms of the disk, and 1 ms of Ray for an order of 8" in text
+    assert "a picture of 142 kB, measured: 2 ms of its CPU and 4 ms of the disk; Ray takes 1 ms for an order." in text
     assert row(text, "1")[1:] == ["4.0", "100%", "5%"]
     assert "Other programs" not in text
     assert "the load average was 9." in report.page({"a-machine": {"scale": {**figures, "load": 9.0}}})
