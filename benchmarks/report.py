@@ -275,8 +275,9 @@ def scale(table: Figures) -> str:
     lines = [
         "\n### Many workers\n",
         f"What the driver of a batch does for a picture of {table['bytes'] / 1e3:.0f} kB, measured: {cpu} of its CPU"
-        f" and {disk} of the disk{ray}.{without} It took {few:.0f} MB for {table['lines'] // 4} lines and {many:.0f} MB for"
-        f" {table['lines']}. The table is simulated with these: workers take {table['seconds']:g} seconds for"
+        f" and {disk} of the disk{ray}.{without} It took {few:.0f} MB for {table['lines'] // 4} lines"
+        f" and {many:.0f} MB for {table['lines']}. The table is simulated with these: workers take"
+        f" {table['seconds']:g} seconds for"
         f" {table['group']} pictures. Where the driver works all the time, start several with `--shard`"
         " ([guide](guides/cluster.md#very-many-workers)).\n",
         _table(["workers", "pictures a second", "of what they could", "the driver works"], rows),
