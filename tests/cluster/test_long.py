@@ -163,12 +163,10 @@ def networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     pytest.importorskip("ray")
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("only root makes networks, with ip")
-    bin = Path(sys.executable).parent
     for name, value in {
         "RAY_raylet_start_wait_time_s": "300",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",
-        "RAY_TMPDIR": str(tmp_path),
     }.items():
         monkeypatch.setenv(name, value)
     commands = [
@@ -183,14 +181,14 @@ def networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     try:
         for command in commands:
             subprocess.run(command.split(), check=True)
-        small = ("--num-cpus=2", "--object-store-memory=80000000", "--disable-usage-stats")
-        start = (str(bin / "ray"), "start", *small)
-        _done(
-            NETWORKS[0],
-            *start,
-            *("--head", "--node-ip-address=10.93.0.1", "--port=6379", "--num-gpus=1", "--include-dashboard=false"),
-        )
-        _done(NETWORKS[1], *start, "--address=10.93.0.1:6379", "--node-ip-address=10.93.0.2", "--num-gpus=1")
+        start = f"{Path(sys.executable).parent / 'ray'} start --num-cpus=2 --num-gpus=1 --disable-usage-stats"
+        start += " --object-store-memory=80000000"
+        head = f"{start} --head --node-ip-address=10.93.0.1 --port=6379 --include-dashboard=false"
+        _done(NETWORKS[0], *head.split())
+        # Files of its own, too: Ray keeps them in a folder that may not have a long name.
+        own = f"mkdir -p /tmp/ray && mount --bind {tmp_path} /tmp/ray"
+        other = f"{own} && {start} --address=10.93.0.1:6379 --node-ip-address=10.93.0.2"
+        _done(NETWORKS[1], "unshare", "-m", "sh", "-c", other)
         yield
     finally:
         for name in NETWORKS:
