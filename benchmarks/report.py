@@ -261,6 +261,32 @@ def samplers(table: Figures) -> str:
     return "\n".join(lines)
 
 
+def scale(table: Figures) -> str:
+    """A batch on many workers."""
+    cpu, disk = (f"{1000 * table[part]:.2g} ms" for part in ("cpu", "disk"))
+    ray = f"; Ray takes {1000 * table['order']:.2g} ms for an order" if table["order"] is not None else ""
+    without = "" if ray else " What Ray itself takes is not counted."
+    few, many = table["memory"]
+    most = {workers: int(workers) * table["group"] / table["seconds"] for workers in table["workers"]}
+    rows = [
+        [workers, f"{rate:.1f}", f"{rate / most[workers]:.0%}", f"{busy:.0%}"]
+        for workers, (rate, busy) in table["workers"].items()
+    ]
+    lines = [
+        "\n### Many workers\n",
+        f"What the driver of a batch does for a picture of {table['bytes'] / 1e3:.0f} kB, measured: {cpu} of its CPU"
+        f" and {disk} of the disk{ray}.{without} It took {few:.0f} MB for {table['lines'] // 4} lines"
+        f" and {many:.0f} MB for {table['lines']}. The table is simulated with these: workers take"
+        f" {table['seconds']:g} seconds for"
+        f" {table['group']} pictures. Where the driver works all the time, start several with `--shard`"
+        " ([guide](guides/cluster.md#very-many-workers)).\n",
+        _table(["workers", "pictures a second", "of what they could", "the driver works"], rows),
+    ]
+    if table["load"] > table["machine"]["cores"]:
+        lines.append(f"Other programs were at work: the load average was {table['load']:.0f}.\n")
+    return "\n".join(lines)
+
+
 def out_of_the_box(tables: Figures) -> str:
     """Ours in bf16 beside diffusers in float32: what both do when nobody chooses or repairs anything."""
     ours, theirs = tables.get("karlo bf16"), tables.get("karlo fp32")
@@ -284,6 +310,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "kernels": kernels,
     "levers": levers,
     "samplers": samplers,
+    "scale": scale,
 }
 """What makes a text of each kind of table, in the order of the page."""
 

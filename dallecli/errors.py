@@ -32,7 +32,9 @@
     │   ├── NoSuchDevice           400  no such device here
     │   ├── OutOfMemory            503  the model or the pictures do not fit
     │   ├── DiskFull               503  no space left, or over quota
-    │   └── NonFinite              500  a stage gave NaN or infinity in its widest type
+    │   ├── NonFinite              500  a stage gave NaN or infinity in its widest type
+    │   ├── BadCluster             503  the machines of a cluster do not fit together, or none is left
+    │   └── WorkerLost             500  workers of a cluster were lost whenever they painted this
     ├── SomeFailed              1  500  some pictures of many could not be painted; the others are there
     ├── InternalError          70  500  a bug in dalle; anything unexpected becomes this one
     └── Interrupted           130  503  Ctrl-C, or (143) a request to terminate; finished pictures are kept
@@ -280,6 +282,19 @@ class DiskFull(MachineError):
 
 class NonFinite(MachineError):
     """A stage gave NaN or infinity, even in the widest type."""
+
+
+class BadCluster(MachineError):
+    """The machines of a cluster have other versions than this one, or none of them can paint.
+
+    Status 503: the cluster's owner may mend it, or a machine may join.
+    """
+
+    http_status = 503
+
+
+class WorkerLost(MachineError):
+    """Several workers of a cluster were lost while they painted this and nothing else."""
 
 
 class SomeFailed(DalleError):

@@ -12,6 +12,7 @@ from typing import Final
 
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "preview": ("textual-image>=0.12",),
+    "ray": ("ray>=2.52",),
     "serve": ("python-multipart>=0.0.34", "starlette>=1.6", "uvicorn>=0.54"),
     "train": ("accelerate>=1.10", "tensorboard>=2.21"),
     "video": ("av>=15.0",),

@@ -135,6 +135,10 @@ FRAME_DATA_BYTES: Final = 3 * PIXEL_LIMIT
 INPUTS_BYTES: Final = 512 * MIB
 INPUT_SECONDS: Final = 3600
 TOGETHER: Final = 64
+# A cluster
+
+CLUSTER_BYTES: Final = GIB
+CLUSTER_SECONDS: Final = 600.0
 
 # Training
 
@@ -243,7 +247,7 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "CHAT_SECONDS": "seconds until the whole of it is there",
     },
     "A server that is used": {
-        "CONNECT_SECONDS": "seconds until a server is reached",
+        "CONNECT_SECONDS": "seconds until a server or a cluster is reached",
         "HEALTH_SECONDS": "the same for `--server auto`, which then paints here",
         "SILENCE_SECONDS": "seconds without a word of the server, which says something every ten",
         "FRAME_BYTES": "a line of an answer",
@@ -251,6 +255,10 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "INPUTS_BYTES": "all pictures and embeddings that a server keeps for those who use it",
         "INPUT_SECONDS": "seconds for which it keeps one that nobody asks for",
         "TOGETHER": "recipes of one message",
+    },
+    "A cluster": {
+        "CLUSTER_BYTES": "all inputs and pictures that are on the way to workers and back",
+        "CLUSTER_SECONDS": "seconds without any worker, after which a batch ends; it can be resumed",
     },
     "Training": {
         "CAPTION_BYTES": "the file of a caption",

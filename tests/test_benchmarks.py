@@ -199,3 +199,10 @@ def test_a_side_that_fails_ends_the_measuring_and_is_named(tmp_path: Path) -> No
     (folder / "prior" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(AssertionError, match="a side ended with 1 before its time"):
         run("stages.py", "karlo", f"--folder={folder}", "--only=prior")
+
+
+def test_a_batch_on_workers_that_answer_at_once_is_painted_whole():
+    # It fails by itself if a picture is missing.
+    command = [sys.executable, str(ROOT / "benchmarks" / "scale.py"), "--lines", "64", "--side", "16"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert "64 workers" in done.stdout

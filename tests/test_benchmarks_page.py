@@ -229,3 +229,14 @@ def test_ours_in_bf16_is_set_against_what_diffusers_runs_in_as_it_comes(report: 
         for dtype, theirs in (("bf16", 2.0), ("fp32", 6.0))
     }
     assert "projected: 40 and 220 seconds, **5.50** times as long" in report.page({"a-machine": tables})
+
+
+def test_many_workers_are_a_table_and_a_busy_machine_is_said(report: ModuleType) -> None:
+    costs = {"cpu": 0.002, "disk": 0.004, "order": 0.001, "bytes": 142_000, "megabytes": 40.0}
+    run = {"seconds": 2.0, "group": 8, "lines": 4000, "memory": [37.0, 40.0], "workers": {"1": [4.0, 0.05]}}
+    figures = measured("scale", "scale.py", **costs, **run, load=1.0)
+    text = report.page({"a-machine": {"scale": figures}})
+    assert "a picture of 142 kB, measured: 2 ms of its CPU and 4 ms of the disk; Ray takes 1 ms for an order." in text
+    assert row(text, "1")[1:] == ["4.0", "100%", "5%"]
+    assert "Other programs" not in text
+    assert "the load average was 9." in report.page({"a-machine": {"scale": {**figures, "load": 9.0}}})

@@ -45,7 +45,7 @@ FLOORS = [
     },
     {"nets", "diffusion", "weights", "tokens"},
     {"pipelines", "placement", "devices"},
-    {"studio", "remote", "batch", "history", "model", "probes", "rewriting"},
+    {"studio", "remote", "batch", "history", "model", "probes", "rewriting", "cluster"},
     {"cli", "server", "training", "__main__"},
 ]
 BLIND_FLOOR = 1
@@ -262,7 +262,8 @@ def test_rooms_that_batches_and_servers_start_with_do_not_import_torch():
         "pipelines.pipeline pipelines.description pipelines.unclip_description "
         "weights.hub weights.lock weights.fetch.pull weights.convert cli.pulling arguments cli.settings "
         "batch.prompt_file batch.wildcards batch.jobs batch.journal batch.machines batch.presence batch.runner "
-        "cli.batch history "
+        "batch.execution cluster.engine cluster.executor cluster.dispatch cluster.pool cluster.connection "
+        "cluster.worker cli.batch cli.ray history "
         "cli.options cli.folding cli.command cli.painting cli.output cli.destination cli.saving cli.axes cli.prompts "
         "cli.config cli.viewer cli.mistaken cli.completion cli.batch_progress cli.display cli.reference "
         "server.run server.app server.painter server.translate cli.serve"
@@ -305,14 +306,14 @@ assert not {{"diffusers", "transformers"}} & set(sys.modules)
 # The surface
 
 
-GROUPS = {"models", "train", "config", "probe"}
+GROUPS = {"models", "train", "config", "probe", "ray"}
 
 
 def test_a_new_option_is_a_decision():
     """Every option is a promise: whoever changes this set thinks of the config file, the docs and the changelog."""
     root = get_command(build())
     leaves = {"dalle": root, **{name: root.commands[name] for name in sorted(set(root.commands) - GROUPS)}}
-    for group in ("models", "config", "probe"):
+    for group in ("models", "config", "probe", "ray"):
         leaves |= {f"{group} {name}": leaf for name, leaf in root.commands[group].commands.items()}
     found = {name: {option for param in leaf.params for option in param.opts} for name, leaf in leaves.items()}
     model = {"--model", "-m", "--device", "--dtype", "--memory"}
@@ -338,10 +339,12 @@ def test_a_new_option_is_a_decision():
     axes = {"--x", "--y"}
     rewriting = {"--rewrite", "--rewrite-with"}
     server = {"--server", "--token-file"}
+    cluster = {"--ray", "--ray-workers", "--weights-from"}
     painting = (
         (remembered | ask | model | at_once | effort | decoder | batch | output | layout | reporting | {"--dry-run"})
         | rewriting
         | server
+        | cluster
     )
     assert found == {
         "dalle": {"--version", "-V"},
@@ -367,7 +370,7 @@ def test_a_new_option_is_a_decision():
         "serve": {"--host", "--port", "--token-file", "--allow-host", "--cors-origin", "--public-url"}
         | {"--alias", "--no-aliases", "--strict-size", "--queue", "--timeout", "--drain", "--log-prompts"}
         | {"--pictures", "--open"}
-        | (model | at_once | rewriting | reporting),
+        | (model | at_once | rewriting | cluster | reporting),
         "gallery": {"folder", "--port", "--open"} | reporting,
         "shell": {"--model", "-m", "--device", "--dtype", "--out", "--quiet", "-q", "--debug"} | server,
         "doctor": {"--json", "--debug"} | model | server,
@@ -376,6 +379,7 @@ def test_a_new_option_is_a_decision():
         "probe vocabulary": {"words", "--random", "--against", "--judge", "--temperature", "--top-k", "--top-p"}
         | (remembered | ask | model | at_once | server | effort | decoder | sampler | output | layout | reporting)
         | (num | prior),
+        "ray check": {"models", "--ray"} | reporting,
         "config where": {"--debug"},
         "config get": {"option", "--json", "--debug"},
         "config set": {"option", "value", "--quiet", "-q", "--debug"},

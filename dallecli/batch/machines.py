@@ -27,6 +27,11 @@ def _kind(recipe: Recipe) -> Kind:
     return recipe.device, recipe.dtype, _company(recipe)
 
 
+def kind_of(recipe: Recipe) -> tuple[object, ...]:
+    """What decides whether a machine can paint it: one that can paint one such recipe can paint all of them."""
+    return recipe.model, recipe.task, recipe.settings.judge, recipe.device, recipe.dtype
+
+
 class Machines:
     """Compares what painted the pictures that are there with what will paint the missing ones.
 

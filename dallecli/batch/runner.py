@@ -1,7 +1,7 @@
 """Paints a prompt file: what is there is skipped, what is done is kept, what fails is written down.
 
 A picture goes this way: resolved, looked up in the journal, claimed, painted together with others like it, encoded,
-published, journaled. Only painting is done by the main thread; the last three follow in a thread of their own, and no
+published, journaled. Only painting is done by the main thread; the last three follow in threads of their own, and no
 signal reaches into them.
 """
 
@@ -18,15 +18,18 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from dallecli.batch.checked import Checked
+from dallecli.batch.commits import Commits
+from dallecli.batch.execution import Executor, LocalExecutor, Outcome, Painted, Unit, Waiting, together_unit
+from dallecli.batch.item import Item
 from dallecli.batch.jobs import Job, Reader
 from dallecli.batch.journal import HIDDEN, Entry, Journal, item_key
-from dallecli.batch.machines import Machines, together
+from dallecli.batch.machines import Machines, kind_of, together
 from dallecli.batch.presence import Presence
 from dallecli.batch.prompt_file import BadLine, PromptFile
 from dallecli.batch.scores import ScoreFile
 from dallecli.batch.unknown_lines import UnknownLines
 from dallecli.engine import Engine, Progress
-from dallecli.errors import BadOutput, DalleError, DiskFull, NonFinite, OutOfMemory, RequestError
+from dallecli.errors import BadOutput, DalleError, DiskFull, OutOfMemory, RequestError
 from dallecli.pictures.formats import FORMATS
 from dallecli.pictures.metadata import check_recipe_fits, read_recipe
 from dallecli.pictures.names import slug
@@ -38,7 +41,10 @@ FAILED: Final = "failed.jsonl"
 """The file with the lines that make again what failed."""
 
 WAITING: Final = 8
-"""Painted pictures that wait for the disk; more of them stop the painting until there is room."""
+"""Painted pictures that wait for a thread which writes; more of them stop the painting until there is room."""
+
+WRITERS: Final = 8
+"""Threads that write what many workers paint: a disk can do several things at once."""
 
 PATIENCE: Final = 4.0
 """Seconds that finished pictures get to reach the disk when somebody wants the process to end."""
@@ -71,22 +77,12 @@ class Batch:
     shard: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
-    """Picture `k` of a recipe: its key, its file relative to the folder, and where it was asked for."""
-
-    key: str
-    file: str
-    recipe: Recipe
-    k: int
-    job: Job
-
-
 @dataclass(slots=True)
 class Survey:
     """What a prompt file asks for: bad lines by number, bytes that its largest picture takes, some requests to show.
 
-    `checked` is what the files of the good lines held; `unknown` is what the models do not know of them.
+    `kinds` has one request of each `kind_of`; `checked` is what the files of the good lines held; `unknown` is what the
+    models do not know of them.
     """
 
     lines: int = 0
@@ -95,6 +91,7 @@ class Survey:
     space: int = 0
     models: dict[str, int] = field(default_factory=dict)
     first: list[tuple[Job, Recipe]] = field(default_factory=list)
+    kinds: dict[tuple[object, ...], Recipe] = field(default_factory=dict)
     checked: Checked = field(default_factory=Checked)
     unknown: UnknownLines = field(default_factory=UnknownLines)
 
@@ -146,6 +143,9 @@ class Watcher(Protocol):
     def step(self, progress: Progress, tally: Tally) -> None:
         """A step of a stage is done."""
 
+    def working(self, busy: int, workers: int, tally: Tally) -> None:
+        """So many workers elsewhere are there, and so many of them paint."""
+
     def done(self, item: Item, picture: Picture, path: Path, tally: Tally) -> None:
         """A picture is in the journal."""
 
@@ -178,6 +178,9 @@ def survey(batch: Batch, engine: Engine, watcher: Watcher, first: int = 10) -> S
                     found.pictures += recipe.count
                     found.space = max(found.space, 2 * 3 * recipe.size.pixels)
                     found.models[recipe.model] = found.models.get(recipe.model, 0) + recipe.count
+                    kind = kind_of(recipe)
+                    if kind not in found.kinds:
+                        found.kinds[kind] = recipe
                     if len(found.first) < first:
                         found.first.append((job, recipe))
             except RequestError as error:
@@ -213,8 +216,16 @@ class Runner:
     """One run over a batch. `journal` and `presence` are those of its folder."""
 
     def __init__(
-        self, batch: Batch, engine: Engine, journal: Journal, presence: Presence, watcher: Watcher, found: Survey
+        self,
+        batch: Batch,
+        engine: Engine,
+        journal: Journal,
+        presence: Presence,
+        watcher: Watcher,
+        found: Survey,
+        executor: Executor | None = None,
     ) -> None:
+        """`engine` resolves, and says what paints; it paints by itself unless there is an `executor`."""
         self.batch = batch
         self.engine = engine
         self.journal = journal
@@ -229,7 +240,10 @@ class Runner:
         self._groups: dict[str, list[Item]] = {}
         self._sizes: dict[str, int] = {}
         self._machines = Machines(watcher.mixed)
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        self._executor = executor if executor is not None else LocalExecutor(engine, self._step)
+        self._commits = Commits(journal)
+        self._waiting = WAITING * (1 if executor is None else WRITERS)
+        self._disk = ThreadPoolExecutor(1 if executor is None else WRITERS, thread_name_prefix="disk")
         self._writing: deque[tuple[Item, Picture, Future[Path]]] = deque()
 
     def run(self) -> Tally:
@@ -245,11 +259,17 @@ class Runner:
                 self._take(items)
             for group in list(self._groups.values()):
                 self._paint_group(group)
+            for outcome in self._executor.finish():
+                self._take_outcome(outcome)
             while self._writing:
                 self._settle(wait_for_one=True)
             self.watcher.unknown(self._found)
-        except BaseException:
-            wait([future for _, _, future in self._writing], timeout=PATIENCE)
+        except BaseException as error:
+            try:
+                if not isinstance(error, Exception):  # a signal
+                    self._drain()
+            finally:
+                wait([future for _, _, future in self._writing], timeout=PATIENCE)
             # Who reads our results may be gone, and the first error is the one that counts.
             with suppress(DalleError):
                 self._settle(wait_for_one=False)
@@ -257,6 +277,13 @@ class Runner:
         finally:
             self._disk.shutdown(wait=False, cancel_futures=True)
         return self.tally
+
+    def _drain(self) -> None:
+        """Take what is being painted elsewhere, as far as it comes in time."""
+        with suppress(DalleError):
+            for outcome in self._executor.drain():
+                if isinstance(outcome, Painted):
+                    self._hand_over(outcome.item, outcome.picture)
 
     def _work(self) -> Iterator[list[Item]]:
         """The pictures of each request that are to be painted, claimed."""
@@ -389,49 +416,43 @@ class Runner:
                 self._paint_group(self._groups.pop(max(self._groups, key=lambda kind: len(self._groups[kind]))))
 
     def _paint_group(self, items: Sequence[Item]) -> None:
-        recipes = [item.recipe.single(item.k) for item in items]
-        done = 0
-        try:
-            for picture in self.engine.paint_together(recipes, self._step):
-                self._hand_over(items[done], picture)
-                done += 1
-        except (RequestError, NonFinite, OutOfMemory) as error:
-            problem = error
-        else:
-            return
-        # One of them is to blame, and the others shall not suffer for it.
-        rest = items[done:]
-        if len(rest) > 1:
-            for item in rest:
-                self._paint_group([item])
-        else:
-            self._give_up(rest[0], problem)
+        self._paint(together_unit(items))
 
     def _paint_alone(self, items: Sequence[Item], *, whole: bool) -> None:
         """Paint a request at once, or the pictures of it that are missing one by one."""
+        recipe = items[0].recipe
         if not whole:
             for item in items:
-                self._paint_one(item.recipe.single(item.k), [item])
+                self._paint(Unit(recipes=(recipe.single(item.k),), items=(item,), together=False))
+            return
+        wanted = {item.k: item for item in items}
+        scores = self._scores_of(recipe, items) if recipe.settings.best_of is not None else None
+        all_of_it = tuple(wanted.get(k) for k in range(recipe.count))
+        self._paint(Unit(recipes=(recipe,), items=all_of_it, together=False, scores=scores))
+
+    def _paint(self, unit: Unit) -> None:
+        for outcome in self._executor.paint(unit):
+            self._take_outcome(outcome)
+
+    def _take_outcome(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Painted):
+            self._hand_over(outcome.item, outcome.picture)
+        elif isinstance(outcome, Waiting):
+            self._settle(wait_for_one=False)
+            self.watcher.working(outcome.busy, outcome.workers, self.tally)
+        elif outcome.unit.together and len(outcome.places) > 1:
+            # One of them is to blame, and the others shall not suffer for it.
+            for place in outcome.places:
+                self._paint(outcome.unit.alone(place))
         else:
-            self._paint_one(items[0].recipe, items)
+            for item in outcome.items:
+                self._give_up(item, outcome.error)
 
-    def _paint_one(self, recipe: Recipe, items: Sequence[Item]) -> None:
-        wanted = {item.k: item for item in items} if recipe.count > 1 else {0: items[0]}
-        pictures = self._best(recipe, items) if recipe.settings.best_of is not None else None
-        try:
-            for k, picture in enumerate(pictures if pictures is not None else self.engine.paint(recipe, self._step)):
-                if k in wanted:
-                    self._hand_over(wanted.pop(k), picture)
-        except (RequestError, NonFinite, OutOfMemory) as error:
-            for item in wanted.values():
-                self._give_up(item, error)
-
-    def _best(self, recipe: Recipe, items: Sequence[Item]) -> Iterator[Picture]:
-        """The pictures of a best-of; their scores are on disk until all `items` are in the journal."""
-        path = self.batch.folder / HIDDEN / f"scores-{item_key(recipe, 0, '')}.jsonl"
-        scores = ScoreFile(path)
+    def _scores_of(self, recipe: Recipe, items: Sequence[Item]) -> ScoreFile:
+        """The scores of a best-of, on disk until all `items` are in the journal."""
+        scores = ScoreFile(self.batch.folder / HIDDEN / f"scores-{item_key(recipe, 0, '')}.jsonl")
         self._scores[id(recipe)] = scores, {item.key for item in items}
-        yield from self.engine.paint(recipe, self._step, scores)
+        return scores
 
     def _step(self, progress: Progress) -> None:
         self._settle(wait_for_one=False)
@@ -446,7 +467,7 @@ class Runner:
     # Writing
 
     def _hand_over(self, item: Item, picture: Picture) -> None:
-        while len(self._writing) >= WAITING:
+        while len(self._writing) >= self._waiting:
             self._settle(wait_for_one=True)
         machine = replace(picture.recipe, together=together(item.recipe, self.engine)).machine
         self._writing.append((item, picture, self._disk.submit(self._write, item, picture, machine)))
@@ -521,7 +542,7 @@ class Runner:
 
     def _note(self, entry: Entry) -> None:
         """Write down what became of a picture, and only then leave it to others."""
-        self.journal.append([entry])
+        self._commits.append(entry)
         self.presence.release(entry.key)
 
 

@@ -66,7 +66,7 @@ Tab completion: dalle --install-completion [SHELL], or --show-completion [SHELL]
 _PAINTING: Final = ("generate", "vary", "interpolate", "inpaint", "edit")
 _OTHERS: Final = (
     *("show", "replay", "grid", "check", "history", "models", "config"),
-    *("serve", "gallery", "shell", "doctor", "probe", "train"),
+    *("serve", "gallery", "shell", "doctor", "probe", "ray", "train"),
 )
 
 COMMANDS: Final[Mapping[str, str]] = {

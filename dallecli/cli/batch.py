@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Final, cast
 
+from dallecli.batch.execution import Executor
 from dallecli.batch.jobs import Reader
 from dallecli.batch.journal import Journal, read_journal
 from dallecli.batch.presence import Presence
@@ -48,7 +49,7 @@ def paint_file(task: str, values: Mapping[str, object], painting: PaintingOption
             raise BadPromptFile("a line of a text file is one end, and it takes two", file.name, hint)
         batch = _batch(task, values, file, options, painting.output)
         watcher = stack.enter_context(closing(Progressing(batch, reporting)))
-        engine = painting.choose_engine()
+        engine = stack.enter_context(painting.opened_engine())
         looking = engine if rewriter is None else unasked(engine)
         found = stack.enter_context(closing(survey(batch, looking, watcher, _SHOWN)))
         watcher.display.clear()
@@ -62,6 +63,7 @@ def paint_file(task: str, values: Mapping[str, object], painting: PaintingOption
         if reporting.dry_run:
             _describe(batch, found, engine, as_json=reporting.json)
         else:
+            executor = _executor(batch, found, engine)
             if painting.output.out is not None:
                 make_folder(batch.folder, watcher.display)
             if rewriter is not None:
@@ -70,7 +72,7 @@ def paint_file(task: str, values: Mapping[str, object], painting: PaintingOption
                 rewriter.notes = stack.enter_context(closing(RewritingsFile(batch.folder)))
                 tell = watcher.display.warn
                 engine = cast(Engine, RewritingEngine(engine, rewriter, lambda text: tell(safe(text))))
-            _paint(batch, found, engine, watcher)
+            _paint(batch, found, engine, watcher, executor)
 
 
 def _check_together(options: BatchOptions) -> None:
@@ -104,7 +106,16 @@ def _batch(
     )
 
 
-def _paint(batch: Batch, found: Survey, engine: Engine, watcher: Progressing) -> None:
+def _executor(batch: Batch, found: Survey, engine: Engine) -> Executor | None:
+    """Who paints besides the engine; None if it does. Raises what is wrong with a cluster."""
+    from dallecli.cluster.engine import ClusterEngine
+
+    if not isinstance(engine, ClusterEngine):
+        return None
+    return engine.executor(list(found.kinds.values()), format=batch.format, metadata=batch.metadata)
+
+
+def _paint(batch: Batch, found: Survey, engine: Engine, watcher: Progressing, executor: Executor | None) -> None:
     with disk_errors(batch.folder):
         batch.folder.mkdir(parents=True, exist_ok=True)
     check_folder(batch.folder, found.space)
@@ -112,7 +123,7 @@ def _paint(batch: Batch, found: Survey, engine: Engine, watcher: Progressing) ->
     try:
         with closing(Journal(batch.folder)) as journal:
             before = journal.count()
-            runner = Runner(batch, engine, journal, presence, watcher, found)
+            runner = Runner(batch, engine, journal, presence, watcher, found, executor)
             try:
                 with watcher.display.running(", ".join(found.models)):
                     tally = runner.run()

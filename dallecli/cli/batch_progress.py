@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dallecli.batch.item import Item
 from dallecli.batch.prompt_file import BadLine
-from dallecli.batch.runner import Batch, Item, Survey, Tally
+from dallecli.batch.runner import Batch, Survey, Tally
 from dallecli.cli.display import SIGPIPE, Display, Stopped, clock, emit_json, emit_line, to_stderr
 from dallecli.cli.options import PaintingReporting
 from dallecli.cli.region import Line
@@ -76,6 +77,9 @@ class Progressing:
     def step(self, progress: Progress, tally: Tally) -> None:
         self.display.step(progress, tally)
 
+    def working(self, busy: int, workers: int, tally: Tally) -> None:
+        self.display.working(busy, workers, tally)
+
     def done(self, item: Item, picture: "Picture", path: Path, tally: Tally) -> None:
         self.display.clear()
         self.history.remember(path, picture.recipe, picture.recipe.seed)
@@ -120,6 +124,8 @@ class BatchDisplay(Display):
 
     tally: Tally | None = None
     """What became of the pictures so far; None before the first is painted."""
+    workers: tuple[int, int] | None = None
+    """How many workers paint, and how many there are; None if this process does it."""
 
     def checking(self, lines: int) -> None:
         """So many lines have been checked."""
@@ -143,9 +149,27 @@ class BatchDisplay(Display):
         self.tally = tally
         if self.animated:
             self.progress(progress)
-        elif not self.quiet and time.monotonic() - self.shown >= _pause(tally):
+        else:
+            self._log(tally, "")
+
+    def working(self, busy: int, workers: int, tally: Tally) -> None:
+        """So many workers elsewhere paint."""
+        self.tally, self.workers, self._opening = tally, (busy, workers), None
+        if self.animated:
+            self.draw()
+        else:
+            self._log(tally, f", {busy} of {workers} workers")
+
+    def stages(self) -> list[Line]:
+        if self.workers is None:
+            return super().stages()
+        busy, workers = self.workers
+        return [Line(label="  workers", share=busy / max(1, workers), figures=f"{busy}/{workers}")]
+
+    def _log(self, tally: Tally, more: str) -> None:
+        if not self.quiet and time.monotonic() - self.shown >= _pause(tally):
             self.shown = time.monotonic()
-            to_stderr(_state(tally))
+            to_stderr(_state(tally) + more)
 
 
 def _pause(tally: Tally) -> float:

@@ -1,6 +1,7 @@
 """What the five painting commands have in common: from their options and arguments to requests and where these go."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -60,7 +61,8 @@ class PaintingCommand:
             return
         requests = many.each(self._asked, given, _name)
         output = self.plan(pictures=pictures, results=many.total, noun=noun)
-        paint_all(requests, output, self._engine(), self.painting.reporting, many)
+        with self._opened_engine() as engine:
+            paint_all(requests, output, engine, self.painting.reporting, many)
 
     def _paint_axes(self, given: Sequence[Mapping[str, object]], axes: AxesOptions, noun: str, total: int) -> None:
         from dallecli.cli.axes import Axes, paint_axes, read_axis
@@ -74,13 +76,16 @@ class PaintingCommand:
         named = {name: value for name, value in chosen.pairs[0].items() if name in NEEDED and values.get(name) is None}
         self._asked({**(given[0] if given else {}), **named})
         output = self.plan(noun=noun)
-        paint_axes(self.task, values, chosen, output, self._engine(), self.painting.reporting)
+        with self._opened_engine() as engine:
+            paint_axes(self.task, values, chosen, output, engine, self.painting.reporting)
 
-    def _engine(self) -> "Engine":
+    @contextmanager
+    def _opened_engine(self) -> "Iterator[Engine]":
         """The engine that paints, and has prompts rewritten if that is asked for. Raises BadSetting, BadConfig."""
         from dallecli.cli.rewriting import rewriting
 
-        return rewriting(self.painting.choose_engine(), self.painting)
+        with self.painting.opened_engine() as engine:
+            yield rewriting(engine, self.painting)
 
     def many(self, total: int, *, whole: bool = False) -> "Many":
         """So many arguments, of which a bad one does not stop the others; if they are one `whole`, it does."""

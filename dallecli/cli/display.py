@@ -13,7 +13,8 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
 
 from dallecli.cli.preview import COLUMNS, draw
 from dallecli.cli.region import Line, Region
@@ -42,13 +43,35 @@ class Stopped(BaseException):
         self.number = number
 
 
+_apart: list[TextIO | None] = []
+"""Standard output, while others may print what is no result of ours: see `results_apart`."""
+
+
+@contextmanager
+def results_apart() -> Iterator[None]:
+    """Inside, only results reach standard output: what a library prints there is thrown away."""
+    _apart.append(sys.stdout)
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        sys.stdout = nowhere
+        try:
+            yield
+        finally:
+            sys.stdout = _apart.pop()
+
+
+def output() -> TextIO | None:
+    """Where results go; None if it is closed."""
+    return _apart[-1] if _apart else sys.stdout
+
+
 def emit(data: bytes) -> None:
     """Write a result to standard output, now. Raises Stopped(SIGPIPE) if nobody reads it, BadOutput if it fails."""
-    if sys.stdout is None:
+    stream = output()
+    if stream is None:
         raise BadOutput("standard output is closed")
     try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        stream.buffer.write(data)
+        stream.buffer.flush()
     except BrokenPipeError as error:
         raise Stopped(SIGPIPE) from error
     except OSError as error:
@@ -60,7 +83,8 @@ def emit_line(text: str) -> None:
 
     In a pipe a file name stays byte for byte what it is, as with `ls`.
     """
-    if sys.stdout is not None and sys.stdout.isatty():
+    stream = output()
+    if stream is not None and stream.isatty():
         emit(safe(text, limit=None).encode("utf-8", "replace") + b"\n")
     else:
         emit(os.fsencode(text) + b"\n")

@@ -18,7 +18,7 @@ from dallecli.errors import RequestError
 
 PICTURES, MODEL, SAMPLING, OUTPUT, REPORTING = "Pictures", "Model", "Sampling", "Output", "Reporting"
 MASK, ANIMATION, ARITHMETIC, BATCH, SERVER = "Mask", "Animation", "Arithmetic", "Prompt file", "Server"
-REWRITING = "Rewriting"
+REWRITING, CLUSTER = "Rewriting", "Cluster"
 
 ORDER: Final[Mapping[str | None, tuple[str, ...]]] = {
     SAMPLING: (

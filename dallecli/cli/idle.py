@@ -68,6 +68,27 @@ def _boxes_only(given: Given) -> bool:
 # A line of a prompt file may have what the command line lacks, so what a request holds is not judged beside one.
 TABLE: Final = (
     Idle(
+        _PAINTING,
+        ("server", "token_file"),
+        lambda given: given["ray"] is not None,
+        "--ray says who paints, and so does {option}",
+        "leave out one of them",
+    ),
+    Idle(
+        ("inpaint",),
+        ("ray",),
+        lambda given: bool(given["show_mask"]),
+        "{option} is about painting, and --show-mask paints nothing",
+        "leave out one of them",
+    ),
+    Idle(
+        (*_PAINTING, "serve"),
+        ("ray_workers", "weights_from"),
+        lambda given: given["ray"] is None,
+        "{option} is about a Ray cluster, and none is named",
+        "--ray auto, or --ray HOST:6379",
+    ),
+    Idle(
         ("interpolate", "edit"),
         _DIALS_OF_FRAMES,
         lambda given: not _animated(given),

@@ -5,7 +5,8 @@ prompt line. The `rich_help_panel` of an option is the section of the help that 
 markup.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
@@ -13,11 +14,24 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 import typer
 
 from dallecli.cli.bounds import check_finite
-from dallecli.cli.help import ANIMATION, BATCH, MODEL, OUTPUT, PICTURES, REPORTING, REWRITING, SAMPLING, SERVER
+from dallecli.cli.help import (
+    ANIMATION,
+    BATCH,
+    CLUSTER,
+    MODEL,
+    OUTPUT,
+    PICTURES,
+    REPORTING,
+    REWRITING,
+    SAMPLING,
+    SERVER,
+)
 from dallecli.errors import BadSetting
 from dallecli.tasks.values import Usual
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from dallecli.engine import Engine
     from dallecli.recipe import Motion
     from dallecli.rewriting.rewriter import Rewriter
@@ -344,6 +358,16 @@ Out = Annotated[
     ),
 ]
 
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="auto|HOST:PORT",
+        help="The Ray cluster that paints: auto is the one that this machine belongs to.",
+        rich_help_panel=CLUSTER,
+    ),
+]
+
 # What is sampled
 
 
@@ -660,6 +684,79 @@ class ServerOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterOptions:
+    """Which Ray cluster paints, if this machine does not do it by itself."""
+
+    ray: Ray = None
+    ray_workers: Annotated[
+        int | None,
+        typer.Option(
+            "--ray-workers",
+            metavar="N",
+            min=1,
+            help="Use at most so many workers, and ask the cluster's autoscaler for them. All that there are if not"
+            " given.",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = None
+    weights_from: Annotated[
+        str | None,
+        typer.Option(
+            "--weights-from",
+            metavar="hub|driver|DIR",
+            help="Where workers get a model that they lack: from the Hub, from this machine, or from a folder that all"
+            " of them see and that is their HF_HOME. Each has its own if not given.",
+            rich_help_panel=CLUSTER,
+        ),
+    ] = None
+
+    @contextmanager
+    def engine(
+        self, here: "EngineOptions", otherwise: "Callable[[], Engine]", *, wide: bool = False
+    ) -> "Iterator[Engine]":
+        """The engine that is meant, as long as it is needed: a cluster's whose workers are like `here`, or `otherwise`.
+
+        Raises: as `choose_engine` and `ClusterEngine`.
+        """
+        if self.ray is None:
+            yield otherwise()
+            return
+        from contextlib import closing
+
+        from dallecli.cli.display import results_apart
+        from dallecli.cluster.connection import check_ray
+
+        check_ray()
+        from dallecli.cluster.engine import Asked, ClusterEngine
+
+        setup = {"memory": here.memory, "batch": here.batch, "compiled": here.compile, "environment": self._passed()}
+        folder = self.weights_from not in (None, "hub", "driver")
+        asked = Asked(
+            address=self.ray,
+            workers=self.ray_workers,
+            weights=None if folder else self.weights_from,
+            setup=setup,
+            wide=wide,
+        )
+        with results_apart(), closing(ClusterEngine(here.engine(), asked)) as engine:
+            yield engine
+
+    def _passed(self) -> dict[str, str]:
+        """The variables of workers. Raises BadSetting."""
+        import os
+
+        from dallecli.cluster.worker import PASSED
+
+        passed = {name: os.environ[name] for name in PASSED if name in os.environ}
+        if self.weights_from not in (None, "hub", "driver"):
+            if not Path(self.weights_from).is_dir():
+                what = f"--weights-from {self.weights_from!r} is no folder"
+                raise BadSetting(what, hint="hub, driver, or a folder that all machines see")
+            passed["HF_HOME"] = str(Path(self.weights_from).resolve())
+        return passed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOptions:
     """How a prompt file is worked through. Raises BadSetting for what means nothing without one."""
 
@@ -931,11 +1028,16 @@ class PaintingOptions:
 
     engine: EngineOptions
     server: ServerOptions
+    cluster: ClusterOptions
     rewriting: RewriteOptions
     batch: BatchOptions
     output: OutputOptions
     reporting: PaintingReporting
 
     def choose_engine(self) -> "Engine":
-        """Whoever paints. Raises as `remote.choice.choose`."""
+        """Whoever paints without a cluster. Raises as `remote.choice.choose`."""
         return self.server.engine(self.engine)
+
+    def opened_engine(self) -> "AbstractContextManager[Engine]":
+        """Whoever paints, as long as there is something to paint. Raises as `ClusterOptions.engine`."""
+        return self.cluster.engine(self.engine, self.choose_engine)

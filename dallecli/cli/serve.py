@@ -141,6 +141,7 @@ def serve(
     *,
     model: options.ModelOptions,
     engine: options.EngineOptions,
+    cluster: options.ClusterOptions,
     reach: ReachOptions,
     answering: AnsweringOptions,
     rewriting: options.RewriteOptions,
@@ -158,24 +159,29 @@ def serve(
       dalle serve --open
       dalle serve --model karlo --port 8000
       dalle serve --host 0.0.0.0 --token-file token.txt
+      dalle serve --ray auto
       dalle serve --rewrite-with http://127.0.0.1:11434/v1 llama3.2
     """
     check_extra()
     from dallecli.cli.browser import Browser
     from dallecli.cli.display import Display
+    from dallecli.cluster.engine import ClusterEngine
     from dallecli.server.run import serve as run
 
     display = Display(quiet=reporting.quiet)
     log_to(display, debug=reporting.debug)
     serving = replace(_serving(model, reach, answering, page, display), rewriter=rewriting.rewriter())
-    with Browser(serving.token, display) as browser:
+    with Browser(serving.token, display) as browser, cluster.engine(engine, engine.engine, wide=True) as painting:
+        if isinstance(painting, ClusterEngine):
+            painting.join()  # what is wrong with a cluster is said before anybody asks
+        engines = iter((painting, engine.engine()))
 
         def announce(found: "Announced") -> None:
             _announce(found, display, reporting)
             if page.open:
                 browser.show(found.page)
 
-        run(serving, engine.engine, announce)
+        run(serving, lambda: next(engines), announce)
 
 
 _MODULES = ("starlette", "uvicorn", "python_multipart")

@@ -68,7 +68,8 @@ class Announced:
 
 
 def serve(serving: Serving, engines: Callable[[], Engine], announce: Callable[[Announced], None]) -> None:
-    """Serve until a signal says otherwise. `engines` makes engines; `announce` is called when clients can come.
+    """Serve until a signal says otherwise. `engines` makes two engines: the first paints, the second
+    checks requests (see `Painter`). `announce` is called when clients can come.
 
     A second signal, and a step that does not end in time, end the process.
 
