@@ -30,7 +30,7 @@ class Order:
     def weight(self) -> int:
         """How many bytes it and its pictures take on the way, at most."""
         given = sum(len(source.data or b"") for recipe in self.recipes for source in recipe.sources)
-        return given + 3 * self.pictures * self.recipes[0].size ** 2
+        return given + 3 * self.pictures * self.recipes[0].size.pixels
 
     @property
     def kind(self) -> tuple[object, ...]:
