@@ -130,10 +130,13 @@ def _may_have_accelerators() -> bool:
     return True
 
 
-def _cpu_flags() -> set[str] | None:
+@functools.cache
+def _cpu_flags() -> frozenset[str] | None:
     """What this CPU can do, in the words of Linux; None where the system does not tell."""
     if sys.platform != "linux":
         return None
     with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as file:
         # Processors other than those of x86 have none of the arithmetic in BF16, and call this line something else.
-        return next((set(line.partition(":")[2].split()) for line in file if line.startswith("flags")), set())
+        return next(
+            (frozenset(line.partition(":")[2].split()) for line in file if line.startswith("flags")), frozenset()
+        )

@@ -54,6 +54,13 @@ _UNSEEN: Final = frozenset({INVERSION, *(stage.name for stage in PRIORS.values()
 """Stages after which there is nothing to look at yet."""
 
 
+COMING_BACK: Final = 0.05
+"""Seconds in which those whose pictures were in a group may join the next one."""
+
+COMING_BACK_SHARE: Final = 0.05
+"""The same, as a share of the time that the group took: no more than that is lost if nobody comes."""
+
+
 class Abandoned(Exception):
     """Nobody waits for what is being painted: raised between two steps, and caught by nobody but the painter."""
 
@@ -91,6 +98,8 @@ class Painter:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopped = False
+        self._together = 1
+        self._absent, self._patience = 0, 0.0
 
     # For who asks
 
@@ -121,6 +130,7 @@ class Painter:
         """Let a ticket wait for its turn. Raises Refusal if there will be none."""
         if self._stopped:
             raise going_down(1)
+        self._absent -= 1
         self.queue.add(ticket)
         self._count_queued()
         self._more.set()
@@ -212,6 +222,9 @@ class Painter:
                 await self._more.wait()
                 continue
             self._idle.clear()
+            if self._awaits_company():
+                await self._wait_for_more()
+                continue
             await self._paint(self.queue.take(ticket, await self._group(ticket)))
             self._count_queued()
 
@@ -248,7 +261,22 @@ class Painter:
         loop = asyncio.get_running_loop()
         outcome = loop.run_in_executor(self._painting, self._engine.group, ticket.recipe_of(0))
         await asyncio.wait([outcome])
-        return 1 if outcome.exception() is not None else outcome.result()  # it will fail again, and be told
+        self._together = 1 if outcome.exception() is not None else outcome.result()  # it will fail again, and be told
+        return self._together
+
+    def _awaits_company(self) -> bool:
+        """Whether the next group has room for those who are just getting their answers, and may ask again at once.
+
+        Without that, programs that send one request after the other would fall out of step, and paint in small groups.
+        """
+        room = self.queue.pictures < self._together
+        return room and self._absent > 0 and time.monotonic() < self._patience
+
+    async def _wait_for_more(self) -> None:
+        """Until somebody comes, or has waited for long enough."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience - time.monotonic()):
+                await self._more.wait()
 
     async def _paint(self, units: Sequence[Unit]) -> None:
         """Paint some pictures; what fails is told to its own request and no other."""
@@ -267,7 +295,10 @@ class Painter:
         error = outcome.exception()
         self._current = ()
         self.opened = units[0].ticket.model
-        self._count(units, work.done, loop.time() - begun)
+        seconds = loop.time() - begun
+        self._absent = len({id(unit.ticket) for unit in units if unit.ticket.over})
+        self._patience = time.monotonic() + min(COMING_BACK, COMING_BACK_SHARE * seconds)
+        self._count(units, work.done, seconds)
         if error is not None:
             self._blame(units[work.done :] if not units[0].ticket.whole else units, error)
 

@@ -207,7 +207,7 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], announce: C
     while not server.started and not serving.done():
         await asyncio.sleep(0.005)
     announce()
-    opening = asyncio.create_task(painter.open(service.serving.model, words=_reads_words(service)))
+    opening = asyncio.create_task(_open(service))
     await signals.get()
     log.warning("going down: %d pictures are waiting", painter.queue.pictures)
     second = asyncio.create_task(signals.get())
@@ -222,6 +222,12 @@ async def _serve(service: Service, sockets: Sequence[socket.socket], announce: C
         task.cancel()
     if painter.busy:  # its thread cannot be ended, and Python would wait for it
         _leave(service, second.result() if second.done() and not second.cancelled() else signal.SIGTERM)
+
+
+async def _open(service: Service) -> None:
+    """Open the default model. What that brings stays, and nobody need go over it for garbage again."""
+    await service.painter.open(service.serving.model, words=_reads_words(service))
+    gc.freeze()
 
 
 async def _settled(painter: Painter) -> None:

@@ -14,10 +14,11 @@ import pytest
 
 from dallecli.errors import NonFinite, OutOfMemory
 from dallecli.fake_engine import FakeEngine
+from dallecli.server import painter
 from dallecli.server import queue as turns
 from dallecli.server.files import Files
 from dallecli.server.serving import Serving
-from dallecli.server.ticket import Ticket
+from dallecli.server.ticket import ImagesTicket
 from dallecli.tasks.builder import build_request
 from tests.server.talking import Answer, Talk, png, process, service
 
@@ -73,6 +74,33 @@ def test_requests_that_are_alike_are_painted_together_and_nobody_is_waited_for()
     assert all(answer.status == 200 for answer in answers)
     assert max(map(len, engine.groups)) == engine.GROUP
     assert sum(map(len, engine.groups)) == 9
+
+
+def test_programs_that_ask_again_at_once_are_painted_together(monkeypatch):
+    monkeypatch.setattr(painter, "COMING_BACK", 1.0)
+    monkeypatch.setattr(painter, "COMING_BACK_SHARE", 100.0)
+    engine = Counting(0.005)
+
+    def ask_four_times(talk: Talk, caller: int) -> list[Answer]:
+        return [talk.generate(prompt=f"caller {caller}", seed=k) for k in range(4)]
+
+    with service(one_engine(engine)) as talk, ThreadPoolExecutor(4) as callers:
+        for answers in callers.map(ask_four_times, [talk] * 4, range(4)):
+            assert all(answer.status == 200 for answer in answers)
+    sizes = [len(group) for group in engine.groups]
+    assert sum(sizes) == 16
+    assert sizes.count(4) >= 3
+
+
+def test_who_asks_alone_waits_for_nobody(monkeypatch):
+    with service(FakeEngine) as talk:
+        at_once(*(lambda k=k: talk.generate(seed=k) for k in range(6)))
+        monkeypatch.setattr(painter, "COMING_BACK", 60.0)
+        monkeypatch.setattr(painter, "COMING_BACK_SHARE", 10000.0)
+        began = time.monotonic()
+        for k in range(5):
+            talk.generate(seed=k)
+    assert time.monotonic() - began < 30
 
 
 def test_a_picture_does_not_depend_on_what_it_is_painted_with():
@@ -416,4 +444,4 @@ def test_a_bulk_that_has_waited_comes_before_one_picture_that_came_later(monkeyp
 def test_a_best_of_is_a_bulk_however_few_are_kept():
     engine = FakeEngine()
     request = build_request("generate", {"model": "starter", "prompt": "a fox", "best_of": 8})
-    assert Ticket(request, engine.resolve(request), 0, 0.0).work == 8
+    assert ImagesTicket(request, engine.resolve(request), 0, 0.0).work == 8
