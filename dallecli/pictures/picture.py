@@ -45,8 +45,8 @@ class Picture:
 def encode(image: Image.Image, format: str, recipe: Recipe | None) -> bytes:
     """The bytes of a picture file: PNG and WebP lossless, JPEG at quality 95 without chroma subsampling.
 
-    Painted pixels hardly repeat, except side by side: a PNG in which only such repetitions are looked for is about as small,
-    and takes far less time. Beside the pixels only the recipe is written: no time, no path, no machine.
+    Painted pixels hardly repeat, except side by side: a PNG in which only such repetitions are looked for is about as
+    small, and takes far less time. Beside the pixels only the recipe is written: no time, no path, no machine.
 
     Raises BadSetting for a format that is not in `FORMATS`, or sides that it cannot hold.
     """

@@ -444,4 +444,4 @@ def test_a_bulk_that_has_waited_comes_before_one_picture_that_came_later(monkeyp
 def test_a_best_of_is_a_bulk_however_few_are_kept():
     engine = FakeEngine()
     request = build_request("generate", {"model": "starter", "prompt": "a fox", "best_of": 8})
-    assert ImagesTicket(request, engine.resolve(request), 0, 0.0).work == 8
+    assert ImagesTicket(request, engine.resolve(request), 0, 0.0).pictures == 8
