@@ -19,7 +19,8 @@ _MOVING: Final = (".gif", ".apng", ".mp4")
 """The suffixes of -o that make an animation by themselves."""
 
 _DIALS_OF_FRAMES: Final = ("fps", "bounce", "hold")
-_HERE: Final = ("memory", "batch", "compile")
+_OF_THIS_MACHINE: Final = "{option} is about this machine, and a server computes"
+_SERVED_WITH: Final = "dalle serve {option}; or --server none to compute here"
 _PAINTING: Final = ("generate", "vary", "interpolate", "inpaint", "edit")
 _PROBES: Final = ("pca", "vocabulary")
 _SHEETS: Final = ("generate", "vary", "inpaint", "edit")
@@ -209,10 +210,17 @@ TABLE: Final = (
     ),
     Idle(
         (*_PAINTING, *_PROBES, "rank", "embed", "encode", "decode", "replay"),
-        _HERE,
+        ("memory",),
         lambda given: is_remote(given["server"]),
-        "{option} is about this machine, and a server computes",
-        "dalle serve {option}; or --server none to compute here",
+        _OF_THIS_MACHINE,
+        _SERVED_WITH,
+    ),
+    Idle(
+        (*_PAINTING, *_PROBES),
+        ("batch", "compile"),
+        lambda given: is_remote(given["server"]),
+        _OF_THIS_MACHINE,
+        _SERVED_WITH,
     ),
     Idle(
         (*_PAINTING, *_PROBES, "rank", "embed", "encode", "decode", "replay", "doctor"),

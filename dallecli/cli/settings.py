@@ -18,10 +18,11 @@ from typing import Any, Final, Literal, get_args, get_origin
 
 from typer.models import OptionInfo
 
-from dallecli.cli.options import StepsOption, known_dtype
+from dallecli.cli.options import SizeOption, StepsOption, known_dtype
 from dallecli.errors import BadConfig, reason
 from dallecli.limits import SETTINGS_BYTES, read_file
 from dallecli.own_folders import NOWHERE, SET_ONE, own_folder
+from dallecli.size import HOW, read_size
 from dallecli.tasks.stages import RESPACINGS
 
 VARIABLES: Mapping[str, str] = {
@@ -79,6 +80,7 @@ KINDS = {
     bool: "true or false",
     list: "a list",
     StepsOption: f"a whole number, or one of {', '.join(RESPACINGS)}",
+    SizeOption: HOW,
 }
 
 
@@ -210,7 +212,7 @@ def _meaning(text: str, kind: type) -> object:
         return {"true": True, "false": False}.get(text.lower(), text)
     if kind is list:
         return text.split(",")
-    if kind in (int, float, StepsOption):
+    if kind in (int, float, StepsOption, SizeOption):
         try:
             return float(text) if kind is float else int(text)
         except ValueError:
@@ -230,16 +232,26 @@ def check_setting(key: str, value: object, where: str | None) -> None:
         raise BadConfig(f"{key!r} {what}", where=where, hint=hint)
     kind = known[key].kind
     # A whole number is a number; but true is not a whole number, whatever Python says.
-    types: Mapping[type, tuple[type, ...]] = {float: (int, float), StepsOption: (int, str)}
+    types: Mapping[type, tuple[type, ...]] = {float: (int, float), StepsOption: (int, str), SizeOption: (int, str)}
     fits = isinstance(value, types.get(kind, kind)) and (kind is bool or not isinstance(value, bool))
     if kind is StepsOption and isinstance(value, str):
         fits = value in RESPACINGS
+    if kind is SizeOption and isinstance(value, str):
+        fits = _is_size(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise BadConfig(f"{key} is {value}, it should be a finite number", where=where)
     if not fits:
         raise BadConfig(f"{key} is {value!r}, it should be {known[key].described}", where=where)
     if isinstance(value, str) and ("\0" in value or not _is_utf8(value)):
         raise BadConfig(f"{key} is {value!r}, which holds characters that no option has", where=where)
+
+
+def _is_size(text: str) -> bool:
+    try:
+        read_size(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_utf8(text: str) -> bool:

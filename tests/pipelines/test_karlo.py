@@ -264,7 +264,7 @@ def test_networks_are_loaded_when_they_are_needed(copied, opened):
         change_weights(copied, part, lambda tensors: tensors.clear())
     model = opened(copied)
     stages = {name: STAGES[name] for name in ("prior", "decoder")}
-    assert paint(model, replace(RECIPE, stages=stages))[0].shape == (8, 8, 3)
+    assert paint(model, replace(RECIPE, stages=stages, size=Size.square(8)))[0].shape == (8, 8, 3)
 
 
 def test_the_starters_parts_survive_a_second_use(starter):

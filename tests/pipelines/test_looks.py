@@ -27,6 +27,7 @@ from dallecli.nets.vae import Vae, VaeConfig
 from dallecli.pictures.picture import Picture
 from dallecli.pipelines.frame import Frame
 from dallecli.pipelines.latents import SHOWN_CELLS
+from dallecli.size import Size
 from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.builder import build_request
 
@@ -168,11 +169,11 @@ def operations(work: Callable[[], object]) -> int:
 
 
 def test_a_frame_is_cut_alike_from_a_smaller_picture():
-    frame = Frame(768 - 64, 128)
-    assert frame.painted == 768
-    assert frame.at(256) == Frame(235, 256)
-    assert frame.at(256).painted == 256
-    assert Frame(768, 128).at(256) == Frame(256, 256)
+    frame = Frame(Size(768 - 64, 512), 128)
+    assert frame.painted == Size(768, 512)
+    assert frame.middle(torch.empty(1, 3, 512, 768)).shape == (1, 3, 512, 704)
+    assert frame.middle(torch.empty(1, 3, 256, 384)).shape == (1, 3, 256, 352)
+    assert Frame(Size.square(768), 128).middle(torch.empty(1, 3, 256, 256)).shape == (1, 3, 256, 256)
 
 
 def difference(one: Image.Image, other: Image.Image) -> float:

@@ -291,7 +291,8 @@ def test_two_steps_are_enough(both):
 def test_a_second_upsampler_goes_on_like_the_first(model_folder, opened, oracle_of):
     folder = model_folder("starter")
     ask = ("a red cat", [7], 4.0, 8.0)
-    ours = our_run(opened(folder, torch.float32), *ask, STEPS)
+    model = opened(folder, torch.float32)
+    ours = our_run(model, *ask, STEPS, Size.square(model.painter.parts.folder.sizes()[-1]))
     theirs = their_run(oracle_of("starter"), *ask, {k: v for k, v in STEPS.items() if k != "upsampler_2"})
     # diffusers knows no second upsampler, but its loop is short.
     scheduler = UnCLIPScheduler.from_pretrained(folder / "super_res_2_scheduler")

@@ -51,7 +51,7 @@ def opened(folder: Path, dtype: torch.dtype = torch.float32) -> UnClipParts[Any]
     return open_stable_unclip(Parts(Folder(folder), torch.device("cpu"), dtype), "tiny").parts
 
 
-def silent(stage: str, step: int, steps: int) -> None:
+def silent(stage: str, step: int, steps: int, /, look: object = None) -> None:
     """No progress bar."""
 
 

@@ -79,7 +79,7 @@ class Tokens(TokenPipeline):
 
         from dallecli.pipelines.pixels import to_pixels
 
-        square = to_pixels([ImageOps.fit(image, (size, size))])[0].reshape(3, SIDE, PATCH, SIDE, PATCH)
+        square = to_pixels([ImageOps.fit(image, (size.width, size.height))])[0].reshape(3, SIDE, PATCH, SIDE, PATCH)
         patches = square.permute(1, 3, 0, 2, 4).reshape(SIDE, SIDE, -1)
         table = self._net("detokenizer", VOCABULARY, 3 * PATCH * PATCH).weight
         return torch.cdist(patches.flatten(0, 1), table).argmin(dim=1).view(SIDE, SIDE).int().numpy()
