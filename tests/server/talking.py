@@ -100,6 +100,15 @@ class Talk:
                 found += chunk
             return found
 
+    def logged(self, text: str) -> str:
+        """The log, as soon as this stands in it: a line is written after its answer."""
+        assert self.log is not None
+        until = time.monotonic() + 10
+        while text not in self.log.read_text():
+            assert time.monotonic() < until, self.log.read_text()
+            time.sleep(0.02)
+        return self.log.read_text()
+
     def metric(self, name: str, labels: str = "") -> float:
         text = self.get("/metrics").body.decode()
         values = re.findall(rf"^{name}{labels or r'(?:{.*})?'} ([\d.e+]+)$", text, flags=re.MULTILINE)
