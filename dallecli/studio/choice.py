@@ -18,6 +18,10 @@ COMPILED: Final = ("numpy", "torch", "safetensors", "tokenizers", "PIL.Image")
 """Libraries that cannot be imported a second time in a process that was stopped while it imported them."""
 
 
+IMPORTS: Final = "imports"
+"""The name of the thread that imports them."""
+
+
 @contextmanager
 def keeping() -> Iterator[None]:
     """Inside, who chooses the same engine again gets it again, with the model that it has open.
@@ -39,9 +43,16 @@ def import_libraries() -> threading.Thread:
             with suppress(ImportError, OSError):  # it is said where somebody needs it
                 import_module(name)
 
-    thread = threading.Thread(target=work, daemon=True, name="imports")
+    thread = threading.Thread(target=work, daemon=True, name=IMPORTS)
     thread.start()
     return thread
+
+
+def _await_libraries() -> None:
+    """Wait until they are imported: who is stopped while waiting for another thread's import may never be let in."""
+    for thread in threading.enumerate():
+        if thread.name == IMPORTS:
+            thread.join()
 
 
 def choose_engine(memory: str = "auto", batch: int | None = None, *, compiled: bool = False) -> Engine:
@@ -52,6 +63,7 @@ def choose_engine(memory: str = "auto", batch: int | None = None, *, compiled: b
     kept = _KEPT.get()
     if kept is None:
         return _engine(memory, batch, compiled=compiled)
+    _await_libraries()
     choice = os.environ.get("DALLE_ENGINE"), memory, batch, compiled
     if choice not in kept:
         kept.clear()

@@ -385,6 +385,7 @@ def test_the_same_choice_of_an_engine_is_the_same_engine_while_it_is_kept(monkey
     assert choose_engine("auto") is not choose_engine("auto")
 
 
+@pytest.mark.slow
 def test_pictures_of_a_shell_are_those_of_single_commands_also_after_one_was_stopped(local):
     quick = "--size 64 --steps 4 --prior-steps 4"
     with talking(DALLE_ENGINE="local") as shell:
