@@ -224,10 +224,15 @@ function view(start) {
   show(picture);
 }
 
+/** What a recipe says of a size: a number is the side of a square. */
+function sidesOf(size) {
+  return typeof size === "number" ? `${size} × ${size}` : size.replace("x", " × ");
+}
+
 function rows({ recipe, name, made }) {
   const stages = Object.entries(recipe.stages).map(([stage, dials]) =>
     [stage.replaceAll("_", " "), Object.entries(dials).map(([dial, value]) => `${dial.replaceAll("_", "-")} ${value}`).join(", ")]);
-  return [["task", recipe.task], ["model", recipe.model], ["seed", `${recipe.seed}`], ["size", recipe.size.replace("x", " × ")],
+  return [["task", recipe.task], ["model", recipe.model], ["seed", `${recipe.seed}`], ["size", sidesOf(recipe.size)],
     ...stages, ["file", name], ["made", new Date(made * 1000).toLocaleString()]];
 }
 
