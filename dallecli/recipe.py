@@ -132,11 +132,14 @@ class Recipe:
 
     def rest(self, first: int) -> "Recipe":
         """The recipe of picture `first` and all after it: what is left when the ones before are done."""
-        settings = self.settings
-        left = self.count - first
+        return self.part(first, self.count)
+
+    def part(self, first: int, most: int) -> "Recipe":
+        """The recipe of picture `first` and those after it, `most` in all, or as many as there are."""
+        settings, count = self.settings, min(most, self.count - first)
         if settings.has_frames and settings.places is not None:
-            return replace(self, count=left, settings=settings.at(settings.places[first:]))
-        return replace(self, seed=self.seed + first, count=left)
+            return replace(self, count=count, settings=settings.at(settings.places[first : first + count]))
+        return replace(self, seed=self.seed + first, count=count)
 
     def candidates(self) -> "Recipe":
         """For a best-of the recipe of all pictures that are painted; any other recipe as it is."""

@@ -1,15 +1,20 @@
 """What every test starts from."""
 
+import json
 import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hub import Hub, serve
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker a core, so one thread a worker; torch reads it once
+
+
+_FIGURES = pytest.StashKey[dict[str, Any]]()
 
 
 def pytest_configure() -> None:
@@ -54,3 +59,16 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         close_session()
         yield hub
         close_session()
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> dict[str, Any]:
+    """What long tests counted, by name; it is printed at the end."""
+    return pytestconfig.stash.setdefault(_FIGURES, {})
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Print the figures as one line of JSON."""
+    found = config.stash.get(_FIGURES, {})
+    if found:
+        terminalreporter.write_line(json.dumps(found))

@@ -27,7 +27,6 @@ from dallecli.cli.help import (
     SERVER,
 )
 from dallecli.errors import BadSetting
-from dallecli.tasks.values import Usual
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -51,6 +50,8 @@ YIELDING = (
 
 def values_of(options: Any) -> dict[str, object]:
     """What options say of a request, by the names of a prompt line's values, which are those of the fields."""
+    from dallecli.tasks.values import Usual  # not needed for --help
+
     values = dict(_stated(options))
     context = cast("typer.Context | None", values.pop("context", None))
     if context is not None:

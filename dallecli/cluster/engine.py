@@ -8,7 +8,8 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -214,13 +215,12 @@ class ClusterEngine:
             folders={name: folder for name, folder in folders.items() if folder is not None},
             needs=[self._need(recipe) for recipe in recipes],
         )
-        connection = Connection(asked.address)
-        try:
+        with ExitStack() as unless_it_works:
+            connection = Connection(asked.address)
+            unless_it_works.callback(connection.close)
             pool = Pool(connection, terms)
             pool.gather()
-        except BaseException:
-            connection.close()
-            raise
+            unless_it_works.pop_all()
         return Dispatch(pool)
 
     def _need(self, recipe: Recipe) -> Need:
@@ -267,7 +267,7 @@ class ClusterEngine:
             return deque([(_order((recipe,), known=known), tuple(range(recipe.count)))])
         size = self._able(recipe).group
         return deque(
-            (_order((_part(recipe, first, size),)), tuple(range(first, min(first + size, recipe.count))))
+            (_order((recipe.part(first, size),)), tuple(range(first, min(first + size, recipe.count))))
             for first in range(0, recipe.count, size)
         )
 
@@ -324,17 +324,6 @@ def _note(task: "Task", pictures: Sequence[Sent], error: DalleError | None) -> N
 def _order(recipes: tuple[Recipe, ...], *, together: bool = False, known: Mapping[int, float] | None = None) -> Order:
     """An order whose pictures are looked at here, so that they come without loss."""
     return Order(recipes=recipes, together=together, format="png", metadata=False, known=known or {})
-
-
-def _part(recipe: Recipe, first: int, most: int) -> Recipe:
-    """Some pictures of a recipe, from `first` on, as one recipe."""
-    if first == 0 and recipe.count <= most:
-        return recipe
-    rest = recipe.rest(first)
-    count, places = min(most, rest.count), rest.settings.places
-    if rest.settings.has_frames and places is not None:
-        return replace(rest, count=count, settings=rest.settings.at(places[:count]))
-    return replace(rest, count=count)
 
 
 def _beginning(job: _Job, place: int) -> Progress:

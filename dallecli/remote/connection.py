@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -220,12 +220,12 @@ class Server:
         body: bytes | None,
         headers: Mapping[str, str],
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        try:
+        with ExitStack() as unless_it_works:
+            unless_it_works.callback(connection.close)
             connection.request(method, self.address.path + path, body, {**self._headers, **headers})
-            return connection, connection.getresponse()
-        except BaseException:
-            connection.close()
-            raise
+            answer = connection.getresponse()
+            unless_it_works.pop_all()
+        return connection, answer
 
     def _connected(self, seconds: float) -> http.client.HTTPConnection:
         """A new connection; `seconds` are for finding somebody, and for the first answer if that is soon."""
@@ -238,11 +238,10 @@ class Server:
     @contextmanager
     def _kept(self, connection: http.client.HTTPConnection) -> Iterator[None]:
         """Inside, an answer is read to its end; then the connection can be used again."""
-        try:
+        with ExitStack() as unless_it_ends:
+            unless_it_ends.callback(connection.close)
             yield
-        except BaseException:
-            connection.close()
-            raise
+            unless_it_ends.pop_all()
         self._let_go(connection)
 
     def _let_go(self, connection: http.client.HTTPConnection) -> None:

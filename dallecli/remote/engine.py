@@ -302,8 +302,7 @@ class RemoteEngine:
             group = self.group(recipe)
             size = math.ceil(CHUNK / group) * group
         for first in range(0, recipe.count, size):
-            count = min(size, recipe.count - first)
-            yield first, recipe if count == recipe.count else replace(recipe.rest(first), count=count)
+            yield first, recipe.part(first, size)
 
 
 class _Hearing:

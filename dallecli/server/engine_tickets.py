@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from dallecli.codes_file import Coded
 from dallecli.engine import Engine, Progress
@@ -85,18 +85,26 @@ class RecipesTicket(EngineTicket):
         return "picture", {**more, **facts}, data
 
 
-class EmbeddingTicket(EngineTicket):
-    """A request for embeddings."""
+W = TypeVar("W", Embed, Coding)
 
-    def __init__(self, request: Embed) -> None:
-        super().__init__(model=request.model, task="embed", count=len(request.inputs))
-        self._request = request
+
+class WorkTicket(EngineTicket, Generic[W]):
+    """A request for something else than pictures of recipes. It names the model as the owner of the server does."""
+
+    def __init__(self, request: W) -> None:
+        task = request.task if isinstance(request, Coding) else "embed"
+        super().__init__(model=request.model, task=task, count=len(request.inputs))
+        self._request: W = request
 
     def recipe_of(self, k: int) -> Recipe:
-        raise TypeError("embeddings have no recipe")
+        raise TypeError(f"{self.task} has no recipe")
 
     def begin(self, engine: Engine, *, known: bool) -> None:
-        """Its request names the model as the owner of the server does."""
+        """Nothing has to be said first."""
+
+
+class EmbeddingTicket(WorkTicket[Embed]):
+    """A request for embeddings."""
 
     def work(
         self, engine: Engine, progress: Callable[[Progress], None], tell: Callable[[Event], None]
@@ -108,18 +116,8 @@ class EmbeddingTicket(EngineTicket):
         return "embedding", {"unknown": unknown}, result.encode()
 
 
-class CodingTicket(EngineTicket):
+class CodingTicket(WorkTicket[Coding]):
     """A request for codes of pictures, or for pictures of codes."""
-
-    def __init__(self, request: Coding) -> None:
-        super().__init__(model=request.model, task=request.task, count=len(request.inputs))
-        self._request = request
-
-    def recipe_of(self, k: int) -> Recipe:
-        raise TypeError("codes have no recipe")
-
-    def begin(self, engine: Engine, *, known: bool) -> None:
-        """Its request names the model as the owner of the server does."""
 
     def work(
         self, engine: Engine, progress: Callable[[Progress], None], tell: Callable[[Event], None]

@@ -53,7 +53,6 @@ REWRITERS: Final = 4
 _UNSEEN: Final = frozenset({INVERSION, *(stage.name for stage in PRIORS.values())})
 """Stages after which there is nothing to look at yet."""
 
-
 COMING_BACK: Final = 0.05
 """Seconds in which those whose pictures were in a group may join the next one."""
 

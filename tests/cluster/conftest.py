@@ -21,26 +21,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 WORKERS_PATH = f"{Path(__file__).parent / 'faults'}:{ROOT}"
-_FIGURES = pytest.StashKey[dict[str, Any]]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.ray)
-
-
-@pytest.fixture(scope="session")
-def figures(pytestconfig: pytest.Config) -> dict[str, Any]:
-    """What was counted, by name; it is printed at the end."""
-    return pytestconfig.stash.setdefault(_FIGURES, {})
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print the figures as one line of JSON."""
-    found = config.stash.get(_FIGURES, {})
-    if found:
-        terminalreporter.write_line(json.dumps(found))
 
 
 @dataclass(frozen=True, slots=True)

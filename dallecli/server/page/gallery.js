@@ -206,7 +206,7 @@ function view(start) {
     } }, label)));
     facts.replaceChildren();
     const whole = await tried(() => api.picture(picture.id));
-    if (whole?.recipe && whole.id === picture.id) facts.replaceChildren(...rows(whole).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+    if (whole?.recipe && whole.id === picture.id) facts.replaceChildren(...rows(whole, picture.recipe.size).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
   };
   const step = (by) => {
     const place = order.findIndex((one) => one.id === picture.id) + by;
@@ -224,15 +224,10 @@ function view(start) {
   show(picture);
 }
 
-/** What a recipe says of a size: a number is the side of a square. */
-function sidesOf(size) {
-  return typeof size === "number" ? `${size} × ${size}` : size.replace("x", " × ");
-}
-
-function rows({ recipe, name, made }) {
+function rows({ recipe, name, made }, size) {
   const stages = Object.entries(recipe.stages).map(([stage, dials]) =>
     [stage.replaceAll("_", " "), Object.entries(dials).map(([dial, value]) => `${dial.replaceAll("_", "-")} ${value}`).join(", ")]);
-  return [["task", recipe.task], ["model", recipe.model], ["seed", `${recipe.seed}`], ["size", sidesOf(recipe.size)],
+  return [["task", recipe.task], ["model", recipe.model], ["seed", `${recipe.seed}`], ["size", size.replace("x", " × ")],
     ...stages, ["file", name], ["made", new Date(made * 1000).toLocaleString()]];
 }
 
