@@ -76,6 +76,10 @@ class Serving:
         for name, seconds in (("--drain", self.drain), ("--timeout", self.timeout)):
             if not 0 <= seconds <= 86_400:  # NaN is not
                 raise BadSetting(f"{name} is {seconds:g}", hint="seconds, from 0 to 86400")
+        if self.pictures is not None:
+            there = next((path for path in (self.pictures, *self.pictures.parents) if path.exists()), None)
+            if there is not None and not there.is_dir():
+                raise BadSetting("--pictures names a folder, and this is none", where=str(there))
         if self.queue < 1:
             raise BadSetting(f"--queue is {self.queue}", hint="it is 1 or more")
 

@@ -23,6 +23,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from dallecli.cli.app import run
+from dallecli.errors import BadSetting
 from dallecli.fake_engine import FakeEngine
 from dallecli.pictures.metadata import read_recipe
 from dallecli.pictures.picture import Picture, encode
@@ -299,6 +300,14 @@ def test_what_waits_is_painted_and_kept_when_the_server_is_asked_to_end(tmp_path
         talk.process.send_signal(signal.SIGTERM)
         assert talk.process.wait(30) == 0
     assert len(list(folder.glob("*.png"))) == 3
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt/pictures"])
+def test_a_folder_for_pictures_that_is_none_is_refused_before_anything_is_painted(tmp_path, name):
+    (tmp_path / "a.txt").write_text("mine")
+    with pytest.raises(BadSetting, match="--pictures names a folder") as refused:
+        Serving(pictures=tmp_path / name)
+    assert refused.value.where == str(tmp_path / "a.txt")
 
 
 def test_after_a_kill_the_pictures_are_all_there_and_whole(tmp_path, folder):
