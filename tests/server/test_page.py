@@ -336,8 +336,8 @@ def test_pictures_of_the_api_are_kept_only_if_it_is_asked_for(page, folder):
 
 
 def test_a_picture_that_cannot_be_kept_is_not_lost(tmp_path):
-    (tmp_path / "file").write_text("no folder")
-    with service(FakeEngine, Serving(port=0, pictures=tmp_path / "file" / "pictures")) as talk:
+    with service(FakeEngine, Serving(port=0, pictures=tmp_path / "later" / "pictures")) as talk:
+        (tmp_path / "later").write_text("no folder")  # since the server looked
         done = [event for event in events(talk, begin(talk)) if event["type"].endswith("completed")]
         assert base64.b64decode(done[0]["b64_json"]).startswith(b"\x89PNG")
         assert "cannot" in done[0]["dalle"]["not_kept"]
