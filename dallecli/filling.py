@@ -174,10 +174,7 @@ def _problems(request: ModelRequest, model: Defaults) -> Iterator[tuple[str, Req
     yield from priors
     request = replace(request, prior_kind=None) if priors else request
     yield from _problem("prior_candidates", settle_candidates, request, model)
-    yield from _foreign_dials(request, model, _declared(request, model))
-    if request.inversion is not None and request.decoder.sampler not in (None, INVERTING.sampler):
-        what = f"inverted noise cannot be painted with the sampler {request.decoder.sampler!r}"
-        yield "sampler", BadSetting(what, hint=f"leave --sampler out: it is {INVERTING.sampler}")
+    yield from _unfit_dials(request, model, _declared(request, model))
 
 
 def _problem(
@@ -285,16 +282,13 @@ def fill_stages(request: ModelRequest, model: Defaults, size: Size) -> dict[str,
     Raises: BadSetting for a dial that the model's stages do not have, and a sampler that does not go both ways.
     """
     declared = _declared(request, model)
-    for _, problem in _foreign_dials(request, model, declared):
+    for _, problem in _unfit_dials(request, model, declared):
         raise problem
     dials = model.dials(request.way)
     own = {stage.name: _at_effort(request.effort, stage, dials[stage.name]) for stage in declared}
     inversion: dict[str, StageSettings] = {}
     if request.inversion is not None:
         inversion = {INVERSION: _settle(request.inversion, _hurried(request.effort, INVERTING))}
-        if request.decoder.sampler not in (None, INVERTING.sampler):
-            what = f"inverted noise cannot be painted with the sampler {request.decoder.sampler!r}"
-            raise BadSetting(what, hint=f"leave --sampler out: it is {INVERTING.sampler}")
         # Steps are undone by the same steps, so what paints from inverted noise follows the inversion.
         own |= {stage.name: inversion[INVERSION] for stage in declared if not stage.imagines}
     running = model.running(size)
@@ -348,10 +342,11 @@ def _declared(request: ModelRequest, model: Defaults) -> list[Stage]:
     return [stage for stage in model.declared if not stage.imagines or (kind and PRIORS.get(kind) == stage)]
 
 
-def _foreign_dials(
-    request: ModelRequest, model: Defaults, declared: Sequence[Stage]
-) -> Iterator[tuple[str, BadSetting]]:
-    """The dials, by their names in a prompt line, that no stage of the model has, so that none is swallowed."""
+def _unfit_dials(request: ModelRequest, model: Defaults, declared: Sequence[Stage]) -> Iterator[tuple[str, BadSetting]]:
+    """The dials, by their names in a prompt line, that would be swallowed: no stage of the model has them.
+
+    And a sampler that does not go both ways, where that is needed.
+    """
     asked = {"prior": request.prior, "decoder": request.decoder, "upsampler": request.upsampler}
     for group in GROUPS:
         stages = [stage for stage in declared if stage.group == group]
@@ -371,6 +366,9 @@ def _foreign_dials(
     if request.effort is not None and not any(_is_hurried(stage) for stage in declared):
         what = f"{model.name} has no steps that --{request.effort} would change"
         yield "effort", BadSetting(what, hint=f"leave out --{request.effort}")
+    if request.inversion is not None and request.decoder.sampler not in (None, INVERTING.sampler):
+        what = f"inverted noise cannot be painted with the sampler {request.decoder.sampler!r}"
+        yield "sampler", BadSetting(what, hint=f"leave --sampler out: it is {INVERTING.sampler}")
 
 
 def _is_hurried(stage: Stage) -> bool:
