@@ -3,7 +3,7 @@
 import secrets
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
 
 from dallecli.classes import Classes
@@ -35,6 +35,7 @@ from dallecli.tasks.stages import (
     DiffusionSettings,
     Stage,
     StageSettings,
+    dials_of,
     option,
     value_name,
 )
@@ -159,6 +160,8 @@ R = TypeVar("R", bound=ModelRequest)
 
 def leave_out_usual(request: R, model: Defaults) -> tuple[R, tuple[str, ...]]:
     """The request without those of its `usual` values that the model cannot follow, and what is to be said of them."""
+    if not request.usual:
+        return request, ()
     notices = []
     for name, problem in list(_problems(request, model)):
         if name in request.usual:
@@ -305,7 +308,7 @@ def request_of(recipe: Recipe) -> Request:
 
     A recipe that was read from a file is checked by this. Raises BadRecipe, and what the requests raise.
     """
-    dials = {name: Dials(**asdict(stage)) for name, stage in recipe.stages.items()}
+    dials = {name: Dials(**dials_of(stage)) for name, stage in recipe.stages.items()}
     common: dict[str, Any] = {
         "model": recipe.model,
         "seed": recipe.seed,
@@ -393,4 +396,4 @@ def _hurried(effort: str | None, own: DiffusionSettings, fast_sampler: str = INV
 def _settle(asked: Dials, own: StageSettings) -> StageSettings:
     """A stage's own dials, changed by those that were asked for and that it has."""
     stated: dict[str, Any] = {name: value for name, value in asked.stated.items() if hasattr(own, name)}
-    return replace(own, **stated)
+    return replace(own, **stated) if stated else own

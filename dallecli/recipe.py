@@ -24,6 +24,7 @@ from dallecli.tasks.stages import (
     DiffusionSettings,
     StageSettings,
     TokenSettings,
+    dials_of,
 )
 from dallecli.tasks.table import SETTINGS
 from dallecli.tasks.task import Settings, check_numbers
@@ -152,7 +153,13 @@ class Recipe:
 
     def judged(self, judge: str | None, digest: str | None) -> "Recipe":
         """The same with the name of what scores its pictures, or scored it, and the sha256 of that."""
-        return replace(self, settings=self.settings.judged(judge, digest))
+        settings = self.settings.judged(judge, digest)
+        return self if settings is self.settings else replace(self, settings=settings)
+
+    @property
+    def has_company(self) -> bool:
+        """Whether it can be painted together with others that are `alike`."""
+        return self.count == 1 and not self.inputs and self.settings.alike
 
     @property
     def alike(self) -> "Recipe | None":
@@ -160,7 +167,7 @@ class Recipe:
 
         None for tasks and numbers of pictures that cannot be painted together.
         """
-        if self.count != 1 or self.inputs or not self.settings.alike:
+        if not self.has_company:
             return None
         return replace(self, prompt="", dropped=(), seed=0, rewritten=None, warnings=(), unknown=Unknown())
 
@@ -239,7 +246,7 @@ class Recipe:
             "count": self.count,
             "size": self.size.stated,
             **({} if self.crop is None else {"crop": self.crop.stated}),
-            "stages": {name: asdict(stage) for name, stage in self.stages.items()},
+            "stages": {name: dials_of(stage) for name, stage in self.stages.items()},
             "prior": self.prior,
             "prior_candidates": self.prior_candidates,
             "device": self.device,

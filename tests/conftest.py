@@ -14,6 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker a core, so one thread a worker; torch reads it once
 
 
+_LONG = ("slow", "gpu", "ray", "clients", "contract", "browser")
 _FIGURES = pytest.StashKey[dict[str, Any]]()
 
 
@@ -25,6 +26,13 @@ def pytest_configure() -> None:
     for number in (signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that do not run by default may take an hour."""
+    for item in items:
+        if any(item.get_closest_marker(name) for name in _LONG):
+            item.add_marker(pytest.mark.timeout(3600))
 
 
 @pytest.fixture(scope="session", autouse=True)

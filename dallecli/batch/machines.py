@@ -19,7 +19,7 @@ def together(recipe: Recipe, engine: Engine) -> int:
 def _company(recipe: Recipe) -> int | None:
     """How many pictures are painted with each other alone; None for those of any recipes that are alike."""
     whole = recipe.candidates()
-    alone = recipe.settings.best_of is not None or whole.single(0).alike is None
+    alone = recipe.settings.best_of is not None or not whole.single(0).has_company
     return whole.count if alone else None
 
 

@@ -398,7 +398,7 @@ class Runner:
         recipe = items[0].recipe
         self._machines.paint(recipe, self.engine)
         best_of = recipe.settings.best_of is not None
-        if best_of or recipe.single(0).alike is None:
+        if best_of or not recipe.single(0).has_company:
             self._paint_alone(items, whole=best_of or len(items) == recipe.count)
             return
         for item in items:

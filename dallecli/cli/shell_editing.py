@@ -3,9 +3,11 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from dallecli.cli.display import report, to_stderr
@@ -20,6 +22,9 @@ PROMPT: Final = "dalle> "
 
 LINES: Final = 2000
 """Earlier lines that are kept."""
+
+_MOMENT: Final = 0.1
+"""Seconds after which a signal that nobody has heard is sent again."""
 
 _WITH_FILES: Final = frozenset({*FILES, "check", "open"}) - {PROMPTS}
 
@@ -38,7 +43,7 @@ class Typed:
         """The next line; None for Ctrl-D. Ctrl-C gives up the line, and begins another one."""
         while True:
             try:
-                with _interruptible():
+                with _heard():
                     text = self._read()
             except KeyboardInterrupt:
                 to_stderr("")
@@ -216,10 +221,50 @@ def _lines_file() -> Path | None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """Inside, Ctrl-C raises KeyboardInterrupt, as it does for whoever types."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+def _heard() -> Iterator[None]:
+    """Inside, Ctrl-C raises KeyboardInterrupt, as it does for whoever types, and no signal has to wait for a key."""
+    heard = threading.Event()
+    before: dict[int, Callable[[int, FrameType | None], Any]] = {}
+    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)):
+        handler = signal.getsignal(number) if number is not None else None
+        if number is not None and callable(handler):
+            before[number] = handler
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        heard.set()
+        (signal.default_int_handler if number == signal.SIGINT else before[number])(number, frame)
+
+    with _repeated(heard) if hasattr(signal, "pthread_kill") else nullcontext():
+        for number in before:
+            signal.signal(number, hear)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _repeated(heard: threading.Event) -> Iterator[None]:
+    """Inside, a signal that has not been heard after a moment is sent again.
+
+    Of one that comes just before readline begins to wait, Python takes no notice until a key is pressed.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    listener = threading.get_ident()
+
+    def repeat() -> None:
+        while (come := os.read(reader, 1)) and not heard.wait(_MOMENT):
+            signal.pthread_kill(listener, come[0])  # which is written to the pipe as well
+
+    again = threading.Thread(target=repeat, daemon=True)
+    told = signal.set_wakeup_fd(writer)
+    again.start()
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.set_wakeup_fd(told)
+        os.close(writer)
+        again.join()
+        os.close(reader)

@@ -298,7 +298,7 @@ class RemoteEngine:
         As many pictures as are painted at a time stay together, so that they are rounded as they would be otherwise.
         """
         size = recipe.count
-        if size > CHUNK and recipe.single(0).alike is not None:
+        if size > CHUNK and recipe.single(0).has_company:
             group = self.group(recipe)
             size = math.ceil(CHUNK / group) * group
         for first in range(0, recipe.count, size):

@@ -29,7 +29,7 @@ def build_request(
     values = Values(own=own, defaults=defaults, pipes=pipes, paths=paths)
     request = TASKS[task].build(values)
     values.finish(task)
-    return replace(request, usual=frozenset(values.usual))
+    return replace(request, usual=frozenset(values.usual)) if values.usual else request
 
 
 def build_embed(

@@ -206,6 +206,8 @@ class Generating(Settings):
         return self if self.best_of is None else replace(self, kept=seeds)
 
     def judged(self, judge: str | None, digest: str | None) -> Self:
+        if (self.judge, self.judge_digest) == (judge, digest):
+            return self
         return replace(self, judge=judge, judge_digest=digest)
 
     @property

@@ -79,10 +79,10 @@ class Values:
 
     def whole(self, name: str) -> int | None:
         value = self.raw(name)
-        if isinstance(value, str) and NUMBER.fullmatch(value):
-            return int(value)
         if value is None or (isinstance(value, int) and not isinstance(value, bool)):
             return value
+        if isinstance(value, str) and NUMBER.fullmatch(value):
+            return int(value)
         raise _wrong(name, value, "a whole number")
 
     def number(self, name: str) -> float | None:

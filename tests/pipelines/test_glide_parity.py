@@ -75,6 +75,11 @@ def ids(folder: Path, text: str) -> list[int]:
     return [token for token, own in zip(tokens.ids, tokens.mask, strict=True) if own]
 
 
+# A batch is summed in another order than one picture, which these random networks amplify: 1.3 levels were seen with
+# AVX-512, less than one without.
+BATCHED = 2
+
+
 def painted(folder: Path, request: Request) -> tuple[list[Tensor], list[Picture]]:
     recipe = LocalEngine().resolve(request)
     model = open_glide(Parts(Folder(folder), torch.device("cpu"), torch.float32))
@@ -88,9 +93,9 @@ def assert_same(seen: list[Tensor], truth: list[Tensor]) -> None:
     assert max(difference(ours, theirs) for ours, theirs in zip(seen, truth, strict=True)) < SINGLE
 
 
-def assert_picture(image: Image.Image, truth: Tensor) -> None:
+def assert_picture(image: Image.Image, truth: Tensor, levels: int = 1) -> None:
     ours = torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255
-    assert (ours - (truth[0] + 1) / 2).abs().max() <= LEVEL
+    assert (ours - (truth[0] + 1) / 2).abs().max() <= levels * LEVEL
 
 
 def test_the_reference_paints_pictures_that_are_neither_flat_nor_clipped(folder: Path) -> None:
@@ -137,7 +142,7 @@ def test_a_picture_does_not_depend_on_its_neighbours(folder: Path) -> None:
     model = open_glide(Parts(Folder(folder), torch.device("cpu"), torch.float32))
     together = list(model.paint(recipe, lambda progress: None, 3))
     _, high, _ = oracle.chain()(ids(folder, "a cat"), [], seed=7, steps=STEPS, guidance=3.0)
-    assert_picture(together[1].image, high[-1])
+    assert_picture(together[1].image, high[-1], BATCHED)
 
 
 def test_pictures_of_several_prompts_equal_those_of_each(folder: Path) -> None:
@@ -150,7 +155,7 @@ def test_pictures_of_several_prompts_equal_those_of_each(folder: Path) -> None:
     pictures = model.paint_together([engine.resolve(one) for one in asked], lambda progress: None)
     for words, seed, picture in (("a cat", 7, pictures[0]), ("dog", 8, pictures[1])):
         _, high, _ = oracle.chain()(ids(folder, words), [], seed=seed, steps=STEPS, guidance=3.0)
-        assert_picture(picture.image, high[-1])
+        assert_picture(picture.image, high[-1], BATCHED)
 
 
 def test_repainted_pictures_equal_the_references(folder: Path, tmp_path: Path) -> None:
