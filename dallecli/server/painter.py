@@ -53,11 +53,14 @@ REWRITERS: Final = 4
 _UNSEEN: Final = frozenset({INVERSION, *(stage.name for stage in PRIORS.values())})
 """Stages after which there is nothing to look at yet."""
 
-COMING_BACK: Final = 0.05
-"""Seconds in which those whose pictures were in a group may join the next one."""
+COMING: Final = 0.05
+"""Seconds in which those may join a group whose requests are being checked, or whose pictures were in the last one."""
 
-COMING_BACK_SHARE: Final = 0.05
-"""The same, as a share of the time that the group took: no more than that is lost if nobody comes."""
+CLOSE: Final = 0.005
+"""Seconds between requests that are sent at once: after one has come, the next is waited for."""
+
+COMING_SHARE: Final = 0.05
+"""The same, as a share of the time that the last group took: no more than that is lost if nobody comes."""
 
 
 class Abandoned(Exception):
@@ -98,7 +101,7 @@ class Painter:
         self._idle.set()
         self._stopped = False
         self._together = 1
-        self._absent, self._patience = 0, 0.0
+        self._absent, self._patience, self._newest = 0, 0.0, 0.0
 
     # For who asks
 
@@ -130,6 +133,7 @@ class Painter:
         if self._stopped:
             raise going_down(1)
         self._absent -= 1
+        self._newest = time.monotonic()
         self.queue.add(ticket)
         self._count_queued()
         self._more.set()
@@ -204,6 +208,7 @@ class Painter:
 
     def _begin(self, request: Request) -> None:
         recipe = self._engine.resolve(request)
+        self._together = self._engine.group(recipe)
 
         def stop(_: Progress) -> None:
             raise Abandoned
@@ -219,10 +224,13 @@ class Painter:
             if ticket is None:
                 self._idle.set()
                 await self._more.wait()
+                self._absent, self._patience = 0, time.monotonic() + COMING
                 continue
             self._idle.clear()
-            if self._awaits_company():
-                await self._wait_for_more()
+            seconds = self._seconds_for_company()
+            if seconds > 0:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._more.wait(), seconds)
                 continue
             await self._paint(self.queue.take(ticket, await self._group(ticket)))
             self._count_queued()
@@ -263,19 +271,17 @@ class Painter:
         self._together = 1 if outcome.exception() is not None else outcome.result()  # it will fail again, and be told
         return self._together
 
-    def _awaits_company(self) -> bool:
-        """Whether the next group has room for those who are just getting their answers, and may ask again at once.
+    def _seconds_for_company(self) -> float:
+        """How long to wait for those who are about to come, if the next group has room for them.
 
-        Without that, programs that send one request after the other would fall out of step, and paint in small groups.
+        Their requests are being checked, or they are just getting their answers and may ask again at once, or they have
+        started together. Without that, programs that send one request after the other would fall out of step, and paint
+        in small groups.
         """
-        room = self.queue.pictures < self._together
-        return room and self._absent > 0 and time.monotonic() < self._patience
-
-    async def _wait_for_more(self) -> None:
-        """Until somebody comes, or has waited for long enough."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._patience - time.monotonic()):
-                await self._more.wait()
+        if self.queue.ready >= self._together:
+            return 0.0
+        coming = self.queue.reserved > 0 or self._absent > 0
+        return min(self._patience, self._patience if coming else self._newest + CLOSE) - time.monotonic()
 
     async def _paint(self, units: Sequence[Unit]) -> None:
         """Paint some pictures; what fails is told to its own request and no other."""
@@ -296,7 +302,7 @@ class Painter:
         self.opened = units[0].ticket.model
         seconds = loop.time() - begun
         self._absent = len({id(unit.ticket) for unit in units if unit.ticket.over})
-        self._patience = time.monotonic() + min(COMING_BACK, COMING_BACK_SHARE * seconds)
+        self._patience = time.monotonic() + min(COMING, COMING_SHARE * seconds)
         self._count(units, work.done, seconds)
         if error is not None:
             self._blame(units[work.done :] if not units[0].ticket.whole else units, error)

@@ -60,8 +60,13 @@ class Queue:
 
     @property
     def pictures(self) -> int:
-        """How many wait."""
-        return self.reserved + len(self.alone) + sum(len(ticket.left) for ticket in self.tickets)
+        """How many wait, or will when their requests have been checked."""
+        return self.reserved + self.ready
+
+    @property
+    def ready(self) -> int:
+        """How many could be painted now."""
+        return len(self.alone) + sum(len(ticket.left) for ticket in self.tickets)
 
     def ahead(self, ticket: Ticket) -> int:
         """How many pictures of others are before those of a ticket that waits."""

@@ -77,8 +77,8 @@ def test_requests_that_are_alike_are_painted_together_and_nobody_is_waited_for()
 
 
 def test_programs_that_ask_again_at_once_are_painted_together(monkeypatch):
-    monkeypatch.setattr(painter, "COMING_BACK", 1.0)
-    monkeypatch.setattr(painter, "COMING_BACK_SHARE", 100.0)
+    monkeypatch.setattr(painter, "COMING", 1.0)
+    monkeypatch.setattr(painter, "COMING_SHARE", 100.0)
     engine = Counting(0.005)
 
     def ask_four_times(talk: Talk, caller: int) -> list[Answer]:
@@ -95,8 +95,8 @@ def test_programs_that_ask_again_at_once_are_painted_together(monkeypatch):
 def test_who_asks_alone_waits_for_nobody(monkeypatch):
     with service(FakeEngine) as talk:
         at_once(*(lambda k=k: talk.generate(seed=k) for k in range(6)))
-        monkeypatch.setattr(painter, "COMING_BACK", 60.0)
-        monkeypatch.setattr(painter, "COMING_BACK_SHARE", 10000.0)
+        monkeypatch.setattr(painter, "COMING", 60.0)
+        monkeypatch.setattr(painter, "COMING_SHARE", 10000.0)
         began = time.monotonic()
         for k in range(5):
             talk.generate(seed=k)
