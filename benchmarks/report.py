@@ -261,6 +261,27 @@ def samplers(table: Figures) -> str:
     return "\n".join(lines)
 
 
+def server(table: Figures) -> str:
+    """What a server costs over painting, and what many callers get."""
+    request, health = statistics.median(table["request"]), max(table["health"])
+    served, offline = (statistics.median(table[name]) for name in ("served", "offline"))
+    share = statistics.median(a / b for a, b in zip(table["served"], table["offline"], strict=True))
+    callers, batch = table["callers"], table["batch"]
+    rows = [
+        ["from the start to the first answer", f"{_seconds(statistics.median(table['start']))} s"],
+        ["a warm request, without its painting", f"{1000 * request:.1f} ms"],
+        [
+            "`dalle generate --server`, from its start to its end, without the painting",
+            f"{_seconds(statistics.median(table['command_line']))} s",
+        ],
+        [f"{callers} callers at once, `--batch {batch}`", f"{served:.2f} pictures a second"],
+        [f"the same prompts from a prompt file, `--batch {batch}`", f"{offline:.2f} pictures a second"],
+        ["callers to prompt file, median of the rounds' own ratios", f"**{share:.2f}**"],
+        ["the slowest answer of `/health` meanwhile", f"{1000 * health:.0f} ms"],
+    ]
+    return f"\n### The server, with the starter\n\n{_table(['', ''], rows)}"
+
+
 def scale(table: Figures) -> str:
     """A batch on many workers."""
     cpu, disk = (f"{1000 * table[part]:.2g} ms" for part in ("cpu", "disk"))
@@ -310,6 +331,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "kernels": kernels,
     "levers": levers,
     "samplers": samplers,
+    "server": server,
     "scale": scale,
 }
 """What makes a text of each kind of table, in the order of the page."""

@@ -1,6 +1,6 @@
 """What a server costs over painting, and what it gains.
 
-    python benchmarks/server.py [--callers 16] [--pictures 64] [--batch 8]
+    python benchmarks/server.py [--callers 16] [--pictures 64] [--batch 8] [--runs 9] [--json FILE]
 
 Every figure is of the starter on this machine, the median of the runs: the time from a start to the first answer of
 /health; of one warm request, and of a command that uses the server, the time that is not painting; pictures a second of
@@ -18,11 +18,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from operator import truediv
 from pathlib import Path
 from typing import Any
+
+ROUNDS = 3
+"""How often a server is started, and many callers are compared with a prompt file."""
 
 JSON = {"Content-Type": "application/json"}
 
@@ -35,22 +39,43 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=64)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    print(f"start to healthy       {statistics.median(started() for _ in range(3)):.2f} s")
+    found: dict[str, Any] = {"callers": options.callers, "pictures": options.pictures, "batch": options.batch}
+    found["start"] = [started() for _ in range(ROUNDS)]
     with serving("--batch", "1") as (port, _):
-        over = [overhead(port, seed) for seed in range(options.runs + 1)][1:]
-        print(f"a warm request         {1000 * statistics.median(over):.1f} ms over painting")
-        over = [of_a_command(port, seed) for seed in range(options.runs + 1)][1:]
-        print(f"a command with --server {statistics.median(over):.2f} s over painting")
-    offline = in_a_file(options.pictures, options.batch)
-    with serving("--batch", str(options.batch), "--queue", str(2 * options.callers)) as (port, _):
-        ask(port, 0)
-        served, slowest = many(port, options.pictures, options.callers)
-    print(
-        f"{options.callers} callers             {served:.2f} pictures a second, health within {1000 * slowest:.0f} ms"
-    )
-    print(f"a prompt file          {offline:.2f} pictures a second with --batch {options.batch}")
-    print(f"share                  {served / offline:.2f}")
+        found["request"] = [overhead(port, seed) for seed in range(options.runs + 1)][1:]
+        found["command_line"] = [of_a_command(port, seed) for seed in range(options.runs + 1)][1:]
+    found |= {"served": [], "offline": [], "health": []}
+    for _ in range(ROUNDS):
+        found["offline"].append(in_a_file(options.pictures, options.batch))
+        with serving("--batch", str(options.batch), "--queue", str(2 * options.callers)) as (port, _):
+            ask(port, 0)
+            served, slowest = many(port, options.pictures, options.callers)
+        found["served"].append(served)
+        found["health"].append(slowest)
+    show(found)
+    if options.json is not None:
+        import measuring
+        import torch
+
+        machine = measuring.machine(torch.device("cpu"))
+        command = measuring.command_line("json")
+        table = {"table": "server", "machine": machine, "command": command, "rounds": ROUNDS, **found}
+        measuring.write(options.json, "server", table)
+
+
+def show(found: Mapping[str, Any]) -> None:
+    """Print the medians."""
+    middle = {name: statistics.median(value) for name, value in found.items() if isinstance(value, list)}
+    share = statistics.median(map(truediv, found["served"], found["offline"]))
+    print(f"start to healthy        {middle['start']:.2f} s")
+    print(f"a warm request          {1000 * middle['request']:.1f} ms over painting")
+    print(f"a command with --server {middle['command_line']:.2f} s over painting")
+    print(f"{found['callers']} callers              {middle['served']:.2f} pictures a second")
+    print(f"a prompt file           {middle['offline']:.2f} pictures a second with --batch {found['batch']}")
+    print(f"share                   {share:.2f}")
+    print(f"health meanwhile within {1000 * max(found['health']):.0f} ms")
 
 
 @contextmanager

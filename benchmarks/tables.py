@@ -48,6 +48,8 @@ def on_a_cpu(karlo: list[str], kandinsky: list[str], whole: bool) -> dict[str, l
             if kind == "fp32" or native_bf16()
         ],
         "samplers": [["sampling.py"]],
+        "server": [["server.py"]],
+        "scale": [["scale.py"], ["scale.py", "--finished", "100000"]],
     }
 
 

@@ -231,6 +231,17 @@ def test_ours_in_bf16_is_set_against_what_diffusers_runs_in_as_it_comes(report: 
     assert "projected: 40 and 220 seconds, **5.50** times as long" in report.page({"a-machine": tables})
 
 
+def test_what_a_server_costs_is_a_table_of_medians(report: ModuleType) -> None:
+    costs = {"start": [0.3, 0.2, 0.5], "request": [0.008, 0.007, 0.009], "command_line": [0.2, 0.1, 0.3]}
+    many = {"callers": 16, "batch": 8, "served": [3.0, 2.0, 4.0], "offline": [4.0, 4.0, 5.0], "health": [0.01, 0.02]}
+    text = report.page({"a-machine": {"server": measured("server", "server.py", **costs, **many)}})
+    assert row(text, "from the start to the first answer")[1:] == ["0.3 s"]
+    assert row(text, "a warm request, without its painting")[1:] == ["8.0 ms"]
+    assert row(text, "16 callers at once, `--batch 8`")[1:] == ["3.00 pictures a second"]
+    assert row(text, "callers to prompt file, median of the rounds' own ratios")[1:] == ["**0.75**"]
+    assert row(text, "the slowest answer of `/health` meanwhile")[1:] == ["20 ms"]
+
+
 def test_many_workers_are_a_table_and_a_busy_machine_is_said(report: ModuleType) -> None:
     costs = {"cpu": 0.002, "disk": 0.004, "order": 0.001, "bytes": 142_000, "megabytes": 40.0}
     run = {"seconds": 2.0, "group": 8, "lines": 4000, "memory": [37.0, 40.0], "workers": {"1": [4.0, 0.05]}}
