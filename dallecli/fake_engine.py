@@ -101,7 +101,7 @@ class FakeEngine:
         recipe = fill(request, spec, self._dropped(request), seed)
         self._check_stages(recipe.stages)
         warnings = (*notices, *recipe.warnings, *check_inputs(request, recipe.size, self.SPACE))
-        return replace(recipe, warnings=warnings)
+        return recipe if warnings == recipe.warnings else replace(recipe, warnings=warnings)
 
     def revive(self, recipe: Recipe, model: str | None = None) -> Recipe:
         recipe = replace(recipe, model=model if model is not None else recipe.model)

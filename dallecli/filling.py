@@ -219,9 +219,9 @@ def settle_prior(request: ModelRequest, model: Defaults) -> str | None:
 
     Raises: BadSetting for a prior that the model does not have.
     """
-    kinds = [kind for kind, stage in PRIORS.items() if stage in model.declared]
     if request.prior_kind is None:
-        return next(iter(kinds), None)
+        return next((kind for kind, stage in PRIORS.items() if stage in model.declared), None)
+    kinds = [kind for kind, stage in PRIORS.items() if stage in model.declared]
     if request.prior_kind not in (*kinds, NO_PRIOR):
         what = f"{model.name} has no {request.prior_kind} prior"
         raise BadSetting(what, hint=f"--prior {' or '.join((*kinds, NO_PRIOR))}")
@@ -352,8 +352,9 @@ def _unfit_dials(request: ModelRequest, model: Defaults, declared: Sequence[Stag
     """
     asked = {"prior": request.prior, "decoder": request.decoder, "upsampler": request.upsampler}
     for group in GROUPS:
-        stages = [stage for stage in declared if stage.group == group]
-        for dial in asked[group].stated:
+        stated = asked[group].stated
+        stages = [stage for stage in declared if stage.group == group] if stated else []
+        for dial in stated:
             if not stages:
                 nobody = f"{model.name} has no {group}" if request.prior_kind != NO_PRIOR else f"no {group} runs"
                 yield value_name(group, dial), BadSetting(nobody, hint=f"leave out {option(group, dial)}")

@@ -23,7 +23,8 @@ def _company(recipe: Recipe) -> int | None:
     return whole.count if alone else None
 
 
-def _kind(recipe: Recipe) -> Kind:
+def kind_of_machine(recipe: Recipe) -> Kind:
+    """What of a recipe decides which machine's pictures it is compared with."""
     return recipe.device, recipe.dtype, _company(recipe)
 
 
@@ -47,14 +48,14 @@ class Machines:
 
     def painted(self, recipe: Recipe, machine: str) -> None:
         """A picture of this request is there. Journals up to 0.1.0 do not say what painted it: ""."""
-        kind = _kind(recipe)
+        kind = kind_of_machine(recipe)
         if machine and machine not in self._before.setdefault(kind, set()):
             self._before[kind].add(machine)
             self._compare(kind)
 
     def paint(self, recipe: Recipe, engine: Engine) -> None:
         """A picture of this request is missing."""
-        kind = _kind(recipe)
+        kind = kind_of_machine(recipe)
         if kind not in self._now:
             self._now[kind] = engine.machine(replace(recipe, together=together(recipe, engine)))
             self._compare(kind)

@@ -20,7 +20,8 @@ from typing import Final, Protocol
 from dallecli.batch.checked import Checked
 from dallecli.batch.commits import Commits
 from dallecli.batch.execution import Executor, LocalExecutor, Outcome, Painted, Unit, Waiting, together_unit
-from dallecli.batch.item import Item
+from dallecli.batch.finished import Finished
+from dallecli.batch.item import Item, Items, file_names
 from dallecli.batch.jobs import Job, Reader
 from dallecli.batch.journal import HIDDEN, Entry, Journal, item_key
 from dallecli.batch.machines import Machines, kind_of, together
@@ -30,9 +31,7 @@ from dallecli.batch.scores import ScoreFile
 from dallecli.batch.unknown_lines import UnknownLines
 from dallecli.engine import Engine, Progress
 from dallecli.errors import BadOutput, DalleError, DiskFull, OutOfMemory, RequestError
-from dallecli.pictures.formats import FORMATS
 from dallecli.pictures.metadata import check_recipe_fits, read_recipe
-from dallecli.pictures.names import slug
 from dallecli.pictures.picture import Picture
 from dallecli.publish import disk_errors, publish, replacing
 from dallecli.recipe import Recipe
@@ -55,8 +54,6 @@ OPEN_GROUPS: Final = 8
 AHEAD: Final = 64
 """Requests without inputs that the engine hears of before the first of them is painted: see `Engine.expect`."""
 
-_TITLE_BYTES: Final = 60
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
@@ -76,15 +73,22 @@ class Batch:
     share: bool = False
     shard: tuple[int, int] | None = None
 
+    def is_ours(self, key: str) -> bool:
+        """Whether the picture with this key is in our shard."""
+        return self.shard is None or int(key[:12], 16) % self.shard[1] == self.shard[0]
+
 
 @dataclass(slots=True)
 class Survey:
     """What a prompt file asks for: bad lines by number, bytes that its largest picture takes, some requests to show.
 
+    `finished` has the lines that need no second look.
+
     `kinds` has one request of each `kind_of`; `checked` is what the files of the good lines held; `unknown` is what the
     models do not know of them.
     """
 
+    finished: Finished
     lines: int = 0
     bad: set[int] = field(default_factory=set)
     pictures: int = 0
@@ -153,24 +157,29 @@ class Watcher(Protocol):
         """A picture could not be painted, or not be written."""
 
 
-def survey(batch: Batch, engine: Engine, watcher: Watcher, first: int = 10) -> Survey:
+def survey(
+    batch: Batch, engine: Engine, watcher: Watcher, first: int = 10, *, journal: Journal | None = None
+) -> Survey:
     """Look at every line without painting anything; `watcher` hears of the bad ones.
+
+    `first` requests are kept to be shown. With the `journal` of earlier runs, lines that are finished are found.
 
     Raises: what is not a line's fault, as an absent model.
     """
-    found = Survey()
+    found = Survey(finished=Finished(journal, Items(engine, batch.format), batch.is_ours))
     for entry in batch.file.lines():
         if isinstance(entry, BadLine):
             problem: BadLine | None = entry
         else:
             problem = None
+            found.finished.begin()
             try:
                 for job in batch.reader.jobs(entry):
                     recipe = engine.resolve(job.request)
                     if batch.metadata:
                         check_recipe_fits(recipe)
                     if job.name is not None:
-                        found.checked.take_names(file_names(batch, job, recipe), job.line)
+                        found.checked.take_names(file_names(batch.format, job, recipe), job.line)
                     found.checked.note(job, recipe)
                     found.unknown.note(entry.number, recipe)
                     for notice in (*job.doubts, *recipe.notices):
@@ -183,6 +192,8 @@ def survey(batch: Batch, engine: Engine, watcher: Watcher, first: int = 10) -> S
                         found.kinds[kind] = recipe
                     if len(found.first) < first:
                         found.first.append((job, recipe))
+                    found.finished.look(job, recipe)
+                found.finished.end(entry.number)
             except RequestError as error:
                 problem = bad_line(entry.number, error, entry.text)
         found.lines += 1
@@ -199,17 +210,6 @@ def bad_line(number: int, error: DalleError, text: str) -> BadLine:
     where = f" ({error.where})" if error.where is not None else ""
     hint = f"; {error.hint}" if error.hint is not None else ""
     return BadLine(number=number, reason=f"{error.what}{where}{hint}", text=text)
-
-
-def file_names(batch: Batch, job: Job, recipe: Recipe) -> list[str]:
-    """The files of a request's pictures, relative to the folder; of unnamed ones without the key at the end."""
-    suffix = FORMATS[batch.format]
-    numbers = [f"-{k + 1}" if recipe.count > 1 else "" for k in range(recipe.count)]
-    if job.name is not None:
-        return [f"{job.name}{number}{suffix}" for number in numbers]
-    part = f".{job.part + 1}" if job.part > 0 else ""
-    title = slug(recipe.title).encode()[:_TITLE_BYTES].decode(errors="ignore").rstrip("-")
-    return [f"{job.line:06}{part}{number}-{title}" for number in numbers]
 
 
 class Runner:
@@ -231,15 +231,17 @@ class Runner:
         self.journal = journal
         self.presence = presence
         self.watcher = watcher
-        self.tally = Tally(total=found.pictures)
+        self.tally = Tally(total=found.pictures, there=found.finished.pictures)
         self._found = found
         found.unknown = UnknownLines()  # what was found out before was told
-        self._digests: dict[tuple[object, ...], tuple[str, str | None]] = {}
+        self._items = Items(engine, batch.format)
         self._pending: set[str] = set()
         self._scores: dict[int, tuple[ScoreFile, set[str]]] = {}
         self._groups: dict[str, list[Item]] = {}
         self._sizes: dict[str, int] = {}
         self._machines = Machines(watcher.mixed)
+        for (_, machine), recipe in found.finished.machines.items():
+            self._machines.painted(recipe, machine)
         self._executor = executor if executor is not None else LocalExecutor(engine, self._step)
         self._commits = Commits(journal)
         self._waiting = WAITING * (1 if executor is None else WRITERS)
@@ -288,7 +290,7 @@ class Runner:
     def _work(self) -> Iterator[list[Item]]:
         """The pictures of each request that are to be painted, claimed."""
         for entry in self.batch.file.lines():
-            if isinstance(entry, BadLine) or entry.number in self._found.bad:
+            if isinstance(entry, BadLine) or entry.number in self._found.bad or entry.number in self._found.finished:
                 continue
             come = 0
             try:
@@ -298,7 +300,7 @@ class Runner:
                     if recipe.rewritten is not None:  # other words than those that were looked at before
                         self._found.unknown.note(entry.number, recipe)
                     come += recipe.count
-                    yield self._missing(job, recipe)
+                    yield [item for item in self._items.of(job, recipe) if self._is_mine(item)]
             except RequestError as error:
                 # The check found it good: a file that it names has changed since.
                 self.tally.failed += max(1, self._found.checked.pictures(entry.number) - come)
@@ -324,31 +326,9 @@ class Runner:
         self.engine.expect([items[0].recipe for items in waiting])
         return waiting
 
-    def _missing(self, job: Job, recipe: Recipe) -> list[Item]:
-        digest, judge_digest = self._digest(recipe)
-        recipe = replace(recipe, digest=digest).judged(recipe.settings.judge, judge_digest)
-        form = self.batch.format if job.name is None else f"{self.batch.format} {job.name}"
-        items = []
-        for k, name in enumerate(file_names(self.batch, job, recipe)):
-            key = item_key(recipe, k, form)
-            file = name if job.name is not None else f"{name}-{key[:8]}{FORMATS[self.batch.format]}"
-            item = Item(key=key, file=file, recipe=recipe, k=k, job=job)
-            if self._is_mine(item):
-                items.append(item)
-        return items
-
-    def _digest(self, recipe: Recipe) -> tuple[str, str | None]:
-        """The engine's digests of the weights and the judge's, asked for once for all recipes that use the same."""
-        judging = recipe.settings.best_of is None, recipe.settings.judge
-        use = (recipe.model, recipe.task, *recipe.stages, recipe.prior, *judging)
-        if use not in self._digests:
-            judge_digest = self.engine.judge_digest(recipe) if recipe.settings.judge is not None else None
-            self._digests[use] = self.engine.digest(recipe), judge_digest
-        return self._digests[use]
-
     def _is_mine(self, item: Item) -> bool:
         """Whether this run has to paint a picture; if so, it is claimed."""
-        if self.batch.shard is not None and int(item.key[:12], 16) % self.batch.shard[1] != self.batch.shard[0]:
+        if not self.batch.is_ours(item.key):
             self.tally.others += 1
         elif item.key in self._pending:
             self.tally.repeated += 1

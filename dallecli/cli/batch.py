@@ -1,17 +1,19 @@
 """`--prompts`: what the commands do with a prompt file."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, nullcontext, suppress
 from pathlib import Path
 from typing import Final, cast
 
 from dallecli.batch.execution import Executor
+from dallecli.batch.item import file_names
 from dallecli.batch.jobs import Reader
+from dallecli.batch.journal import NAME as JOURNAL
 from dallecli.batch.journal import Journal, read_journal
 from dallecli.batch.presence import Presence
 from dallecli.batch.prompt_file import STDIN, PromptFile
 from dallecli.batch.rewritings import RewritingsFile
-from dallecli.batch.runner import FAILED, Batch, Runner, Survey, file_names, survey, write_failures
+from dallecli.batch.runner import FAILED, Batch, Runner, Survey, survey, write_failures
 from dallecli.batch.wildcards import Wildcards
 from dallecli.cli.batch_progress import Progressing
 from dallecli.cli.destination import make_folder
@@ -51,7 +53,10 @@ def paint_file(task: str, values: Mapping[str, object], painting: PaintingOption
         watcher = stack.enter_context(closing(Progressing(batch, reporting)))
         engine = stack.enter_context(painting.opened_engine())
         looking = engine if rewriter is None else unasked(engine)
-        found = stack.enter_context(closing(survey(batch, looking, watcher, _SHOWN)))
+        journal = None
+        if rewriter is None and not reporting.dry_run and (batch.folder / JOURNAL).is_file():
+            journal = stack.enter_context(closing(Journal(batch.folder)))
+        found = stack.enter_context(closing(survey(batch, looking, watcher, _SHOWN, journal=journal)))
         watcher.display.clear()
         say_passes([recipe for _, recipe in found.first], watcher.display)
         if found.bad and not options.keep_going:
@@ -72,7 +77,7 @@ def paint_file(task: str, values: Mapping[str, object], painting: PaintingOption
                 rewriter.notes = stack.enter_context(closing(RewritingsFile(batch.folder)))
                 tell = watcher.display.warn
                 engine = cast(Engine, RewritingEngine(engine, rewriter, lambda text: tell(safe(text))))
-            _paint(batch, found, engine, watcher, executor)
+            _paint(batch, found, engine, watcher, executor, journal)
 
 
 def _check_together(options: BatchOptions) -> None:
@@ -115,13 +120,20 @@ def _executor(batch: Batch, found: Survey, engine: Engine) -> Executor | None:
     return engine.executor(list(found.kinds.values()), format=batch.format, metadata=batch.metadata)
 
 
-def _paint(batch: Batch, found: Survey, engine: Engine, watcher: Progressing, executor: Executor | None) -> None:
+def _paint(
+    batch: Batch,
+    found: Survey,
+    engine: Engine,
+    watcher: Progressing,
+    executor: Executor | None,
+    journal: Journal | None,
+) -> None:
     with disk_errors(batch.folder):
         batch.folder.mkdir(parents=True, exist_ok=True)
     check_folder(batch.folder, found.space)
     presence = Presence(batch.folder, share=batch.share)
     try:
-        with closing(Journal(batch.folder)) as journal:
+        with nullcontext(journal) if journal is not None else closing(Journal(batch.folder)) as journal:
             before = journal.count()
             runner = Runner(batch, engine, journal, presence, watcher, found, executor)
             try:
@@ -156,7 +168,7 @@ def _describe(batch: Batch, found: Survey, engine: Engine, *, as_json: bool) -> 
     """Say what would be painted, under which names, with how much memory and in how much time."""
     seconds = _seconds_a_picture(batch.folder)
     estimate = None if seconds is None else seconds * found.pictures
-    names = [_shown_name(batch, name) for job, recipe in found.first for name in file_names(batch, job, recipe)]
+    names = [_shown_name(batch, name) for job, recipe in found.first for name in file_names(batch.format, job, recipe)]
     memory = engine.memory(found.first[0][1]) if found.first else "none"
     if as_json:
         emit_json(

@@ -60,6 +60,8 @@ class Values:
         found = self.own.get(name)
         if found is None:
             found = self.defaults.get(name)
+            if found is None:  # as most are, and a line of a batch has many
+                return None
         if not isinstance(found, Usual):
             return found
         self.usual.add(name)

@@ -88,7 +88,7 @@ def paint(
         presence = Presence(folder, share=batch.share)
         try:
             with closing(Journal(folder)) as journal:
-                with closing(survey(batch, engine, watcher)) as found:
+                with closing(survey(batch, engine, watcher, journal=journal)) as found:
                     tally = Runner(batch, engine, journal, presence, watcher, found).run()
                 write_failures(folder, [], journal)
                 return tally
