@@ -308,6 +308,17 @@ def scale(table: Figures) -> str:
     return "\n".join(lines)
 
 
+def finished(table: Figures) -> str:
+    """A batch in which nothing is left to do."""
+    rows = [
+        [what, *(_seconds(run[name]) for name in ("seconds", "cpu")), f"{run['megabytes']:.0f} MB"]
+        for what, run in table["runs"].items()
+    ]
+    head = [f"{table['lines']} lines", "seconds", "of CPU", "memory"]
+    text = "Small flat pictures that nothing paints; the second row is the same command once more:\n"
+    return f"\n### Going on over a finished batch\n\n{text}\n{_table(head, rows)}"
+
+
 def out_of_the_box(tables: Figures) -> str:
     """Ours in bf16 beside diffusers in float32: what both do when nobody chooses or repairs anything."""
     ours, theirs = tables.get("karlo bf16"), tables.get("karlo fp32")
@@ -333,6 +344,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "samplers": samplers,
     "server": server,
     "scale": scale,
+    "finished": finished,
 }
 """What makes a text of each kind of table, in the order of the page."""
 

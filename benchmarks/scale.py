@@ -31,6 +31,8 @@ from PIL import Image
 
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000)
 DEPTH = 2
+RUNS = 3
+"""How often the driver is measured; the middle one counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,23 +66,32 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["DALLE_HOME"] = folder
         if options.finished is not None:
-            go_on(Path(folder), options.finished)
+            figures = {"lines": options.finished, "runs": go_on(Path(folder), options.finished)}
+            keep(options.json, "scale finished", "finished", figures)
             return
         order = ray_order(options.ray) if options.ray is not None else None
-        small, large = (drive(Path(folder), options.lines // part, options.side, 64) for part in (4, 1))
+        small = drive(Path(folder), options.lines // 4, options.side, 64)
+        runs = [drive(Path(folder) / str(k), options.lines, options.side, 64) for k in range(RUNS)]
+        large = sorted(runs, key=lambda run: run.cpu)[RUNS // 2]
     figures = {**asdict(replace(large, order=order)), "seconds": options.seconds, "group": options.group}
     figures |= {"lines": options.lines, "memory": [small.megabytes, large.megabytes], "load": os.getloadavg()[0]}
     figures["workers"] = {
         workers: simulate(workers, replace(large, order=order), options.seconds, options.group) for workers in WORKERS
     }
     show(figures)
-    if options.json is not None:
-        import measuring
-        import torch
+    keep(options.json, "scale", "scale", figures)
 
-        machine = measuring.machine(torch.device("cpu"))
-        command = measuring.command_line("json", "ray")
-        measuring.write(options.json, "scale", {"table": "scale", "machine": machine, "command": command, **figures})
+
+def keep(path: Path | None, name: str, table: str, figures: Mapping[str, Any]) -> None:
+    """Write figures for the page, if there is a place for them."""
+    if path is None:
+        return
+    import measuring
+    import torch
+
+    machine = measuring.machine(torch.device("cpu"))
+    command = measuring.command_line("json", "ray")
+    measuring.write(path, name, {"table": table, "machine": machine, "command": command, **figures})
 
 
 def show(figures: Mapping[str, Any]) -> None:
@@ -110,7 +121,7 @@ def simulate(workers: int, costs: Costs, seconds: float, group: int) -> tuple[fl
     for worker in range(workers):
         now += handing
         heapq.heappush(ends, (now + seconds, worker))
-    painted, busy, until = 0, 0.0, max(20 * seconds, 40 * workers * own)
+    painted, busy, until = 0, 0.0, max(200 * seconds, 40 * workers * own)
     free = now
     finished: deque[tuple[float, int]] = deque()
     while free < until:
@@ -212,7 +223,7 @@ def _drive(folder: Path, count: int, side: int, workers: int) -> None:
     from dallecli.cluster.pool import Pool, Terms
     from dallecli.fake_engine import FakeEngine
 
-    folder.mkdir()
+    folder.mkdir(parents=True)
     file = folder / "p.jsonl"
     with file.open("w", encoding="ascii") as opened:
         for k in range(count):
@@ -296,18 +307,22 @@ def ray_order(address: str) -> float:
         return (time.process_time() - begun) / count
 
 
-def go_on(folder: Path, count: int) -> None:
-    """Print what it takes to go on over a finished batch of so many lines."""
+def go_on(folder: Path, count: int) -> dict[str, dict[str, float]]:
+    """What it takes to paint a batch of so many small pictures, and then to go on over it; it is printed as well."""
     lines = folder / "lines.txt"
     lines.write_text("".join(f"a car, number {k}\n" for k in range(count)), encoding="ascii")
     command = [sys.executable, "-m", "dallecli", "generate", "--prompts", str(lines), "--out", str(folder / "o"), "-q"]
+    found = {}
     for what in ("painted", "gone over"):
         begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([*command, "--size", "16", "--no-history"], check=True, stdout=subprocess.DEVNULL)
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = usage.ru_utime + usage.ru_stime - before.ru_utime - before.ru_stime
-        print(f"{count} lines {what}: {cpu:.1f} s of CPU, {time.perf_counter() - begun:.1f} s by the clock", end="")
-        print(f", at most {usage.ru_maxrss / 1024:.0f} MB")
+        megabytes = usage.ru_maxrss / 1024
+        found[what] = {"cpu": cpu, "seconds": time.perf_counter() - begun, "megabytes": megabytes}
+        print(f"{count} lines {what}: {cpu:.1f} s of CPU, {found[what]['seconds']:.1f} s by the clock", end="")
+        print(f", at most {megabytes:.0f} MB")
+    return found
 
 
 if __name__ == "__main__":

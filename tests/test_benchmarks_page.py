@@ -231,6 +231,16 @@ def test_ours_in_bf16_is_set_against_what_diffusers_runs_in_as_it_comes(report: 
     assert "projected: 40 and 220 seconds, **5.50** times as long" in report.page({"a-machine": tables})
 
 
+def test_going_on_over_a_finished_batch_is_a_table(report: ModuleType) -> None:
+    runs = {
+        name: {"cpu": cpu, "seconds": 2 * cpu, "megabytes": 50.4} for name, cpu in (("painted", 200.0), ("gone", 9.0))
+    }
+    figures = measured("finished", "scale.py --finished 100000", lines=100_000, runs=runs)
+    text = report.page({"a-machine": {"scale finished": figures}})
+    assert row(text, "painted")[1:] == ["400", "200", "50 MB"]
+    assert row(text, "gone")[1:] == ["18", "9", "50 MB"]
+
+
 def test_what_a_server_costs_is_a_table_of_medians(report: ModuleType) -> None:
     costs = {"start": [0.3, 0.2, 0.5], "request": [0.008, 0.007, 0.009], "command_line": [0.2, 0.1, 0.3]}
     many = {"callers": 16, "batch": 8, "served": [3.0, 2.0, 4.0], "offline": [4.0, 4.0, 5.0], "health": [0.01, 0.02]}

@@ -182,9 +182,10 @@ class Journal:
     def _cut_torn_line(self) -> None:
         """Remove half a line that a killed process left at the end."""
         size = os.lseek(self._file, 0, os.SEEK_END)
-        end = size
+        end, length = size, 1  # nearly always the last byte is a line's end
         while end > 0:
-            start = max(0, end - 65536)
+            start = max(0, end - length)
+            length = 65536
             self._reader.seek(start)
             block = self._reader.read(end - start)
             newline = block.rfind(b"\n")
