@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from networks import NETWORKS, cable, inside, two_networks
 from PIL import Image
 
 from .conftest import NOTHING, Killer, Machines, ended, faults, here, lines, wait_for
@@ -142,17 +142,8 @@ def test_a_model_that_workers_lack_is_sent_to_them(machines: Machines, tmp_path:
 # Two machines with a network of their own each
 
 
-NETWORKS = ("dalle-a", "dalle-b")
-
-
-def _inside(network: str, *command: str, **options: Any) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        ["ip", "netns", "exec", network, *command], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
-    )
-
-
 def _done(network: str, *command: str) -> str:
-    found = ended(_inside(network, *command), 600)
+    found = ended(inside(network, *command), 600)
     assert found.code == 0, found.err[-2000:]
     return found.out
 
@@ -161,26 +152,13 @@ def _done(network: str, *command: str) -> str:
 def networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A head without a GPU in one network namespace, and a machine with one in another; the link is between them."""
     pytest.importorskip("ray")
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        pytest.skip("only root makes networks, with ip")
     for name, value in {
         "RAY_raylet_start_wait_time_s": "300",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "disabled",
     }.items():
         monkeypatch.setenv(name, value)
-    commands = [
-        *(f"ip netns add {name}" for name in NETWORKS),
-        f"ip link add dalle0 netns {NETWORKS[0]} type veth peer name dalle1 netns {NETWORKS[1]}",
-        f"ip -n {NETWORKS[0]} addr add 10.93.0.1/24 dev dalle0",
-        f"ip -n {NETWORKS[1]} addr add 10.93.0.2/24 dev dalle1",
-        *(f"ip -n {name} link set lo up" for name in NETWORKS),
-        f"ip -n {NETWORKS[0]} link set dalle0 up",
-        f"ip -n {NETWORKS[1]} link set dalle1 up",
-    ]
-    try:
-        for command in commands:
-            subprocess.run(command.split(), check=True)
+    with two_networks():
         start = f"{Path(sys.executable).parent / 'ray'} start --num-cpus=2 --num-gpus=1 --disable-usage-stats"
         start += " --object-store-memory=80000000"
         head = f"{start} --head --node-ip-address=10.93.0.1 --port=6379 --include-dashboard=false"
@@ -190,12 +168,6 @@ def networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         other = f"{own} && {start} --address=10.93.0.1:6379 --node-ip-address=10.93.0.2"
         _done(NETWORKS[1], "unshare", "-m", "sh", "-c", other)
         yield
-    finally:
-        for name in NETWORKS:
-            pids = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True).stdout.split()
-            for pid in pids:
-                subprocess.run(["kill", "-9", pid])
-            subprocess.run(["ip", "netns", "del", name])
 
 
 def test_a_link_that_is_cut_and_mended(networks: Any, figures: dict[str, Any]):
@@ -203,12 +175,12 @@ def test_a_link_that_is_cut_and_mended(networks: Any, figures: dict[str, Any]):
     assert here("generate", "--prompts", file, "--out", "one", *QUICK).code == 0
     command = (sys.executable, "-m", "dallecli", "generate", "--prompts", file, "--out", "many", *QUICK)
     environment = os.environ | {"DALLE_FAKE_SECONDS": "0.02"}
-    running = _inside(NETWORKS[0], *command, "--ray", "10.93.0.1:6379", env=environment)
+    running = inside(NETWORKS[0], *command, "--ray", "10.93.0.1:6379", env=environment)
     wait_for(lambda: Path("many").is_dir() and _pictures("many") > 8, 300)
-    subprocess.run(["ip", "-n", NETWORKS[0], "link", "set", "dalle0", "down"], check=True)
+    cable("down")
     began = time.monotonic()
     time.sleep(30)
-    subprocess.run(["ip", "-n", NETWORKS[0], "link", "set", "dalle0", "up"], check=True)
+    cable("up")
     many = ended(running, 900)
     found = faults("many", "one", many.out)
     figures["cut link"] = {"seconds after the cut": round(time.monotonic() - began), **found}
