@@ -8,7 +8,7 @@ from dallecli.limits import BODY_BYTES, IDEMPOTENCY_KEY_CHARACTERS, JSON_BYTES, 
 from dallecli.server.api_fields import FIELDS, PICTURES, ROUTES, Route
 from dallecli.server.dials import DIALS
 from dallecli.server.routes import JSON, OPERATIONS, Operation
-from dallecli.server.schema import Schema, link, listed, table
+from dallecli.server.schema import Schema, link, listed, or_empty, table
 from dallecli.version import __version__
 
 FORM: Final = "multipart/form-data"
@@ -126,7 +126,7 @@ def _bodies(route: Route) -> dict[str, Any]:
     texts = dict.fromkeys(PICTURES[route], link("Base64"))
     return {
         JSON: {"schema": _closed({**fields, **texts}, needed)},
-        FORM: {"schema": _closed({**fields, **forms}, needed)},
+        FORM: {"schema": _closed({**{name: or_empty(schema) for name, schema in fields.items()}, **forms}, needed)},
     }
 
 

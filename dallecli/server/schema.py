@@ -73,6 +73,13 @@ def listed(one: Schema, says: str | None = None) -> Schema:
     return _known({"type": "array", "items": one}, description=says)
 
 
+def or_empty(schema: Schema) -> Schema:
+    """The same, or an empty text: a field of a form that nobody filled in."""
+    if "enum" in schema:
+        return {**schema, "enum": [*schema["enum"], ""]}
+    return {**schema, "pattern": f"{schema['pattern']}|^$"} if "pattern" in schema else schema
+
+
 def link(name: str) -> Schema:
     """A schema that the document has under a name."""
     return {"$ref": f"#/components/schemas/{name}"}

@@ -116,6 +116,13 @@ class Talk:
         return sum(float(value) for value in values)
 
 
+def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def as_form(parts: tuple[tuple[str, str | bytes], ...]) -> tuple[str, bytes]:
     """A form as clients send it: bytes are files, whose names are worthless."""
     body = b""

@@ -13,7 +13,7 @@ from hypothesis.errors import Unsatisfiable
 
 from dallecli.server.openapi import document
 from dallecli.server.routes import OPERATIONS
-from tests.server.talking import Talk, process
+from tests.server.talking import Talk, process, wait_until
 
 schemathesis = pytest.importorskip("schemathesis", reason="it needs the extra `contract`: see the top of this file")
 
@@ -44,6 +44,7 @@ def test_answers_are_as_documented_and_nothing_is_painted_for_an_error(server, m
     @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(case=operation.as_strategy(generation_mode=mode))
     def ask(case: Any) -> None:
+        wait_until(lambda: not _at_work(server))  # jobs that were accepted before
         before = server.metric("dalle_images_total")
         answer = case.call(base_url=base, headers=server.headers, timeout=60)
         # A model refuses dials that it lacks, and a file that is none: what the document allows need not be painted.
@@ -55,6 +56,11 @@ def test_answers_are_as_documented_and_nothing_is_painted_for_an_error(server, m
         ask()
     except Unsatisfiable:
         pytest.skip("there is nothing that could be wrong")
+
+
+def _at_work(server: Talk) -> bool:
+    jobs = server.get("/dalle/state").json["jobs"]
+    return any(job["status"] in ("waiting", "painting") for job in jobs)
 
 
 def test_after_all_of_them_the_server_is_well(server: Talk) -> None:

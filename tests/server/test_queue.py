@@ -20,7 +20,7 @@ from dallecli.server.files import Files
 from dallecli.server.serving import Serving
 from dallecli.server.ticket import ImagesTicket
 from dallecli.tasks.builder import build_request
-from tests.server.talking import Answer, Talk, png, process, service
+from tests.server.talking import Answer, Talk, png, process, service, wait_until
 
 
 class Counting(FakeEngine):
@@ -55,13 +55,6 @@ def one_engine(engine: FakeEngine) -> Callable[[], FakeEngine]:
     """The first engine that is made is this one, which paints; the others check."""
     made = iter([engine])
     return lambda: next(made, FakeEngine())
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 # Groups
@@ -346,7 +339,7 @@ def test_when_it_is_asked_to_end_what_waits_is_painted_and_nobody_else_let_in(tm
     with process(tmp_path, seconds="0.01") as talk:
         assert talk.process is not None
         with ThreadPoolExecutor(8) as threads:
-            accepted = [threads.submit(talk.generate, seed=k) for k in range(4)]
+            accepted = [threads.submit(talk.generate, seed=k) for k in range(7)]
             wait_until(lambda: talk.get("/health").json["waiting"] >= 1)
             time.sleep(0.3)
             talk.process.send_signal(signal.SIGTERM)
@@ -355,7 +348,7 @@ def test_when_it_is_asked_to_end_what_waits_is_painted_and_nobody_else_let_in(tm
             assert (late.status, late.error["code"]) == (503, "server_is_going_down")
             assert 1 <= int(late.headers["retry-after"]) <= 60
             assert talk.get("/ready").status == 503
-            assert [future.result().status for future in accepted] == [200] * 4
+            assert [future.result().status for future in accepted] == [200] * 7
         assert talk.process.wait(20) == 0
         assert [path.name for path in tmp_path.iterdir()] == ["log"]
 
