@@ -104,10 +104,15 @@ def open_own(path: Path, flags: int) -> int:
 
 def remove_abandoned(folder: Path) -> None:
     """Remove hidden files from a folder and all below it whose writers were killed; those of living ones are locked."""
-    for path in folder.rglob(".dalle-*.tmp"):
-        if _HIDDEN.fullmatch(path.name):
-            with contextlib.suppress(OSError):
-                _remove_if_abandoned(path)
+    folders = [str(folder)]
+    while folders:
+        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:  # one by one: there may be a million pictures
+                if _HIDDEN.fullmatch(entry.name):
+                    with contextlib.suppress(OSError):
+                        _remove_if_abandoned(Path(entry.path))
+                elif entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
 
 
 def _remove_if_abandoned(path: Path) -> None:
