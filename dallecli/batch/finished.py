@@ -50,8 +50,8 @@ class Finished:
 
     def _is_there(self, job: Job, recipe: Recipe) -> bool:
         assert self._journal is not None
-        for item in self._items.of(job, recipe):
-            entry = self._journal.look_up(item.key) if self._ours(item.key) else None
+        for key in self._items.keys(job, recipe):
+            entry = self._journal.look_up(key) if self._ours(key) else None
             if entry is None or entry.status != "done":
                 return False
             with suppress(BadOutput):  # it will be said when the line is painted

@@ -34,15 +34,25 @@ class Items:
 
     def of(self, job: Job, recipe: Recipe) -> list[Item]:
         """All pictures of a request; their recipe has the digests. Raises what an engine's `digest` raises."""
-        digest, judge_digest = self._digest(recipe)
-        recipe = replace(recipe, digest=digest).judged(recipe.settings.judge, judge_digest)
-        form = self._format if job.name is None else f"{self._format} {job.name}"
+        recipe = self._with_digests(recipe)
         items = []
         for k, name in enumerate(file_names(self._format, job, recipe)):
-            key = item_key(recipe, k, form)
+            key = item_key(recipe, k, self._form(job))
             file = name if job.name is not None else f"{name}-{key[:8]}{FORMATS[self._format]}"
             items.append(Item(key=key, file=file, recipe=recipe, k=k, job=job))
         return items
+
+    def keys(self, job: Job, recipe: Recipe) -> list[str]:
+        """The keys of the same. Raises as `of`."""
+        recipe = self._with_digests(recipe)
+        return [item_key(recipe, k, self._form(job)) for k in range(recipe.count)]
+
+    def _form(self, job: Job) -> str:
+        return self._format if job.name is None else f"{self._format} {job.name}"
+
+    def _with_digests(self, recipe: Recipe) -> Recipe:
+        digest, judge_digest = self._digest(recipe)
+        return replace(recipe, digest=digest).judged(recipe.settings.judge, judge_digest)
 
     def _digest(self, recipe: Recipe) -> tuple[str, str | None]:
         """The engine's digests of the weights and the judge's, asked for once for all recipes that use the same."""

@@ -72,6 +72,7 @@ class Entry:
 
 _ALWAYS = ("key", "status", "line", "seed")
 _NEEDED = frozenset(_ALWAYS)
+_IN_ORDER: Final = json.JSONEncoder(sort_keys=True)
 
 
 def item_key(recipe: Recipe, k: int, form: str) -> str:
@@ -95,13 +96,13 @@ def item_key(recipe: Recipe, k: int, form: str) -> str:
     sentences = [recipe.prompt, *facts["settings"].values(), *words]
     if any(isinstance(text, str) and is_rewritten(text) for text in sentences):
         facts["reading"] = READING
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(_IN_ORDER.encode(facts).encode()).hexdigest()
 
 
 class Journal:
     """The journal of a folder, open for reading and appending; several processes may have it open at once.
 
-    Its entries are indexed in a temporary database on disk, so that millions of lines take no memory.
+    The places of its entries are in a temporary database on disk, so that millions of lines take no memory.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -150,8 +151,8 @@ class Journal:
     def look_up(self, key: str) -> Entry | None:
         """The last entry about a picture."""
         with self._reading:
-            row = self._index.execute("SELECT entry FROM entries WHERE key = ?", (bytes.fromhex(key),)).fetchone()
-        return None if row is None else _entry(json.loads(row[0]))
+            row = self._index.execute("SELECT start, size FROM entries WHERE key = ?", (bytes.fromhex(key),)).fetchone()
+            return None if row is None else _read(self._reader, *row)
 
     def count(self) -> int:
         """How many pictures are done."""
@@ -160,8 +161,8 @@ class Journal:
 
     def failures(self) -> Iterator[Entry]:
         """The pictures that failed and have not been done since, in the order in which they were first entered."""
-        for (text,) in self._index.execute("SELECT entry FROM entries WHERE NOT done ORDER BY number"):
-            yield _entry(json.loads(text))
+        for start, size in self._index.execute("SELECT start, size FROM entries WHERE NOT done ORDER BY number"):
+            yield _read(self._reader, start, size)
 
     def intact(self, entry: Entry) -> bool | None:
         """Whether the file of a finished picture is as the journal says; None if it is missing.
@@ -224,8 +225,8 @@ def read_journal(folder: Path) -> Iterator[Entry]:
     index = _index()
     try:
         _note_all(index, file, 0)
-        for (text,) in index.execute("SELECT entry FROM entries ORDER BY number"):
-            yield _entry(json.loads(text))
+        for start, size in index.execute("SELECT start, size FROM entries ORDER BY number"):
+            yield _read(file, start, size)
     finally:
         index.close()
         file.close()
@@ -235,7 +236,9 @@ def _index() -> sqlite3.Connection:
     index = sqlite3.connect("", isolation_level=None, check_same_thread=False)  # a file without a name
     index.execute("PRAGMA journal_mode = OFF")
     index.execute("PRAGMA synchronous = OFF")
-    index.execute("CREATE TABLE entries (number INTEGER PRIMARY KEY, key BLOB UNIQUE, done INTEGER, entry BLOB)")
+    index.execute(
+        "CREATE TABLE entries (number INTEGER PRIMARY KEY, key BLOB UNIQUE, done INTEGER, start INTEGER, size INTEGER)"
+    )
     return index
 
 
@@ -250,20 +253,25 @@ def _opened(path: Path) -> BinaryIO:
 
 def _note_all(index: sqlite3.Connection, file: BinaryIO, start: int) -> int:
     """Index the complete lines of a journal from an offset on. Returns the offset where the last of them ends."""
+    until = start
+
+    def rows() -> Iterator[tuple[bytes, bool, int, int]]:
+        nonlocal until
+        for line, end in _lines(file, start):
+            facts, begun, until = _facts(line), until, end
+            if facts is not None:
+                yield bytes.fromhex(facts["key"]), facts["status"] == "done", begun, len(line)
+
     index.execute("BEGIN")  # one for all lines: each of its own would take twice as long
     try:
-        for line, end in _lines(file, start):
-            start = end
-            facts = _facts(line)
-            if facts is not None:
-                index.execute(
-                    "INSERT INTO entries (key, done, entry) VALUES (?, ?, ?)"
-                    " ON CONFLICT (key) DO UPDATE SET done = excluded.done, entry = excluded.entry",
-                    (bytes.fromhex(facts["key"]), facts["status"] == "done", line),
-                )
+        index.executemany(
+            "INSERT INTO entries (key, done, start, size) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (key) DO UPDATE SET done = excluded.done, start = excluded.start, size = excluded.size",
+            rows(),
+        )
     finally:
         index.execute("COMMIT")
-    return start
+    return until
 
 
 def _lines(file: BinaryIO, start: int) -> Iterator[tuple[bytes, int]]:
@@ -287,6 +295,12 @@ def _facts(line: bytes) -> dict[str, Any] | None:
         return facts if facts.keys() >= _NEEDED else None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def _read(file: BinaryIO, start: int, size: int) -> Entry:
+    """The entry at a place of a journal, which is that of its line."""
+    file.seek(start)
+    return _entry(json.loads(file.read(size)))
 
 
 def _entry(facts: Mapping[str, Any]) -> Entry:

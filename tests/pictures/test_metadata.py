@@ -114,3 +114,13 @@ def test_damaged_pictures_are_refused_or_read_but_never_crash(format):
             assert isinstance(read_recipe(bytes(damaged[: random_bytes.randrange(len(damaged) + 1)])), Recipe)
         except DalleError as error:
             assert isinstance(error, BadPicture | BadRecipe)
+
+
+@pytest.mark.parametrize("length", range(2400, 5400, 150))
+def test_a_prompt_of_emoji_is_refused_from_the_length_on_at_which_its_recipe_does_not_fit(length):
+    asked = replace(_picture().recipe, prompt="\N{GRINNING FACE}" * length)  # twelve bytes each
+    if len(asked.to_json()) <= RECIPE_BYTES:
+        check_recipe_fits(asked)
+    else:
+        with pytest.raises(PromptError, match="a picture holds"):
+            check_recipe_fits(asked)
