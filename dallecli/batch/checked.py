@@ -19,6 +19,7 @@ class Checked:
     """The names and files of checked requests, in a temporary database on disk: a million of them take no memory."""
 
     def __init__(self) -> None:
+        self._noted = False
         self._database = sqlite3.connect("", isolation_level=None)
         self._database.execute("PRAGMA journal_mode = OFF")
         self._database.execute("BEGIN")  # a transaction that never ends: each of its own would cost a write
@@ -44,9 +45,12 @@ class Checked:
         if recipe.sources:
             row = (job.line, job.part, recipe.count, _contents(recipe))
             self._database.execute("INSERT INTO requests VALUES (?, ?, ?, ?)", row)
+            self._noted = True
 
     def compare(self, job: Job, recipe: Recipe) -> None:
         """Raises BadInput if the files of a request are no longer what was checked."""
+        if not (self._noted or recipe.sources):
+            return
         found = self._database.execute(
             "SELECT files FROM requests WHERE line = ? AND part = ?", (job.line, job.part)
         ).fetchone()

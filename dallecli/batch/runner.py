@@ -231,6 +231,7 @@ class Runner:
         self.journal = journal
         self.presence = presence
         self.watcher = watcher
+        self._root = batch.folder.resolve()
         self.tally = Tally(total=found.pictures, there=found.finished.pictures)
         self._found = found
         found.unknown = UnknownLines()  # what was found out before was told
@@ -475,9 +476,8 @@ class Runner:
 
     def _publish(self, path: Path, data: bytes, picture: Picture) -> None:
         """Give a picture its name. What a killed run has published and not journaled is the picture already."""
-        root = self.batch.folder.resolve()
         with disk_errors(path):
-            if not path.parent.resolve().is_relative_to(root):
+            if path.parent != self.batch.folder and not path.parent.resolve().is_relative_to(self._root):
                 raise BadOutput("a link leads out of the output folder", where=str(path.parent))
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
