@@ -2,10 +2,12 @@
 
 A worker has two orders at a time, so that it never waits for the next. When it is lost, nobody knows which of them was
 to blame: all are suspects, divided into single pictures, and painted alone. Only who loses a worker while it is alone
-there gets a strike, and with three of them it has failed. A worker that takes far longer than others counts as lost.
+there gets a strike, and with three of them it has failed; where workers are lost all the time anyway, with as many as
+chance does not explain. A worker that takes far longer than others counts as lost.
 """
 
 import logging
+import math
 import statistics
 import time
 from collections import deque
@@ -26,6 +28,10 @@ DEPTH: Final = 2
 """Orders that a worker has at a time: one that it paints, and the next."""
 
 STRIKES: Final = 3
+MOST_STRIKES: Final = 12
+
+LUCK: Final = 1e-4
+"""A picture is to blame where so many strikes in a row, by the share of other orders that are lost, are less likely."""
 
 DEADLINE: Final = 60.0
 """Seconds that an order may always take, once it is known how long its like takes."""
@@ -47,7 +53,10 @@ class Task:
     order: Order
     tag: object
     places: tuple[int, ...]
+    losses: int = 0
+    """Workers that were lost while they had it."""
     strikes: int = 0
+    """Those among them that had nothing else."""
     alone: bool = False
     avoided: set[str] = field(default_factory=set)
     call: Any = None
@@ -71,6 +80,8 @@ class Dispatch:
         self.pool = pool
         self.lost = 0
         """How many workers were lost."""
+        self._ended = 0
+        self._explained = 0
         self._queue: deque[Task] = deque()
         self._suspects: deque[Task] = deque()
         self._weight = 0
@@ -166,6 +177,7 @@ class Dispatch:
             answer: Answer = self.pool.connection.result(call)
         except (Lost, Crashed) as error:
             return self._gone(member, str(error))
+        self._ended += 1
         member.tasks.remove(task)
         self._note_time(member, task)
         if answer.error is not None and _of_machine(answer.error):
@@ -192,10 +204,12 @@ class Dispatch:
         failed: list[tuple[Task, Answer]] = []
         for task in tasks:
             task.avoided.add(member.node.id)
+            task.losses += 1
             if task.alone:
                 task.strikes += 1
-            if task.strikes >= STRIKES:
-                what = f"{STRIKES} workers were lost while they painted nothing but this: {why}"
+            if task.strikes >= self._enough(task):
+                self._explained += task.losses
+                what = f"{task.strikes} workers were lost while they painted nothing but this: {why}"
                 failed.append(self._done(task, Answer(pictures=(), error=WorkerLost(what))))
                 continue
             self._weight -= task.order.weight
@@ -204,6 +218,16 @@ class Dispatch:
             self._suspects.extend(parts)
         self.pool.sync(now=True)
         return failed
+
+    def _enough(self, task: Task) -> int:
+        """How many strikes show that a picture is to blame, and not whatever else takes workers away."""
+        others = self.lost - self._explained - task.losses
+        if others <= 0:
+            return STRIKES
+        share = others / (others + self._ended)
+        return (
+            MOST_STRIKES if share == 1 else min(MOST_STRIKES, max(STRIKES, math.ceil(math.log(LUCK) / math.log(share))))
+        )
 
     def _overdue(self) -> list[tuple[Task, Answer]]:
         found: list[tuple[Task, Answer]] = []
