@@ -5,12 +5,17 @@ from typing import Any, Final
 
 from dallecli.server.dials import DIALS
 from dallecli.server.names import Names
+from dallecli.size import Proportions
+from dallecli.sizing import settle_size
 from dallecli.tasks.stages import PRIOR_KINDS, PRIORS, DiffusionSettings, Stage
 from dallecli.tasks.task import EFFORTS
 from dallecli.weights.known import read_classes, read_words
 from dallecli.weights.registry import SAMPLERS, ModelSpec, find, locate
 
 _PREFIXES: Final = {"prior": "prior_", "decoder": "", "upsampler": "upsampler_"}
+
+PROPORTIONS: Final = tuple(Proportions(*sides) for sides in ((3, 2), (2, 3), (16, 9), (9, 16)))
+"""Those of pictures that are offered besides squares."""
 
 _LIMITS: Final[dict[str, dict[str, Any]]] = {
     "steps": {"kind": "whole", "least": 2, "most": 1000},
@@ -76,7 +81,7 @@ def _dials(spec: ModelSpec) -> list[dict[str, Any]]:
 
 def _of_all(spec: ModelSpec) -> list[dict[str, Any]]:
     """The dials that are not of one stage."""
-    whole = [_choice("size", [str(size) for size in spec.sizes], str(spec.sizes[-1]))] if len(spec.sizes) > 1 else []
+    whole = [_choice("size", _sizes(spec), str(spec.sizes[-1]))]
     if any(isinstance(own, DiffusionSettings) for own in spec.stages.values()):
         whole.append(_choice("effort", list(EFFORTS), None))
     priors = [kind for kind, stage in PRIORS.items() if stage in spec.declared]
@@ -87,6 +92,15 @@ def _of_all(spec: ModelSpec) -> list[dict[str, Any]]:
     if spec.prompts and any(_reads(stage) for stage in spec.declared):
         whole.append({"name": "negative", "kind": "text", "own": None, "priors": None})
     return whole
+
+
+def _sizes(spec: ModelSpec) -> list[str]:
+    """The squares that a model paints, and its largest pictures of usual proportions."""
+    sizes = [str(side) for side in spec.sizes]
+    for proportions in PROPORTIONS:
+        found = settle_size(proportions, spec)
+        sizes.append(str(found.crop if found.crop is not None else found.size))
+    return sizes
 
 
 def _choice(name: str, choices: list[str], own: str | None) -> dict[str, Any]:

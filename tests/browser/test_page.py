@@ -51,6 +51,14 @@ def test_the_starter_paints_and_its_picture_is_the_one_of_the_command_line(studi
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_wide_picture_is_painted_where_its_size_is_chosen(flat, visit):
+    page = visit(flat)
+    page.get_by_text("Seed and dials").click()
+    page.get_by_label("Size").select_option("256x144")
+    paint(page, "a dog")
+    assert Image.open(newest(flat)[0]).size == (256, 144)
+
+
 def test_a_picture_is_varied_and_the_command_of_it_paints_it_again(flat, visit, tmp_path):
     page = visit(flat, permissions=["clipboard-read", "clipboard-write"])
     settled(page)

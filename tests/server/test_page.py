@@ -496,11 +496,13 @@ def shell(command: str, cwd: Path) -> Path:
     return cwd / done.stdout.splitlines()[-1]
 
 
-def test_the_command_of_a_picture_paints_it_again(real, tmp_path):
-    dials = {"seed": 11, "size": 64, "steps": 3, "prior_steps": 3, "guidance": 2.5, "n": 1}
+@pytest.mark.parametrize("size", [64, "256x144"])
+def test_the_command_of_a_picture_paints_it_again(real, tmp_path, size):
+    dials = {"seed": 11, "size": size, "steps": 3, "prior_steps": 3, "guidance": 2.5, "n": 1}
     (one,) = paint(real, prompt="a dog's 'red' car; $(touch x) -n", **dials)
     command = real.get(f"/dalle/pictures/{one['id']}").json["command"]
     assert command.startswith("dalle generate ") and "--steps=3" in command and "--guidance=2.5" in command
+    assert f"--size={size}" in command
     again = Image.open(shell(command, tmp_path))
     assert again.tobytes() == Image.open(io.BytesIO(real.get(f"/{one['url']}").body)).tobytes()
 
