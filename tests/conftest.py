@@ -14,7 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker a core, so one thread a worker; torch reads it once
 
 
-_LONG = ("slow", "gpu", "ray", "clients", "contract", "browser")
+_LONG = ("slow", "gpu", "ray", "clients", "contract")
 _FIGURES = pytest.StashKey[dict[str, Any]]()
 
 
