@@ -9,11 +9,13 @@ import io
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack, cast
 
 from dallecli.engine import Engine, Progress
 from dallecli.pictures.picture import Picture
 from dallecli.recipe import Recipe
+from dallecli.remote.choice import choose
 from dallecli.source import Source, SourceKind
 from dallecli.studio.choice import choose_engine
 from dallecli.tasks.builder import build_coding, build_embed, build_request
@@ -154,8 +156,8 @@ def ignore(progress: Progress) -> None:
 class Model:
     """A model that paints. Weights are read when the first picture is asked for, and stay for the next.
 
-    name: as `--model`, a registered name or a folder. device, dtype, memory, batch, compile: as the options of these
-    names. engine: what paints; the one that the command line would choose if it is left out.
+    name: as `--model`, a registered name or a folder. device, dtype, memory, batch, compile, server, token_file: as the
+    options of these names; with a server, this process opens no model. engine: what paints, if nothing of that chooses.
 
     Every painting call checks the request at once, and returns an iterator that yields each picture when it is done.
     `progress` is called after every step. Nothing is written to the disk; `Picture.save` does that.
@@ -172,12 +174,17 @@ class Model:
         memory: str = "auto",
         batch: int | None = None,
         compile: bool = False,
+        server: str | None = None,
+        token_file: str | os.PathLike[str] | None = None,
         engine: Engine | None = None,
     ) -> None:
         self.name = name
         self.device = device
         self.dtype = dtype_of(dtype)
-        self.engine = engine if engine is not None else choose_engine(memory, batch, compiled=compile)
+        if engine is None:
+            file = None if token_file is None else Path(token_file)
+            engine = choose(server, file, lambda: choose_engine(memory, batch, compiled=compile))
+        self.engine = engine
 
     def generate(
         self, prompt: str | None = None, *, progress: OnStep = ignore, **options: Unpack[GenerateOptions]

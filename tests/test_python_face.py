@@ -14,7 +14,8 @@ from typer.main import get_command
 import dallecli
 from dallecli import model as face
 from dallecli.cli.app import build
-from dallecli.errors import BadInput, BadOutput, BadSetting, BadSize
+from dallecli.errors import BadInput, BadOutput, BadSetting, BadSize, NetworkError
+from tests.server.talking import process as serving
 
 PAGE = Path(__file__).parents[1] / "docs" / "python.md"
 
@@ -134,3 +135,32 @@ def test_steps_are_told_as_they_are_taken(model):
     next(pictures)
     assert {step.picture for step in seen} == {0}
     assert [step.step for step in seen if step.stage == "prior"] == list(range(1, 11))
+
+
+def test_a_server_paints_the_same_pictures_and_the_program_imports_no_torch(model, tmp_path):
+    with serving(tmp_path) as server:
+        program = f"""
+import sys, dallecli
+there = dallecli.open("starter", server="http://127.0.0.1:{server.port}")
+(picture,) = there.generate("a red car", seed=7, size=64)
+picture.save("there.png")
+(like,) = there.vary("there.png", seed=8, size=64)
+like.save("like.png")
+assert "torch" not in sys.modules
+"""
+        subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
+        assert server.metric("dalle_images_total") == 2
+    (here,) = model.generate("a red car", seed=7, size=64)
+    (like,) = model.vary("there.png", seed=8, size=64)
+    here.save("here.png")
+    like.save("like-here.png")
+    assert Path("there.png").read_bytes() == Path("here.png").read_bytes()
+    assert Path("like.png").read_bytes() == Path("like-here.png").read_bytes()
+
+
+def test_a_server_that_is_not_there_is_an_error_and_auto_paints_here(model, monkeypatch):
+    with pytest.raises(NetworkError):
+        list(dallecli.open("starter", server="http://127.0.0.1:1").generate("a cat", size=16))
+    monkeypatch.setenv("DALLE_SERVER", "http://127.0.0.1:1")
+    (picture,) = dallecli.open("starter", server="auto").generate("a cat", seed=1, size=16)
+    assert picture.image.size == (16, 16)
