@@ -134,6 +134,7 @@ def _paint(
     presence = Presence(batch.folder, share=batch.share)
     try:
         with nullcontext(journal) if journal is not None else closing(Journal(batch.folder)) as journal:
+            journal.catch_up()  # until we were alone here, another process may have gone on
             before = journal.count()
             runner = Runner(batch, engine, journal, presence, watcher, found, executor)
             try:
