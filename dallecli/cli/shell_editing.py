@@ -259,8 +259,8 @@ def _repeated(heard: threading.Event) -> Iterator[None]:
             signal.pthread_kill(listener, come[0])  # which is written to the pipe as well
 
     again = threading.Thread(target=repeat, daemon=True)
-    told = signal.set_wakeup_fd(writer)
     again.start()
+    told = signal.set_wakeup_fd(writer)
     try:
         yield
     finally:

@@ -225,9 +225,8 @@ class Dispatch:
         if others <= 0:
             return STRIKES
         share = others / (others + self._ended)
-        return (
-            MOST_STRIKES if share == 1 else min(MOST_STRIKES, max(STRIKES, math.ceil(math.log(LUCK) / math.log(share))))
-        )
+        in_a_row = math.log(LUCK) / math.log(share) if share < 1 else math.inf
+        return math.ceil(min(max(STRIKES, in_a_row), MOST_STRIKES))
 
     def _overdue(self) -> list[tuple[Task, Answer]]:
         found: list[tuple[Task, Answer]] = []

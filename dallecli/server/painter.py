@@ -281,7 +281,8 @@ class Painter:
         if self.queue.ready >= self._together:
             return 0.0
         coming = self.queue.reserved > 0 or self._absent > 0
-        return min(self._patience, self._patience if coming else self._newest + CLOSE) - time.monotonic()
+        until = self._patience if coming else min(self._patience, self._newest + CLOSE)
+        return until - time.monotonic()
 
     async def _paint(self, units: Sequence[Unit]) -> None:
         """Paint some pictures; what fails is told to its own request and no other."""
