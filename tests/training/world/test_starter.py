@@ -134,7 +134,7 @@ def test_a_model_is_evaluated_in_every_kind_and_shown_uncurated(
     seen: list[tuple[int, int]] = []
     figures = evaluate(
         workshop,
-        Generate(prompt="x", model=str(folder), decoder=Dials(steps=2), prior=Dials(steps=2)),
+        Generate(prompt="x", model=str(folder), decoder=Dials(steps=2), prior=Dials(steps=2), upsampler=Dials(steps=2)),
         count=3,
         out=tmp_path,
         watch=lambda done, of: seen.append((done, of)),
@@ -152,7 +152,9 @@ def test_a_model_is_evaluated_in_every_kind_and_shown_uncurated(
 
 
 def test_one_kind_is_judged_alone(workshop: Workshop, folder: Path) -> None:
-    ask = Generate(prompt="x", model=str(folder), decoder=Dials(steps=2), prior=Dials(steps=2))
+    ask = Generate(
+        prompt="x", model=str(folder), decoder=Dials(steps=2), prior=Dials(steps=2), upsampler=Dials(steps=2)
+    )
     figures = evaluate(workshop, ask, count=1, kinds=["single"])
     assert {name.split("_")[0] for name in figures} == {"single", "drawn", "clip"}
 
