@@ -274,13 +274,15 @@ class _Handler(BaseHTTPRequestHandler):
     def _body(self, data: bytes, trouble: Trouble, *, counted: bool = True) -> None:
         step = len(data) if trouble.pause == 0 else trouble.step
         for k in range(0, len(data), max(1, step)):
+            part = data[k : k + step]
+            self.request_log.sent += len(part) if counted else 0  # before: who has it all may ask at once
             try:
-                self.wfile.write(data[k : k + step])
+                self.wfile.write(part)
                 self.wfile.flush()
             except OSError:  # the client is gone
+                self.request_log.sent -= len(part) if counted else 0
                 self.close_connection = True
                 return
-            self.request_log.sent += len(data[k : k + step]) if counted else 0
             time.sleep(trouble.pause)
 
     def _fail(self, status: int, **headers: str) -> None:
