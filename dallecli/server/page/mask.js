@@ -105,11 +105,14 @@ function drawStroke(context, { size, points }, from) {
   context.lineCap = context.lineJoin = "round";
   context.lineWidth = size;
   context.beginPath();
-  context.moveTo(points[from], points[from + 1]);
-  // A single point is a line to itself, which a round end makes a dot.
-  for (let k = Math.min(from + 2, points.length - 2); k < points.length; k += 2) {
-    context.lineTo(points[k], points[k + 1]);
+  // A line to itself has no length, and by the standard of the canvas nothing is drawn of it: a click makes a dot.
+  if (points.every((value, k) => k < from || value === points[from + ((k - from) % 2)])) {
+    context.arc(points[from], points[from + 1], size / 2, 0, 2 * Math.PI);
+    context.fill();
+    return;
   }
+  context.moveTo(points[from], points[from + 1]);
+  for (let k = from + 2; k < points.length; k += 2) context.lineTo(points[k], points[k + 1]);
   context.stroke();
 }
 
