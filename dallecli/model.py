@@ -157,7 +157,7 @@ class Model:
     """A model that paints. Weights are read when the first picture is asked for, and stay for the next.
 
     name: as `--model`, a registered name or a folder. device, dtype, memory, batch, compile, server, token_file: as the
-    options of these names; with a server, this process opens no model. engine: what paints, if nothing of that chooses.
+    options of these names; with a server, this process opens no model. engine: what paints, whatever these say.
 
     Every painting call checks the request at once, and returns an iterator that yields each picture when it is done.
     `progress` is called after every step. Nothing is written to the disk; `Picture.save` does that.

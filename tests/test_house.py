@@ -24,6 +24,7 @@ FLOORS = [
             "installation",
             "unknown",
             "safe",
+            "signals",
             "errors",
             "limits",
             "fields",

@@ -33,8 +33,6 @@ NAME_FOLDERS: Final = 8
 WORDY: Final = ("negative", "from", "to", "ends")
 """The values of a line, besides its prompt, that are sentences."""
 
-_IN_ORDER: Final = json.JSONEncoder(sort_keys=True)
-
 # What Windows keeps for devices, with any suffix.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
@@ -153,5 +151,5 @@ def _choices_elsewhere(own: Mapping[str, object]) -> Iterator[str]:
 
 def _own_seed(own: Mapping[str, object]) -> int:
     """A seed below 2^32 from what a line says; the same line always has the same."""
-    text = _IN_ORDER.encode({name: value for name, value in own.items() if name not in ("name", "n")})
+    text = json.dumps({name: value for name, value in own.items() if name not in ("name", "n")}, sort_keys=True)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

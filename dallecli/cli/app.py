@@ -33,6 +33,7 @@ from dallecli.errors import (
     reason,
 )
 from dallecli.safe import safe
+from dallecli.signals import SIGNALS
 from dallecli.version import __version__
 
 if TYPE_CHECKING:
@@ -261,9 +262,9 @@ def _signals_raise() -> Iterator[None]:
         raise Stopped(number)
 
     before = {}
-    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)):
+    for number in SIGNALS:
         # What the parent chose to ignore (nohup, a shell's background job) stays ignored.
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+        if signal.getsignal(number) is not signal.SIG_IGN:
             before[number] = signal.signal(number, stop)
     try:
         yield

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
@@ -14,6 +14,7 @@ from dallecli.cli.display import report, to_stderr
 from dallecli.cli.shell_lines import FILES, LAST, PROMPTS
 from dallecli.errors import BadInput, DalleError
 from dallecli.own_folders import own_folder
+from dallecli.signals import heard_by
 
 if TYPE_CHECKING:
     from dallecli.cli.shell_loop import Shell
@@ -224,24 +225,13 @@ def _lines_file() -> Path | None:
 def _heard() -> Iterator[None]:
     """Inside, Ctrl-C raises KeyboardInterrupt, as it does for whoever types, and no signal has to wait for a key."""
     heard = threading.Event()
-    before: dict[int, Callable[[int, FrameType | None], Any]] = {}
-    for number in (signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", None)):
-        handler = signal.getsignal(number) if number is not None else None
-        if number is not None and callable(handler):
-            before[number] = handler
 
     def hear(number: int, frame: FrameType | None) -> None:
         heard.set()
         (signal.default_int_handler if number == signal.SIGINT else before[number])(number, frame)
 
-    with _repeated(heard) if hasattr(signal, "pthread_kill") else nullcontext():
-        for number in before:
-            signal.signal(number, hear)
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    with _repeated(heard) if hasattr(signal, "pthread_kill") else nullcontext(), heard_by(hear) as before:
+        yield
 
 
 @contextmanager

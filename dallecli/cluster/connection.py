@@ -20,8 +20,8 @@ from typing import Any, Final
 from dallecli.errors import BadCluster, BadSetting, MissingExtra, NetworkError
 from dallecli.installation import extra_command
 from dallecli.limits import CONNECT_SECONDS
+from dallecli.signals import heard_by
 
-SIGNALS: Final = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 AUTO: Final = "auto"
 NAMESPACE: Final = "dalle"
 STARTED: Final = "this machine has to be part of it: ray start --head, or ray start --address=HEAD:6379"
@@ -44,21 +44,10 @@ def undisturbed() -> Iterator[None]:
             os.kill(os.getpid(), number)
         came.append(number)
 
-    before = {}
-    for number in SIGNALS:
-        handler = signal.getsignal(number)
-        before[number] = handler
-        if callable(handler):
-            signal.signal(number, note)
-    try:
+    with heard_by(note) as before:
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     for number in came:
-        handler = before[number]
-        assert callable(handler)  # or it would not have come here
-        handler(number, None)
+        before[number](number, None)
 
 
 class Lost(Exception):

@@ -227,7 +227,7 @@ class Painter:
                 self._absent, self._patience = 0, time.monotonic() + COMING
                 continue
             self._idle.clear()
-            seconds = self._seconds_for_company()
+            seconds = self._seconds_for_company(ticket)
             if seconds > 0:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._more.wait(), seconds)
@@ -271,14 +271,14 @@ class Painter:
         self._together = 1 if outcome.exception() is not None else outcome.result()  # it will fail again, and be told
         return self._together
 
-    def _seconds_for_company(self) -> float:
-        """How long to wait for those who are about to come, if the next group has room for them.
+    def _seconds_for_company(self, ticket: Ticket) -> float:
+        """How long to wait for those who are about to come, if they can be painted with the first of this ticket.
 
         Their requests are being checked, or they are just getting their answers and may ask again at once, or they have
         started together. Without that, programs that send one request after the other would fall out of step, and paint
         in small groups.
         """
-        if self.queue.ready >= self._together:
+        if ticket.whole or self.queue.alone or self.queue.ready >= self._together:
             return 0.0
         coming = self.queue.reserved > 0 or self._absent > 0
         until = self._patience if coming else min(self._patience, self._newest + CLOSE)

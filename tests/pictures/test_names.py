@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dallecli.pictures.names import file_name
+from dallecli.pictures.names import file_name, slug
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,8 @@ def test_any_prompt_gives_a_name_that_file_systems_take(prompt, seed):
 def test_a_long_name_ends_with_a_whole_word():
     name = file_name("wonderful " * 30, 7, ".png")
     assert name.removesuffix("-7.png").split("-") == ["wonderful"] * 12
+
+
+@given(st.text(st.characters(max_codepoint=127), max_size=40))
+def test_an_ascii_title_is_named_as_if_it_stood_beside_other_letters(title):
+    assert slug(f"{title} é") == (slug(title) + "-é" if any(char.isalnum() for char in title) else "é")

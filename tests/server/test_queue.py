@@ -96,6 +96,15 @@ def test_who_asks_alone_waits_for_nobody(monkeypatch):
     assert time.monotonic() - began < 30
 
 
+def test_what_is_painted_by_itself_waits_for_nobody(monkeypatch):
+    for name in ("COMING", "CLOSE"):
+        monkeypatch.setattr(painter, name, 60.0)
+    with service(FakeEngine) as talk:
+        began = time.monotonic()
+        assert talk.form("/v1/images/variations", ("image", png()), ("seed", "8")).status == 200
+    assert time.monotonic() - began < 30
+
+
 def test_a_picture_does_not_depend_on_what_it_is_painted_with():
     with service(lambda: FakeEngine(0.001)) as talk:
         alone = [talk.generate(seed=k).data[0]["b64_json"] for k in range(12)]

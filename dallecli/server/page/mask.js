@@ -106,13 +106,14 @@ function drawStroke(context, { size, points }, from) {
   context.lineWidth = size;
   context.beginPath();
   // A line to itself has no length, and by the standard of the canvas nothing is drawn of it: a click makes a dot.
-  if (points.every((value, k) => k < from || value === points[from + ((k - from) % 2)])) {
-    context.arc(points[from], points[from + 1], size / 2, 0, 2 * Math.PI);
+  const added = points.slice(from);
+  if (added.every((value, k) => value === added[k % 2])) {
+    context.arc(added[0], added[1], size / 2, 0, 2 * Math.PI);
     context.fill();
     return;
   }
-  context.moveTo(points[from], points[from + 1]);
-  for (let k = from + 2; k < points.length; k += 2) context.lineTo(points[k], points[k + 1]);
+  context.moveTo(added[0], added[1]);
+  for (let k = 2; k < added.length; k += 2) context.lineTo(added[k], added[k + 1]);
   context.stroke();
 }
 
