@@ -203,6 +203,13 @@ class MemoryPlan:
         """Whether that much is free, as far as the system tells."""
         return self.free is None or self.peak <= self.free
 
+    def pictures(self, most: int) -> int:
+        """How many pictures there is room for at once: at least 1, and at most so many."""
+        working = max((need.working for need in self.needs.values()), default=0)
+        if self.free is None or working == 0:
+            return most
+        return min(most, max(1, int(USABLE * self.free - self.peak) // working + 1))
+
     @property
     def why(self) -> str:
         """The plan in words."""

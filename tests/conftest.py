@@ -69,6 +69,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         close_session()
 
 
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every model that is opened is taken for a large one, which paints one picture at a time on a CPU."""
+    monkeypatch.setattr("dallecli.studio.batches.MOST_NUMBERS", 0)
+
+
 @pytest.fixture(scope="session")
 def figures(pytestconfig: pytest.Config) -> dict[str, Any]:
     """What long tests counted, by name; it is printed at the end."""

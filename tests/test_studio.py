@@ -145,7 +145,7 @@ def test_a_smaller_size_leaves_upsamplers_out(cascade: Path, size: int, stages: 
     assert picture.image.size == (size, size)
 
 
-def test_progress_goes_through_every_stage_of_every_picture(cascade: Path) -> None:
+def test_progress_goes_through_every_stage_of_every_picture(cascade: Path, large: None) -> None:
     engine = LocalEngine()
     seen: list[Progress] = []
     pictures = list(engine.paint(engine.resolve(ask(cascade, count=2, prior_candidates=1)), seen.append))
@@ -210,7 +210,7 @@ def test_two_folders_of_one_name_are_not_mixed_up(cascade: Path, tmp_path: Path)
     refusal(lambda: engine.resolve(ask(other)), UnknownModel)
 
 
-def test_pictures_that_were_painted_at_a_time_are_made_again_at_a_time(cascade: Path) -> None:
+def test_pictures_that_were_painted_at_a_time_are_made_again_at_a_time(cascade: Path, large: None) -> None:
     asked = ask(cascade, count=3, dtype="bf16", size=8)
     first = paint(LocalEngine(batch=2), asked)
     assert [picture.recipe.together for picture in first] == [2, 2, 1]
@@ -222,7 +222,7 @@ def test_pictures_that_were_painted_at_a_time_are_made_again_at_a_time(cascade: 
     assert [picture.recipe for picture in again] == [picture.recipe for picture in first]
 
 
-def test_the_pictures_of_several_recipes_know_how_many_were_painted_with_them(cascade: Path) -> None:
+def test_the_pictures_of_several_recipes_know_how_many_were_painted_with_them(cascade: Path, large: None) -> None:
     engine = LocalEngine(batch=2)
     recipes = [engine.resolve(ask(cascade, seed=seed, size=8)) for seed in range(3)]
     pictures = engine.paint_together(recipes, lambda step: None)
@@ -240,7 +240,7 @@ def test_the_pictures_of_several_recipes_know_how_many_were_painted_with_them(ca
     ],
 )
 def test_what_a_recipe_cannot_have_again_is_said_before_it_is_painted(
-    cascade: Path, changes: dict[str, Any], notice: str | None
+    cascade: Path, large: None, changes: dict[str, Any], notice: str | None
 ) -> None:
     recipe = LocalEngine().resolve(ask(cascade))
     revived = LocalEngine().revive(replace(recipe, **changes), str(cascade))

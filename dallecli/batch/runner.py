@@ -450,7 +450,10 @@ class Runner:
     def _hand_over(self, item: Item, picture: Picture) -> None:
         while len(self._writing) >= self._waiting:
             self._settle(wait_for_one=True)
-        machine = replace(picture.recipe, together=together(item.recipe, self.engine)).machine
+        used = picture.recipe
+        if used.together is not None:  # the last group may have been smaller
+            used = replace(used, together=together(item.recipe, self.engine))
+        machine = used.machine
         self._writing.append((item, picture, self._disk.submit(self._write, item, picture, machine)))
 
     def _write(self, item: Item, picture: Picture, machine: str) -> Path:

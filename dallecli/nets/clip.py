@@ -17,11 +17,12 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from dallecli.nets.config import PublishedConfig, require
+from dallecli.nets.threads import in_whole_vectors
 
 
 def quick_gelu(x: Tensor) -> Tensor:
     """Return x * sigmoid(1.702 x), the approximation OpenAI trained its CLIP models with."""
-    return x * torch.sigmoid(1.702 * x)
+    return x * in_whole_vectors(1.702 * x, torch.sigmoid)
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dallecli.nets.conditions import Time, Times
 from dallecli.nets.config import require
 from dallecli.nets.guided_blocks import DOWN_BLOCKS, UP_BLOCKS, GuidedConfig
-from dallecli.nets.resnet import TimestepEmbedding, silu_, sinusoid
+from dallecli.nets.resnet import TimestepEmbedding, silu, silu_, sinusoid
 from dallecli.nets.unet_blocks import MidBlock, walk, way_down, way_up
 
 
@@ -82,7 +81,7 @@ class GuidedUNet(nn.Module):
         time: Tensor = self.time_embedding(features.to(weight.dtype))[:, None]
         if self.class_embedding is not None and classes is not None:
             time = time + self.class_embedding(classes)
-        return Times(F.silu(time))
+        return Times(silu(time))
 
     def denoise(self, x: Tensor, time: Time) -> Tensor:
         """Return the noise and the share of the variance [b out h w] in images `x` [b c h w]."""

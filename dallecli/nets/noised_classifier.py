@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dallecli.nets.conditions import Time, Times
 from dallecli.nets.guided_blocks import DOWN_BLOCKS, AttentionPool, GuidedConfig
-from dallecli.nets.resnet import TimestepEmbedding, silu_, sinusoid
+from dallecli.nets.resnet import TimestepEmbedding, silu, silu_, sinusoid
 from dallecli.nets.unet_blocks import MidBlock, way_down
 
 
@@ -66,7 +66,7 @@ class NoisedClassifier(nn.Module):
         """Return the embeddings of a run's timesteps `ts`, of which the other methods take a `Time` at each step."""
         weight = self.conv_norm_out.weight
         features = sinusoid(torch.tensor(ts, device=weight.device), self.config.sinusoid_width)
-        return Times(F.silu(self.time_embedding(features.to(weight.dtype))[:, None]))
+        return Times(silu(self.time_embedding(features.to(weight.dtype))[:, None]))
 
     def logits(self, x: Tensor, time: Time) -> Tensor:
         """Return the logits [b classes] of noised images `x` [b 3 h w]."""

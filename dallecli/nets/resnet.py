@@ -1,12 +1,14 @@
 """Residual blocks with a time embedding, and the sinusoidal time embedding itself."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dallecli.nets.conditions import Time
+from dallecli.nets.threads import in_whole_vectors
 
 
 def sinusoid(t: Tensor, width: int) -> Tensor:
@@ -22,9 +24,14 @@ def sinusoid(t: Tensor, width: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+def silu(x: Tensor) -> Tensor:
+    """SiLU of pictures, or of times [steps b d]."""
+    return in_whole_vectors(x, F.silu)
+
+
 def silu_(x: Tensor) -> Tensor:
     """SiLU of a tensor that nothing else refers to: computed in place, unless a gradient needs the input."""
-    return F.silu(x, inplace=not torch.is_grad_enabled())
+    return in_whole_vectors(x, partial(F.silu, inplace=not torch.is_grad_enabled()))
 
 
 class TimestepEmbedding(nn.Module):
@@ -33,7 +40,7 @@ class TimestepEmbedding(nn.Module):
     @staticmethod
     def activate(x: Tensor) -> Tensor:
         """SiLU; another one in some subclasses."""
-        return F.silu(x)
+        return silu(x)
 
     def __init__(self, width_in: int, hidden: int, width_out: int) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from dallecli.nets.conditions import Context, KeysValues, Time, Times
 from dallecli.nets.config import PublishedConfig, require
-from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, silu_, sinusoid
+from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, silu, silu_, sinusoid
 from dallecli.nets.unet_blocks import MidBlock, walk, way_down, way_up
 
 DOWN_BLOCKS = {"DownBlock2D": False, "CrossAttnDownBlock2D": True}
@@ -302,4 +302,4 @@ class TransformerUNet(nn.Module):
     def _times(self, ts: Tensor, picture: Tensor) -> Times:
         """The embeddings of timesteps [steps b], or [steps 1] for all samples."""
         features = sinusoid(ts.flatten(), self.config.block_out_channels[0]).to(picture.dtype)
-        return Times(F.silu(self.time_embedding(features).unflatten(0, ts.shape) + self.class_embedding(picture)))
+        return Times(silu(self.time_embedding(features).unflatten(0, ts.shape) + self.class_embedding(picture)))

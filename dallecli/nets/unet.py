@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dallecli.nets.attention import AddedKVAttention
 from dallecli.nets.conditions import Context, Time, Times
 from dallecli.nets.config import PublishedConfig, require
 from dallecli.nets.image_condition import ImageProjection, ImageTimeEmbedding
-from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, silu_, sinusoid
+from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, silu, silu_, sinusoid
 from dallecli.nets.text_proj import Conditioning
 from dallecli.nets.unet_blocks import MidBlock, walk, way_down, way_up
 
@@ -254,4 +253,4 @@ class UNet(nn.Module):
         """The embeddings of timesteps [steps b], or [steps 1] for all samples."""
         features = sinusoid(ts.flatten(), self.config.block_out_channels[0]).to(self.conv_norm_out.weight.dtype)
         time = self.time_embedding(features).unflatten(0, ts.shape)
-        return Times(F.silu(time if condition is None else time + condition))
+        return Times(silu(time if condition is None else time + condition))

@@ -29,6 +29,7 @@ class Description:
     """A model that was found and checked: all of its files are there and complete.
 
     spec: the model, with the parts that are on this machine. parameters: how many numbers each network has.
+    widest_sum: the most that a linear layer adds up, or more.
     words: those that it knows; strangeness: from where on a picture is strange to it; None where its folder does
     not say. rows: of codes, of a picture that is written row by row; None for one that is not.
 
@@ -41,6 +42,7 @@ class Description:
         self.spec = spec
         self.folder = folder
         self.parameters: Mapping[str, int] = {part: folder.parameters_of(part) for part in folder.networks}
+        self.widest_sum = max((folder.widest_sum(part) for part in folder.networks), default=0)
         self.words = read_words(folder.path)
         self.strangeness = read_strangeness(folder.path)
         self._trained_steps: dict[str, int] = {}

@@ -15,6 +15,7 @@ from dallecli.devices import native_bf16
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.schedule import Schedule
 from dallecli.errors import BadFile, BadFolder, NonFinite
+from dallecli.nets.batch_invariant import make_batch_invariant
 from dallecli.nets.layers import channels_last
 from dallecli.nets.prepacked import can_prepack, prepack
 from dallecli.nets.single import multiply_in_single
@@ -36,8 +37,9 @@ WIDER: Final = {torch.float16: torch.float32, torch.bfloat16: torch.float32}
 class Parts:
     """A model folder, opened on a device in a floating-point type. `kept` names the networks that stay; None is all.
 
-    With `compiled` the steps of those that stay are compiled. Code that runs a network asks for it each time and keeps
-    no reference; otherwise it could not be released.
+    With `compiled` the steps of those that stay are compiled. With `batch_invariant` networks on a CPU round a picture
+    alike, however many are computed at once and by however many threads. Code that runs a network asks for it each time
+    and keeps no reference; otherwise it could not be released.
     """
 
     def __init__(
@@ -47,12 +49,14 @@ class Parts:
         dtype: torch.dtype,
         kept: Collection[str] | None = None,
         compiled: bool = False,
+        batch_invariant: bool = False,
     ) -> None:
         self.folder = folder
         self.device = device
         self.dtype = dtype
         self.kept = kept
         self.compiled = compiled
+        self.batch_invariant = batch_invariant
         # The second call of a compiled network's step compiles it.
         self.graphs = Graphs(device, timed_call=3 if compiled else 2)
         self._nets: dict[tuple[str, torch.dtype], nn.Module] = {}
@@ -77,6 +81,8 @@ class Parts:
             single, foreign = family.single.get(part), family.foreign.get(part, ())
             net = load_net(lambda: build(config), file, dtype, self.device, single, foreign)
             _suit_device(net, self.device, dtype, gradients=gradients)
+            if self.batch_invariant:
+                make_batch_invariant(net)
             step = self.folder.family.steps.get(part)
             if self.compiled and step is not None and self._stays(part, dtype):
                 compile_step(net, step, part)

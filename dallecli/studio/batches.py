@@ -6,15 +6,25 @@ from typing import TYPE_CHECKING, Final
 
 from dallecli.engine import Progress
 from dallecli.errors import OutOfMemory
+from dallecli.pipelines.description import Description
 from dallecli.recipe import Recipe
 from dallecli.studio.memory import memory_errors, release
 
 if TYPE_CHECKING:
     from dallecli.pictures.picture import Picture
+    from dallecli.placement import Placement
 
-BATCH: Final[Mapping[str, int]] = {"cpu": 1, "mps": 1, "cuda": 8}
-"""Pictures at a time by type of device. On a CPU several at a time would be faster with small models, but one at a time
-makes a picture the same to the last bit, whatever it was painted with. On a GPU it may differ."""
+SMALL: Final = "small"
+"""What is said instead of a type of device where a model is batch-invariant."""
+
+BATCH: Final[Mapping[str, int]] = {"cpu": 1, "mps": 1, "cuda": 8, SMALL: 8}
+"""Pictures at a time by type of device. On a CPU a large model keeps all cores busy with one picture, which is then the
+same to the last bit, whatever it was painted with. A small one does neither: it is made batch-invariant instead. On a
+GPU pictures may differ."""
+
+MOST_NUMBERS: Final = 2**26
+"""The most numbers that all networks of a small model have together. A larger one hardly gains by several pictures at
+a time (`python benchmarks/levers.py`)."""
 
 MOST_TOGETHER: Final = 32
 """No more pictures at a time are painted on the word of a recipe, which may be a stranger's."""
@@ -24,6 +34,19 @@ Paint = Callable[[Recipe, Callable[[Progress], None], int], Iterator["Picture"]]
 
 PaintTogether = Callable[[Sequence[Recipe], Callable[[Progress], None]], list["Picture"]]
 """Paints the one picture of each recipe at once: `Pipeline.paint_together`."""
+
+
+def is_batch_invariant(model: Description, placement: "Placement") -> bool:
+    """Whether the pictures of a model are the same to the last bit, however many are painted at once.
+
+    Only small models of some families are made so, where the processor allows it.
+    """
+    small = model.folder.family.batch_invariant and sum(model.parameters.values()) <= MOST_NUMBERS
+    if placement.device.type != "cpu" or not small:
+        return False
+    from dallecli.nets.batch_invariant import WIDEST, can_be_batch_invariant
+
+    return model.widest_sum <= WIDEST and can_be_batch_invariant(placement.dtype)
 
 
 def paint_in_batches(
@@ -76,7 +99,7 @@ def paint_groups(
         size = batches[kind]
         some, pictures = left[:size], None
         # Filled up, and the copies thrown away: sums of another size may be rounded in another order.
-        full = [*some, *[some[-1]] * (size - len(some))]
+        full = some if kind == SMALL else [*some, *[some[-1]] * (size - len(some))]
 
         def watch(step: Progress, count: int = len(some)) -> None:
             progress(replace(step, together=count, pictures=count))

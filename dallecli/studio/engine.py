@@ -30,7 +30,14 @@ from dallecli.recipe import Recipe
 from dallecli.safe import safe
 from dallecli.sizing import settle_whole
 from dallecli.source import Source
-from dallecli.studio.batches import BATCH, MOST_TOGETHER, paint_groups, paint_in_batches
+from dallecli.studio.batches import (
+    BATCH,
+    MOST_TOGETHER,
+    SMALL,
+    is_batch_invariant,
+    paint_groups,
+    paint_in_batches,
+)
 from dallecli.studio.coders import Coders
 from dallecli.studio.judging import Judging
 from dallecli.studio.memory import check_memory, memory_errors, plan_model
@@ -203,18 +210,19 @@ class LocalEngine:
 
     def _paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
         opened = self._open(recipe)
-        complete, kind = opened.complete(recipe), opened.placement.device.type
-        batches = self._batch
-        if self._asked is None and recipe.together is not None:
-            batches = {kind: min(recipe.together, MOST_TOGETHER)}
+        complete, kind, batches = opened.complete(recipe), opened.kind, self._batches(recipe)
+        if self._asked is None and complete.together is not None:
+            batches = {kind: min(complete.together, MOST_TOGETHER)}
         found = paint_in_batches(opened.pipeline.paint, complete, cropping(complete, progress), batches, kind)
-        yield from map(cropped, found)
+        yield from map(opened.finished, map(cropped, found))
 
     def group(self, recipe: Recipe) -> int:
         """How many pictures are painted at once on the recipe's device. Raises NoSuchDevice, BadSetting."""
         from dallecli.placement import decide
 
-        return self._batch[decide(recipe.device, recipe.dtype).device.type]
+        placement = decide(recipe.device, recipe.dtype)
+        small = is_batch_invariant(self._models.named(recipe.model), placement)
+        return self._batches(recipe)[SMALL if small else placement.device.type]
 
     def paint_together(self, recipes: Sequence[Recipe], progress: Callable[[Progress], None]) -> Iterator["Picture"]:
         """Yield the picture of each recipe; when memory runs out, continue with half as many at once.
@@ -226,9 +234,11 @@ class LocalEngine:
         with threads(recipes[0].threads):
             opened = self._open(recipes[0])
             complete = [opened.complete(recipe) for recipe in recipes]
-            kind = opened.placement.device.type
             watch = cropping(recipes[0], progress)
-            yield from map(cropped, paint_groups(opened.pipeline.paint_together, complete, watch, self._batch, kind))
+            found = paint_groups(
+                opened.pipeline.paint_together, complete, watch, self._batches(recipes[0]), opened.kind
+            )
+            yield from map(opened.finished, map(cropped, found))
 
     def reads_ahead(self, recipe: Recipe) -> bool:
         """Whether its model has a text tower that is loaded for many prompts at once."""
@@ -242,8 +252,10 @@ class LocalEngine:
         """What paints a recipe here, in the words of the finished picture's. Raises NoSuchDevice, BadSetting."""
         from dallecli.placement import decide, threads
 
+        placement = decide(recipe.device, recipe.dtype)
+        small = is_batch_invariant(self._models.named(recipe.model), placement)
         with threads(recipe.threads):
-            return placed(recipe, decide(recipe.device, recipe.dtype), compiled=self._last.compiled).machine
+            return placed(recipe, placement, compiled=self._last.compiled, batch_invariant=small).machine
 
     def digest(self, recipe: Recipe) -> str:
         """The sha256 of what a recipe uses of its model, remembered from one process to the next. Raises BadFile."""
@@ -315,6 +327,16 @@ class LocalEngine:
         if recipe.compiled and not self._last.compiled:
             found.append("by compiled networks (--compile), and is now by others")
         return tuple(f"it was painted {difference}: pixels may differ" for difference in found)
+
+    def _batches(self, recipe: Recipe) -> dict[str, int]:
+        """How many pictures are painted at once: unless it was asked, as many of a small model as there is room for."""
+        from dallecli.placement import decide
+
+        placement, model = decide(recipe.device, recipe.dtype), self._models.named(recipe.model)
+        if self._asked is not None or not is_batch_invariant(model, placement):
+            return self._batch
+        plan = plan_model(model, placement, self._memory, recipe.size.pixels)
+        return self._batch | {SMALL: plan.pictures(BATCH[SMALL])}
 
     def _open(self, recipe: Recipe) -> Opened:
         opened = self._last.open_for(recipe, self._models.named(recipe.model))

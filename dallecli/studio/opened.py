@@ -9,11 +9,13 @@ from dallecli.errors import BadFile, TaskNotSupported
 from dallecli.pipelines.description import Description
 from dallecli.pipelines.pipeline import Clip, Pipeline
 from dallecli.recipe import Recipe
+from dallecli.studio.batches import SMALL, is_batch_invariant
 from dallecli.studio.memory import check_memory, memory_errors, plan_model
 from dallecli.studio.used import Digests
 from dallecli.weights.lock import check_bytes
 
 if TYPE_CHECKING:
+    from dallecli.pictures.picture import Picture
     from dallecli.placement import MemoryPlan, Placement
 
 log = logging.getLogger(__name__)
@@ -31,19 +33,36 @@ class Opened:
     plan: "MemoryPlan"
     pixels: int
     """Of the largest pictures for which there is room beside the networks that stay; 0 for the model's own."""
+    batch_invariant: bool
+    """Whether its pictures depend neither on how many are painted at once, nor on the number of threads."""
 
     @property
     def whole(self) -> bool:
         """Whether all its networks stay in memory."""
         return self.plan.kept >= set(self.plan.needs)
 
+    @property
+    def kind(self) -> str:
+        """What decides how many pictures are painted at once: the type of device, or `SMALL`."""
+        return SMALL if self.batch_invariant else self.placement.device.type
+
     def complete(self, recipe: Recipe) -> Recipe:
         """The recipe with the weights, and all of the machine that its pixels depend on."""
-        return replace(placed(recipe, self.placement, compiled=self.compiled), digest=self.digests.of(recipe))
+        placed_here = placed(recipe, self.placement, compiled=self.compiled, batch_invariant=self.batch_invariant)
+        return replace(placed_here, digest=self.digests.of(recipe))
+
+    def finished(self, picture: "Picture") -> "Picture":
+        """A painted picture whose recipe states how many were painted with it where that matters only."""
+        if self.batch_invariant:
+            picture = replace(picture, recipe=replace(picture.recipe, together=None))
+        return picture
 
 
-def placed(recipe: Recipe, placement: "Placement", *, compiled: bool) -> Recipe:
-    """The recipe with the device, number type, threads, processor and torch that are used, `compiled` where it is."""
+def placed(recipe: Recipe, placement: "Placement", *, compiled: bool, batch_invariant: bool) -> Recipe:
+    """The recipe with what its pixels depend on: device, number type, processor, torch, and `compiled` where it is.
+
+    Unless they are the same for all of these: how many threads, and pictures at a time.
+    """
     import torch
 
     from dallecli.placement import processor
@@ -52,7 +71,8 @@ def placed(recipe: Recipe, placement: "Placement", *, compiled: bool) -> Recipe:
         recipe,
         device=placement.name,
         dtype=placement.kind,
-        threads=torch.get_num_threads() if placement.device.type == "cpu" else None,
+        threads=torch.get_num_threads() if placement.device.type == "cpu" and not batch_invariant else None,
+        together=None if batch_invariant else recipe.together,
         compiled=compiled and placement.device.type == "cuda",
         versions={**recipe.versions, "torch": str(torch.__version__), **processor(placement.device)},
     )
@@ -138,7 +158,8 @@ class LastOpened:
         compiled = self.compiled and placement.device.type == "cuda"
         if self.compiled and not compiled:
             log.warning("networks are compiled for CUDA devices only, and this is %s", placement.name)
-        parts = Parts(model.folder, placement.device, placement.dtype, plan.kept, compiled)
+        batch_invariant = is_batch_invariant(model, placement)
+        parts = Parts(model.folder, placement.device, placement.dtype, plan.kept, compiled, batch_invariant)
         with memory_errors(model.spec.name):
             pipeline = model.open(parts)
         digests = Digests.read(model.folder)
@@ -151,4 +172,5 @@ class LastOpened:
             compiled=compiled,
             plan=plan,
             pixels=pixels,
+            batch_invariant=batch_invariant,
         )

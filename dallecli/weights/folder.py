@@ -316,6 +316,11 @@ class Folder:
         header = headers_of(self.weights_file(part))
         return sum(math.prod(entry.shape) for name, entry in header.items() if not name.startswith(foreign))
 
+    def widest_sum(self, part: str) -> int:
+        """The most numbers that a linear layer of one network adds up, or more. Raises as `parameters`."""
+        shapes = (entry.shape for entry in headers_of(self.weights_file(part)).values())
+        return max((shape[1] for shape in shapes if len(shape) == 2), default=0)
+
     def single_numbers(self, part: str) -> int:
         """How many of them stay in float32 where the network is in float16. Raises as `parameters`."""
         ending = self.family.single.get(part)

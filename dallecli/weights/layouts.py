@@ -118,6 +118,9 @@ class Layout:
     """Whether it paints what it is told in words; if not, it paints classes, or whatever it learned to paint."""
     reads_ahead: bool = False
     """Whether its text tower is so large that it is loaded for many prompts at once: see `Engine.expect`."""
+    batch_invariant: bool = False
+    """Whether its small models paint the same to the last bit, however many pictures at once: only what
+    `tests/pipelines/test_batch_invariant.py` has seen doing so."""
     single: Mapping[str, str] = field(default_factory=dict)
     """How the names of tensors end that stay in float32 where a network is in float16, which would overflow."""
     precise: tuple[str, ...] = ()
@@ -190,6 +193,7 @@ _KARLO: Final = Layout(
     steps={"prior": "answer", "decoder": "denoise"} | dict.fromkeys(_UPSAMPLING, "denoise"),
     # The decoder runs twice as many pictures as it paints, one half of them unguided.
     planes={"decoder": 80} | dict.fromkeys(_UPSAMPLING, 24),
+    batch_invariant=True,
     description=UNCLIP,
     opener="dallecli.pipelines.karlo:open_karlo",
     clip=ClipFacts(width=("text_proj", "clip_embeddings_dim")),
@@ -469,6 +473,7 @@ _DALLE_1: Final = Layout(
     autoencoder="dvae",
     planes={"dvae_encoder": 5, "dvae": 8},
     caches={"decoder": ("n_layers", "ctx_len_img", "embed_dim")},
+    batch_invariant=True,
     description="dallecli.pipelines.dalle1_description:Dalle1Description",
     opener="dallecli.pipelines.dalle1:open_dalle1",
 )

@@ -127,9 +127,10 @@ def _line_by_line(engine: LocalEngine, folder: Path) -> None:
 
 
 def _resumed(engine: LocalEngine, folder: Path) -> None:
+    one_by_one = LocalEngine(batch=1)
     for stop_after in (1, 1):
         with pytest.raises(KeyboardInterrupt):
-            paint(engine, LINES, folder, Quiet(stop_after))
+            paint(one_by_one, LINES, folder, Quiet(stop_after))
     paint(engine, LINES, folder)
 
 
@@ -179,7 +180,7 @@ def test_some_ways_give_the_same_bytes(engine, reference, tmp_path, way: Callabl
     assert hashes(tmp_path / "o") == reference
 
 
-def test_groups_are_filled_up_so_that_order_and_resuming_change_nothing(tmp_path):
+def test_groups_are_filled_up_so_that_order_and_resuming_change_nothing(tmp_path, large):
     together = LocalEngine(batch=2)
     lines = [LINES[1], '{"prompt": "a cat", "seed": 7}', '{"prompt": "a red car", "seed": 2}']
     paint(together, lines, tmp_path / "once")
@@ -197,7 +198,8 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 4)
 
 
-def test_a_run_on_other_threads_says_so_before_it_paints_the_rest(engine, tmp_path, cores):
+def test_a_run_on_other_threads_says_so_before_it_paints_the_rest(tmp_path, cores, large):
+    engine = LocalEngine()
     first, second, third = Quiet(stop_after=1), Quiet(), Quiet()
     with threads(1), pytest.raises(KeyboardInterrupt):
         paint(engine, LINES, tmp_path / "o", first)
@@ -226,12 +228,26 @@ def test_the_machine_is_no_part_of_a_pictures_key(engine):
     assert item_key(recipe, 0, "png") == item_key(other, 0, "png")
 
 
-def test_what_several_threads_painted_is_made_again_by_a_process_of_one(engine, tmp_path, cores):
+def test_a_run_on_other_threads_says_nothing_of_a_small_model(engine, tmp_path, cores, reference):
+    watcher = Quiet()
+    with threads(1):
+        paint(engine, LINES[:1], tmp_path / "o", watcher)
+    with threads(3):
+        assert paint(engine, LINES, tmp_path / "o", watcher).there == 2
+    assert watcher.mixtures == []
+    assert hashes(tmp_path / "o") == reference
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_what_several_threads_painted_is_made_again_by_a_process_of_one(tmp_path, cores, monkeypatch, small):
+    if not small:
+        monkeypatch.setattr("dallecli.studio.batches.MOST_NUMBERS", 0)
+    engine = LocalEngine()
     with threads(3):
         paint(engine, LINES, tmp_path / "o")
     for path in (tmp_path / "o").glob("*.png"):
         recipe = read_recipe(path)
-        assert recipe.threads == 3
+        assert recipe.threads == (None if small else 3)
         (again,) = engine.paint(engine.revive(recipe), lambda step: None)
         assert again.encode("png") == path.read_bytes()
 
@@ -357,7 +373,7 @@ def test_finished_pictures_are_published_when_something_ends_the_run(tmp_path):
     assert paint(engine, prompts(30), tmp_path / "o", defaults={"model": "fake"}).there == kept
 
 
-def test_a_batch_that_goes_on_with_another_number_at_a_time_says_so(tmp_path):
+def test_a_batch_that_goes_on_with_another_number_at_a_time_says_so(tmp_path, large):
     fast = FAST | {"dtype": "bf16"}
     vary = ['{"prompt": "a red car", "seed": 1, "best_of": 2}']
     paint(LocalEngine(batch=2), [*LINES, *vary], tmp_path / "o", defaults=fast)

@@ -6,12 +6,10 @@ import signal
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from dallecli.pictures.metadata import read_recipe
-from dallecli.studio.choice import choose_engine
 
 from .conftest import Dalle, command, environment, process
 
@@ -32,15 +30,11 @@ def test_a_folder_paints_and_its_pictures_say_how(dalle: Dalle, local: None, mod
     assert set(recipe.versions) == {"dallecli", "torch", "cpu"}
 
 
-def test_pictures_painted_at_a_time_are_those_painted_alone_but_for_a_level(dalle: Dalle, local: None, model: str):
+def test_pictures_painted_at_a_time_are_those_painted_alone(dalle: Dalle, local: None, model: str):
     ask = ("generate", "a red cat", "-n", "3", "-s", "7", "-m", model, *FAST, "--device", "cpu", "-o")
     for batch, file in (("1", "alone.png"), ("3", "together.png")):
         assert dalle(*ask, file, "--batch", batch).code == 0
-    assert choose_engine("auto", 3).group(read_recipe(Path("together.png"))) == 3
-    alone, together = (
-        np.asarray(Image.open(name).convert("RGB")).astype(int) for name in ("alone.png", "together.png")
-    )
-    assert abs(alone - together).max() <= 1  # sums of another shape may be rounded in another order
+    assert Path("alone.png").read_bytes() == Path("together.png").read_bytes()
 
 
 def test_the_models_path_is_its_folder_and_the_doctor_is_content(dalle: Dalle, model: str):
