@@ -71,6 +71,8 @@ def levers(dtype: torch.dtype, kind: str, compiled: bool) -> Iterator[Lever]:
         yield convolution_prepacked(dtype)
     yield norm_broadcast(dtype)
     yield pictures_at_once(kind)
+    for wider in (1, 2, 4):
+        yield steps_at_once(dtype, wider)
 
 
 def text_read_once(dtype: torch.dtype) -> Lever:
@@ -245,6 +247,30 @@ def pictures_at_once(kind: str) -> Lever:
 
     name = f"`--batch {PICTURES}`: {PICTURES} pictures of the starter, 64 px"
     return Lever(name=name, without=paint(1), pulled=paint(PICTURES))
+
+
+def steps_at_once(dtype: torch.dtype, wider: int) -> Lever:
+    """A step of a decoder at 64 px for pictures one by one, or for all at once: where a model stops being small."""
+    json = locate(find("starter")).config("decoder")
+    channels = [wider * count for count in json["block_out_channels"]]
+    net = UNet(UNetConfig.from_config(json | {"block_out_channels": channels, "sample_size": 64})).to(dtype).eval()
+    numbers = sum(parameter.numel() for parameter in net.parameters())
+    channels_last(net)
+    if can_prepack():
+        prepack(net)
+
+    def step(pictures: int) -> Work:
+        several = GUIDED * pictures
+        told = Told(
+            x=torch.randn(several, net.config.in_channels, 64, 64, dtype=dtype),
+            context=torch.randn(several, 28, net.config.cross_attention_dim, dtype=dtype),
+            condition=torch.randn(several, net.config.time_dim, dtype=dtype),
+            mask=torch.ones(several, 28, dtype=torch.bool),
+        )
+        return told.step(net)
+
+    name = f"{PICTURES} pictures at once: a step of a decoder of {numbers / 1e6:.0f} million numbers, 64 px"
+    return Lever(name=name, without=repeated(step(1), PICTURES), pulled=step(PICTURES))
 
 
 def measure(lever: Lever, rounds: int) -> dict[str, list[float]]:

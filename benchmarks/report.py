@@ -154,7 +154,7 @@ def starter(table: Figures) -> str:
     lines = [f"\n### The starter, {table['dtype']}\n"]
     lines.append(
         "Up to 64 px, where diffusers' chain ends, with the same steps, guidance and number of candidates, and all"
-        " pictures of a call at once, which ours does where `--batch` says so; as it is: ours as it comes.\n"
+        " pictures of a call at once, which ours is told by `--batch`; as it is: both as they come.\n"
     )
     cold = [[name, *_cold(runs)] for name, runs in table["cold"].items()]
     lines.append(_table(["a process from its start to the PNG", "seconds", "memory"], cold))

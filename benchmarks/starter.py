@@ -2,15 +2,16 @@
 
 They are compared up to 64 px, where diffusers' chain ends. Cold is a process from its start to the PNG; warm is one
 more call of a process that has everything loaded, for one picture or for several. Both sides take the same steps and
-guidance, one prior candidate, the same number type, and as many threads, and paint all pictures of a call at once; "as
-it is" is ours as it comes, with 256 px, two candidates, the type that suits the machine, and as many pictures at once
-as it paints by default, which is one on a CPU. `--rounds N` sets how often each is measured (5), `--dtype` the type
-of both sides (fp32), `--device cuda` where they paint, and `--json FILE` keeps the figures.
+guidance, one prior candidate, the same number type, and as many threads, and paint all pictures of a call at once. "As
+it is" is each side as it comes: ours with the type that suits the machine and as many pictures at once as it paints by
+itself, diffusers with all of them at once. `--rounds N` sets how often each is measured (5), `--dtype` the type of both
+sides (fp32), `--device cuda` where they paint, and `--json FILE` keeps the figures.
 """
 
 import argparse
 import json
 import statistics
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -68,7 +69,7 @@ WARM = (
 
 def dials() -> dict[str, Any]:
     """The starter's own dials, as diffusers' pipeline calls them."""
-    stages = diffusion_dials(SPEC.stages)
+    stages = diffusion_dials({name: SPEC.stages[name] for name in ("prior", "decoder", "upsampler")})
     return {
         "prior_num_inference_steps": stages["prior"].steps,
         "decoder_num_inference_steps": stages["decoder"].steps,
@@ -93,7 +94,13 @@ def ours(engine: LocalEngine, row: Row, dtype: str, device: str) -> Callable[[],
     return lambda: list(engine.paint(engine.resolve(ask), lambda _: None))
 
 
-def cold(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
+def convert(folder: Path) -> None:
+    """Write the starter as diffusers reads it: the package stores the weights of each upsampler once."""
+    command = [sys.executable, "-m", "dallecli", "models", "convert", str(FOLDER), str(folder), "--quiet"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def cold(options: argparse.Namespace, theirs: Path) -> dict[str, list[dict[str, float]]]:
     """Whole processes, in turns."""
     with tempfile.TemporaryDirectory() as folder:
         dalle = [sys.executable, "-m", "dallecli"]
@@ -103,7 +110,7 @@ def cold(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
         peer = str(Path(__file__).with_name("peer.py"))
         commands = {
             "ours, 64 px": [*paint, "--size", "64", "--prior-candidates", "1", "--dtype", options.dtype],
-            "diffusers, 64 px": [sys.executable, peer, str(FOLDER), PROMPT, f"{folder}/theirs.png", *place],
+            "diffusers, 64 px": [sys.executable, peer, str(theirs), PROMPT, f"{folder}/theirs.png", *place],
             "ours, as it is": paint,
             "ours, four as a grid, as it is": [*paint, "-n", "4"],
         }
@@ -114,15 +121,15 @@ def cold(options: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
     }
 
 
-def warm(options: argparse.Namespace) -> dict[str, list[float]]:
+def warm(options: argparse.Namespace, theirs: Path) -> dict[str, list[float]]:
     """Calls of open models, in turns."""
-    pipeline = open_unclip(FOLDER, torch.device(options.device), measuring.DTYPES[options.dtype])
+    pipeline = open_unclip(theirs, torch.device(options.device), measuring.DTYPES[options.dtype])
     # One for each batch, and so for each type: an engine that is asked for another type opens its model anew.
     engines = {row.batch: LocalEngine(batch=row.batch) for row in WARM}
     cases: dict[str, Callable[[], object]] = {}
     for row in WARM:
         cases[f"ours, {row.name}"] = ours(engines[row.batch], row, options.dtype, options.device)
-        if row.compared:
+        if row.size is not None:
             given = {**dials(), "num_images_per_prompt": row.pictures}
             cases[f"diffusers, {row.name}"] = partial(pipeline, PROMPT, **given)
     return measuring.alternate(cases, options.rounds)
@@ -143,13 +150,16 @@ def main() -> None:
         "dtype": options.dtype,
         "rounds": options.rounds,
         "peaks": measuring.peaks(measuring.DTYPES[options.dtype], torch.device(options.device)),
-        "cold": cold(options),
     }
-    print("| cold process | seconds | peak MB |\n| --- | --- | --- |")
-    for name, runs in found["cold"].items():
-        seconds, most = statistics.median(run["seconds"] for run in runs), max(run["memory"] for run in runs)
-        print(f"| {name} | {seconds:.2f} | {most / 1024**2:.0f} |", flush=True)
-    taken = warm(options)
+    with tempfile.TemporaryDirectory() as folder:
+        theirs = Path(folder) / "starter"
+        convert(theirs)
+        found["cold"] = cold(options, theirs)
+        print("| cold process | seconds | peak MB |\n| --- | --- | --- |")
+        for name, runs in found["cold"].items():
+            seconds, most = statistics.median(run["seconds"] for run in runs), max(run["memory"] for run in runs)
+            print(f"| {name} | {seconds:.2f} | {most / 1024**2:.0f} |", flush=True)
+        taken = warm(options, theirs)
     pictures = {f"{side}, {row.name}": row.pictures for row in WARM for side in ("ours", "diffusers")}
     found["warm"] = {name: {"pictures": pictures[name], "seconds": seconds} for name, seconds in taken.items()}
     print("\n| warm | seconds | pictures a second |\n| --- | --- | --- |")
@@ -157,7 +167,7 @@ def main() -> None:
         seconds = statistics.median(case["seconds"])
         print(f"| {name} | {seconds:.2f} | {case['pictures'] / seconds:.2f} |")
     for row in WARM:
-        if row.compared:
+        if row.size is not None:
             times = ratio(taken, f"diffusers, {row.name}", f"ours, {row.name}")
             print(f"diffusers takes {times:.2f} times as long as ours: {row.name}")
     measuring.write(options.json, "starter", found)

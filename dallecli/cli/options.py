@@ -639,8 +639,8 @@ class EngineOptions(MemoryOptions):
             "--batch",
             metavar="N",
             min=1,
-            help="Pictures painted at a time; chosen for the device if not given. On a CPU, more at a time is faster"
-            " with small models, and pixels may differ, in bf16 visibly.",
+            help="Pictures painted at a time; chosen for the device and the model if not given. Pixels of large models"
+            " may differ, in bf16 visibly.",
             rich_help_panel=MODEL,
         ),
     ] = None

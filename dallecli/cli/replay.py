@@ -89,9 +89,10 @@ def replay(
 ) -> None:
     """Make pictures again, from the recipes in them.
 
-    As many threads of a CPU are used as then, and as many pictures are painted at a time. With the same weights and
-    versions, and on a processor with the same instructions, every pixel is the same; if one is not, it says so.
-    Pictures that were used are found by their content: where they were, beside the file, or where --input says.
+    As many threads of a CPU are used as then, and as many pictures are painted at a time, where pixels depend on
+    either. With the same weights and versions, and on a processor with the same instructions, every pixel is the
+    same; if one is not, it says so. Pictures that were used are found by their content: where they were, beside the
+    file, or where --input says.
 
     \b
     Examples:
