@@ -263,7 +263,7 @@ def steps_at_once(dtype: torch.dtype, wider: int) -> Lever:
         several = GUIDED * pictures
         told = Told(
             x=torch.randn(several, net.config.in_channels, 64, 64, dtype=dtype),
-            context=torch.randn(several, 28, net.config.cross_attention_dim, dtype=dtype),
+            context=torch.randn(several, 28, json["cross_attention_dim"], dtype=dtype),
             condition=torch.randn(several, net.config.time_dim, dtype=dtype),
             mask=torch.ones(several, 28, dtype=torch.bool),
         )

@@ -4,7 +4,8 @@ Nothing of this project's is imported here. As a process it paints one picture, 
 
     python benchmarks/peer.py FOLDER PROMPT OUTPUT [--device cpu] [--dtype bf16] [--options JSON]
 
-where the options are those of the pipeline's call.
+where the options are those of the pipeline's call. With `--several N` PROMPT is a prompt file of JSON, whose sentences
+are painted N at a time into the folder OUTPUT.
 """
 
 import functools
@@ -167,9 +168,18 @@ def main() -> None:
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--dtype", choices=measuring.DTYPES, default="bf16")
     parser.add_argument("--options", type=json.loads, default={})
+    parser.add_argument("--several", type=int)
     options = parser.parse_args()
     pipeline = open_unclip(options.folder, options.device, measuring.DTYPES[options.dtype])
-    pipeline(options.prompt, **options.options).images[0].save(options.output)
+    if options.several is None:
+        pipeline(options.prompt, **options.options).images[0].save(options.output)
+        return
+    options.output.mkdir()
+    sentences = [json.loads(line)["prompt"] for line in Path(options.prompt).read_text(encoding="utf-8").splitlines()]
+    for first in range(0, len(sentences), options.several):
+        some = pipeline(sentences[first : first + options.several], **options.options).images
+        for k, image in enumerate(some, first):
+            image.save(options.output / f"{k}.png")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ def on_a_cpu(karlo: list[str], kandinsky: list[str], whole: bool) -> dict[str, l
     return {
         "startup": [["startup.py", *karlo]],
         "starter": [["starter.py", "--rounds", "3"]],
+        "prompts": [["prompts.py"]],
         "karlo": [
             ["stages.py", "karlo", *karlo, *more],
             ["stages.py", "karlo", *karlo, "--dtype", "fp32", "--rounds", "2", *more],

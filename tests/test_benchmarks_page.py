@@ -156,6 +156,13 @@ def test_a_call_of_the_starter_stands_beside_the_same_of_diffusers(report: Modul
     assert row(text, "1 picture, 256 px, as it is")[1:] == ["0.5", "2.00", "", "", ""]
 
 
+def test_a_prompt_file_is_told_in_pictures_an_hour(report: ModuleType) -> None:
+    runs = {"ours, 64 px": {"seconds": 200.0, "memory": 5e8}, "diffusers, 64 px": {"seconds": 400.0, "memory": 1e9}}
+    text = report.page({"a-machine": {"prompts": measured("prompts", "prompts.py", lines=1000, runs=runs)}})
+    assert row(text, "ours, 64 px") == ["ours, 64 px", "200", "18000", "0.50 GB"]
+    assert row(text, "diffusers, 64 px")[2] == "9000"
+
+
 def test_pictures_that_are_compared_are_painted_as_many_at_once_as_diffusers_paints(starter: ModuleType) -> None:
     assert {row.name: row.batch for row in starter.WARM} == {
         "1 picture, 64 px": 1,

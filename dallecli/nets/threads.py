@@ -35,7 +35,8 @@ def in_whole_vectors(x: Tensor, operation: Callable[[Tensor], Tensor]) -> Tensor
     """
     numbers = x.numel()
     vectors, left_over = divmod(numbers // len(x) * x.itemsize, VECTORS)
-    if (numbers <= GRAIN and not left_over) or not x.is_cpu or torch.is_grad_enabled():
+    few = numbers <= GRAIN and not left_over
+    if few or not x.is_cpu or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return operation(x)
     if left_over:
         one_by_one = [x[k : k + 1] for k in range(len(x))]
