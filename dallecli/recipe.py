@@ -94,9 +94,11 @@ class Recipe:
     dtype: str | None
     """The number type."""
     threads: int | None = None
-    """How many threads of a CPU: sums are divided among them, and rounded in another order. None elsewhere."""
+    """How many threads of a CPU: sums are divided among them, and rounded in another order. None elsewhere, and where
+    pictures do not depend on it."""
     together: int | None = None
-    """How many pictures were painted at a time: sums of another shape are rounded in another order."""
+    """How many pictures were painted at a time: sums of another shape are rounded in another order. None where pictures
+    do not depend on it."""
     compiled: bool | None = None
     """Whether torch compiled the networks: their sums are ordered in another way, too."""
     versions: Mapping[str, str]
