@@ -23,8 +23,8 @@ same to the last bit, whatever it was painted with. A small one does neither: it
 GPU pictures may differ."""
 
 MOST_NUMBERS: Final = 2**26
-"""The most numbers that all networks of a small model have together. A larger one hardly gains by several pictures at
-a time (`python benchmarks/levers.py`)."""
+"""The most numbers that all networks of a small model have together. A larger one gains little by several pictures at a
+time (`python benchmarks/levers.py`)."""
 
 MOST_TOGETHER: Final = 32
 """No more pictures at a time are painted on the word of a recipe, which may be a stranger's."""
