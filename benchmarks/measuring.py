@@ -55,6 +55,12 @@ def run(command: Sequence[str]) -> Run:
     return Run(seconds=float(seconds), megabytes=int(most) / (1024 if sys.platform == "linux" else 1024**2))
 
 
+def write_for_diffusers(model: Path, folder: Path) -> None:
+    """Write a model as diffusers reads it: in our folders the weights of each of Karlo's upsamplers are stored once."""
+    command = [sys.executable, "-m", "dallecli", "models", "convert", str(model), str(folder), "--quiet"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
 def now() -> float:
     """The time in seconds, when the device has done all that it was told."""
     in_use: Callable[[], bool] = torch.cuda.is_initialized  # where it is not, asking would open the device

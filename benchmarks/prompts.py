@@ -15,7 +15,7 @@ from typing import Any
 
 import measuring
 import torch
-from starter import SPEC, convert, dials
+from starter import FOLDER, SPEC, dials
 
 from dallecli.studio.engine import LocalEngine
 
@@ -37,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        convert(folder / "starter")
+        measuring.write_for_diffusers(FOLDER, folder / "starter")
         lines, file = sentences(options.lines), folder / "prompts.jsonl"
         file.write_text("".join(json.dumps({"prompt": line, "seed": k}) + "\n" for k, line in enumerate(lines)))
         dalle = [sys.executable, "-m", "dallecli", "generate", "--prompts", str(file), "--quiet", "--device", "cpu"]

@@ -11,7 +11,6 @@ sides (fp32), `--device cuda` where they paint, and `--json FILE` keeps the figu
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -94,12 +93,6 @@ def ours(engine: LocalEngine, row: Row, dtype: str, device: str) -> Callable[[],
     return lambda: list(engine.paint(engine.resolve(ask), lambda _: None))
 
 
-def convert(folder: Path) -> None:
-    """Write the starter as diffusers reads it: the package stores the weights of each upsampler once."""
-    command = [sys.executable, "-m", "dallecli", "models", "convert", str(FOLDER), str(folder), "--quiet"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-
-
 def cold(options: argparse.Namespace, theirs: Path) -> dict[str, list[dict[str, float]]]:
     """Whole processes, in turns."""
     with tempfile.TemporaryDirectory() as folder:
@@ -153,7 +146,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as folder:
         theirs = Path(folder) / "starter"
-        convert(theirs)
+        measuring.write_for_diffusers(FOLDER, theirs)
         found["cold"] = cold(options, theirs)
         print("| cold process | seconds | peak MB |\n| --- | --- | --- |")
         for name, runs in found["cold"].items():

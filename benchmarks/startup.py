@@ -12,6 +12,7 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -82,10 +83,12 @@ def processes(rounds: int, here: str) -> dict[str, list[float]]:
     """Seconds of whole processes, in turns."""
     from dallecli.weights.registry import find, locate
 
-    given = {"here": here, "starter": str(locate(find("starter")).path)}
-    commands = {"dalle --help": [sys.executable, "-m", "dallecli", "--help"]}
-    commands |= {name: [sys.executable, "-c", code.format(**given)] for name, code in PROCESSES.items()}
-    taken = measuring.alternate_processes(commands, rounds + 1)
+    with tempfile.TemporaryDirectory() as name:
+        given = {"here": here, "starter": str(Path(name) / "starter")}
+        measuring.write_for_diffusers(locate(find("starter")).path, Path(given["starter"]))
+        commands = {"dalle --help": [sys.executable, "-m", "dallecli", "--help"]}
+        commands |= {name: [sys.executable, "-c", code.format(**given)] for name, code in PROCESSES.items()}
+        taken = measuring.alternate_processes(commands, rounds + 1)
     return {name: [run.seconds for run in runs[1:]] for name, runs in taken.items()}
 
 

@@ -121,8 +121,8 @@ _LAYERS: Final[Mapping[type[nn.Module], type[nn.Module]]] = {
 def _packed(weight: Tensor, geometry: _Geometry, x: Tensor) -> Tensor:
     """The weight of a convolution in oneDNN's order, for images as large as `x`."""
     padding, stride, dilation, groups = geometry
+    reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight  # described for lists, and called with numbers
     # Of one picture, so that the order does not depend on how many come first.
     size = (1, *x.shape[1:])
-    plain = weight.detach().contiguous()
-    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(plain, padding, stride, dilation, groups, size)
+    packed: Tensor = reorder(weight.detach().contiguous().to_mkldnn(), padding, stride, dilation, groups, size)
     return packed
