@@ -15,11 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dallecli.devices import AVX512_BF16, native_bf16
 from dallecli.nets.attention import SelfAttention
 from dallecli.nets.conditions import KeysValues
 from dallecli.nets.layers import replace_layers
 from dallecli.nets.prepacked import can_prepack, prepack
 from dallecli.nets.threads import shares, with_threads
+
+Operation = Callable[[Tensor], Tensor]
 
 WIDEST: Final = 1024
 """The most numbers that a linear layer adds up alike: wider sums are cut, and where depends on how many there are."""
@@ -38,8 +41,11 @@ def make_batch_invariant(net: nn.Module) -> None:
 
 @cache
 def can_be_batch_invariant(dtype: torch.dtype) -> bool:
-    """Whether the layers of small networks round alike with this torch on this processor, as far as it can be tried."""
-    if not can_prepack():
+    """Whether the layers of small networks round alike with this torch on this processor, as far as it can be tried.
+
+    In bfloat16 only with AVX512-BF16: with AMX nobody has seen it, and without either they compute in float32.
+    """
+    if not can_prepack() or (dtype != torch.float32 and native_bf16() != AVX512_BF16):
         return False
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
         found = [_rounds_alike(operation, shape, dtype) for operation, shape in _trials(dtype)]
@@ -66,9 +72,6 @@ _LAYERS: Final[Mapping[type[nn.Module], type[nn.Module]]] = {
     nn.GroupNorm: _GroupNorm,
     SelfAttention: _SelfAttention,
 }
-
-
-Operation = Callable[[Tensor], Tensor]
 
 
 def _trials(dtype: torch.dtype) -> Iterator[tuple[Operation, tuple[int, ...]]]:
