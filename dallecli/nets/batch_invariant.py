@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dallecli.devices import AVX512_BF16, native_bf16
 from dallecli.nets.attention import SelfAttention
 from dallecli.nets.conditions import KeysValues
 from dallecli.nets.layers import replace_layers
@@ -43,9 +42,9 @@ def make_batch_invariant(net: nn.Module) -> None:
 def can_be_batch_invariant(dtype: torch.dtype) -> bool:
     """Whether the layers of small networks round alike with this torch on this processor, as far as it can be tried.
 
-    In bfloat16 only with AVX512-BF16: with AMX nobody has seen it, and without either they compute in float32.
+    dtype: one that the processor has arithmetic for.
     """
-    if not can_prepack() or (dtype != torch.float32 and native_bf16() != AVX512_BF16):
+    if not can_prepack():
         return False
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
         found = [_rounds_alike(operation, shape, dtype) for operation, shape in _trials(dtype)]
