@@ -12,6 +12,7 @@ GLIBC = platform.libc_ver()[0] == "glibc"
 # A process of its own, because how memory is handed out is the process's.
 CODE = """
 import resource
+from pathlib import Path
 import torch
 from dallecli.diffusion.noise import Noise
 from dallecli.pipelines.allocator import return_freed, trim
@@ -44,8 +45,9 @@ with torch.inference_mode():
 return_freed()
 trim(parts.device)
 new_pages(PAGES)
-for _ in range(2):
-    new_pages(3 * PAGES)  # too large for any hole that the steps may have left in the heap
+heap = next(line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines() if "[heap]" in line)
+for _ in range(2):  # larger than all of the heap, and so than any hole that the steps have left in it
+    new_pages(PAGES + (int(heap[1], 16) - int(heap[0], 16)) // resource.getpagesize())
 print(*faults)
 """
 
