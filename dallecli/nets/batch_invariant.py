@@ -2,9 +2,9 @@
 
 torch promises neither. But most of its operations on a CPU keep both, because each of their sums is one thread's from
 the first term to the last. Two do not: a group norm of large images divides the sums of a picture among threads, and
-so may attention with few queries. Where these two are kept from it, what is painted does not depend on the number of
-pictures or threads, to the last bit. `can_be_batch_invariant` tries whether this torch does so on this processor, and
-`tests/pipelines/test_batch_invariant.py` paints with whole models.
+so may attention with few queries. Where these two are kept from it, and exponentials by `threads.in_whole_vectors`,
+what is painted does not depend on the number of pictures or threads, to the last bit. `can_be_batch_invariant` tries
+whether this torch does so on this processor, and `tests/pipelines/test_batch_invariant.py` paints with whole models.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -210,7 +210,8 @@ class LocalEngine:
 
     def _paint(self, recipe: Recipe, progress: Callable[[Progress], None]) -> Iterator["Picture"]:
         opened = self._open(recipe)
-        complete, kind, batches = opened.complete(recipe), opened.kind, self._batches(recipe)
+        complete, kind = opened.complete(recipe), opened.kind
+        batches = self._batches(recipe, opened.placement, kind)
         if self._asked is None and complete.together is not None:
             batches = {kind: min(complete.together, MOST_TOGETHER)}
         found = paint_in_batches(opened.pipeline.paint, complete, cropping(complete, progress), batches, kind)
@@ -222,7 +223,8 @@ class LocalEngine:
 
         placement = decide(recipe.device, recipe.dtype)
         small = is_batch_invariant(self._models.named(recipe.model), placement)
-        return self._batches(recipe)[SMALL if small else placement.device.type]
+        kind = SMALL if small else placement.device.type
+        return self._batches(recipe, placement, kind)[kind]
 
     def paint_together(self, recipes: Sequence[Recipe], progress: Callable[[Progress], None]) -> Iterator["Picture"]:
         """Yield the picture of each recipe; when memory runs out, continue with half as many at once.
@@ -235,9 +237,8 @@ class LocalEngine:
             opened = self._open(recipes[0])
             complete = [opened.complete(recipe) for recipe in recipes]
             watch = cropping(recipes[0], progress)
-            found = paint_groups(
-                opened.pipeline.paint_together, complete, watch, self._batches(recipes[0]), opened.kind
-            )
+            batches = self._batches(recipes[0], opened.placement, opened.kind)
+            found = paint_groups(opened.pipeline.paint_together, complete, watch, batches, opened.kind)
             yield from map(opened.finished, map(cropped, found))
 
     def reads_ahead(self, recipe: Recipe) -> bool:
@@ -328,14 +329,11 @@ class LocalEngine:
             found.append("by compiled networks (--compile), and is now by others")
         return tuple(f"it was painted {difference}: pixels may differ" for difference in found)
 
-    def _batches(self, recipe: Recipe) -> dict[str, int]:
+    def _batches(self, recipe: Recipe, placement: "Placement", kind: str) -> dict[str, int]:
         """How many pictures are painted at once: unless it was asked, as many of a small model as there is room for."""
-        from dallecli.placement import decide
-
-        placement, model = decide(recipe.device, recipe.dtype), self._models.named(recipe.model)
-        if self._asked is not None or not is_batch_invariant(model, placement):
+        if self._asked is not None or kind != SMALL:
             return self._batch
-        plan = plan_model(model, placement, self._memory, recipe.size.pixels)
+        plan = plan_model(self._models.named(recipe.model), placement, self._memory, recipe.size.pixels)
         return self._batch | {SMALL: plan.pictures(BATCH[SMALL])}
 
     def _open(self, recipe: Recipe) -> Opened:
