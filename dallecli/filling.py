@@ -35,9 +35,10 @@ from dallecli.tasks.stages import (
     DiffusionSettings,
     Stage,
     StageSettings,
-    dials_of,
+    has_option,
     option,
     value_name,
+    written,
 )
 from dallecli.tasks.task import Habits, ModelRequest, Request, check_dials
 from dallecli.version import __version__
@@ -308,7 +309,7 @@ def request_of(recipe: Recipe) -> Request:
 
     A recipe that was read from a file is checked by this. Raises BadRecipe, and what the requests raise.
     """
-    dials = {name: Dials(**dials_of(stage)) for name, stage in recipe.stages.items()}
+    dials = {name: Dials(**written(stage)) for name, stage in recipe.stages.items()}
     common: dict[str, Any] = {
         "model": recipe.model,
         "seed": recipe.seed,
@@ -364,7 +365,7 @@ def _unfit_dials(request: ModelRequest, model: Defaults, declared: Sequence[Stag
                     if stages[0] == CODES
                     else f"the {stages[0].spoken} of {model.name}"
                 )
-                own = ", ".join(option(group, name) for name in stages[0].dials)
+                own = ", ".join(option(group, name) for name in stages[0].dials if has_option(group, name))
                 what = f"{whose} has no {dial.replace('_', '-')}"
                 yield value_name(group, dial), BadSetting(what, hint=f"leave out {option(group, dial)}; it has {own}")
     if request.effort is not None and not any(_is_hurried(stage) for stage in declared):

@@ -29,6 +29,7 @@ PIPE_SECONDS: Final = 10
 COUNT_LIMIT: Final = 1000
 KEPT_PIXELS: Final = 2**28
 CANDIDATES: Final = 256
+REUSE_LIMIT: Final = 100
 
 # Pictures and embeddings
 
@@ -156,6 +157,7 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "COUNT_LIMIT": "pictures, frames, or places on a sheet of one request",
         "KEPT_PIXELS": "pixels that all pictures of one request have together: they are kept for their sheet",
         "CANDIDATES": "embeddings that the prior draws for a picture, all at once",
+        "REUSE_LIMIT": "steps of which one computes the whole network, and the others its uppermost level",
     },
     "Pictures and embeddings": {
         "PICTURE_BYTES": "a picture, a mask, or an embedding, as a file",

@@ -48,8 +48,14 @@ class Sampling(TypedDict, total=False):
     best: bool
     steps: int | str
     guidance: float
+    guidance_start: float
+    guidance_stop: float
+    reuse: int
     upsampler_steps: int | str
     upsampler_guidance: float
+    upsampler_guidance_start: float
+    upsampler_guidance_stop: float
+    upsampler_reuse: int
 
 
 class SeveralOptions(Sampling, total=False):

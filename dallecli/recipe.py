@@ -24,7 +24,8 @@ from dallecli.tasks.stages import (
     DiffusionSettings,
     StageSettings,
     TokenSettings,
-    dials_of,
+    read_saving,
+    written,
 )
 from dallecli.tasks.table import SETTINGS
 from dallecli.tasks.task import Settings, check_numbers
@@ -248,7 +249,7 @@ class Recipe:
             "count": self.count,
             "size": self.size.stated,
             **({} if self.crop is None else {"crop": self.crop.stated}),
-            "stages": {name: dials_of(stage) for name, stage in self.stages.items()},
+            "stages": {name: written(stage) for name, stage in self.stages.items()},
             "prior": self.prior,
             "prior_candidates": self.prior_candidates,
             "device": self.device,
@@ -375,7 +376,9 @@ def _read_stage(fields: Fields) -> StageSettings:
     stage: StageSettings
     if "steps" in fields:
         sampler, steps = fields.text("sampler"), fields.whole_or_choice("steps", RESPACINGS, most=DIAL_LIMIT)
-        stage = DiffusionSettings(sampler=sampler, steps=steps, guidance=fields.number("guidance"))
+        stage = DiffusionSettings(
+            sampler=sampler, steps=steps, guidance=fields.number("guidance"), **read_saving(fields)
+        )
     else:
         stage = TokenSettings(
             temperature=fields.number("temperature"),

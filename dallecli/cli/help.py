@@ -24,6 +24,8 @@ ORDER: Final[Mapping[str | None, tuple[str, ...]]] = {
     SAMPLING: (
         *("fast", "steps", "prior_steps", "upsampler_steps", "inversion_steps"),
         *("guidance", "prior_guidance", "upsampler_guidance", "sampler"),
+        *("guidance_start", "guidance_stop", "reuse"),
+        *("upsampler_guidance_start", "upsampler_guidance_stop", "upsampler_reuse"),
         *("temperature", "top_k", "top_p"),
         *("prior", "prior_candidates", "prior_temperature", "prior_top_k"),
         "resample",

@@ -1,7 +1,6 @@
 """`dalle models`: what can be painted with, where it lies, and how it gets there."""
 
 import os
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -336,6 +335,8 @@ def convert(
 
 
 def _facts(spec: "ModelSpec") -> dict[str, Any]:
+    from dallecli.tasks.stages import written
+
     memory = {kind: spec.memory(width) for kind, width in (("fp32", 4), ("bf16", 2), ("fp16", 2))}
     return {
         "name": spec.name,
@@ -356,7 +357,7 @@ def _facts(spec: "ModelSpec") -> dict[str, Any]:
         "memory": memory if spec.parameters is not None else None,
         "clip": spec.clip,
         "prior_candidates": spec.prior_candidates,
-        "stages": {name: asdict(stage) for name, stage in spec.stages.items()},
+        "stages": {name: written(stage) for name, stage in spec.stages.items()},
     }
 
 

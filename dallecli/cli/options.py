@@ -43,7 +43,8 @@ Animated = Literal["gif", "webp", "apng", "mp4"]
 YIELDING = (
     *("size", "fast", "sampler", "steps", "guidance", "temperature", "top_k", "top_p"),
     *("prior", "prior_steps", "prior_guidance", "prior_candidates", "prior_temperature", "prior_top_k"),
-    *("upsampler_steps", "upsampler_guidance"),
+    *("upsampler_steps", "upsampler_guidance", "guidance_start", "guidance_stop", "reuse"),
+    *("upsampler_guidance_start", "upsampler_guidance_stop", "upsampler_reuse"),
 )
 """The settings of the config file that do not count for a model which cannot follow them."""
 
@@ -490,6 +491,60 @@ class PainterDials:
             "--guidance",
             metavar="X",
             help="How closely the decoder follows the prompt; 1.0 is off.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    guidance_start: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance-start",
+            metavar="SHARE",
+            help="Guide only once this share of the noise is gone, from 0 to 1: the other steps are faster.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    guidance_stop: Annotated[
+        float | None,
+        typer.Option(
+            "--guidance-stop",
+            metavar="SHARE",
+            help="Guide only until this share of the noise is gone.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    reuse: Annotated[
+        int | None,
+        typer.Option(
+            "--reuse",
+            metavar="N",
+            help="Compute the whole decoder in one of N steps, and its uppermost level in the others.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    upsampler_guidance_start: Annotated[
+        float | None,
+        typer.Option(
+            "--upsampler-guidance-start",
+            metavar="SHARE",
+            help="The same as --guidance-start for such an upsampler.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    upsampler_guidance_stop: Annotated[
+        float | None,
+        typer.Option(
+            "--upsampler-guidance-stop",
+            metavar="SHARE",
+            help="The same as --guidance-stop for such an upsampler.",
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    upsampler_reuse: Annotated[
+        int | None,
+        typer.Option(
+            "--upsampler-reuse",
+            metavar="N",
+            help="The same as --reuse for each upsampler.",
             rich_help_panel=SAMPLING,
         ),
     ] = None

@@ -1,7 +1,6 @@
 """`dalle show`: how a picture was made."""
 
 import shlex
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from dallecli.cli import options
@@ -107,9 +106,9 @@ def _subject(recipe: "Recipe") -> list[tuple[str, str]]:
 
 def _dials(recipe: "Recipe", name: str) -> str:
     """The dials of a stage, in words."""
-    from dallecli.tasks.stages import PRIORS
+    from dallecli.tasks.stages import PRIORS, written
 
-    facts = asdict(recipe.stages[name])
+    facts = written(recipe.stages[name])
     parts = [f"{facts.pop('steps')} steps", facts.pop("sampler")] if "steps" in facts else []
     parts += [f"{dial.replace('_', '-')} {value:g}" for dial, value in facts.items()]
     if (

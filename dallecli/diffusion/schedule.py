@@ -137,6 +137,10 @@ class Schedule:
     def num_train_timesteps(self) -> int:
         return len(self.betas)
 
+    def behind(self, step: Step) -> float:
+        """The share of the trained timesteps, from 0 to below 1, that lies behind a run when it takes a step."""
+        return 1 - (step.t + 1) / self.num_train_timesteps
+
     def steps(self, asked: int | str, sampler: str = "") -> list[Step]:
         """The steps of a run by a sampler: so many, evenly spaced over the trained timesteps, or those of a respacing.
 

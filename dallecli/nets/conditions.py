@@ -5,6 +5,7 @@ computed once and not once a step: the keys and values of the context, and each 
 """
 
 from collections.abc import Callable
+from copy import copy
 from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -45,12 +46,27 @@ class Context:
         self._hidden = None if mask is None else ((~mask).to(tokens.dtype) * MASKED)[:, None, None, :]
         self._biases: dict[int, Tensor] = {}
         self._known: WeakKeyDictionary[nn.Module, KeysValues] = WeakKeyDictionary()
+        self._rows = len(tokens)
+
+    def last(self, rows: int) -> "Context":
+        """The same for the last `rows` samples, which of paired ones are those with their conditions.
+
+        Nothing is projected again: it looks at what the whole context knows.
+        """
+        if rows == self._rows:
+            return self
+        some = copy(self)
+        some._rows = rows
+        return some
 
     def once(self, layer: nn.Module, project: Callable[[Tensor], KeysValues]) -> KeysValues:
         """The tokens as `project`, a method of `layer`, projects them."""
         if layer not in self._known:
             self._known[layer] = project(self.tokens)
-        return self._known[layer]
+        known = self._known[layer]
+        if self._rows == len(self.tokens):
+            return known
+        return KeysValues(known.keys[-self._rows :], known.values[-self._rows :])
 
     def bias(self, cells: int) -> Tensor | None:
         """The bias [b 1 1 n+cells] for the logits of these tokens and the image cells after them; None if all count."""
@@ -58,7 +74,7 @@ class Context:
             return None
         if cells not in self._biases:
             self._biases[cells] = F.pad(self._hidden, (0, cells))
-        return self._biases[cells]
+        return self._biases[cells][-self._rows :]
 
 
 class Times:
@@ -86,7 +102,21 @@ class Time(NamedTuple):
 
     times: Times
     place: Place
+    rows: int | None = None
+    """Only the last so many samples take this step; None if all do."""
 
     def through(self, layer: nn.Module) -> Tensor:
         """What a layer makes [b c] of the time embedding [b d]."""
-        return self.times.through(layer, self.place)
+        embedded = self.times.through(layer, self.place)
+        return embedded if self.rows is None else embedded[-self.rows :]
+
+
+class Conditions(NamedTuple):
+    """All that a network is told in a run."""
+
+    times: Times
+    context: Context
+
+    def at(self, place: Place, rows: int) -> tuple[Time, Context]:
+        """What the last `rows` samples are told in one step."""
+        return Time(self.times, place, rows), self.context.last(rows)

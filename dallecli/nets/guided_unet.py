@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dallecli.nets.conditions import Time, Times
 from dallecli.nets.config import require
+from dallecli.nets.deep_features import DeepFeatures
 from dallecli.nets.guided_blocks import DOWN_BLOCKS, UP_BLOCKS, GuidedConfig
 from dallecli.nets.resnet import TimestepEmbedding, silu, silu_, sinusoid
 from dallecli.nets.unet_blocks import MidBlock, walk, way_down, way_up
@@ -83,8 +84,8 @@ class GuidedUNet(nn.Module):
             time = time + self.class_embedding(classes)
         return Times(silu(time))
 
-    def denoise(self, x: Tensor, time: Time) -> Tensor:
+    def denoise(self, x: Tensor, time: Time, deep: DeepFeatures | None = None) -> Tensor:
         """Return the noise and the share of the variance [b out h w] in images `x` [b c h w]."""
-        x = walk(self.down_blocks, self.mid_block, self.up_blocks, self.conv_in(x), time, None)
+        x = walk(self.down_blocks, self.mid_block, self.up_blocks, self.conv_in(x), time, None, deep)
         out: Tensor = self.conv_out(silu_(self.conv_norm_out(x)))
         return out

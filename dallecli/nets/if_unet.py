@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from dallecli.nets.attention import AddedKVAttention
 from dallecli.nets.conditions import Context, KeysValues, Time, Times
 from dallecli.nets.config import require
+from dallecli.nets.deep_features import DeepFeatures
 from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, sinusoid
 from dallecli.nets.text_proj import Conditioning
 from dallecli.nets.unet import DOWN_BLOCKS, MID_BLOCKS, UP_BLOCKS, UNetConfig
@@ -234,10 +235,12 @@ class IfUNet(nn.Module):
         steps = torch.tensor(ts, device=condition.device)
         return Times(F.gelu(self.time_embedding(self._features(steps))[:, None] + condition))
 
-    def denoise(self, x: Tensor, time: Time, context: Context | None = None) -> Tensor:
+    def denoise(
+        self, x: Tensor, time: Time, context: Context | None = None, deep: DeepFeatures | None = None
+    ) -> Tensor:
         """Return the prediction [b 6 h w] for noised images `x` [b 3 h w], after which the larger of the smaller ones
         follow in the channels where the network enlarges."""
-        x = walk(self.down_blocks, self.mid_block, self.up_blocks, self.conv_in(x), time, context)
+        x = walk(self.down_blocks, self.mid_block, self.up_blocks, self.conv_in(x), time, context, deep)
         out: Tensor = self.conv_out(F.gelu(self.conv_norm_out(x)))
         return out
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from dallecli.nets.conditions import Context, KeysValues, Time, Times
 from dallecli.nets.config import PublishedConfig, require
+from dallecli.nets.deep_features import DeepFeatures
 from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, silu, silu_, sinusoid
 from dallecli.nets.unet_blocks import MidBlock, walk, way_down, way_up
 
@@ -282,9 +283,9 @@ class TransformerUNet(nn.Module):
         """
         return self._times(torch.tensor(ts, device=picture.device)[:, None], picture)
 
-    def denoise(self, x: Tensor, time: Time, context: Context) -> Tensor:
+    def denoise(self, x: Tensor, time: Time, context: Context, deep: DeepFeatures | None = None) -> Tensor:
         """Return the prediction [b out h w] for noised latents `x` [b c h w], which `forward` describes."""
-        x = walk(self.down_blocks, self.mid_block, self.up_blocks, self.conv_in(x), time, context)
+        x = walk(self.down_blocks, self.mid_block, self.up_blocks, self.conv_in(x), time, context, deep)
         out: Tensor = self.conv_out(silu_(self.conv_norm_out(x)))
         return out
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dallecli.nets.attention import AddedKVAttention
 from dallecli.nets.conditions import Context, Time, Times
 from dallecli.nets.config import PublishedConfig, require
+from dallecli.nets.deep_features import DeepFeatures
 from dallecli.nets.image_condition import ImageProjection, ImageTimeEmbedding
 from dallecli.nets.resnet import ResnetBlock, TimestepEmbedding, silu, silu_, sinusoid
 from dallecli.nets.text_proj import Conditioning
@@ -222,9 +223,11 @@ class UNet(nn.Module):
         """
         return self._times(torch.tensor(ts, device=self.conv_norm_out.weight.device)[:, None], condition)
 
-    def denoise(self, x: Tensor, time: Time, context: Context | None = None) -> Tensor:
+    def denoise(
+        self, x: Tensor, time: Time, context: Context | None = None, deep: DeepFeatures | None = None
+    ) -> Tensor:
         """Return the prediction [b out h w] for noised images `x` [b c h w], which `forward` describes."""
-        x = walk(self.down_blocks, self.mid_block, self.up_blocks, self.conv_in(x), time, context)
+        x = walk(self.down_blocks, self.mid_block, self.up_blocks, self.conv_in(x), time, context, deep)
         out: Tensor = self.conv_out(silu_(self.conv_norm_out(x)))
         return out
 

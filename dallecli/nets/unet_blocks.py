@@ -4,11 +4,13 @@ Equals the blocks of diffusers' `UNet2DModel` and `UNet2DConditionModel`, with t
 """
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from dallecli.nets.conditions import Context, Time
+from dallecli.nets.deep_features import DeepFeatures
 from dallecli.nets.resnet import ResnetBlock
 
 Resnet = Callable[[int, int], ResnetBlock]
@@ -50,12 +52,17 @@ class DownBlock(Block):
 
     def forward(self, x: Tensor, time: Time, context: Context | None) -> list[Tensor]:
         """Return the outputs [b c h w] of all layers; the last one is the block's."""
+        outputs = self.without_downsampler(x, time, context)
+        if self.downsamplers is not None:
+            outputs.append(self.downsamplers[0](outputs[-1], time))
+        return outputs
+
+    def without_downsampler(self, x: Tensor, time: Time, context: Context | None) -> list[Tensor]:
+        """Return the outputs [b c h w] of all layers that leave the image as large as it is."""
         outputs = []
         for index in range(len(self.resnets)):
             x = self.layer(index, x, time, context)
             outputs.append(x)
-        if self.downsamplers is not None:
-            outputs.append(self.downsamplers[0](x, time))
         return outputs
 
 
@@ -146,13 +153,25 @@ def walk(
     x: Tensor,
     time: Time,
     context: Context | None,
+    deep: DeepFeatures | None = None,
 ) -> Tensor:
-    """Return [b c h w] from `x` [b c h w], after all levels down and up again."""
+    """Return [b c h w] from `x` [b c h w], after all levels down and up again.
+
+    With `deep` features that are not fresh only the uppermost level is computed, down and up.
+    """
     skips = [x]
-    for down in down_blocks:
-        skips.extend(down(x, time, context))
-        x = skips[-1]
-    x = mid_block(x, time, context)
-    for up in up_blocks:
-        x = up(x, skips, time, context)
-    return x
+    if deep is not None and not deep.fresh:
+        top = cast(DownBlock, down_blocks[0])
+        skips.extend(top.without_downsampler(x, time, context))
+        x = deep.last(len(x))
+    else:
+        for down in down_blocks:
+            skips.extend(down(x, time, context))
+            x = skips[-1]
+        x = mid_block(x, time, context)
+        for up in list(up_blocks)[:-1]:
+            x = up(x, skips, time, context)
+        if deep is not None:
+            deep.keep(x)
+    out: Tensor = up_blocks[-1](x, skips, time, context)
+    return out

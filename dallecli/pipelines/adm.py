@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dallecli.classes import Classes
-from dallecli.diffusion.guidance import OFF as ALONE
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import idle_draws
 from dallecli.engine import Progress
@@ -33,7 +32,7 @@ from dallecli.pipelines.pipeline import Pipeline
 from dallecli.pipelines.pixels import to_images, to_pixels
 from dallecli.pipelines.settings import StageDials, diffusion_dials
 from dallecli.pipelines.sources import middle_of
-from dallecli.pipelines.stage import Diffusion, Nets, sample
+from dallecli.pipelines.stage import Diffusion, Nets, Run, sample
 from dallecli.pipelines.watch import Watch, watch_pictures
 from dallecli.recipe import Recipe
 from dallecli.tasks.generate import Generating
@@ -144,13 +143,14 @@ class Adm(Pipeline):
         number = self._number(job) if config.num_class_embeds is not None else None
         beside = None if low is None else F.interpolate(low, size=[config.sample_size] * 2, mode="bilinear")
 
-        def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
+        def nets(run: Run) -> Nets:
+            dtype = run.dtype
             net = self.parts.net(unet, _unet, dtype)
-            times, seen = net.times(ts, number), None if beside is None else beside.to(dtype)
+            times, seen = net.times(run.ts, number), None if beside is None else beside.to(dtype)
 
             def predict(x: Tensor, place: Place) -> Tensor:
                 x = x.to(dtype) if seen is None else torch.cat([x.to(dtype), seen], dim=1)
-                return net.denoise(x, Time(times, place))
+                return net.denoise(x, Time(times, place), run.deep)
 
             return predict, None
 
@@ -159,16 +159,17 @@ class Adm(Pipeline):
             stage=name,
             shape=(3, config.sample_size, config.sample_size),
             schedule=self.parts.schedule(f"{unet}_scheduler"),
-            guidance=ALONE,
+            guided=False,
             nets=nets,
             show=to_images,
             lead=partial(self._lead, job) if leads else None,
         )
 
-    def _lead(self, job: _Job, dtype: torch.dtype, ts: Sequence[int]) -> Net:
+    def _lead(self, job: _Job, run: Run) -> Net:
         """The gradient of the classifier for the class of a job, times the guidance."""
+        dtype = run.dtype
         net = self.parts.net(CLASSIFIER, _classifier, dtype, gradients=True)
-        times, number, scale = net.times(ts), self._number(job), job.dials["decoder"].guidance
+        times, number, scale = net.times(run.ts), self._number(job), job.dials["decoder"].guidance
 
         def towards(x: Tensor, place: Place) -> Tensor:
             return scale * net.gradient(x.to(dtype), Time(times, place), number).to(x.dtype)

@@ -36,7 +36,7 @@ class CodePrior:
         """
         each = 2 if also_negative else 1
         read = words.with_negative() if also_negative else words
-        rows = read.rows(each * len(noise), dials.guidance)
+        rows = read.rows(each * len(noise), dials.guidance != OFF)
         config = self.parts.config(PART, AutoregressivePriorConfig.from_config)
         fits, codes, inside = (
             noise.uniform((count,), self.parts.device).repeat_interleave(each, dim=0)

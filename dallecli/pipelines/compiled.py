@@ -60,13 +60,13 @@ class _CompiledStep:
         """
         if not isinstance(given[0], Time):
             return given
-        times, place = given[0]
+        times, place, rows = given[0]
         if self._times() is not times:
             self._times = ref(times)
             return None
         if isinstance(place, Tensor):
             return given
-        return (Time(times, torch.full((1,), place, device=x.device)), *given[1:]) if place < AHEAD else None
+        return (Time(times, torch.full((1,), place, device=x.device), rows), *given[1:]) if place < AHEAD else None
 
     def _first(self, net: nn.Module, x: Tensor, *told: Any) -> Tensor:
         log.info("compiling the %s, which takes a minute or so", self._part)

@@ -14,11 +14,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from dallecli.diffusion.guidance import OFF
 from dallecli.diffusion.noise import Noise
 from dallecli.engine import Progress
 from dallecli.errors import BadFile, BadFolder
-from dallecli.nets.conditions import Context, Place, Time
+from dallecli.nets.conditions import Conditions, Context, Place
 from dallecli.nets.if_unet import IfUNet, IfUNetConfig
 from dallecli.nets.t5 import T5Config
 from dallecli.pictures.picture import Picture
@@ -30,7 +29,7 @@ from dallecli.pipelines.pixels import to_images, to_pixels
 from dallecli.pipelines.settings import StageDials, diffusion_dials
 from dallecli.pipelines.sources import middle_of
 from dallecli.pipelines.squares import repaint
-from dallecli.pipelines.stage import Diffusion, Nets, sample
+from dallecli.pipelines.stage import Diffusion, Nets, Run, sample
 from dallecli.pipelines.t5_text import T5Text, check_tokens
 from dallecli.pipelines.text import rows_of
 from dallecli.pipelines.watch import Watch, watch_pictures
@@ -197,17 +196,18 @@ class DeepFloyd(Pipeline):
     def _stage(self, job: _Job, name: str, count: int, low: Tensor | None = None) -> Diffusion:
         """The painter of words, or of the details of a smaller picture that was enlarged, for `count` pictures."""
         unet = UNETS[name]
-        guidance = job.dials[name].guidance if job.leads else OFF
-        rows = rows_of(len(job.states) - 1, count, guidance, self.parts.device)
 
-        def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
+        def nets(run: Run) -> Nets:
+            dtype = run.dtype
             net = self.parts.net(unet, _unet, dtype)
-            told = net.condition(job.states.to(dtype), None if low is None else job.level)
-            times, context = net.times(ts, told.time[rows]), Context(told.context[rows])
+            rows = rows_of(len(job.states) - 1, count, run.paired, self.parts.device)
+            read = net.condition(job.states.to(dtype), None if low is None else job.level)
+            told = Conditions(net.times(run.ts, read.time[rows]), Context(read.context[rows]))
             seen = [] if low is None else [low.repeat(len(rows) // count, 1, 1, 1).to(dtype)]
 
             def predict(x: Tensor, place: Place) -> Tensor:
-                return net.denoise(torch.cat([x.to(dtype), *seen], dim=1), Time(times, place), context)
+                whole = torch.cat([x.to(dtype), *(part[-len(x) :] for part in seen)], dim=1)
+                return net.denoise(whole, *told.at(place, len(x)), run.deep)
 
             return predict, None
 
@@ -215,7 +215,7 @@ class DeepFloyd(Pipeline):
             stage=name,
             shape=(3, *self._size(job, name).shape),
             schedule=self.parts.schedule(f"{unet}_scheduler"),
-            guidance=guidance,
+            guided=job.leads,
             nets=nets,
             show=to_images,
         )

@@ -15,13 +15,13 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from dallecli.diffusion.guidance import OFF, pair
+from dallecli.diffusion.guidance import pair
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import idle_draws
 from dallecli.engine import Progress
 from dallecli.errors import BadFile, BadFolder
 from dallecli.nets.clip import ClipTextConfig
-from dallecli.nets.conditions import Context, Place, Time
+from dallecli.nets.conditions import Conditions, Context, Place
 from dallecli.nets.glide_text import GlideTextEncoder
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.pictures.picture import Picture
@@ -33,7 +33,7 @@ from dallecli.pipelines.pixels import to_images, to_pixels
 from dallecli.pipelines.settings import StageDials, diffusion_dials
 from dallecli.pipelines.sources import middle_of
 from dallecli.pipelines.squares import repaint
-from dallecli.pipelines.stage import Diffusion, Nets, precise, sample
+from dallecli.pipelines.stage import Diffusion, Nets, Run, precise, sample
 from dallecli.pipelines.text import EncodedPrompts
 from dallecli.pipelines.watch import Watch, watch_pictures
 from dallecli.recipe import Recipe
@@ -176,18 +176,20 @@ class Glide(Pipeline):
         """The painter of words, or the one of the details of a larger picture, for `count` pictures."""
         unet = job.which + UNETS[name]
         shape = self._size(job, name).shape
-        guidance = job.dials[name].guidance if job.leads else OFF
-        told = self._read(unet, job).spread(count, guidance)
+        words = self._read(unet, job)
         known = _Around.of(job, shape, self.parts.device)
         beside = [*(known.seen if known is not None else ()), *(() if low is None else (_enlarged(low, shape),))]
 
-        def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
+        def nets(run: Run) -> Nets:
+            dtype = run.dtype
             net = self.parts.net(unet, _unet, dtype)
-            times, context = net.times(ts, told.embedding.to(dtype)), Context(told.hidden.to(dtype))
-            seen = [(part if guidance == OFF else pair(part, part)).to(dtype) for part in beside]
+            read = words.spread(count, run.paired)
+            told = Conditions(net.times(run.ts, read.embedding.to(dtype)), Context(read.hidden.to(dtype)))
+            seen = [(pair(part, part) if run.paired else part).to(dtype) for part in beside]
 
             def predict(x: Tensor, place: Place) -> Tensor:
-                return net.denoise(torch.cat([x.to(dtype), *seen], dim=1), Time(times, place), context)
+                whole = torch.cat([x.to(dtype), *(part[-len(x) :] for part in seen)], dim=1)
+                return net.denoise(whole, *told.at(place, len(x)), run.deep)
 
             return predict, None
 
@@ -195,7 +197,7 @@ class Glide(Pipeline):
             stage=name,
             shape=(3, *shape),
             schedule=self.parts.schedule(f"{UNETS[name]}_scheduler"),
-            guidance=guidance,
+            guided=job.leads,
             known=known.put_in if known is not None else None,
             nets=nets,
             show=to_images,

@@ -4,18 +4,17 @@ The chain is that of ai-forever/Kandinsky-2 as kandinsky-community publishes it,
 ancestral sampler, one candidate and float32 it equals diffusers' KandinskyV22 pipelines, their random draws included.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dallecli.diffusion.guidance import OFF, pair
+from dallecli.diffusion.guidance import pair
 from dallecli.diffusion.noise import Noise
 from dallecli.errors import BadFolder
 from dallecli.nets.clip import ClipVisionConfig
-from dallecli.nets.conditions import Context, Place, Time
+from dallecli.nets.conditions import Conditions, Context, Place
 from dallecli.nets.movq import Movq, MovqConfig
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.pipelines.clip_embedder import ClipEmbedder
@@ -26,7 +25,7 @@ from dallecli.pipelines.latents import Autoencoder
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.pixels import size_of
 from dallecli.pipelines.settings import PaintSettings, StageDials
-from dallecli.pipelines.stage import Diffusion, Nets, sample, unsample
+from dallecli.pipelines.stage import Diffusion, Nets, Run, sample, unsample
 from dallecli.pipelines.text import EncodedPrompts
 from dallecli.pipelines.unclip import UnClip
 from dallecli.pipelines.unclip_parts import UnClipParts
@@ -72,7 +71,7 @@ class KandinskyPainter:
         which = INPAINT if settings.given.hole is not None else ""
         dials, frame, autoencoder = settings.dials["decoder"], self._frame(settings.size), self._autoencoder(which)
         given = autoencoder.given(settings.given, frame, _with_neighbours)
-        decoder = self._decoder(which, embedding, len(noise), dials.guidance, frame, given.hole)
+        decoder = self._decoder(which, embedding, len(noise), frame, given.hole)
         hole, x_T = given.hole, given.noise("decoder")
         if hole is not None and given.beginning is None and x_T is None:
             x_T = noise.draw(decoder.shape, self.parts.device)
@@ -87,31 +86,30 @@ class KandinskyPainter:
         """Find the noise of the decoder, for the latents of pictures."""
         check_space(embedding, self.space)
         settings, frame = dials[INVERSION], self._frame(size_of(pixels))
-        decoder = self._decoder("", embedding, len(noise), settings.guidance, frame, None)
+        decoder = self._decoder("", embedding, len(noise), frame, None)
         latents = self._autoencoder("").encode(frame.widened(pixels))
         return {"decoder": unsample(self.parts, decoder, latents, settings, noise, watch)}
 
-    def _decoder(
-        self, which: str, embedding: Embedding, count: int, guidance: float, frame: Frame, known: Hole | None
-    ) -> Diffusion:
+    def _decoder(self, which: str, embedding: Embedding, count: int, frame: Frame, known: Hole | None) -> Diffusion:
         """The decoder of embeddings to latents of `count` pictures, or of the rest of what is known."""
-        image = embedding.vector.to(self.parts.device).expand(count, -1)
-        if guidance != OFF:
-            image = pair(self._away(embedding).expand(count, -1), image)
 
-        def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
+        def nets(run: Run) -> Nets:
+            dtype = run.dtype
+            image = embedding.vector.to(self.parts.device).expand(count, -1)
+            if run.paired:
+                image = pair(self._away(embedding).expand(count, -1), image)
             net = self._unet(which, dtype)
             condition = net.condition(image.to(dtype))
-            times, context = net.times(ts, condition.time), Context(condition.context)
+            told = Conditions(net.times(run.ts, condition.time), Context(condition.context))
             beside = None
             if known is not None:
                 keep = (~known.unknown).to(dtype).expand(count, -1, -1, -1)
                 beside = torch.cat([known.pixels.to(dtype) * keep, keep], dim=1)
-                beside = beside if guidance == OFF else pair(beside, beside)
+                beside = pair(beside, beside) if run.paired else beside
 
             def predict(x: Tensor, place: Place) -> Tensor:
-                seen = x.to(dtype) if beside is None else torch.cat([x.to(dtype), beside], dim=1)
-                return net.denoise(seen, Time(times, place), context)
+                seen = x.to(dtype) if beside is None else torch.cat([x.to(dtype), beside[-len(x) :]], dim=1)
+                return net.denoise(seen, *told.at(place, len(x)), run.deep)
 
             return predict, None
 
@@ -120,7 +118,6 @@ class KandinskyPainter:
             stage="decoder",
             shape=(config.latent_channels, *frame.painted.scaled(1, config.factor).shape),
             schedule=self.parts.schedule(f"{which}decoder_scheduler"),
-            guidance=guidance,
             nets=nets,
             show=self._autoencoder(which).show(frame, f"{which}decoder"),
         )

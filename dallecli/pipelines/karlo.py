@@ -4,7 +4,6 @@ The chain is that of Ramesh et al. 2022 as kakaobrain/karlo-v1-alpha publishes i
 candidate and float32 it equals diffusers' UnCLIPPipeline, its random draws included.
 """
 
-from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -14,7 +13,8 @@ from torch import Tensor
 from dallecli.diffusion.guidance import OFF, pair
 from dallecli.diffusion.noise import Noise
 from dallecli.errors import BadFolder, BadSetting
-from dallecli.nets.conditions import Context, Place, Time, Times
+from dallecli.nets.conditions import Conditions, Context, Place, Time, Times
+from dallecli.nets.deep_features import DeepFeatures
 from dallecli.nets.text_proj import Conditioning, TextProjConfig, UnCLIPTextProjModel
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.pipelines.clip_embedder import ClipEmbedder
@@ -23,7 +23,7 @@ from dallecli.pipelines.given import at_size
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.pixels import size_of, to_images
 from dallecli.pipelines.settings import PaintSettings, StageDials
-from dallecli.pipelines.stage import Diffusion, Nets, sample, unsample
+from dallecli.pipelines.stage import Diffusion, Nets, Run, sample, unsample
 from dallecli.pipelines.text import EncodedPrompts
 from dallecli.pipelines.unclip import UnClip
 from dallecli.pipelines.unclip_parts import UnClipParts
@@ -70,7 +70,9 @@ class KarloPainter:
         given, pixels = settings.given, None
         for stage, size in self._sizes(settings.dials, settings.size).items():
             dials = settings.dials[stage]
-            painter = self._painter(stage, size, embedding.vector.to(self.parts.device), words, dials.guidance, pixels)
+            if stage in UPSAMPLING and dials.guidance != OFF:
+                raise BadSetting(f"the {stage} guidance is {dials.guidance}", hint="it sees no prompt: leave it at 1")
+            painter = self._painter(stage, size, embedding.vector.to(self.parts.device), words, pixels)
             here = (size.shape, self.parts.device)
             hole = given.hole.at(*here) if given.hole is not None else None
             beginning = given.beginning.at(*here) if given.beginning is not None and pixels is None else None
@@ -100,8 +102,7 @@ class KarloPainter:
             watch(INVERSION, done + step, total)
 
         for stage in names:
-            guidance = settings.guidance if stage == "decoder" else OFF
-            painter = self._painter(stage, sizes[stage], embedding.vector.to(self.parts.device), words, guidance, low)
+            painter = self._painter(stage, sizes[stage], embedding.vector.to(self.parts.device), words, low)
             here = at_size(pixels, sizes[stage].shape)
             found[stage] = unsample(self.parts, painter, here, settings, noise, counted)
             done += settings.count
@@ -118,72 +119,66 @@ class KarloPainter:
         }
         return in_proportion({stage: config.side for stage, config in configs.items()}, size)
 
-    def _painter(
-        self, stage: str, size: Size, vector: Tensor, words: EncodedPrompts, guidance: float, low: Tensor | None
-    ) -> Diffusion:
+    def _painter(self, stage: str, size: Size, vector: Tensor, words: EncodedPrompts, low: Tensor | None) -> Diffusion:
         """A painting stage: the decoder of embeddings, or the upsampler of a smaller picture `low`."""
-        if low is None:
-            return self._decoder(size, vector, words, guidance)
-        return self._upsampler(stage, size, low, guidance)
+        return self._decoder(size, vector, words) if low is None else self._upsampler(stage, size, low)
 
-    def _decoder(self, size: Size, vector: Tensor, words: EncodedPrompts, guidance: float) -> Diffusion:
-        def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
-            condition, mask = self._condition(vector, words, guidance, dtype)
+    def _decoder(self, size: Size, vector: Tensor, words: EncodedPrompts) -> Diffusion:
+        def nets(run: Run) -> Nets:
+            dtype = run.dtype
+            condition, mask = self._condition(vector, words, run)
             net = self._unet("decoder", dtype)
-            times, context = net.times(ts, condition.time), Context(condition.context, mask)
-            return lambda x, place: net.denoise(x.to(dtype), Time(times, place), context), None
+            told = Conditions(net.times(run.ts, condition.time), Context(condition.context, mask))
+            return lambda x, place: net.denoise(x.to(dtype), *told.at(place, len(x)), run.deep), None
 
         config = self.parts.config("decoder", UNetConfig.from_config)
         return Diffusion(
             stage="decoder",
             shape=(config.in_channels, *size.shape),
             schedule=self.parts.schedule("decoder_scheduler"),
-            guidance=guidance,
             nets=nets,
             show=to_images,
         )
 
-    def _condition(
-        self, vector: Tensor, words: EncodedPrompts, guidance: float, dtype: torch.dtype
-    ) -> tuple[Conditioning, Tensor | None]:
+    def _condition(self, vector: Tensor, words: EncodedPrompts, run: Run) -> tuple[Conditioning, Tensor | None]:
         """What the decoder is told, and the mask over its context, if any of it is hidden: no image token is."""
+        dtype = run.dtype
         net = self._text_proj(dtype)
-        spread = words.spread(len(vector), guidance)
+        spread = words.spread(len(vector), run.paired)
         image = vector.to(dtype)
-        if guidance != OFF:
+        if run.paired:
             image = pair(net.learned_classifier_free_guidance_embeddings.expand_as(image), image)
         condition = net(image, spread.embedding.to(dtype), spread.hidden.to(dtype))
         if not words.padded:
             return condition, None  # for which there are faster kernels
         return condition, F.pad(spread.mask, (net.config.clip_extra_context_tokens, 0), value=True)
 
-    def _upsampler(self, stage: str, size: Size, pixels: Tensor, guidance: float) -> Diffusion:
-        """The painter of the details of a larger picture; its last step has a net of its own."""
-        if guidance != OFF:
-            raise BadSetting(f"the {stage} guidance is {guidance}", hint="upsamplers see no prompt: leave it at 1")
+    def _upsampler(self, stage: str, size: Size, pixels: Tensor) -> Diffusion:
+        """The painter of the details of a larger picture; it sees no words, and its last step has a net of its own."""
         part = UPSAMPLING[stage]
 
-        def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
+        def nets(run: Run) -> Nets:
+            dtype = run.dtype
             # On the CPU, because not every device can do it, and because it is nothing there.
             low = F.interpolate(pixels.cpu(), size=list(size.shape), mode="bicubic", antialias=True)
             low = low.to(self.parts.device, dtype)
 
             times: dict[str, Times] = {}
 
-            def predict(which: str, x: Tensor, place: Place) -> Tensor:
+            def predict(which: str, deep: DeepFeatures | None, x: Tensor, place: Place) -> Tensor:
                 # Asked for at every step: the first net may have to leave before the last one comes.
                 net = self._unet(f"{part}_{which}", dtype)
                 if which not in times:
-                    times[which] = net.times(ts)
-                return net.denoise(torch.cat([x.to(dtype), low], dim=1), Time(times[which], place))
+                    times[which] = net.times(run.ts)
+                return net.denoise(torch.cat([x.to(dtype), low], dim=1), Time(times[which], place), None, deep)
 
-            return partial(predict, "first"), partial(predict, "last")
+            return partial(predict, "first", run.deep), partial(predict, "last", None)
 
         return Diffusion(
             stage=stage,
             shape=(pixels.shape[1], *size.shape),
             schedule=self.parts.schedule(f"{part}_scheduler"),
-            guidance=guidance,
+            guided=False,
             nets=nets,
             show=to_images,
         )

@@ -3,7 +3,6 @@
 Ramesh et al. 2022: section 2.2 describes two kinds of prior, and section 5.1 what happens without one.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import torch.nn.functional as F
 from safetensors import safe_open
 from torch import Tensor
 
-from dallecli.diffusion.guidance import OFF
 from dallecli.diffusion.noise import Noise
 from dallecli.nets.conditions import Place, row_at
 from dallecli.nets.prior import PriorConfig, PriorTransformer
@@ -20,7 +18,7 @@ from dallecli.pipelines.autoregressive_prior import CodePrior
 from dallecli.pipelines.embedding import Embedding, cosine
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.settings import PriorSettings
-from dallecli.pipelines.stage import Diffusion, Nets, sample
+from dallecli.pipelines.stage import Diffusion, Nets, Run, sample
 from dallecli.pipelines.text import EncodedPrompts
 from dallecli.pipelines.watch import Watch
 from dallecli.tasks.stages import DiffusionSettings, TokenSettings
@@ -74,7 +72,7 @@ class Priors:
         """
         read = words.with_negative() if also_negative else words
         each = 2 if also_negative else 1
-        vectors = read.embedding[read.rows(each * count, OFF)]
+        vectors = read.embedding[read.rows(each * count, paired=False)]
         if "prior" in self.parts.folder.parts:
             vectors = F.normalize(vectors, dim=-1).mul(_length_of_images(self.parts).to(vectors))
         return vectors.view(count, each, -1)
@@ -92,17 +90,17 @@ class DiffusionPrior:
         """Embeddings [b 1 d], or [b 2 d], in which those of the negative prompt come second."""
         each = 2 if also_negative else 1
         read = words.with_negative() if also_negative else words
-        rows = read.rows(each * len(noise), dials.guidance)
         config = self.parts.config("prior", PriorConfig.from_config)
 
-        def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
-            prior = self._net(dtype)
+        def nets(run: Run) -> Nets:
+            dtype = run.dtype
+            prior, rows = self._net(dtype), read.rows(each * len(noise), run.paired)
             text = prior.read(read.embedding.to(dtype), read.hidden.to(dtype), read.mask)
-            times = torch.tensor(ts, device=self.parts.device)
+            times = torch.tensor(run.ts, device=self.parts.device)
 
             def predict(x: Tensor, place: Place) -> Tensor:
                 flat = x.to(dtype).reshape(-1, x.shape[-1])
-                return prior.answer(flat, row_at(times, place), text, rows).view(x.shape)
+                return prior.answer(flat, row_at(times, place), text, rows[-len(flat) :]).view(x.shape)
 
             return predict, None
 
@@ -110,7 +108,6 @@ class DiffusionPrior:
             stage="prior",
             shape=(config.embedding_dim,) if each == 1 else (each, config.embedding_dim),
             schedule=self.parts.schedule("prior_scheduler"),
-            guidance=dials.guidance,
             nets=nets,
         )
         standard = sample(self.parts, diffusion, dials, noise, watch)

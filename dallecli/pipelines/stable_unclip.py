@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from dallecli.diffusion.guidance import OFF, pair
+from dallecli.diffusion.guidance import pair
 from dallecli.diffusion.noise import Noise
 from dallecli.nets.clip import ClipTextConfig, CLIPTextStates
-from dallecli.nets.conditions import Context, Time
+from dallecli.nets.conditions import Conditions, Context
 from dallecli.nets.normalizer import ImageNormalizer, NormalizerConfig
 from dallecli.nets.resnet import sinusoid
 from dallecli.nets.transformer_unet import TransformerUNet, TransformerUNetConfig
@@ -29,7 +29,7 @@ from dallecli.pipelines.latents import Autoencoder
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.pixels import size_of
 from dallecli.pipelines.settings import PaintSettings, PriorSettings, StageDials
-from dallecli.pipelines.stage import Diffusion, Nets, precise, sample, unsample
+from dallecli.pipelines.stage import Diffusion, Nets, Run, precise, sample, unsample
 from dallecli.pipelines.text import EncodedPrompts, check_tokens
 from dallecli.pipelines.unclip import UnClip
 from dallecli.pipelines.unclip_parts import UnClipParts
@@ -53,10 +53,10 @@ class TwiceEncoded:
     prior: EncodedPrompts | None
     """What the prior reads; None if there is no prior."""
 
-    def spread(self, count: int, guidance: float) -> Tensor:
-        """The states for `count` pictures, equally many of each prompt; with guidance, as many of row 0 come first."""
+    def spread(self, count: int, paired: bool) -> Tensor:
+        """The states for `count` pictures, equally many of each prompt; paired, as many of row 0 come first."""
         real = self.hidden[1:].repeat_interleave(count // (len(self.hidden) - 1), dim=0)
-        return real if guidance == OFF else pair(self.hidden[:1].expand_as(real), real)
+        return pair(self.hidden[:1].expand_as(real), real) if paired else real
 
 
 def open_stable_unclip(parts: Parts, space: str) -> UnClip[TwiceEncoded]:
@@ -138,7 +138,7 @@ class StablePainter:
         dials, frame, autoencoder = settings.dials["decoder"], self._frame(settings.size), self._autoencoder()
         x_T = settings.given.noise("decoder")
         fresh = noise if x_T is None else None
-        decoder = self._decoder(embedding, words, len(noise), fresh, dials.guidance, frame)
+        decoder = self._decoder(embedding, words, len(noise), fresh, frame)
         given = autoencoder.given(settings.given, frame, _with_neighbours)
         latents = sample(self.parts, decoder, dials, noise, watch, x_T, given.eta, given.hole, given.beginning)
         return autoencoder.pictures(latents, frame, settings.given.hole)
@@ -150,12 +150,12 @@ class StablePainter:
         """Find the noise of the decoder, for the latents of pictures."""
         check_space(embedding, self.space)
         settings, frame = dials[INVERSION], self._frame(size_of(pixels))
-        decoder = self._decoder(embedding, words, len(noise), None, settings.guidance, frame)
+        decoder = self._decoder(embedding, words, len(noise), None, frame)
         latents = self._autoencoder().encode(frame.widened(pixels))
         return {"decoder": unsample(self.parts, decoder, latents, settings, noise, watch)}
 
     def _decoder(
-        self, embedding: Embedding, words: TwiceEncoded, count: int, noise: Noise | None, guidance: float, frame: Frame
+        self, embedding: Embedding, words: TwiceEncoded, count: int, noise: Noise | None, frame: Frame
     ) -> Diffusion:
         """The decoder of embeddings and words for `count` pictures.
 
@@ -163,24 +163,23 @@ class StablePainter:
         picture is painted from its own noise: what inversion drew would not be drawn again.
         """
         picture = self._noised(embedding.vector.to(self.parts.device).expand(count, -1), noise)
-        if guidance != OFF:
-            # Without a picture there is neither an embedding nor a noise level: not even the cosine of 0, which is 1.
-            picture = pair(torch.zeros_like(picture), picture)
-        states = words.spread(count, guidance)
 
-        def nets(dtype: torch.dtype, ts: Sequence[int]) -> Nets:
+        def nets(run: Run) -> Nets:
+            dtype = run.dtype
+            # Without a picture there is neither an embedding nor a noise level: not even the cosine of 0, which is 1.
+            seen = pair(torch.zeros_like(picture), picture) if run.paired else picture
+            states = words.spread(count, run.paired)
             net = self.parts.net(
                 "decoder", lambda json: TransformerUNet(TransformerUNetConfig.from_config(json)), dtype
             )
-            times, context = net.times(ts, picture.to(dtype)), Context(states.to(dtype))
-            return lambda x, place: net.denoise(x.to(dtype), Time(times, place), context), None
+            told = Conditions(net.times(run.ts, seen.to(dtype)), Context(states.to(dtype)))
+            return lambda x, place: net.denoise(x.to(dtype), *told.at(place, len(x)), run.deep), None
 
         config = self.parts.config("vae", VaeConfig.from_config)
         return Diffusion(
             stage="decoder",
             shape=(config.latent_channels, *frame.painted.scaled(1, config.factor).shape),
             schedule=self.parts.schedule("decoder_scheduler"),
-            guidance=guidance,
             nets=nets,
             show=self._autoencoder().show(frame, "decoder"),
         )

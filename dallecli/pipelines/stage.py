@@ -10,13 +10,15 @@ from torch import Tensor
 
 from dallecli.diffusion.classifier import led
 from dallecli.diffusion.denoiser import Denoiser, Guess, make_denoiser
-from dallecli.diffusion.guidance import Predict
+from dallecli.diffusion.guidance import OFF, Predict
 from dallecli.diffusion.inpaint import Known, resampled
 from dallecli.diffusion.inversion import invert
 from dallecli.diffusion.noise import Noise
 from dallecli.diffusion.samplers import SAMPLERS, ddim
 from dallecli.diffusion.schedule import Schedule, Step
 from dallecli.errors import BadSteps
+from dallecli.nets.conditions import Place
+from dallecli.nets.deep_features import DeepFeatures
 from dallecli.pipelines.allocator import keep_freed
 from dallecli.pipelines.given import Beginning, Hole
 from dallecli.pipelines.graphs import Graphs, Net
@@ -32,22 +34,38 @@ Nets = tuple[Net, Net | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What the networks of a stage are bound to."""
+
+    dtype: torch.dtype
+    """The type in which they compute."""
+    ts: Sequence[int]
+    """The different timesteps, in the order of the steps."""
+    paired: bool
+    """Whether guidance is on in any step: conditions are paired then (see guidance.py). A step in which it is off gives
+    the networks half as many samples, to which the last rows of every condition belong."""
+    deep: DeepFeatures | None
+    """Of steps that reuse what others computed; None where no step does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Diffusion:
-    """A diffusion stage with its conditions, which are paired unless guidance is 1."""
+    """A diffusion stage with its conditions."""
 
     stage: str
     """Its name."""
     shape: tuple[int, ...]
     """Of one sample, without the batch."""
     schedule: Schedule
-    guidance: float
+    guided: bool = True
+    """Whether guidance leads anywhere; if not, it is off."""
     known: Callable[[Tensor], Tensor] | None = None
     """Takes every clean sample that is predicted, and returns it with the part that is known; None if none is."""
-    nets: Callable[[torch.dtype, Sequence[int]], Nets]
-    """Binds its networks in a floating-point type, for the different timesteps of a run in their order."""
+    nets: Callable[[Run], Nets]
+    """Binds its networks for a run."""
     show: Show | None = None
     """Makes pictures of clean samples [b *shape], for progress; None where there is nothing to see, or no room."""
-    lead: Callable[[torch.dtype, Sequence[int]], Net] | None = None
+    lead: Callable[[Run], Net] | None = None
     """Binds the classifier whose gradient leads the samples, in the same way; None where none leads. What it gives is
     already times the scale."""
 
@@ -58,15 +76,26 @@ class Diffusion:
         except ValueError as problem:
             raise BadSteps(str(problem), where=self.stage) from problem
 
-    def denoiser(self, dtype: torch.dtype, steps: Sequence[Step], healthy: Tensor, graphs: Graphs) -> Denoiser:
+    def denoiser(
+        self,
+        settings: DiffusionSettings,
+        dtype: torch.dtype,
+        steps: Sequence[Step],
+        healthy: Tensor,
+        graphs: Graphs,
+    ) -> Denoiser:
         """A denoiser for `steps`; it clears the flag in `healthy` [b] of each picture for which a network overflows."""
         ts = list(dict.fromkeys(step.t for step in steps))
         places = {t: place for place, t in enumerate(ts)}
+        scale = settings.guidance if self.guided else OFF
+        deep = DeepFeatures() if settings.reuse > 1 else None
+        run = Run(dtype=dtype, ts=ts, paired=scale != OFF, deep=deep)
 
-        def checked(net: Net, *, graphed: bool = True) -> Predict:
-            net = graphs.of(net, len(ts)) if graphed else net
+        def graphed(net: Net) -> Net:
+            return graphs.of(net, len(ts))
 
-            def run(x: Tensor, step: Step) -> Tensor:
+        def checked(net: Net) -> Predict:
+            def predict(x: Tensor, step: Step) -> Tensor:
                 output = net(x, places[step.t])
                 # A sum is finite only if all its terms are. Checked here, because clipping would hide an infinity, and
                 # kept on the device: the only wait is at the end of the stage.
@@ -74,13 +103,54 @@ class Diffusion:
                 healthy.logical_and_(total.isfinite().view(-1, len(healthy)).all(dim=0))
                 return output
 
-            return run
+            return predict
 
-        net, last = self.nets(dtype, ts)
-        denoise = make_denoiser(checked(net), self.schedule, self.guidance, self.known)
+        def guides(step: Step) -> bool:
+            return settings.guides(self.schedule.behind(step))
+
+        def made(bind: Callable[[], Net]) -> Denoiser:
+            alone = make_denoiser(checked(bind()), self.schedule, OFF, self.known)
+            if scale == OFF:
+                return alone
+            # Bound once more: a graph is of one number of samples.
+            return _switched(guides, make_denoiser(checked(bind()), self.schedule, scale, self.known), alone)
+
+        net, last = self.nets(run)
+        pace = _Pace(settings.reuse)
+        denoise = made(lambda: graphed(net) if deep is None else pace.of(net, deep, graphed))
         if last is not None:
-            denoise = _switched(denoise, make_denoiser(checked(last), self.schedule, self.guidance, self.known))
-        return denoise if self.lead is None else led(denoise, checked(self.lead(dtype, ts), graphed=False))
+            denoise = _switched(lambda step: step.t_prev < 0, made(lambda: graphed(last)), denoise)
+        if self.lead is not None:
+            denoise = _switched(guides, led(denoise, checked(self.lead(run))), denoise)
+        return denoise
+
+
+class _Pace:
+    """Which steps of a run compute all of a network: one of `reuse`, and every one with more samples than the last."""
+
+    def __init__(self, reuse: int) -> None:
+        self._reuse = reuse
+        self._left = 0
+        self._rows = 0
+
+    def of(self, net: Net, deep: DeepFeatures, graphed: Callable[[Net], Net]) -> Net:
+        """A network whose steps are so paced; `graphed` makes a graph of those that are alike."""
+
+        def bound(fresh: bool) -> Net:
+            def told(x: Tensor, place: Place) -> Tensor:
+                deep.fresh = fresh
+                return net(x, place)
+
+            return graphed(told)
+
+        whole, uppermost = bound(True), bound(False)
+        return lambda x, place: (whole if self._is_fresh(len(x)) else uppermost)(x, place)
+
+    def _is_fresh(self, rows: int) -> bool:
+        fresh = self._left == 0 or rows > self._rows
+        self._left = self._reuse - 1 if fresh else self._left - 1
+        self._rows = rows
+        return fresh
 
 
 def precise(dtype: torch.dtype) -> torch.dtype:
@@ -113,7 +183,7 @@ def sample(
 
     def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         healthy = torch.ones(len(noise), dtype=torch.bool, device=parts.device)
-        denoise = diffusion.denoiser(dtype, steps, healthy, parts.graphs)
+        denoise = diffusion.denoiser(settings, dtype, steps, healthy, parts.graphs)
         if beginning is not None:
             x = beginning.under_noise(steps[0], noise, start)
         elif start is not None:
@@ -142,7 +212,7 @@ def unsample(
 
     def run(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         healthy = torch.ones(len(noise), dtype=torch.bool, device=parts.device)
-        denoise = diffusion.denoiser(dtype, steps, healthy, parts.graphs)
+        denoise = diffusion.denoiser(settings, dtype, steps, healthy, parts.graphs)
         progress = partial(_finish_step, watch, INVERSION, len(steps), None)
         return invert(denoise, x0.to(parts.device, precise(dtype)), steps, noise, progress), healthy
 
@@ -183,8 +253,8 @@ def _finish_step(watch: Watch, stage: str, steps: int, looks: Looks | None, done
     watch(stage, done, steps) if look is None else watch(stage, done, steps, look)
 
 
-def _switched(denoise: Denoiser, last: Denoiser) -> Denoiser:
+def _switched(choose: Callable[[Step], bool], chosen: Denoiser, other: Denoiser) -> Denoiser:
     def switched(x: Tensor, step: Step) -> Guess:
-        return last(x, step) if step.t_prev < 0 else denoise(x, step)
+        return chosen(x, step) if choose(step) else other(x, step)
 
     return switched

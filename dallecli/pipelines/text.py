@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from dallecli.diffusion.guidance import OFF, pair
+from dallecli.diffusion.guidance import pair
 from dallecli.errors import BadFolder
 from dallecli.nets.clip import ClipTextConfig, CLIPTextModel
 from dallecli.pipelines.parts import Parts
@@ -29,13 +29,13 @@ class EncodedPrompts:
     negative: bool
     """Whether row 0 is a negative prompt; otherwise it is the empty prompt."""
 
-    def rows(self, count: int, guidance: float) -> Tensor:
-        """The row that each of `count` samples reads, equally many a prompt; with guidance, as many of row 0 first."""
-        return rows_of(len(self.embedding) - 1, count, guidance, self.embedding.device)
+    def rows(self, count: int, paired: bool) -> Tensor:
+        """The row that each of `count` samples reads, equally many a prompt; paired, as many of row 0 first."""
+        return rows_of(len(self.embedding) - 1, count, paired, self.embedding.device)
 
-    def spread(self, count: int, guidance: float) -> "EncodedPrompts":
+    def spread(self, count: int, paired: bool) -> "EncodedPrompts":
         """The rows for `count` samples: see `rows`."""
-        rows = self.rows(count, guidance)
+        rows = self.rows(count, paired)
         return self._mapped(lambda of: of[rows])
 
     def with_negative(self) -> "EncodedPrompts":
@@ -51,10 +51,10 @@ class EncodedPrompts:
         return replace(self, embedding=rows(self.embedding), hidden=rows(self.hidden), mask=rows(self.mask))
 
 
-def rows_of(prompts: int, count: int, guidance: float, device: torch.device) -> Tensor:
+def rows_of(prompts: int, count: int, paired: bool, device: torch.device) -> Tensor:
     """Which of 1 + `prompts` rows each of `count` samples reads: see `EncodedPrompts.rows`."""
     real = torch.arange(1, 1 + prompts, device=device).repeat_interleave(count // prompts)
-    return real if guidance == OFF else pair(torch.zeros_like(real), real)
+    return pair(torch.zeros_like(real), real) if paired else real
 
 
 def read(

@@ -20,6 +20,9 @@ PROPORTIONS: Final = tuple(Proportions(*sides) for sides in ((3, 2), (2, 3), (16
 _LIMITS: Final[dict[str, dict[str, Any]]] = {
     "steps": {"kind": "whole", "least": 2, "most": 1000},
     "guidance": {"kind": "number", "least": 0, "most": 30, "step": 0.5},
+    "guidance_start": {"kind": "number", "least": 0, "most": 1, "step": 0.05},
+    "guidance_stop": {"kind": "number", "least": 0, "most": 1, "step": 0.05},
+    "reuse": {"kind": "whole", "least": 1, "most": 10},
     "sampler": {"kind": "choice", "choices": list(SAMPLERS)},
     "temperature": {"kind": "number", "least": 0, "most": 2, "step": 0.05},
     "top_k": {"kind": "whole", "least": 0},

@@ -6,7 +6,7 @@ The device and the number type are the owner's, and none of these names a file.
 from collections.abc import Mapping
 from typing import Final
 
-from dallecli.limits import CANDIDATES, COUNT_LIMIT
+from dallecli.limits import CANDIDATES, COUNT_LIMIT, REUSE_LIMIT
 from dallecli.server.schema import Schema, flag, number, steps, text, whole, word_or_number
 from dallecli.tasks.inpaint import RESAMPLE_LIMIT
 from dallecli.tasks.mask import MASK_MODES
@@ -17,9 +17,15 @@ DIALS: Final[Mapping[str, Schema]] = {
     "seed": whole("The first picture's; picture k has this plus k. A random one if there is none.", 0, SEED_LIMIT - 1),
     "steps": steps("Steps of the decoder.", RESPACINGS, 2),
     "guidance": number("How closely the decoder follows the words; 1 is off.", 0),
+    "guidance_start": number("The share of the noise that is gone when the decoder's guidance begins.", 0, 1),
+    "guidance_stop": number("The share of the noise that is gone when the decoder's guidance ends.", 0, 1),
+    "reuse": whole("Of how many steps of the decoder one computes all of it.", 1, REUSE_LIMIT),
     "sampler": text("The decoder's sampler, one of those that the model has."),
     "upsampler_steps": steps("Steps of every upsampler.", RESPACINGS, 2),
     "upsampler_guidance": number("How closely the upsamplers follow the words; 1 is off.", 0),
+    "upsampler_guidance_start": number("The same as guidance_start for upsamplers that follow the words.", 0, 1),
+    "upsampler_guidance_stop": number("The same as guidance_stop for upsamplers that follow the words.", 0, 1),
+    "upsampler_reuse": whole("The same as reuse for every upsampler.", 1, REUSE_LIMIT),
     "effort": text("Fewer or more steps than the model's own.", EFFORTS),
     "strict": flag("Refuse words that the model does not know, and a prompt that it would not read to its end."),
     "prior": text("What makes an image embedding of the words.", PRIOR_KINDS),

@@ -5,8 +5,12 @@ them (`StageSettings`).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from dataclasses import fields as fields_of
 from typing import Any, Final, Literal
+
+from dallecli.fields import Fields
+from dallecli.limits import REUSE_LIMIT
 
 Group = Literal["prior", "decoder", "upsampler"]
 """The options that set a stage's dials: `--prior-steps`, `--steps` or `--upsampler-steps`."""
@@ -37,6 +41,12 @@ class Dials:
     """How many steps a run has, or which."""
     guidance: float | None = None
     """How closely the stage follows its words; 1.0 is off."""
+    guidance_start: float | None = None
+    """How much of the noise's timesteps are behind a run when guidance begins: 0 is at once."""
+    guidance_stop: float | None = None
+    """How much of them are behind it when guidance ends: 1 is never."""
+    reuse: int | None = None
+    """In one of how many steps all of the network is computed; 1 is in all."""
     temperature: float | None = None
     """How evenly tokens are drawn; 0 always takes the likeliest."""
     top_k: int | None = None
@@ -50,21 +60,33 @@ class Dials:
         return {name: value for name in _DIALS if (value := getattr(self, name)) is not None}
 
 
-_DIALS: Final = tuple(field.name for field in fields(Dials))  # every line of a prompt file asks for them often
+_DIALS: Final = tuple(field.name for field in fields_of(Dials))  # every line of a prompt file asks for them often
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiffusionSettings:
-    """The dials of a diffusion stage, with nothing left open. Guidance 1.0 is off."""
+    """The dials of a diffusion stage, with nothing left open. Guidance 1.0 is off.
+
+    It is on while the share of the schedule's timesteps that lies behind a run is at least `guidance_start` and below
+    `guidance_stop` (Kynkäänniemi et al. 2024, with timesteps for noise levels). Of `reuse` steps one computes the whole
+    network, the others its uppermost level.
+    """
 
     sampler: str
     steps: Steps
     guidance: float
+    guidance_start: float = 0.0
+    guidance_stop: float = 1.0
+    reuse: int = 1
 
     @property
     def count(self) -> int:
         """How many steps a run has."""
         return RESPACINGS[self.steps] if isinstance(self.steps, str) else self.steps
+
+    def guides(self, behind: float) -> bool:
+        """Whether guidance is on where such a share of the timesteps lies behind a run, if it is on at all."""
+        return self.guidance_start <= behind < self.guidance_stop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +106,27 @@ StageSettings = DiffusionSettings | TokenSettings
 """The dials of a stage in a registry and a recipe."""
 
 
+SAVING: Final[Mapping[str, float]] = {"guidance_start": 0.0, "guidance_stop": 1.0, "reuse": 1}
+"""The dials that leave out work, and the values with which they leave out none. They are for stages that paint."""
+
+
 def dials_of(stage: StageSettings) -> dict[str, Any]:
     """The dials by name: what `dataclasses.asdict` says, in a tenth of its time."""
     return {name: getattr(stage, name) for name in stage.__dataclass_fields__}
+
+
+def read_saving(fields: Fields) -> dict[str, Any]:
+    """The dials that leave out work of a stage's table, which leaves those out itself that leave out none."""
+    own: dict[str, Any] = {}
+    for name in SAVING:
+        if name in fields:
+            own[name] = fields.whole(name, least=1, most=REUSE_LIMIT) if name == "reuse" else fields.number(name)
+    return own
+
+
+def written(stage: StageSettings) -> dict[str, Any]:
+    """The dials by name as registries and recipes write them: without those that leave out no work."""
+    return {name: value for name, value in dials_of(stage).items() if name not in SAVING or value != SAVING[name]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +154,11 @@ class Stage:
     @property
     def dials(self) -> tuple[str, ...]:
         """The names of its dials."""
-        return tuple(field.name for field in fields(self.settings))
+        names = tuple(field.name for field in fields_of(self.settings))
+        return tuple(name for name in names if name not in SAVING or self._saves_by(name))
+
+    def _saves_by(self, name: str) -> bool:
+        return not self.imagines and (self.guided or name == "reuse")
 
 
 PRIOR: Final = Stage(name="prior", group="prior", imagines=True)
@@ -140,6 +184,11 @@ NO_PRIOR: Final = "none"
 """Asked for instead of a prior: the text embedding is painted as if it were an image embedding."""
 
 PRIOR_KINDS: Final = (*PRIORS, NO_PRIOR)
+
+
+def has_option(group: Group, dial: str) -> bool:
+    """Whether an option sets a dial: the samplers of priors and upsamplers are the model's own."""
+    return dial != "sampler" or group == "decoder"
 
 
 def option(group: Group, dial: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, Self
 
 from dallecli.errors import BadInput, BadSetting, BadSize, BadSteps, NoSuchDevice, PromptError
 from dallecli.fields import Fields
-from dallecli.limits import CANDIDATES, COUNT_LIMIT, PROMPT_BYTES
+from dallecli.limits import CANDIDATES, COUNT_LIMIT, PROMPT_BYTES, REUSE_LIMIT
 from dallecli.rewritten import Rewritten, Sentence
 from dallecli.size import Proportions, Size
 from dallecli.source import STDIN, Source
@@ -448,6 +448,12 @@ def check_dials(name: str, dials: Dials) -> None:
         raise BadSteps(f"{dials.steps} {name} steps cannot reach from noise to a picture", hint="use 2 or more")
     if dials.guidance is not None and not (math.isfinite(dials.guidance) and dials.guidance >= 0):
         raise BadSetting(f"the {name} guidance is {dials.guidance}", hint="it is 0 or more; 1.0 is off")
+    if dials.guidance_start is not None:
+        check_share(f"the start of the {name} guidance", dials.guidance_start)
+    if dials.guidance_stop is not None:
+        check_share(f"the stop of the {name} guidance", dials.guidance_stop)
+    if dials.reuse is not None:
+        check_range(f"the {name} reuse", dials.reuse, 1, REUSE_LIMIT)
     if dials.temperature is not None and not (math.isfinite(dials.temperature) and dials.temperature >= 0):
         raise BadSetting(f"the {name} temperature is {dials.temperature}", hint="it is 0 or more")
     if dials.top_k is not None and dials.top_k < 0:

@@ -24,7 +24,7 @@ from dallecli.fields import Fields, Wording
 from dallecli.size import Size
 from dallecli.sizing import own_side
 from dallecli.tasks.embed import COMPARING
-from dallecli.tasks.stages import RESPACINGS, DiffusionSettings, Stage, StageSettings, TokenSettings
+from dallecli.tasks.stages import RESPACINGS, DiffusionSettings, Stage, StageSettings, TokenSettings, read_saving
 from dallecli.tasks.table import ABILITIES
 from dallecli.tasks.task import HABITS, INIT_STRENGTH, RESAMPLE, WAYS, Habits
 from dallecli.weights.folder import DIALS, SHARED, Folder, read_object
@@ -582,6 +582,7 @@ def _stage(fields: Fields, kind: type[DiffusionSettings] | type[TokenSettings]) 
             sampler=fields.choice("sampler", SAMPLERS),
             steps=fields.whole_or_choice("steps", RESPACINGS, least=2),
             guidance=fields.number("guidance", least=0),
+            **read_saving(fields),
         )
     else:
         settings = TokenSettings(

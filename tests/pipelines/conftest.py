@@ -8,6 +8,7 @@ import oracle
 import pytest
 import torch
 from diffusers import UnCLIPPipeline
+from families import WRITERS
 
 from dallecli.pipelines.karlo import open_karlo
 from dallecli.pipelines.parts import Parts
@@ -24,6 +25,19 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
         if name not in written:
             written[name] = oracle.write(tmp_path_factory.mktemp("models") / name, oracle.SHAPES[name])
         return written[name]
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def family_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """The folder of a model of one of `families.WRITERS`; not to be written to."""
+    written: dict[str, str] = {}
+
+    def folder(family: str) -> str:
+        if family not in written:
+            written[family] = str(WRITERS[family](tmp_path_factory.mktemp("families") / family))
+        return written[family]
 
     return folder
 

@@ -36,8 +36,8 @@ def predict(x, place):
 
 parts = Parts(locate(find("starter")), torch.device("cpu"), torch.float32)
 diffusion = Diffusion(
-    stage="decoder", shape=(3, 4, 4), schedule=parts.schedule("decoder_scheduler"), guidance=1.0,
-    nets=lambda dtype, ts: (predict, None),
+    stage="decoder", shape=(3, 4, 4), schedule=parts.schedule("decoder_scheduler"),
+    nets=lambda run: (predict, None),
 )
 settings = DiffusionSettings(sampler="ddim", steps=40, guidance=1.0)
 with torch.inference_mode():

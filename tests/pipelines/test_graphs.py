@@ -90,14 +90,16 @@ def folders(tmp_path_factory, model_folder) -> dict[str, Path]:
 PIPELINES = {"karlo": open_karlo, "kandinsky": open_kandinsky, "stable": open_stable_unclip}
 
 
-def paint(family: str, folder: Path, sampler: str, maker: Graphs, kept: Any = None) -> Tensor:
-    """A picture of each of two prompts, from words to pixels."""
+def paint(
+    family: str, folder: Path, sampler: str, maker: Graphs, kept: Any = None, saving: dict[str, Any] | None = None
+) -> Tensor:
+    """A picture of each of two prompts, from words to pixels; `saving` are dials of the decoder."""
     parts = Parts(Folder(folder), CPU, torch.float32, kept)
     parts.graphs = maker
     model: Any = PIPELINES[family](parts, "tiny").parts
     words, noise = model.embedder.read(["a red cat", "a dog"], "a bear"), Noise([1, 2])
     embedding, _ = model.embedder.imagine(words, noise, PriorSettings(dials=settings(4.0), candidates=2), ignore)
-    stages = {"decoder": settings(4.0, sampler)}
+    stages = {"decoder": replace(settings(4.0, sampler), **(saving or {}))}
     if family == "karlo":
         stages |= {"upsampler": settings(OFF), "upsampler_2": settings(OFF)}
     size = parts.folder.sizes()[-1]
@@ -124,6 +126,15 @@ def test_networks_may_leave_when_their_steps_are_recorded(folders, monkeypatch):
     monkeypatch.setattr(parts_module, "can_prepack", lambda: False)
     frugal = paint("karlo", folders["karlo"], "ancestral", Traces(), kept=())
     assert torch.equal(frugal, paint("karlo", folders["karlo"], "ancestral", Graphs(CPU)))
+
+
+def test_recorded_steps_reuse_deep_features_where_other_recorded_steps_write_them(folders, monkeypatch):
+    monkeypatch.setattr(parts_module, "can_prepack", lambda: False)
+    saving, traces = {"steps": 16, "reuse": 2, "guidance_stop": 0.5}, Traces()
+    recorded = paint("karlo", folders["karlo"], "ancestral", traces, saving=saving)
+    assert torch.equal(recorded, paint("karlo", folders["karlo"], "ancestral", Graphs(CPU), saving=saving))
+    # Of the decoder's four kinds of step, each taken four times, two of each after the one that is recorded.
+    assert traces.replays >= 4 * 3
 
 
 def double(x: Tensor, place: Place) -> Tensor:
@@ -221,12 +232,12 @@ def test_no_step_of_karlo_waits_for_the_device(sampler, inpainting, folders, now
     embedding, _ = model.embedder.imagine(
         words, noise, PriorSettings(dials=settings(4.0, sampler), candidates=2), ignore
     )
-    decoder = model.painter._decoder(Size.square(parts.folder.sizes()[0]), embedding.vector, words, 4.0)
+    decoder = model.painter._decoder(Size.square(parts.folder.sizes()[0]), embedding.vector, words)
     low = sample(parts, decoder, wanted, noise, ignore, hole=hole_of(decoder.shape[-1]) if inpainting else None)
     assert low.shape == (2, *decoder.shape)
     # What is enlarged comes from the processor, once a stage.
     larger = Size.square(parts.folder.sizes()[1])
-    upsampler = model.painter._upsampler("upsampler", larger, torch.zeros(low.shape), OFF)
+    upsampler = model.painter._upsampler("upsampler", larger, torch.zeros(low.shape))
     hole = hole_of(upsampler.shape[-1]) if inpainting else None
     pixels = sample(parts, upsampler, settings(OFF, sampler), noise, ignore, hole=hole)
     assert pixels.shape == (2, *upsampler.shape)
@@ -235,9 +246,7 @@ def test_no_step_of_karlo_waits_for_the_device(sampler, inpainting, folders, now
 def kandinskys_decoder(parts: Parts) -> Diffusion:
     model, vector = open_kandinsky(parts, "tiny").parts, torch.empty(2, parts.folder.width(), device=META)
     embedding = Embedding(vector=vector, space="tiny", away=vector)
-    return model.painter._decoder(
-        "", embedding, 2, 4.0, model.painter._frame(Size.square(parts.folder.sizes()[0])), None
-    )
+    return model.painter._decoder("", embedding, 2, model.painter._frame(Size.square(parts.folder.sizes()[0])), None)
 
 
 def stables_decoder(parts: Parts) -> Diffusion:
@@ -246,7 +255,7 @@ def stables_decoder(parts: Parts) -> Diffusion:
         model.embedder.read(["a red cat"], "a bear"),
         model.painter._frame(Size.square(parts.folder.sizes()[0])),
     )
-    return model.painter._decoder(Embedding(vector=vector, space="tiny"), words, 2, Noise([1, 2]), 4.0, frame)
+    return model.painter._decoder(Embedding(vector=vector, space="tiny"), words, 2, Noise([1, 2]), frame)
 
 
 @pytest.mark.parametrize("sampler", fewer(SAMPLERS, "ancestral"))

@@ -6,15 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import adm_oracle
-import glide_oracle
-import if_oracle
-import kandinsky_oracle
 import numpy as np
-import oracle
 import pytest
-import stable_oracle
 import torch
+from families import WRITERS
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -31,31 +26,11 @@ from dallecli.size import Size
 from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.builder import build_request
 
-WRITERS: dict[str, Callable[[Path], Path]] = {
-    "karlo": lambda folder: oracle.write(folder, next(iter(oracle.SHAPES.values()))),
-    "kandinsky": kandinsky_oracle.write,
-    "stable-unclip": stable_oracle.write,
-    "glide": glide_oracle.write,
-    "if": if_oracle.write,
-    "adm": adm_oracle.write,
-}
 LATENTS = ("kandinsky", "stable-unclip")
 ENLARGING = ("glide", "if", "adm")
 """Families whose upsamplers take as many steps as they are asked for."""
 PAINTING = {"decoder", "upsampler", "upsampler_2"}
 ASKED = {"seed": 1, "device": "cpu", "dtype": "fp32", "steps": 4}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    written: dict[str, str] = {}
-
-    def found(family: str) -> str:
-        if family not in written:
-            written[family] = str(WRITERS[family](tmp_path_factory.mktemp("looks") / family))
-        return written[family]
-
-    return found
 
 
 def painted(engine: LocalEngine, task: str, values: dict[str, Any]) -> tuple[list[Picture], list[Progress], list[Any]]:
@@ -89,10 +64,10 @@ def asked(family: str, image: str) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("family", WRITERS)
-def test_after_every_step_there_is_something_to_see_that_is_the_picture_at_last(folder, image, family):
+def test_after_every_step_there_is_something_to_see_that_is_the_picture_at_last(family_folder, image, family):
     engine = LocalEngine(memory="high")
     task, values = asked(family, image)
-    values |= {"model": folder(family), "n": 2}
+    values |= {"model": family_folder(family), "n": 2}
     pictures, steps, seen = painted(engine, task, values)
     assert len(steps) >= 4 and all(images is not None for images in seen)
     for progress, images in zip(steps, seen, strict=True):
@@ -108,8 +83,8 @@ def test_after_every_step_there_is_something_to_see_that_is_the_picture_at_last(
 
 
 @pytest.mark.parametrize("family", [family for family in WRITERS if family != "adm"])
-def test_of_a_repainting_the_whole_picture_is_seen_with_what_is_kept(folder, image, family):
-    values = {"model": folder(family), "image": image, "mask": "40,30,20,20"}
+def test_of_a_repainting_the_whole_picture_is_seen_with_what_is_kept(family_folder, image, family):
+    values = {"model": family_folder(family), "image": image, "mask": "40,30,20,20"}
     values |= {} if family == "stable-unclip" else {"prompt": "a red cat"}
     values |= {"upsampler_steps": 3} if family in ENLARGING else {}
     pictures, steps, seen = painted(LocalEngine(memory="high"), "inpaint", values)
@@ -126,9 +101,9 @@ def test_of_a_repainting_the_whole_picture_is_seen_with_what_is_kept(folder, ima
 
 
 @pytest.mark.parametrize("family", LATENTS)
-def test_latents_are_not_shown_where_a_network_would_have_to_leave_the_memory(folder, image, family):
+def test_latents_are_not_shown_where_a_network_would_have_to_leave_the_memory(family_folder, image, family):
     task, values = asked(family, image)
-    _, steps, seen = painted(LocalEngine(memory="low"), task, {"model": folder(family), **values})
+    _, steps, seen = painted(LocalEngine(memory="low"), task, {"model": family_folder(family), **values})
     assert steps
     assert set(map(type, seen)) == {type(None)}
 

@@ -95,7 +95,7 @@ class Cascade(Pipeline):
             return predict, None
 
         schedule = self.parts.schedule(f"{part}_scheduler")
-        return Diffusion(stage=stage, shape=(3, *shape), schedule=schedule, guidance=dials.guidance, nets=nets)
+        return Diffusion(stage=stage, shape=(3, *shape), schedule=schedule, nets=nets)
 
     def _net(self, part: str, dtype: Any) -> Any:
         from torch import nn
