@@ -319,6 +319,9 @@ def test_a_new_option_is_a_decision():
     found = {name: {option for param in leaf.params for option in param.opts} for name, leaf in leaves.items()}
     model = {"--model", "-m", "--device", "--dtype", "--memory"}
     decoder = {"--steps", "--decoder-steps", "--upsampler-steps", "--guidance", "--upsampler-guidance"}
+    decoder |= {
+        f"--{group}{dial}" for group in ("", "upsampler-") for dial in ("guidance-start", "guidance-stop", "reuse")
+    }
     prior = {
         "--prior-steps",
         "--prior-guidance",

@@ -21,7 +21,7 @@ from dallecli.tasks.generate import Generate, Generating
 from dallecli.tasks.inpaint import Inpaint
 from dallecli.tasks.interpolate import Interpolate, Interpolating
 from dallecli.tasks.mask import Edges, Mask
-from dallecli.tasks.stages import DECODER, PRIOR, UPSAMPLERS, Dials, DiffusionSettings
+from dallecli.tasks.stages import CODES, DECODER, PRIOR, UPSAMPLERS, Dials, DiffusionSettings
 from dallecli.tasks.table import TASKS
 from dallecli.tasks.task import HABITS
 from dallecli.tasks.vary import Vary
@@ -98,6 +98,24 @@ def test_what_was_asked_wins_even_if_it_is_zero():
 
 def _steps(recipe: Recipe) -> dict[str, int]:
     return {name: stage.steps for name, stage in recipe.stages.items()}
+
+
+def test_dials_that_leave_out_work_are_written_where_they_leave_out_any():
+    recipe = _fill(decoder=Dials(guidance_stop=0.5, reuse=2), upsampler=Dials(reuse=1))
+    decoder = recipe.stages["decoder"]
+    assert isinstance(decoder, DiffusionSettings)
+    assert (decoder.guidance_start, decoder.guidance_stop, decoder.reuse) == (0.0, 0.5, 2)
+    written = recipe.to_dict()["stages"]
+    assert written["decoder"].keys() == {"sampler", "steps", "guidance", "guidance_stop", "reuse"}
+    assert written["upsampler"].keys() == written["prior"].keys() == {"sampler", "steps", "guidance"}
+    assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_dials_that_leave_out_work_are_of_stages_that_paint_and_of_guidance_where_there_is_any():
+    assert "reuse" not in PRIOR.dials and "guidance_stop" not in PRIOR.dials
+    assert {"guidance_start", "guidance_stop", "reuse"} <= set(DECODER.dials)
+    assert "reuse" in UPSAMPLERS[0].dials and "guidance_stop" not in UPSAMPLERS[0].dials
+    assert "reuse" not in CODES.dials
 
 
 def test_fast_takes_few_steps_of_the_better_sampler_and_the_models_own_guidance():

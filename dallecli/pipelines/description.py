@@ -14,7 +14,7 @@ from dallecli.inputs import check_inputs
 from dallecli.size import Size
 from dallecli.tasks.embed import Embed
 from dallecli.tasks.stages import INVERSION, Dials, DiffusionSettings, StageSettings
-from dallecli.tasks.task import ModelRequest, Request, check_dials
+from dallecli.tasks.task import ModelRequest, Request, check_dials, check_interval
 from dallecli.weights.folder import Folder
 from dallecli.weights.known import read_strangeness, read_words
 from dallecli.weights.layouts import imported
@@ -91,9 +91,7 @@ class Description:
                 what = f"the {name} cannot go from inverted noise with {settings.sampler}"
                 raise BadSetting(what, hint="--sampler ddim, or none")
             _check_steps(name, settings, self.trained_steps(name if name != INVERSION else painting[0]))
-            if not settings.guidance_start < settings.guidance_stop:
-                what = f"guidance of the {name} stops at {settings.guidance_stop:g}"
-                raise BadSetting(f"{what} and starts at {settings.guidance_start:g}", hint="it starts before it stops")
+            check_interval(name, settings.guidance_start, settings.guidance_stop)
             if name in unguided and settings.guidance != 1.0:
                 what = f"the {name} guidance is {settings.guidance}, and this {name} reads no words"
                 raise BadSetting(what, hint="leave it out, or at 1")

@@ -439,6 +439,14 @@ def check_share(what: str, value: float) -> None:
         raise BadSetting(f"{what} is {value:g}", hint="it goes from 0 to 1")
 
 
+def check_interval(name: str, start: float, stop: float) -> None:
+    """Raises BadSetting for guidance that would stop before it starts."""
+    if not start < stop:
+        raise BadSetting(
+            f"the {name} guidance starts at {start:g} and stops at {stop:g}", hint="it starts before it stops"
+        )
+
+
 def check_dials(name: str, dials: Dials) -> None:
     """Raises BadSteps, BadSetting for dials that no stage can have."""
     # Every schedule here spaces its timesteps from the first to the last, which takes two of them.
@@ -452,6 +460,7 @@ def check_dials(name: str, dials: Dials) -> None:
         check_share(f"the start of the {name} guidance", dials.guidance_start)
     if dials.guidance_stop is not None:
         check_share(f"the stop of the {name} guidance", dials.guidance_stop)
+    check_interval(name, dials.guidance_start or 0.0, 1.0 if dials.guidance_stop is None else dials.guidance_stop)
     if dials.reuse is not None:
         check_range(f"the {name} reuse", dials.reuse, 1, REUSE_LIMIT)
     if dials.temperature is not None and not (math.isfinite(dials.temperature) and dials.temperature >= 0):

@@ -62,6 +62,7 @@ GENERATE = {"prompt": "a corgi on a skateboard", "n": 3, "seed": 3, **FEW}
 ASKED = {
     "generate": ("generate", GENERATE),
     "guidance": ("generate", GENERATE | {"size": 64, "guidance": 3.0, "prior_guidance": 2.0, "prior_candidates": 2}),
+    "saving": ("generate", GENERATE | {"size": 64, "guidance_stop": 0.5, "reuse": 2, "upsampler_reuse": 2}),
     "autoregressive": ("generate", {"prompt": "a dog", "n": 3, "prior": "autoregressive", "steps": 2, "size": 16}),
     "vary": ("vary", {"image": "PICTURE", "n": 3, "size": 64, "steps": 2, "upsampler_steps": 2}),
     "fidelity": ("vary", {"image": "PICTURE", "n": 3, "size": 64, "fidelity": 0.5, "steps": 2, "inversion_steps": 2}),

@@ -5,7 +5,7 @@ It is what GLIDE or DeepFloyd IF would be: this file, and one entry of `LAYOUTS`
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +66,15 @@ class Cascade(Pipeline):
             with torch.inference_mode():
                 noise, pixels = Noise(chunk.seeds), None
                 for stage, dials in diffusion_dials(recipe.stages).items():
-                    painter = self._stage(stage, recipe, dials, pixels)
+                    painter = self._stage(stage, recipe, len(noise), pixels)
                     pixels = sample(self.parts, painter, dials, noise, chunk.watch).clamp(-1, 1)
             yield from chunk.pictures(to_images(pixels))
 
-    def _stage(self, stage: str, recipe: Recipe, dials: DiffusionSettings, low: Any) -> Any:
+    def _stage(self, stage: str, recipe: Recipe, count: int, low: Any) -> Any:
         import torch
         import torch.nn.functional as F
 
-        from dallecli.diffusion.guidance import OFF, pair
+        from dallecli.diffusion.guidance import pair
         from dallecli.pipelines.stage import Diffusion
 
         part = "base" if low is None else "enlarger"
@@ -82,15 +82,15 @@ class Cascade(Pipeline):
         shape = in_proportion(sides, recipe.size)[stage].shape
         words, nothing = colour(recipe.prompt), colour(recipe.settings.negative)
 
-        def nets(dtype: torch.dtype, ts: Sequence[int]) -> Any:
-            told = torch.tensor([words] if dials.guidance == OFF else [nothing, words], dtype=dtype)
+        def nets(run: Any) -> Any:
+            colours = torch.tensor([nothing, words] if run.paired else [words], dtype=run.dtype)
+            told = colours.repeat_interleave(count, dim=0)[..., None, None]
+            beside = [] if low is None else [F.interpolate(low, size=list(shape)).to(run.dtype)]
+            beside = [pair(low, low) for low in beside] if run.paired else beside
 
             def predict(x: torch.Tensor, place: Any) -> torch.Tensor:
-                beside = [] if low is None else [F.interpolate(low, size=list(shape)).to(dtype)]
-                seen = torch.cat([x.to(dtype), *(pair(b, b) if dials.guidance != OFF else b for b in beside)], dim=1)
-                return (
-                    self._net(part, dtype)(seen) + told.repeat_interleave(len(x) // len(told), dim=0)[..., None, None]
-                )
+                seen = torch.cat([x.to(run.dtype), *(low[-len(x) :] for low in beside)], dim=1)
+                return self._net(part, run.dtype)(seen) + told[-len(x) :]
 
             return predict, None
 
