@@ -35,6 +35,20 @@ def run_seconds(stage: Mapping[str, Any], side: str) -> float:
     return float(statistics.median(stage[side]["first"]) + (stage["calls"] - 1) * step_seconds(stage, side))
 
 
+def times_as_fast(network: Mapping[str, Any], run: str) -> float:
+    """How many times as fast as the model's own run one is that leaves out work: the median of each round's ratio.
+
+    network: of the figures of `saving.py`, the seconds of each kind of step, and how many of them each run takes.
+    """
+    seconds, runs = network["seconds"], network["runs"]
+
+    def taken(name: str) -> list[float]:
+        rounds = zip(*(seconds[kind] for kind in runs[name]), strict=True)
+        return [sum(a * b for a, b in zip(one, runs[name].values(), strict=True)) for one in rounds]
+
+    return ratio({"own": taken("as it is"), "saving": taken(run)}, "own", "saving")
+
+
 def kernel_seconds(table: Mapping[str, Any]) -> float:
     """What all kinds of kernels took together: of the figures of `kernels.py`, as are the next two."""
     return float(sum(row["seconds"] for row in table["kinds"].values()))

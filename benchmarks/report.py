@@ -261,6 +261,30 @@ def samplers(table: Figures) -> str:
     return "\n".join(lines)
 
 
+def saving(table: Figures) -> str:
+    """What the dials that leave out work save of large networks."""
+    lines = [
+        f"\n### What the dials save, {table['dtype']}\n",
+        "The seconds of a step of a network of the published size, and how many times as fast as the model's own run"
+        " one is with each dial, by the steps of each kind that it takes. What the dials do to pictures was measured on"
+        " [the starter](starter.md#the-dials).\n",
+    ]
+    for name, network in table["networks"].items():
+        head, seconds = list(network["seconds"]), network["seconds"].values()
+        medians = [_seconds(statistics.median(taken)) for taken in seconds]
+        lines.append(_table([f"{name}, a step", *head], [["seconds", *medians]]))
+        rows = [
+            [
+                f"`{run}`" if run.startswith("--") else run,
+                *(str(steps.get(kind, 0)) for kind in head),
+                f"**{figures.times_as_fast(network, run):.2f}**",
+            ]
+            for run, steps in network["runs"].items()
+        ]
+        lines.append(_table([f"{name}, a run: its steps", *head, "times as fast"], rows))
+    return "\n".join(lines)
+
+
 def server(table: Figures) -> str:
     """What a server costs over painting, and what many callers get."""
     request, health = statistics.median(table["request"]), max(table["health"])
@@ -362,6 +386,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "kernels": kernels,
     "levers": levers,
     "samplers": samplers,
+    "saving": saving,
     "server": server,
     "scale": scale,
     "finished": finished,

@@ -46,6 +46,11 @@ ROWS = {
     "--steps 50": replace(DEFAULTS, decoder=Dials(steps=50)),
     "--sampler ddim": replace(DEFAULTS, decoder=Dials(sampler="ddim")),
     "--sampler dpm++ --steps 15": replace(DEFAULTS, decoder=Dials(sampler="dpm++", steps=15)),
+    "--guidance-stop 0.5": replace(DEFAULTS, decoder=Dials(guidance_stop=0.5)),
+    "--guidance-start 0.5": replace(DEFAULTS, decoder=Dials(guidance_start=0.5)),
+    "--reuse 2": replace(DEFAULTS, decoder=Dials(reuse=2)),
+    "--reuse 3": replace(DEFAULTS, decoder=Dials(reuse=3)),
+    "--upsampler-reuse 2": replace(DEFAULTS, upsampler=Dials(reuse=2)),
     "--upsampler-steps 4": replace(DEFAULTS, upsampler=Dials(steps=4)),
     "--upsampler-steps 15": replace(DEFAULTS, upsampler=Dials(steps=15)),
 }

@@ -18,6 +18,7 @@ from typing import Any
 
 import measuring
 import torch
+from figures import times_as_fast
 from torch import Tensor
 
 from dallecli.devices import native_bf16
@@ -174,20 +175,9 @@ def main() -> None:
         for kind, seconds in taken.items():
             print(f"{name}, a step, {kind}: {statistics.median(seconds):.3g} s", flush=True)
         for run, steps in rows.items():
-            print(
-                f"{name}, {run}: {sum(steps.values())} steps, {times(taken, rows, run):.2f} times as fast", flush=True
-            )
+            faster = times_as_fast(found["networks"][name], run)
+            print(f"{name}, {run}: {sum(steps.values())} steps, {faster:.2f} times as fast", flush=True)
     measuring.write(options.json, f"saving {options.dtype}", found)
-
-
-def times(taken: dict[str, list[float]], rows: dict[str, dict[str, int]], run: str) -> float:
-    """How many times as fast a run is as the model's own: the median of each round's ratio."""
-    rounds = range(len(next(iter(taken.values()))))
-
-    def seconds(name: str, number: int) -> float:
-        return sum(count * taken[kind][number] for kind, count in rows[name].items())
-
-    return statistics.median(seconds("as it is", number) / seconds(run, number) for number in rounds)
 
 
 if __name__ == "__main__":

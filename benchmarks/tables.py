@@ -48,6 +48,7 @@ def on_a_cpu(karlo: list[str], kandinsky: list[str], whole: bool) -> dict[str, l
             for kind in ("bf16", "fp32")
             if kind == "fp32" or native_bf16()
         ],
+        "saving": [["saving.py", "--dtype", "bf16" if native_bf16() else "fp32"]],
         "samplers": [["sampling.py"]],
         "server": [["server.py"]],
         "scale": [["scale.py"], ["scale.py", "--finished", "100000"]],

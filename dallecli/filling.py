@@ -49,6 +49,8 @@ INVERTING: Final = DiffusionSettings(sampler="ddim", steps=25, guidance=1.0)
 FAST_SAMPLER: Final = "dpm++"
 """The decoder's sampler for the effort "fast", the best one for few steps. docs/starter.md measures it."""
 FAST_STEPS: Final = 10
+FAST_REUSE: Final = 2
+"""Of so many steps of the effort "fast" a painting stage computes the whole network in one."""
 """The most steps that a stage takes with it."""
 BEST: Final = 2
 """A model's own steps and prior candidates are multiplied by this for the effort "best"."""
@@ -382,7 +384,11 @@ def _is_hurried(stage: Stage) -> bool:
 
 def _at_effort(effort: str | None, stage: Stage, own: StageSettings) -> StageSettings:
     """A model's own dials of a stage, changed by how much effort is asked for."""
-    if not _is_hurried(stage) or not isinstance(own, DiffusionSettings):
+    if not isinstance(own, DiffusionSettings):
+        return own
+    if effort == "fast" and not stage.imagines:
+        own = replace(own, reuse=max(own.reuse, FAST_REUSE))
+    if not stage.hurried:
         return own
     return _hurried(effort, own, own.sampler if stage.imagines else FAST_SAMPLER)
 

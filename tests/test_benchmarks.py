@@ -182,6 +182,17 @@ def test_all_stages_and_whole_pictures_are_measured_on_both_sides(tmp_path: Path
     assert str(tmp_path) not in json.dumps(found)
 
 
+def test_what_the_dials_save_is_measured_and_told(tmp_path: Path) -> None:
+    printed = run("saving.py", "--dtype=fp32", "--rounds=2", "--only=starter", f"--json={tmp_path / 'figures.json'}")
+    (network,) = json.loads((tmp_path / "figures.json").read_text())["saving fp32"]["networks"].values()
+    assert {len(taken) for taken in network["seconds"].values()} == {2}
+    assert network["runs"]["as it is"] == {"guided": 25}
+    assert network["runs"]["--guidance-stop 0.5"] == {"guided": 13, "not guided": 12}
+    assert network["runs"]["--reuse 2"] == {"guided": 13, "guided, uppermost level": 12}
+    assert network["runs"]["--fast"] == {"guided": 5, "guided, uppermost level": 5}
+    assert "starter, --fast: 10 steps, " in printed
+
+
 @pytest.mark.slow
 def test_every_lever_is_measured_without_and_with(tmp_path: Path) -> None:
     printed = run("levers.py", "--dtype=fp32", "--rounds=2", f"--json={tmp_path / 'figures.json'}")

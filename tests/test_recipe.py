@@ -124,6 +124,7 @@ def test_fast_takes_few_steps_of_the_better_sampler_and_the_models_own_guidance(
     assert recipe.stages["decoder"].sampler == "dpm++"
     assert recipe.stages["prior"].sampler == "ancestral"
     assert [stage.guidance for stage in recipe.stages.values()] == [4.0, 8.0, 1.0]
+    assert [stage.reuse for stage in recipe.stages.values()] == [1, 2, 2]
 
 
 def test_best_takes_twice_the_steps_and_candidates_of_the_model():
