@@ -62,6 +62,9 @@ RUNS = {
 }
 
 
+WITHOUT_UPSAMPLER = [(run, asked) for run, asked in RUNS.items() if not asked.upsampler.stated]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """A network. model, stage: whose it is. keys: the list of its keys, or None. tokens: of its context."""
@@ -158,7 +161,9 @@ def main() -> None:
     dtype = measuring.DTYPES[options.dtype]
     for name in names:
         of = NETWORKS[name]
-        runs = {run: steps_of(asked, of) for run, asked in RUNS.items()}
+        # An upsampler's dials are for models that have one.
+        possible = RUNS.items() if any(s.name == "upsampler" for s in find(of.model).declared) else WITHOUT_UPSAMPLER
+        runs = {run: steps_of(asked, of) for run, asked in possible}
         kinds = [kind for kind in KINDS if any(kind in steps for steps in runs.values())]
         with torch.inference_mode():
             net = network(of, dtype)

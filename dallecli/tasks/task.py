@@ -441,9 +441,9 @@ def check_share(what: str, value: float) -> None:
 
 def check_interval(name: str, start: float, stop: float) -> None:
     """Raises BadSetting for guidance that would stop before it starts."""
-    if not start < stop:
+    if start > stop:
         raise BadSetting(
-            f"the {name} guidance starts at {start:g} and stops at {stop:g}", hint="it starts before it stops"
+            f"the {name} guidance starts at {start:g} and stops at {stop:g}", hint="it cannot stop before it starts"
         )
 
 

@@ -314,7 +314,7 @@ LIES: list[tuple[str, str, object]] = [
     *(("best", "settings.kept", lie) for lie in ([7], [7, 7], [7, 10**30], [-1, 7], [7, 14], [], ["7", 8])),
     *(("best", "stages.decoder.steps", lie) for lie in (0, 1, -5, 10**6, 10**30)),
     *(("best", "stages.decoder.guidance", lie) for lie in (-1, 10**400)),
-    *(("best", "stages.decoder.guidance_stop", lie) for lie in (0, 1.5, "1")),
+    *(("best", "stages.decoder.guidance_stop", lie) for lie in (-1, 1.5, "1")),
     *(("best", "stages.upsampler.reuse", lie) for lie in (0, 10**30, 1.5)),
     *(("best", "stages.prior.reuse", lie) for lie in (2,)),
     ("best", "stages.upsampler", {"temperature": 1.0, "top_k": 0, "top_p": 1.0, "guidance": 1.0}),
