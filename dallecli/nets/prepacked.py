@@ -68,38 +68,40 @@ class _Linear(nn.Linear):
 
 
 class _Conv2d(nn.Conv2d):
-    _packed: Tensor | None = None
+    _packed: "_Packed | None" = None
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         geometry = (self.padding, self.stride, self.dilation, self.groups)
         if self._packed is None:
-            self._packed = _packed(self.weight, geometry, x)
+            self._packed = _Packed(self.weight, geometry, x)
             del self.weight
-        y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self._packed, self.bias, *geometry, "none", [], "")
+        weight = self._packed.weight(x)
+        y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, self.bias, *geometry, "none", [], "")
         return y
 
 
 class _Convolution(Convolution):
     """What follows it is computed while the result is in the processor's cache."""
 
-    _packed: Tensor | None = None
+    _packed: "_Packed | None" = None
 
     def forward(self, x: Tensor, onto: Tensor | None = None, *, rectified: bool = False) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
         if self._packed is None:
             self._around = (self.w.shape[-1] // 2,) * 2
-            self._packed = _packed(self.w * self.gain, self._geometry, x)
+            self._packed = _Packed(self.w * self.gain, self._geometry, x)
             self.b = nn.Parameter(self.b * self.gain, requires_grad=False)
             del self.w
+        weight = self._packed.weight(x)
         if onto is None:
             after = "relu" if rectified else "none"
-            y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self._packed, self.b, *self._geometry, after, [], "")
+            y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, self.b, *self._geometry, after, [], "")
             return y
         # Nothing else refers to what it is added to, as gradients do not come here.
         onto = onto.contiguous(memory_format=torch.channels_last)
         sum: Tensor = torch.ops.mkldnn._convolution_pointwise_.binary(
-            onto, x, self._packed, self.b, *self._geometry, "add", 1.0, None, [], None
+            onto, x, weight, self.b, *self._geometry, "add", 1.0, None, [], None
         )
         return sum
 
@@ -118,11 +120,27 @@ _LAYERS: Final[Mapping[type[nn.Module], type[nn.Module]]] = {
 }
 
 
-def _packed(weight: Tensor, geometry: _Geometry, x: Tensor) -> Tensor:
-    """The weight of a convolution in oneDNN's order, for images as large as `x`."""
-    padding, stride, dilation, groups = geometry
-    reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight  # described for lists, and called with numbers
-    # Of one picture, so that the order does not depend on how many come first.
-    size = (1, *x.shape[1:])
-    packed: Tensor = reorder(weight.detach().contiguous().to_mkldnn(), padding, stride, dilation, groups, size)
-    return packed
+class _Packed:
+    """The weight of a convolution in the order that oneDNN wants for so many samples.
+
+    Which one that is may depend on their number: without AVX-512 it often does. A weight in another order would be
+    reordered in every call, by loops that take longer than the convolution.
+    """
+
+    def __init__(self, weight: Tensor, geometry: _Geometry, x: Tensor) -> None:
+        self._geometry = geometry
+        self._samples = len(x)
+        self._weight = self._reordered(weight.detach().contiguous(), x)
+
+    def weight(self, x: Tensor) -> Tensor:
+        """The weight for images [b c h w]; it is reordered once more where there were more of them before, or fewer."""
+        if len(x) != self._samples:
+            self._samples = len(x)
+            self._weight = self._reordered(self._weight.to_dense(), x)
+        return self._weight
+
+    def _reordered(self, weight: Tensor, x: Tensor) -> Tensor:
+        padding, stride, dilation, groups = self._geometry
+        reorder: Any = torch._C._nn.mkldnn_reorder_conv2d_weight  # described for lists, and called with numbers
+        packed: Tensor = reorder(weight.to_mkldnn(), padding, stride, dilation, groups, tuple(x.shape))
+        return packed

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import nn
@@ -19,6 +19,9 @@ from dallecli.training.preset import RunSettings
 from dallecli.training.stages.stage import Material, TrainingStage, read_stage
 from dallecli.training.state import STATE, load_average
 from dallecli.weights.folder import Folder
+
+LANGUAGES: Final = ("clip", "dvae")
+"""The stages in whose embeddings or codes others are written: trained anew, they mean something else by the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +149,7 @@ class Chain:
             NotDownloaded: neither is there, or the stage was made for another CLIP than the one that was trained here.
         """
         stage, source = self.stages[name], self._source(name)
-        moved = source is self.origin and any(self.has_state(other) for other in stage.needs)
+        moved = source is self.origin and any(self.has_state(other) for other in stage.needs if other in LANGUAGES)
         if source is None or moved:
             raise self._untrained(name)
         module: nn.Module = stage.fresh().to(self.machine.device)

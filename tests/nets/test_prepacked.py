@@ -1,6 +1,9 @@
 """Layers with weights in oneDNN's order compute what they computed before."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -51,6 +54,40 @@ def test_a_prepacked_layer_computes_the_same_at_every_size(name, dtype):
     prepack(net)
     for x, y in zip(inputs(LAYERS[name], dtype), before, strict=True):
         assert torch.allclose(net(x), y, rtol=0, atol=tolerance)
+
+
+COUNTING = """
+import sys
+import torch
+from torch import nn
+from dallecli.nets.layers import channels_last
+from dallecli.nets.prepacked import prepack
+torch.set_num_threads(int(sys.argv[1]))
+net = channels_last(nn.Sequential(nn.Conv2d(640, 640, 3, padding=1))).requires_grad_(False)
+prepack(net)
+with torch.inference_mode():
+    for samples in (1, 2, 4, 1):
+        x = torch.randn(samples, 640, 32, 32).contiguous(memory_format=torch.channels_last)
+        net(x)
+        print("prepared", flush=True)
+        net(x)
+        print("done", flush=True)
+"""
+
+
+@prepacking
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_weight_is_reordered_where_the_number_of_samples_changes_and_in_no_other_call(threads: int):
+    command = [sys.executable, "-c", COUNTING, str(threads)]
+    verbose = {**os.environ, "ONEDNN_VERBOSE": "1"}
+    printed = subprocess.run(command, capture_output=True, text=True, check=True, env=verbose, timeout=120).stdout
+    calls = [part.partition("done")[0] for part in printed.split("prepared")[1:]]
+    assert len(calls) == 4
+    for call in calls:
+        kinds = [
+            line.split(",")[5] for line in call.splitlines() if line.startswith("onednn_verbose") and ",exec," in line
+        ]
+        assert kinds == ["convolution"]
 
 
 @prepacking

@@ -12,6 +12,7 @@ from typing import Any, Final
 from torch import nn
 
 from dallecli.errors import BadSetting
+from dallecli.tasks.stages import written
 from dallecli.training.alone import alone
 from dallecli.training.chain import Chain, Commands, Origin
 from dallecli.training.kinds import TOKENS, UNCLIP
@@ -169,4 +170,4 @@ class Workshop:
         spec, there = registry()[self.kind.starter], [stage.name for stage in Folder(target).stages]
         candidates = {} if spec.prior_candidates is None else {"prior_candidates": spec.prior_candidates}
         squares = {} if spec.oblong == LAYOUTS[spec.layout].oblong else {"oblong": spec.oblong}
-        return {**candidates, **squares, "stages": {name: asdict(spec.stages[name]) for name in there}}
+        return {**candidates, **squares, "stages": {name: written(spec.stages[name]) for name in there}}

@@ -228,15 +228,24 @@ def test_training_from_a_model_continues_and_says_what_it_began_from(tuned: Work
     assert again.optimizer.state
 
 
-def test_what_is_not_trained_is_exported_as_the_model_has_it(tuned: Workshop, folder: Path, tmp_path: Path) -> None:
-    tuned.train_stage("upsampler_2")
+@pytest.mark.parametrize(
+    ("stage", "parts"),
+    [
+        ("upsampler_2", {"super_res_2_first", "super_res_2_last"}),
+        ("decoder", {"decoder", "text_proj"}),  # the upsampler learned from the model's own decoder, and still fits
+    ],
+)
+def test_what_is_not_trained_is_exported_as_the_model_has_it(
+    stage: str, parts: set[str], tuned: Workshop, folder: Path, tmp_path: Path
+) -> None:
+    tuned.train_stage(stage)
     tuned.export(tmp_path / "out")
     changed = {
         path.parent.name
         for path in folder.glob("*/*")
         if path.read_bytes() != (tmp_path / "out" / path.relative_to(folder)).read_bytes()
     }
-    assert changed == {"super_res_2_first", "super_res_2_last"}
+    assert changed == parts
 
 
 def test_a_stage_is_not_exported_from_a_model_whose_clip_is_another(tuned: Workshop, tmp_path: Path) -> None:
