@@ -265,9 +265,9 @@ def saving(table: Figures) -> str:
     """What the dials that leave out work save of large networks."""
     lines = [
         "\n### What the dials save\n",
-        f"The seconds of a step of a network of the published size, in {table['dtype']}, and how many times as fast as the model's own run"
-        " one is with each dial, by the steps of each kind that it takes. What the dials do to pictures was measured on"
-        " [the starter](starter.md#the-dials).\n",
+        f"The seconds of a step of a network of the published size, in {table['dtype']}, and how many times as fast as"
+        " the model's own run one is with each dial, by the steps of each kind that it takes. What the dials do to"
+        " pictures was measured on [the starter](starter.md#the-dials).\n",
     ]
     for name, network in table["networks"].items():
         head, seconds = list(network["seconds"]), network["seconds"].values()
