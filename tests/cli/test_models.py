@@ -10,7 +10,6 @@ import shutil
 import struct
 import subprocess
 import termios
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from hub import Hub
 from safetensors.torch import load_file
 
 from dallecli.cli.pulling import size
+from dallecli.tasks.stages import written
 from dallecli.weights.lock import cached, folder_path, read_lock
 from dallecli.weights.registry import registry
 
@@ -50,7 +50,7 @@ def test_every_fact_is_in_the_json(dalle: Dalle):
         assert facts["name"] == spec.name
         assert facts["licence"] == spec.licence
         assert (facts["sizes"], facts["largest"]) == (list(spec.sizes), spec.largest)
-        assert facts["stages"] == {name: asdict(stage) for name, stage in spec.stages.items()}
+        assert facts["stages"] == {name: written(stage) for name, stage in spec.stages.items()}
 
 
 def presence(dalle: Dalle) -> dict[str, str]:

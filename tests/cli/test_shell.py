@@ -229,7 +229,7 @@ def test_lines_are_kept_for_the_next_shell_and_nobody_else(tmp_path):
     [
         ("hist", "history"),
         ("interp", "interpolate"),
-        ("set upsampler-g", "upsampler-guidance"),
+        ("set upsampler-s", "upsampler-steps"),
         ("model kandi", "kandinsky"),
         ("set model kandi", "kandinsky"),
         ("a red car --prior-cand", "--prior-candidates"),
