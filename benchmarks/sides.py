@@ -25,7 +25,6 @@ import torch
 from peer import NETWORKS, open_unclip
 from torch import Tensor
 
-from dallecli.diffusion.guidance import OFF
 from dallecli.diffusion.noise import Noise
 from dallecli.nets.movq import Movq, MovqConfig
 from dallecli.pipelines.embedding import Embedding
@@ -177,7 +176,7 @@ def _ours_of_karlo(case: Case, parts: Parts) -> Go:
     def upsample(watch: Watch) -> Tensor:
         # Not through `decode`, which would have to run the decoder first.
         size = Size.square(parts.folder.sizes()[1])
-        diffusion = KarloPainter(parts, SPACE)._upsampler("upsampler", size, low, OFF)
+        diffusion = KarloPainter(parts, SPACE)._upsampler("upsampler", size, low)
         return sample(parts, diffusion, settings, Noise(seeds), watch)
 
     return watched(upsample)
