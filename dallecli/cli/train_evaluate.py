@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -11,9 +11,6 @@ from dallecli.cli.bars import Bars
 from dallecli.cli.bounds import check_above_zero
 from dallecli.cli.folding import folded
 from dallecli.cli.train_starter import PresetName, StateFolder, state_folder
-
-if TYPE_CHECKING:
-    from dallecli.tasks.generate import Generate
 
 MEASURE = "Measure"
 
@@ -71,6 +68,8 @@ def evaluate(
     from dallecli.cli.display import emit_json, emit_rows
     from dallecli.errors import BadSetting
     from dallecli.placement import decide
+    from dallecli.tasks.builder import build_request
+    from dallecli.tasks.generate import Generate
     from dallecli.training.machine import Machine
     from dallecli.training.preset_file import load_preset
     from dallecli.training.world.evaluate import evaluate as measure
@@ -83,7 +82,10 @@ def evaluate(
     for name in asked.kind if asked.kind is not None else ():
         if name not in known:
             raise BadSetting(f"there is no kind {name!r}", hint=f"choose from {', '.join(known)}")
-    request = _request(model, asked.seed, dials, drawing, device)
+    # The words take the place of these for every prompt.
+    common = {"prompt": "a judged one", "model": model, "seed": asked.seed, "device": device}
+    request = build_request("generate", {**common, **options.values_of(dials), **options.values_of(drawing)})
+    assert isinstance(request, Generate)  # for the type checker
     machine = Machine(decide(device, None).device)
     workshop = Workshop(preset, state_folder(asked.state, asked.preset), machine)
     with Bars(quiet=reporting.quiet) as bars:
@@ -92,46 +94,3 @@ def evaluate(
         emit_json(figures)
     else:
         emit_rows([(name, f"{value:.3f}") for name, value in figures.items()])
-
-
-def _request(
-    model: str, seed: int, dials: options.ChainDials, drawing: options.TokenDials, device: str | None
-) -> "Generate":
-    """What is asked for every prompt, whose words take the place of these."""
-    from dallecli.tasks.generate import Generate
-    from dallecli.tasks.stages import Dials
-
-    prior, painter = dials.prior, dials.painter
-    return Generate(
-        prompt="a judged one",
-        model=model,
-        seed=seed,
-        prior_kind=prior.prior,
-        prior=Dials(
-            steps=prior.prior_steps,
-            guidance=prior.prior_guidance,
-            temperature=prior.prior_temperature,
-            top_k=prior.prior_top_k,
-        ),
-        decoder=Dials(
-            sampler=painter.sampler,
-            steps=painter.steps,
-            guidance=painter.guidance,
-            guidance_start=painter.guidance_start,
-            guidance_stop=painter.guidance_stop,
-            reuse=painter.reuse,
-            temperature=drawing.temperature,
-            top_k=drawing.top_k,
-            top_p=drawing.top_p,
-        ),
-        upsampler=Dials(
-            steps=painter.upsampler_steps,
-            guidance=painter.upsampler_guidance,
-            guidance_start=painter.upsampler_guidance_start,
-            guidance_stop=painter.upsampler_guidance_stop,
-            reuse=painter.upsampler_reuse,
-        ),
-        prior_candidates=prior.prior_candidates,
-        effort=options.effort(dials.effort.fast),
-        device=device,
-    )

@@ -8,23 +8,26 @@ from torch import Tensor
 
 
 class DeepFeatures:
-    """The features of one run, of which a caller says before each step whether they are computed or reused."""
+    """The features of one run, of which a caller says before each step whether they are computed or reused.
+
+    Every number of samples has its own, which stay where they are in memory: a CUDA graph of a step that reuses them
+    reads them there.
+    """
 
     def __init__(self) -> None:
         self.fresh = True
         """Whether the next step computes them."""
-        self._kept: Tensor | None = None
+        self._kept: dict[int, Tensor] = {}
 
     def keep(self, features: Tensor) -> None:
         """Keep what goes into the uppermost level on the way up, [b c h w]."""
-        if self._kept is None or self._kept.shape != features.shape:
-            self._kept = features.clone()
+        if len(features) in self._kept:
+            self._kept[len(features)].copy_(features)
         else:
-            # Where they were: a CUDA graph of a step that reuses them reads them there.
-            self._kept.copy_(features)
+            self._kept[len(features)] = features.clone()
 
-    def last(self, rows: int) -> Tensor:
-        """What was kept [rows c h w] of the last samples. Raises ValueError if there are not as many."""
-        if self._kept is None or len(self._kept) < rows:
-            raise ValueError(f"no step has computed the deep features of {rows} samples")
-        return self._kept[-rows:]
+    def of(self, samples: int) -> Tensor:
+        """What was kept [b c h w] of so many samples. Raises ValueError if nothing was."""
+        if samples not in self._kept:
+            raise ValueError(f"no step has computed the deep features of {samples} samples")
+        return self._kept[samples]

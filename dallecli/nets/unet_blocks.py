@@ -163,7 +163,7 @@ def walk(
     if deep is not None and not deep.fresh:
         top = cast(DownBlock, down_blocks[0])
         skips.extend(top.without_downsampler(x, time, context))
-        x = deep.last(len(x))
+        x = deep.of(len(x))
     else:
         for down in down_blocks:
             skips.extend(down(x, time, context))

@@ -126,7 +126,7 @@ class Diffusion:
 
 
 class _Pace:
-    """Which steps of a run compute all of a network: one of `reuse`, and every one with more samples than the last."""
+    """Which steps of a run compute all of a network: one of `reuse`, and every one with other samples than the last."""
 
     def __init__(self, reuse: int) -> None:
         self._reuse = reuse
@@ -147,7 +147,7 @@ class _Pace:
         return lambda x, place: (whole if self._is_fresh(len(x)) else uppermost)(x, place)
 
     def _is_fresh(self, rows: int) -> bool:
-        fresh = self._left == 0 or rows > self._rows
+        fresh = self._left == 0 or rows != self._rows
         self._left = self._reuse - 1 if fresh else self._left - 1
         self._rows = rows
         return fresh

@@ -106,13 +106,8 @@ StageSettings = DiffusionSettings | TokenSettings
 """The dials of a stage in a registry and a recipe."""
 
 
-SAVING: Final[Mapping[str, float]] = {"guidance_start": 0.0, "guidance_stop": 1.0, "reuse": 1}
-"""The dials that leave out work, and the values with which they leave out none. They are for stages that paint."""
-
-
-def dials_of(stage: StageSettings) -> dict[str, Any]:
-    """The dials by name: what `dataclasses.asdict` says, in a tenth of its time."""
-    return {name: getattr(stage, name) for name in stage.__dataclass_fields__}
+SAVING: Final = ("guidance_start", "guidance_stop", "reuse")
+"""The dials that leave out work; by default they leave out none. They are for stages that paint."""
 
 
 def read_saving(fields: Fields) -> dict[str, Any]:
@@ -126,7 +121,8 @@ def read_saving(fields: Fields) -> dict[str, Any]:
 
 def written(stage: StageSettings) -> dict[str, Any]:
     """The dials by name as registries and recipes write them: without those that leave out no work."""
-    return {name: value for name, value in dials_of(stage).items() if name not in SAVING or value != SAVING[name]}
+    dials = ((name, getattr(stage, name), field.default) for name, field in stage.__dataclass_fields__.items())
+    return {name: value for name, value, default in dials if value != default}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

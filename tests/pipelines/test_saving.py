@@ -153,8 +153,8 @@ def test_an_interval_without_steps_paints_what_no_guidance_paints(model_folder):
         ({"reuse": 2}, [4, 4, 4]),
         ({"reuse": 3}, [4, 4]),
         ({"reuse": 9}, [4]),
-        # Only the last rows of what guided steps know is needed without guidance; the other way round there is none.
-        ({"reuse": 4, "guidance_stop": 0.3}, [4, 2]),
+        # Where guidance begins or ends, what is known is of another number of samples.
+        ({"reuse": 9, "guidance_stop": 0.3}, [4, 2]),
         ({"reuse": 9, "guidance_start": 0.3}, [2, 4]),
     ],
 )
@@ -208,9 +208,11 @@ def test_what_is_reused_is_what_would_be_computed_where_nothing_has_changed(fami
 
 def test_deep_features_that_nobody_computed_are_not_reused():
     deep = DeepFeatures()
-    with pytest.raises(ValueError, match="of 1 samples"):
-        deep.last(1)
-    deep.keep(torch.zeros(2, 3, 4, 4))
-    with pytest.raises(ValueError, match="of 3 samples"):
-        deep.last(3)
-    assert deep.last(1).shape == (1, 3, 4, 4)
+    for samples in (2, 1):
+        with pytest.raises(ValueError, match=f"of {samples} samples"):
+            deep.of(samples)
+        deep.keep(torch.full((samples, 3, 4, 4), float(samples)))
+    kept = deep.of(2)
+    assert deep.of(1).unique() == 1
+    deep.keep(torch.full((2, 3, 4, 4), 7.0))
+    assert deep.of(2) is kept and kept.unique() == 7
