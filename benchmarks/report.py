@@ -186,17 +186,19 @@ def startup(table: Figures) -> str:
     lines = ["\n### Start-up and loading\n", _table(["a process", "seconds"], rows)]
     if table["loads"]:
         lines.append(
-            "Karlo's decoder (885 M numbers) in bf16, from a file in the page cache: until it is open, and until a"
-            " first small step has read all of it. diffusers maps a file of the same type and reads it only then.\n"
+            "Karlo's decoder (885 M numbers) in bf16, in seconds from a file in the page cache: until it is open; until"
+            " a first small step has read all of it; until the first step of a picture is done, guided and at 64 px;"
+            " and the same from a file that is not in memory. diffusers maps a file of the same type, and reads it only"
+            " in its step. Memory is what a small step needs.\n"
         )
         rows = [_load_row(kind, side, runs) for kind, sides in table["loads"].items() for side, runs in sides.items()]
-        lines.append(_table(["file", "", "open", "and read", "memory"], rows))
+        lines.append(_table(["file", "", "open", "a small step", "a first step", "from the disk", "memory"], rows))
     return "\n".join(lines)
 
 
 def _load_row(kind: str, side: str, runs: Sequence[Figures]) -> list[str]:
-    opened, read = (_seconds(statistics.median(run[part] for run in runs)) for part in ("open", "read"))
-    return [kind, side, f"{opened} s", f"{read} s", f"{max(run['memory'] for run in runs) / 1e9:.1f} GB"]
+    times = [_seconds(statistics.median(run[part] for run in runs)) for part in ("open", "read", "step", "cold")]
+    return [kind, side, *times, f"{max(run['memory'] for run in runs) / 1e9:.1f} GB"]
 
 
 def kernels(table: Figures) -> str:
@@ -283,6 +285,29 @@ def saving(table: Figures) -> str:
         ]
         lines.append(_table([f"{name}, a run: its steps", *head, "times as fast"], rows))
     return "\n".join(lines)
+
+
+def int8(table: Figures) -> str:
+    """What 8-bit integers would save and cost."""
+    own = {"bfloat16": "bf16", "float32": "fp32"}[table["dtype"]]
+    lines = [
+        "\n### 8-bit integers\n",
+        f"The seconds of a step, in {own} and with all convolutions of at least {table['least_channels']} channels of"
+        " [8-bit integers](decisions/speed.md#8-bit-integers), and the error of both: how far a step's result is from"
+        " float32's, as a share of it. Large networks have random weights, the starter's its own. Nothing is painted"
+        " so.\n",
+    ]
+    rows = []
+    for name, network in table["networks"].items():
+        seconds, errors = network.get("seconds"), network["error"]
+        taken = ["", "", ""]
+        if seconds is not None:
+            medians = [_seconds(statistics.median(seconds[kind])) for kind in ("own", "int8")]
+            taken = [*medians, f"**{figures.ratio(seconds, 'own', 'int8'):.2f}**"]
+        times = errors["int8"] / errors["own"]
+        rows.append([name, *taken, f"{errors['own']:.2%}", f"{errors['int8']:.2%}", f"**{times:.1f}**"])
+    head = ["a step", own, "int8", "times as fast", f"error in {own}", "in int8", "times as large"]
+    return "\n".join([*lines, _table(head, rows)])
 
 
 def server(table: Figures) -> str:
@@ -387,6 +412,7 @@ TABLES: dict[str, Callable[[Figures], str]] = {
     "levers": levers,
     "samplers": samplers,
     "saving": saving,
+    "int8": int8,
     "server": server,
     "scale": scale,
     "finished": finished,

@@ -120,13 +120,17 @@ def seconds_of(steps: dict[Kind, Callable[[], object]], rounds: int) -> dict[str
     return taken
 
 
+def config_of(of: Measured) -> dict[str, Any]:
+    """The config of a network."""
+    if of.keys is None:
+        return locate(find(of.model)).config(of.stage)
+    config: dict[str, Any] = json.loads((KEYS / f"{of.keys}.json").read_text())["config"]
+    return config
+
+
 def network(of: Measured, dtype: torch.dtype) -> UNet:
     """A network as it runs, of random weights."""
-    if of.keys is None:
-        config = locate(find(of.model)).config(of.stage)
-    else:
-        config = json.loads((KEYS / f"{of.keys}.json").read_text())["config"]
-    net = UNet(UNetConfig.from_config(config)).to(dtype).requires_grad_(False).eval()
+    net = UNet(UNetConfig.from_config(config_of(of))).to(dtype).requires_grad_(False).eval()
     channels_last(net)
     if can_prepack():
         prepack(net)

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
 from platformdirs import user_cache_path
 
 from dallecli.devices import native_bf16
@@ -49,6 +50,7 @@ def on_a_cpu(karlo: list[str], kandinsky: list[str], whole: bool) -> dict[str, l
             if kind == "fp32" or native_bf16()
         ],
         "saving": [["saving.py", "--dtype", "bf16" if native_bf16() else "fp32"]],
+        "int8": [["int8.py"]] if torch.cpu._is_vnni_supported() else [],
         "samplers": [["sampling.py"]],
         "server": [["server.py"]],
         "scale": [["scale.py"], ["scale.py", "--finished", "100000"]],

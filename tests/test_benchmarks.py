@@ -11,6 +11,9 @@ from typing import Any
 import kandinsky_oracle
 import oracle
 import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
 from torch.autograd.profiler_util import DeviceType, FunctionEvent
 
 from dallecli.nets.prepacked import can_prepack
@@ -191,6 +194,34 @@ def test_what_the_dials_save_is_measured_and_told(tmp_path: Path) -> None:
     assert network["runs"]["--reuse 2"] == {"guided": 13, "guided, uppermost level": 12}
     assert network["runs"]["--fast"] == {"guided": 5, "guided, uppermost level": 5}
     assert "starter, --fast: 10 steps, " in printed
+
+
+multiplying_bytes = pytest.mark.skipif(not torch.cpu._is_vnni_supported(), reason="no arithmetic for 8-bit integers")
+
+
+@multiplying_bytes
+def test_a_convolution_of_integers_is_that_of_the_rounded_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from int8 import quantize
+
+    layer = nn.Conv2d(64, 96, 3, padding=1).requires_grad_(False)
+    step = layer.weight.abs().amax((1, 2, 3), keepdim=True) / 127
+    weight = (layer.weight / step).round() * step
+    x = torch.randn(2, 64, 12, 12) * torch.tensor([1.0, 50.0]).view(2, 1, 1, 1)
+    steps = (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True)) / 253
+    wanted = F.conv2d((x / steps).round() * steps, weight, layer.bias, padding=1)
+    net = nn.Sequential(layer)
+    quantize(net)
+    # Where a number lies between two steps it may round the other way: few do, by one step.
+    assert (net(x) - wanted).pow(2).mean((1, 2, 3)).sqrt().lt(2e-3 * wanted.pow(2).mean((1, 2, 3)).sqrt()).all()
+
+
+@multiplying_bytes
+def test_the_errors_of_integers_are_those_of_the_network_that_is_asked_for(tmp_path: Path) -> None:
+    printed = run("int8.py", "--only=the starter's decoder", f"--json={tmp_path / 'figures.json'}")
+    (network,) = json.loads((tmp_path / "figures.json").read_text())["int8"]["networks"].values()
+    assert 0 < network["error"]["own"] < network["error"]["int8"] < 0.05
+    assert f"int8 {network['error']['int8']:.4f}" in printed
 
 
 @pytest.mark.slow
