@@ -6,6 +6,7 @@ in memory. Under every plan the networks, and so the pictures, are the same to t
 
 import logging
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, Final, TypeVar, cast
 
 import torch
@@ -17,13 +18,13 @@ from dallecli.diffusion.schedule import Schedule
 from dallecli.errors import BadFile, BadFolder, NonFinite
 from dallecli.nets.batch_invariant import make_batch_invariant
 from dallecli.nets.layers import channels_last
-from dallecli.nets.prepacked import can_prepack, prepack
+from dallecli.nets.prepacked import can_prepack, large_weights, prepack
 from dallecli.nets.single import multiply_in_single
 from dallecli.pipelines.allocator import return_freed, trim
 from dallecli.pipelines.compiled import compile_step
 from dallecli.pipelines.graphs import Graphs
 from dallecli.weights.folder import Folder
-from dallecli.weights.load import load_net
+from dallecli.weights.load import open_net
 
 N = TypeVar("N", bound=nn.Module)
 C = TypeVar("C")
@@ -71,7 +72,7 @@ class Parts:
 
         gradients: whether gradients go through it, which the fastest layers for a CPU do not let pass.
 
-        Raises what `load_net` raises.
+        Raises what `load_net` raises, but for large weights on a CPU, which are read and checked in the first step.
         """
         if (part, dtype) not in self._nets:
             self._release()
@@ -79,8 +80,16 @@ class Parts:
             config = self.folder.config(part)
             family, file = self.folder.family, self.folder.weights_file(part)
             single, foreign = family.single.get(part), family.foreign.get(part, ())
-            net = load_net(lambda: build(config), file, dtype, self.device, single, foreign)
-            _suit_device(net, self.device, dtype, gradients=gradients)
+            packed = not gradients and _is_packed(self.device, dtype)
+            # Where threads share work so that rounding never changes, layers are replaced once more.
+            later = large_weights if packed and not self.batch_invariant else None
+            net, unread = open_net(lambda: build(config), file, dtype, self.device, single, foreign, later)
+            if packed:
+                prepack(net, {name: partial(unread.read, name) for name in unread.names})
+            else:
+                channels_last(net)
+                if _is_emulated(self.device, dtype):
+                    multiply_in_single(net)
             if self.batch_invariant:
                 make_batch_invariant(net)
             step = self.folder.family.steps.get(part)
@@ -170,13 +179,12 @@ class Parts:
         return dtype == self.dtype_of(part) and (self.kept is None or part in self.kept)
 
 
-def _suit_device(net: nn.Module, device: torch.device, dtype: torch.dtype, *, gradients: bool) -> None:
-    """Give the layers of a network the memory layout and the arithmetic that suit their device."""
-    emulated = device.type == "cpu" and dtype == torch.bfloat16 and native_bf16() is None
-    packs = device.type == "cpu" and dtype in (torch.float32, torch.bfloat16) and not emulated and not gradients
-    if packs and can_prepack():
-        prepack(net)
-        return
-    channels_last(net)
-    if emulated:
-        multiply_in_single(net)
+def _is_packed(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether layers are faster with their weights in oneDNN's order."""
+    known = device.type == "cpu" and dtype in (torch.float32, torch.bfloat16)
+    return known and not _is_emulated(device, dtype) and can_prepack()
+
+
+def _is_emulated(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether a CPU has no arithmetic for a type."""
+    return device.type == "cpu" and dtype == torch.bfloat16 and native_bf16() is None

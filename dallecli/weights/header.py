@@ -36,6 +36,11 @@ class Entry:
     start: int
     end: int
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers it has."""
+        return math.prod(self.shape)
+
 
 def read_header(path: Path) -> dict[str, Entry]:
     """The tensors of the file by name, in the order of their bytes.

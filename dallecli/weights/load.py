@@ -6,7 +6,8 @@ file with a tensor too few, too many or of another shape is refused before its b
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -14,11 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from dallecli.errors import BadFile, BadSetting, LayoutMismatch
+from dallecli.errors import BadFile, LayoutMismatch
 from dallecli.limits import NETWORK_TIMES
 from dallecli.weights.header import FETCH_AGAIN, Entry
+from dallecli.weights.numbers import check_numbers, reading
 from dallecli.weights.shards import Shard, headers_of, open_weights
 from dallecli.weights.stream import DTYPES, stream
+from dallecli.weights.unread import Place, Unread
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -58,25 +61,47 @@ def load_net(
         LayoutMismatch: tensors are missing, unexpected, misshaped, not floating point, or not finite.
         BadSetting: the weights hold numbers that `dtype` cannot.
     """
-    with open_weights(file) as shards:
+    net, _ = open_net(build, file, dtype, device, single, foreign)
+    return net
+
+
+def open_net(
+    build: Callable[[], N],
+    file: Path,
+    dtype: torch.dtype,
+    device: torch.device,
+    single: str | None = None,
+    foreign: tuple[str, ...] = (),
+    later: Callable[[nn.Module], Collection[str]] | None = None,
+) -> tuple[N, Unread]:
+    """As `load_net`, but for the tensors that `later` names: they are on the meta device, and are read by need.
+
+    Raises: as `load_net`.
+    """
+    with ExitStack() as files:
+        shards = files.enter_context(open_weights(file))
         everything = ((name, entry) for shard in shards for name, entry in shard.header.items())
         header = {name: entry for name, entry in everything if not name.startswith(foreign)}
         net = _build(build, file, header)
         names = _match(net, header, file)
-        kept = set(names.values())
-        kinds = {there: _kind(there, dtype, single) for there in kept}
+        kinds = {there: _kind(there, dtype, single) for there in names.values()}
+        put_off = {names[name]: name for name in later(net)} if later is not None else {}
+        places: dict[str, Place] = {}
         tensors: dict[str, Tensor] = {}
         largest = 0.0
         for shard in shards:
-            entries = {there: entry for there, entry in shard.header.items() if there in kept}
+            for there in shard.header.keys() & put_off.keys():
+                places[put_off[there]] = Place(shard, there, kinds[there])
+                tensors[there] = torch.empty(shard.header[there].shape, dtype=kinds[there], device="meta")
+            entries = {there: entry for there, entry in shard.header.items() if there in kinds.keys() - put_off.keys()}
             tensors |= {
                 there: torch.empty(entries[there].shape, dtype=kinds[there], device=device) for there in entries
             }
             largest = max(largest, _read(shard, entries, tensors, device))
-    if largest == 0:
-        raise LayoutMismatch("every number in this file is zero", str(file), FETCH_AGAIN)
-    net.load_state_dict({name: tensors[there] for name, there in names.items()}, strict=True, assign=True)
-    return net.requires_grad_(False).eval()
+        if largest == 0:
+            raise LayoutMismatch("every number in this file is zero", str(file), FETCH_AGAIN)
+        net.load_state_dict({name: tensors[there] for name, there in names.items()}, strict=True, assign=True)
+        return net.requires_grad_(False).eval(), Unread(places, files.pop_all())
 
 
 def check_net(build: Callable[[], nn.Module], file: Path) -> None:
@@ -96,17 +121,10 @@ def _kind(name: str, dtype: torch.dtype, single: str | None) -> torch.dtype:
 def _read(shard: Shard, entries: Mapping[str, Entry], tensors: Mapping[str, Tensor], device: torch.device) -> float:
     """Fill tensors from a file, and return the largest magnitude; their numbers are looked over as they pass."""
     largest = 0.0
-    try:
+    with reading(shard.path):
         for name, first, numbers in stream(shard.file, entries, device):
-            most, kind = _largest(numbers, name, shard.path), tensors[name].dtype
-            if most > torch.finfo(kind).max:
-                said = f"{name} holds {most:.3g}, which is too large for {str(kind).removeprefix('torch.')}"
-                raise BadSetting(said, str(shard.path), "use fp32")
+            largest = max(largest, check_numbers(numbers, name, shard.path, tensors[name].dtype))
             tensors[name].view(-1)[first : first + len(numbers)] = numbers
-            largest = max(largest, most)
-    except (OSError, EOFError) as problem:
-        why = problem.strerror if isinstance(problem, OSError) else problem
-        raise BadFile(f"the weights cannot be read: {why}", str(shard.path), FETCH_AGAIN) from problem
     return largest
 
 
@@ -217,11 +235,3 @@ def _some(names: Sequence[str], listed: int) -> str:
     if listed == 0:
         return ""
     return f" ({', '.join(names[:listed])}{', …' if len(names) > listed else ''})"
-
-
-def _largest(numbers: Tensor, name: str, file: Path) -> float:
-    """The largest magnitude. Smallest and largest are NaN or infinite if any number is: one fast pass."""
-    low, high = (end.item() for end in torch.aminmax(numbers))
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise LayoutMismatch(f"the weights are not finite: {name} holds NaN or infinity", str(file), FETCH_AGAIN)
-    return max(abs(low), abs(high))

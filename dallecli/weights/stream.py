@@ -56,7 +56,7 @@ def stream(file: FileIO, entries: Mapping[str, Entry], device: torch.device) -> 
     with ThreadPoolExecutor(1) as reader:
         # To a GPU the fastest copies are from memory that can't be moved.
         buffers = [torch.empty(BLOCK, dtype=torch.uint8, pin_memory=on_cuda) for _ in range(2)]
-        under_way = [reader.submit(_read, file, *at) for at in zip(blocks, buffers, strict=False)]
+        under_way = [reader.submit(_read_block, file, *at) for at in zip(blocks, buffers, strict=False)]
         for index, block in enumerate(blocks):
             buffer = buffers[index % 2]
             under_way[index].result()
@@ -69,7 +69,7 @@ def stream(file: FileIO, entries: Mapping[str, Entry], device: torch.device) -> 
                     stored = stored.clone()
                 yield Chunk(name, (first - entry.start) // dtype.itemsize, stored.view(dtype))
             if index + 2 < len(blocks):
-                under_way.append(reader.submit(_read, file, blocks[index + 2], buffer))
+                under_way.append(reader.submit(_read_block, file, blocks[index + 2], buffer))
 
 
 def _blocks(entries: Mapping[str, Entry]) -> Iterator[list[_Piece]]:
@@ -90,10 +90,18 @@ def _pieces(entries: Mapping[str, Entry]) -> Iterator[_Piece]:
             yield _Piece(name, start, min(start + BLOCK, entry.end))
 
 
-def _read(file: FileIO, block: list[_Piece], buffer: Tensor) -> None:
+def _read_block(file: FileIO, block: list[_Piece], buffer: Tensor) -> None:
     start, end = block[0].start, block[-1].end
+    read_into(file, start, buffer[: end - start])
+
+
+def read_into(file: FileIO, start: int, room: Tensor) -> None:
+    """Fill bytes in main memory from a file, from its byte `start` on.
+
+    Raises OSError; EOFError where the file ends before that.
+    """
     file.seek(start)
-    view = buffer.numpy().data[: end - start]
+    view = room.numpy().data
     while len(view) > 0:
         count = file.readinto(view)
         if count == 0:
