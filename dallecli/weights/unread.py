@@ -19,6 +19,9 @@ from dallecli.weights.numbers import check_numbers, reading
 from dallecli.weights.shards import Shard
 from dallecli.weights.stream import BLOCK, DTYPES, read_into
 
+AHEAD: Final = 2**26
+"""Bytes of a file that the system is told to read ahead."""
+
 
 class Place(NamedTuple):
     """Where a tensor is stored, by which name, and the type that it gets."""
@@ -43,8 +46,6 @@ class Unread:
         self._whole: dict[torch.dtype, Tensor] = {}
         if not places:
             files.close()
-        for place in places.values():
-            _expect(place)
 
     def __del__(self) -> None:
         """Close the files of a network that is released before it was called."""
@@ -84,6 +85,7 @@ class Unread:
     def _fill(self, whole: Tensor, place: Place) -> None:
         """A few rows at a time, so that a block is still in the processor's cache when it is put in place."""
         entry, shard = place.entry, place.shard
+        _expect(shard, entry.end)
         stored = DTYPES[entry.dtype]
         row = (entry.end - entry.start) // len(whole)
         rows = max(1, BLOCK // row)
@@ -102,8 +104,7 @@ class Unread:
 AXES_OF_A_CONVOLUTION: Final = 4
 
 
-def _expect(place: Place) -> None:
-    """Have the system read from the disk, while others compute, what will be needed."""
+def _expect(shard: Shard, start: int) -> None:
+    """Have the system read from the disk, while others compute, what will be needed next."""
     if hasattr(os, "posix_fadvise"):
-        length = place.entry.end - place.entry.start
-        os.posix_fadvise(place.shard.file.fileno(), place.entry.start, length, os.POSIX_FADV_WILLNEED)
+        os.posix_fadvise(shard.file.fileno(), start, AHEAD, os.POSIX_FADV_WILLNEED)
