@@ -3,7 +3,7 @@
 The GNU C library returns every large tensor as soon as it is freed, and the system clears the pages of the next one,
 which takes a tenth of the time of an upsampler's largest layers (`benchmarks/levers.py`). If freed memory were kept
 from the start, it would have holes where weights were that have been packed or released. So it is kept once the weights
-are in place. Other C libraries are left alone.
+are in place, or where they are read by need. Other C libraries are left alone.
 """
 
 import ctypes

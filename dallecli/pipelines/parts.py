@@ -20,7 +20,7 @@ from dallecli.nets.batch_invariant import make_batch_invariant
 from dallecli.nets.layers import channels_last
 from dallecli.nets.prepacked import can_prepack, large_weights, prepack
 from dallecli.nets.single import multiply_in_single
-from dallecli.pipelines.allocator import return_freed, trim
+from dallecli.pipelines.allocator import keep_freed, return_freed, trim
 from dallecli.pipelines.compiled import compile_step
 from dallecli.pipelines.graphs import Graphs
 from dallecli.weights.folder import Folder
@@ -86,6 +86,8 @@ class Parts:
             net, unread = open_net(lambda: build(config), file, dtype, self.device, single, foreign, later)
             if packed:
                 prepack(net, {name: partial(unread.read, name) for name in unread.names})
+                if unread.names:
+                    keep_freed()  # no weights will leave holes, and the first step has large images, too
             else:
                 channels_last(net)
                 if _is_emulated(self.device, dtype):
