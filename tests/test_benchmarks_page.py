@@ -175,12 +175,24 @@ def test_pictures_that_are_compared_are_painted_as_many_at_once_as_diffusers_pai
 
 
 def test_a_load_has_the_median_of_its_seconds_and_the_most_memory(report: ModuleType) -> None:
-    runs = [{"open": k, "read": 2 * k, "memory": k * 10**9} for k in (1.0, 5.0, 2.0)]
+    runs = [{"open": k, "read": 2 * k, "step": 3 * k, "cold": 4 * k, "memory": k * 10**9} for k in (1.0, 5.0, 2.0)]
     processes = {name: [0.1, 0.3, 0.2] for name in report.PROCESSES}
     figures = measured("startup", "startup.py", processes=processes, loads={"fp32": {"ours": runs}})
     text = report.page({"a-machine": {"startup": figures}})
-    assert row(text, "fp32") == ["fp32", "ours", "2 s", "4 s", "5.0 GB"]
+    assert row(text, "fp32") == ["fp32", "ours", "2", "4", "6", "8", "5.0 GB"]
     assert row(text, "`dalle --help`") == ["`dalle --help`", "0.2"]
+
+
+def test_integers_have_their_speed_and_their_error_beside_the_processors_own_type(report: ModuleType) -> None:
+    large = {"seconds": {"own": [3.0, 2.0, 4.0], "int8": [2.0, 2.0, 2.0]}, "error": {"own": 0.01, "int8": 0.036}}
+    small = {"error": {"own": 0.004, "int8": 0.008}}
+    figures = measured(
+        "int8", "int8.py", dtype="bfloat16", least_channels=64, networks={"large": large, "small": small}
+    )
+    text = report.page({"a-machine": {"int8": figures}})
+    assert row(text, "large") == ["large", "3", "2", "**1.50**", "1.00%", "3.60%", "**3.6**"]
+    assert row(text, "small") == ["small", "", "", "", "0.40%", "0.80%", "**2.0**"]
+    assert "at least 64 channels" in text
 
 
 def profile(model: str, **figures: Any) -> dict[str, Any]:

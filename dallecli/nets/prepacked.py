@@ -165,7 +165,7 @@ class _Packed:
         return self._weight
 
     def _reordered(self, weight: Tensor, x: Tensor) -> Tensor:
-        # From channels-last it is twice as fast as from the order of files, where what belongs together is far apart.
+        # From channels-last it is faster than from the order of files, where what belongs together is far apart.
         weight = weight.contiguous(memory_format=torch.channels_last)
         packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(weight, *self._geometry, x.shape)
         return packed

@@ -79,6 +79,7 @@ class Parts:
             return_freed()
             config = self.folder.config(part)
             family, file = self.folder.family, self.folder.weights_file(part)
+            step = family.steps.get(part)
             single, foreign = family.single.get(part), family.foreign.get(part, ())
             packed = not gradients and _is_packed(self.device, dtype)
             # Where threads share work so that rounding never changes, layers are replaced once more.
@@ -86,7 +87,7 @@ class Parts:
             net, unread = open_net(lambda: build(config), file, dtype, self.device, single, foreign, later)
             if packed:
                 prepack(net, {name: partial(unread.read, name) for name in unread.names})
-                if unread.names:
+                if unread.names and step is not None:
                     keep_freed()  # no weights will leave holes, and the first step has large images, too
             else:
                 channels_last(net)
@@ -94,7 +95,6 @@ class Parts:
                     multiply_in_single(net)
             if self.batch_invariant:
                 make_batch_invariant(net)
-            step = self.folder.family.steps.get(part)
             if self.compiled and step is not None and self._stays(part, dtype):
                 compile_step(net, step, part)
             self._nets[part, dtype] = net
