@@ -31,13 +31,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def loaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The parts whose networks were read, in order."""
     parts: list[str] = []
-    load = parts_module.load_net
+    load = parts_module.open_net
 
     def noted(build: Any, file: Path, *others: Any) -> Any:
         parts.append(file.parent.name)
         return load(build, file, *others)
 
-    monkeypatch.setattr(parts_module, "load_net", noted)
+    monkeypatch.setattr(parts_module, "open_net", noted)
     yield parts
 
 

@@ -180,7 +180,7 @@ def refused(dalle: Dalle, folders: dict[str, Path], monkeypatch: pytest.MonkeyPa
     def unread(*arguments: object) -> None:
         raise AssertionError("weights were read")
 
-    monkeypatch.setattr("dallecli.pipelines.parts.load_net", unread)
+    monkeypatch.setattr("dallecli.pipelines.parts.open_net", unread)
     monkeypatch.setattr("dallecli.studio.opened.check_bytes", unread)
 
     def refuse(toy: str, *arguments: str) -> str:

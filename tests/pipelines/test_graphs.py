@@ -5,6 +5,7 @@ A trace holds a step in the same way, on any device: operations on memory that s
 
 import logging
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -41,6 +42,7 @@ from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
 from dallecli.tasks.stages import DiffusionSettings
 from dallecli.weights.folder import Folder
+from dallecli.weights.unread import Unread
 
 CPU, META = torch.device("cpu"), torch.device("meta")
 STEPS = 5
@@ -201,9 +203,9 @@ def nowhere(monkeypatch) -> Callable[[Path], Parts]:
 
     def load(build: Callable[[], Any], file: Path, dtype: torch.dtype, *others: object) -> Any:
         with META:
-            return build().to(dtype).requires_grad_(False).eval()
+            return build().to(dtype).requires_grad_(False).eval(), Unread({}, ExitStack())
 
-    monkeypatch.setattr(parts_module, "load_net", load)
+    monkeypatch.setattr(parts_module, "open_net", load)
     # The one look at the flags is at the end of a stage.
     monkeypatch.setattr(Parts, "finite", lambda self, stage, noise, run: run(self.dtype)[0])
     return lambda folder: Parts(Folder(folder), META, torch.bfloat16)

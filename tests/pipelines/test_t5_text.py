@@ -55,13 +55,13 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     import dallecli.pipelines.parts as parts_module
 
     found: list[Path] = []
-    load = parts_module.load_net
+    load = parts_module.open_net
 
     def noted(build: Any, file: Path, *others: Any) -> Any:
         found.append(file)
         return load(build, file, *others)
 
-    monkeypatch.setattr(parts_module, "load_net", noted)
+    monkeypatch.setattr(parts_module, "open_net", noted)
     return iter([found])
 
 
