@@ -293,7 +293,7 @@ def int8(table: Figures) -> str:
     lines = [
         "\n### 8-bit integers\n",
         f"The seconds of a step, in {own} and with all convolutions of at least {table['least_channels']} channels of"
-        " [8-bit integers](decisions/speed.md#8-bit-integers), and the error of both: how far a step's result is from"
+        " [8-bit integers](decisions/speed.md#speed), and the error of both: how far a step's result is from"
         " float32's, as a share of it. Large networks have random weights, the starter's its own. Nothing is painted"
         " so.\n",
     ]

@@ -48,21 +48,18 @@ def load_net(
     dtype: torch.dtype,
     device: torch.device,
     single: str | None = None,
-    foreign: tuple[str, ...] = (),
 ) -> N:
     """The network that `build` makes, with the tensors of `file`, in `dtype` on `device`, ready for inference.
 
     The file, or the index of several, and they may change or go afterwards: nothing is read again. Where `dtype` is
-    float16, tensors whose names end with `single` are in float32. Of a file that holds other networks, too, the
-    tensors whose names begin with one of `foreign` are passed over.
+    float16, tensors whose names end with `single` are in float32.
 
     Raises:
         BadFile: the network cannot be built from its config, or the file is damaged or changes while it is read.
         LayoutMismatch: tensors are missing, unexpected, misshaped, not floating point, or not finite.
         BadSetting: the weights hold numbers that `dtype` cannot.
     """
-    net, _ = open_net(build, file, dtype, device, single, foreign)
-    return net
+    return open_net(build, file, dtype, device, single)[0]
 
 
 def open_net(
@@ -75,6 +72,8 @@ def open_net(
     later: Callable[[nn.Module], Collection[str]] | None = None,
 ) -> tuple[N, Unread]:
     """As `load_net`, but for the tensors that `later` names: they are on the meta device, and are read by need.
+
+    Of a file that holds other networks, too, the tensors whose names begin with one of `foreign` are passed over.
 
     Raises: as `load_net`.
     """
@@ -98,6 +97,8 @@ def open_net(
                 there: torch.empty(entries[there].shape, dtype=kinds[there], device=device) for there in entries
             }
             largest = max(largest, _read(shard, entries, tensors, device))
+        if largest == 0 and put_off:  # a network may be without any small number; then all are looked at
+            return open_net(build, file, dtype, device, single, foreign)
         if largest == 0:
             raise LayoutMismatch("every number in this file is zero", str(file), FETCH_AGAIN)
         net.load_state_dict({name: tensors[there] for name, there in names.items()}, strict=True, assign=True)

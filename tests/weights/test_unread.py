@@ -142,3 +142,16 @@ def test_a_number_that_is_none_is_found_when_it_is_read_and_its_tensor_named(
     unread.read("linear.weight")
     with pytest.raises(LayoutMismatch, match=r"conv\.weight holds NaN or infinity"):
         unread.read("conv.weight")
+
+
+def test_where_all_that_is_small_is_zero_everything_is_read_and_only_then_refused(
+    file: Path, tensors: dict[str, Tensor]
+) -> None:
+    large = {"conv.weight", "linear.weight"}
+    save_file({name: tensor if name in large else torch.zeros_like(tensor) for name, tensor in tensors.items()}, file)
+    net, unread = opened(file)
+    assert not unread.names
+    assert torch.equal(net.conv.weight, tensors["conv.weight"])
+    save_file({name: torch.zeros_like(tensor) for name, tensor in tensors.items()}, file)
+    with pytest.raises(LayoutMismatch, match="every number in this file is zero"):
+        opened(file)
