@@ -30,6 +30,7 @@ from dallecli.limits import (
     REDIRECTS,
     in_words,
 )
+from dallecli.version import __version__
 
 T = TypeVar("T")
 
@@ -215,6 +216,10 @@ def _paced(pump: "_Pump", window: float) -> Iterator[bytes]:
             began, came = time.monotonic(), 0
 
 
+# Compressed, an offset would count other bytes, and a length say nothing.
+_ASKING: Final = {"User-Agent": f"dalle/{__version__}", "Accept-Encoding": "identity"}
+
+
 @dataclass(frozen=True, slots=True)
 class _Head:
     """What the headers of an answer say: the status, and which bytes these are."""
@@ -230,12 +235,10 @@ def _stream(url: str, headers: Mapping[str, str], timeout: float, *, hub: bool =
     is not looked at.
     """
     from huggingface_hub import get_session
-    from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]  # lazy there
+    from huggingface_hub.utils import hf_raise_for_status  # type: ignore[attr-defined]  # lazy there
 
     session = get_session()
-    # Compressed, an offset would count other bytes, and a length say nothing.
-    own = build_hf_headers(library_name="dallecli") if hub else {}  # a token is for the Hub, and for no other server
-    asked = {**own, "Accept-Encoding": "identity", **headers}
+    asked = {**_ASKING, **(_authorization() if hub else {}), **headers}
     request = session.build_request("GET", url, headers=asked, timeout=timeout)
     for _ in range(REDIRECTS + 1):
         response = session.send(request, stream=True, follow_redirects=False)
@@ -254,6 +257,18 @@ def _stream(url: str, headers: Mapping[str, str], timeout: float, *, hub: bool =
         finally:
             response.close()
     raise NetworkError(f"the server redirects more than {REDIRECTS} times", host(), LOGIN)
+
+
+def _authorization() -> dict[str, str]:
+    """The user's token, which is for the Hub and for no other server.
+
+    huggingface_hub's own headers say what else is installed and which program has started this one, for which it makes
+    another request: nobody who pulls a model has asked to tell.
+    """
+    from huggingface_hub import constants, get_token
+
+    token = None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token()
+    return {} if token is None else {"Authorization": f"Bearer {token}"}
 
 
 _ABOUT_BODIES: Final = ("content-encoding", "content-length", "transfer-encoding")
@@ -361,9 +376,8 @@ def find_file(url: str, repository: str, path: str, patience: Patience) -> Remot
 
     def ask() -> Any:
         with _translated(repository, "", url):
-            headers = {"Accept-Encoding": "identity"}
             response = get_session().head(
-                url, headers=headers, timeout=constants.HF_HUB_ETAG_TIMEOUT, follow_redirects=True
+                url, headers=_ASKING, timeout=constants.HF_HUB_ETAG_TIMEOUT, follow_redirects=True
             )
             hf_raise_for_status(response)
             return response.headers

@@ -33,6 +33,7 @@ from dallecli.errors import (
     TaskNotSupported,
     UnknownModel,
 )
+from dallecli.version import __version__
 from dallecli.weights.fetch import plan
 from dallecli.weights.fetch.cache import PART, WRONG
 from dallecli.weights.fetch.made import Pulled
@@ -131,7 +132,8 @@ class TestAWholePull:
         hub.heal()
         path = hf_hub_download("org/name", BIG, revision=repository.commit, local_files_only=True)
         assert Path(path).read_bytes() == (source / BIG).read_bytes()
-        assert hub.requests == []
+        # huggingface_hub itself, which is the other program here, asks the Hub which programs use it.
+        assert [request for request in hub.requests if "org/name" in request.path] == []
 
     def test_takes_what_another_program_has_put_there(self, hub: Hub, source: Path) -> None:
         from huggingface_hub import hf_hub_download
@@ -187,6 +189,25 @@ class TestAWholePull:
         assert any(request.path.startswith("/cdn/") for request in hub.requests)
         for request in hub.requests:
             assert ("Authorization" in request.headers) == (not request.path.startswith("/cdn/"))
+
+    def test_sends_no_token_that_the_user_keeps_back(
+        self, hub: Hub, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hub.add("org/name", source)
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_IMPLICIT_TOKEN", True)
+        fetch_it()
+        assert not any("Authorization" in request.headers for request in hub.requests)
+
+    def test_tells_its_name_and_nothing_of_the_machine(
+        self, hub: Hub, source: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        hub.add("org/name", source)
+        monkeypatch.setenv("AI_AGENT", "somebody")
+        monkeypatch.setattr("huggingface_hub.utils._detect_agent._registry", None, raising=False)
+        fetch_it()
+        assert {request.headers["User-Agent"] for request in hub.requests} == {f"dalle/{__version__}"}
+        assert all(request.path.startswith(("/api/models/", "/org/name/", "/cdn/")) for request in hub.requests)
 
     def test_keeps_the_token_out_of_the_lock_and_of_errors(
         self, hub: Hub, source: Path, monkeypatch: pytest.MonkeyPatch
