@@ -23,7 +23,7 @@ from dallecli.training.world.worlds import find_world
 
 HELD_OUT = 1000
 """Held-out scenes, for validation while training; evaluation draws its own, further on."""
-HARD, GREY = 0.5, 0.3
+HARD, HINTED = 0.5, 0.3
 """The shares of samples that are drawn from what is hardest for the decoder, and for the upsampler to 64 px."""
 LARGE = 64
 """The side in pixels of the main pool's scenes; what paints larger pictures learns from a pool of its own."""
@@ -147,20 +147,17 @@ class WorldDataset:
         """What a stage finds hard; the transformer still has to learn the easy."""
         if stage == "transformer":
             return None
-        return self._hard() if stage == "decoder" else self._grey()
+        return self._hard() if stage == "decoder" else self._hinted()
 
     def _hard(self) -> Emphasis:
         """The scenes that a decoder learns last: in a style, or of several things."""
         labels = self.train_pool.labels
         return self._emphasis((labels.style > 0) | (labels.objects.sum(axis=1) > 1), HARD)
 
-    def _grey(self) -> Emphasis | None:
-        """Scenes without colour, sketch or photo, which 64 pixels show and 16 only hint at; None where 32 show them.
-
-        Pixel art is not among them: what sees more of it finds it in pictures that are none.
-        """
-        styles = [self.world.styles.index(name) for name in self.world.grey]
-        return self._emphasis(np.isin(self.train_pool.labels.style, styles), GREY) if styles else None
+    def _hinted(self) -> Emphasis | None:
+        """Scenes in a style that 64 pixels show and 16 only hint at; None where the small picture shows all of them."""
+        styles = [self.world.styles.index(name) for name in self.world.hinted]
+        return self._emphasis(np.isin(self.train_pool.labels.style, styles), HINTED) if styles else None
 
     def _emphasis(self, chosen: NDArray[np.bool_], share: float) -> Emphasis:
         return Emphasis(rows=torch.from_numpy(chosen.nonzero()[0]).to(self.device), share=share)

@@ -9,7 +9,7 @@ Seeds below ``HELD_OUT_SEEDS`` train; the ones from there on are for evaluation 
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, TypeVar
 from zlib import crc32
@@ -39,7 +39,8 @@ class Mix:
 
     plain and place: share of scenes whose caption names a plain colour or a place (the rest is unnamed: white, or a
     pastel); style: share in one of the styles; modified: share of single things that are small, large, aside or
-    re-inked. split: which pairs of things may meet (see ``is_held_out``).
+    re-inked; loose: share of one and of two things that stand a little elsewhere, in other sizes. split: which pairs of
+    things may meet (see ``is_held_out``).
     """
 
     single: float = 0.44
@@ -57,6 +58,7 @@ class Mix:
     place: float = 0.16
     white: float = 0.55
     style: float = 0.15
+    loose: float = 0.0
     split: Split = "train"
 
     def sample(self, rng: np.random.Generator) -> "Scene":
@@ -272,6 +274,21 @@ _LAYOUTS: dict[Arrangement, Callable[[int, int], tuple[Placed, ...]]] = {
 }
 
 
+def _loosened(rng: np.random.Generator, placed: Sequence[Placed]) -> tuple[Placed, ...]:
+    """The same things, each a little smaller or larger and a little aside.
+
+    What is painted first carries the others or shelters them: it keeps its top, and they their feet.
+    """
+    found: list[Placed] = []
+    for one in placed:
+        scale = rng.uniform(0.7, 1.15)
+        width, height = (min(GRID, max(3, round(scale * side))) for side in (one.width, one.height))
+        x = one.x + (one.width - width) / 2 + int(rng.integers(-2, 3))
+        y = one.y + (one.height - height if found else 0) + int(rng.integers(-1, 2))
+        found.append(replace(one, x=_clamp(x, width), y=_clamp(y, height), width=width, height=height))
+    return tuple(found)
+
+
 # --- sampling ----------------------------------------------------------------------------------------------------
 
 
@@ -293,6 +310,11 @@ class _Subject:
     placed: tuple[Placed, ...]
 
 
+def _perhaps_loosened(rng: np.random.Generator, mix: Mix, placed: tuple[Placed, ...]) -> tuple[Placed, ...]:
+    # A mix without loose scenes draws no number for them: its scenes stay what they were.
+    return _loosened(rng, placed) if mix.loose and rng.random() < mix.loose else placed
+
+
 def _single(rng: np.random.Generator, mix: Mix) -> _Subject:
     thing = int(rng.integers(len(things())))
     name = _name(rng, thing)
@@ -311,6 +333,9 @@ def _single(rng: np.random.Generator, mix: Mix) -> _Subject:
     elif chance < mix.inked and things()[thing].tint is None:
         ink = _pick(rng, INKS)
         phrase, placed = determined(determiner, f"{ink} {name}"), _centred(thing, 12, shift, ink)
+        (placed,) = _perhaps_loosened(rng, mix, (placed,))
+    else:
+        (placed,) = _perhaps_loosened(rng, mix, (placed,))
     return _Subject(phrase=phrase, arrangement="single", placed=(placed,))
 
 
@@ -320,9 +345,9 @@ def _several(rng: np.random.Generator) -> _Subject:
     return _Subject(phrase=phrase, arrangement="count", placed=_group(thing, count))
 
 
-def _together(rng: np.random.Generator, relations: tuple[Arrangement, ...], split: Split) -> _Subject:
-    first, relation, second = _pick(rng, _pairs(relations, split))
-    placed = _LAYOUTS[relation](first, second)
+def _together(rng: np.random.Generator, relations: tuple[Arrangement, ...], mix: Mix) -> _Subject:
+    first, relation, second = _pick(rng, _pairs(relations, mix.split))
+    placed = _perhaps_loosened(rng, mix, _LAYOUTS[relation](first, second))
     words: Sequence[str]
     if relation in ("wearing", "under"):
         words = captions.WEARING if relation == "wearing" else captions.UNDER
@@ -358,7 +383,7 @@ def _subject(rng: np.random.Generator, mix: Mix) -> _Subject:
     )
     wanted = relations[min(kind - 2, len(relations) - 1)]
     # The few pairs with a crown or an umbrella may all be on the other side of the split.
-    return _together(rng, wanted if _pairs(wanted, mix.split) else ("beside",), mix.split)
+    return _together(rng, wanted if _pairs(wanted, mix.split) else ("beside",), mix)
 
 
 def _ink(placed: Placed) -> Colour | None:
@@ -484,18 +509,36 @@ def _sketch(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return (paper * pencil[..., None]).astype(np.uint8)
 
 
-def _pixel_art(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Sixteen by sixteen blocks of six levels a channel: few colours are what tells pixel art from a small picture."""
+def _pixel_art(scene: Scene, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Sixteen by sixteen blocks of six levels a channel, and a line of one block around the things.
+
+    The line is black, or white on a dark ground. At 16 px it is what tells pixel art from any other small picture: few
+    colours alone are not seen by what enlarges it.
+    """
     small = _average(pixels, GRID).astype(np.uint16)
     blocks = ((small + 25) // 51 * 51).astype(np.uint8)
+    covered = _covered(scene)
+    edge = np.pad(covered, 1)
+    line = (edge[:-2, 1:-1] | edge[2:, 1:-1] | edge[1:-1, :-2] | edge[1:-1, 2:]) & ~covered
+    if line.any():
+        blocks[line] = 0 if (blocks[line] @ LUMA).mean() > 100 else 255
     factor = pixels.shape[0] // GRID
     return blocks.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-_FILTERS: dict[str, Callable[[NDArray[np.uint8]], NDArray[np.uint8]]] = {
-    "pencil sketch": _sketch,
+def _covered(scene: Scene) -> NDArray[np.bool_]:
+    """Which base pixels the things cover at least by half."""
+    covered = np.zeros((GRID, GRID), dtype=bool)
+    for one in scene.placed:
+        clear = sprite(one.thing, one.width, one.height, _ink(one)).clear[..., 0]
+        covered[one.y : one.y + one.height, one.x : one.x + one.width] |= clear < 128
+    return covered
+
+
+_FILTERS: dict[str, Callable[[Scene, NDArray[np.uint8]], NDArray[np.uint8]]] = {
+    "pencil sketch": lambda _, pixels: _sketch(pixels),
     "pixel art": _pixel_art,
-    "black and white": _grey,
+    "black and white": lambda _, pixels: _grey(pixels),
 }
 
 
@@ -510,4 +553,4 @@ def render(scene: Scene, size: int) -> NDArray[np.uint8]:
     if size < 64:
         return _average(render(scene, 64), size)
     canvas = _composite(scene, size)
-    return canvas if scene.style == STYLES[0] else _FILTERS[scene.style](canvas)
+    return canvas if scene.style == STYLES[0] else _FILTERS[scene.style](scene, canvas)

@@ -87,7 +87,7 @@ class World:
     things, grounds, styles and looks: names of the judge's classes, in label order; `grounds` begins with the unnamed
     one, `styles` with none, and `looks` is empty where each thing has one drawing. words: every word of its captions;
     word_kinds: what they say, by kind.
-    train, held_out, large: the scenes of the main pool, of the one that validates, and of the last upsampler's. grey:
+    train, held_out, large: the scenes of the main pool, of the one that validates, and of the last upsampler's. hinted:
     styles that a large picture shows and a small one only hints at. kinds: what a model of it is asked; varied: prompts
     of which every seed should paint another picture; redraw: another scene of such a prompt.
     """
@@ -102,7 +102,7 @@ class World:
     train: Grammar[Drawable]
     held_out: Grammar[Drawable]
     large: Grammar[Drawable]
-    grey: tuple[str, ...]
+    hinted: tuple[str, ...]
     kinds: tuple[Kind, ...]
     varied: Callable[[], tuple[Prompt, ...]]
     redraw: Callable[[np.random.Generator, Prompt], Drawable]

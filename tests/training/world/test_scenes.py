@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections import Counter
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -21,9 +22,9 @@ from dallecli.training.world.vocabulary import thing_index, things
 MANY = 3000
 
 
-@pytest.fixture(scope="module")
-def sampled() -> list[Scene]:
-    return list(pool.scenes(0, MANY, Mix()))
+@pytest.fixture(scope="module", params=[Mix(), Mix(loose=1)], ids=["exact", "loose"])
+def sampled(request: pytest.FixtureRequest) -> list[Scene]:
+    return list(pool.scenes(0, MANY, request.param))
 
 
 def one(thing: str, x: int = 2, y: int = 2, ground: str = UNNAMED_WHITE, style: str = "plain") -> Scene:
@@ -164,6 +165,23 @@ def test_pixel_art_is_sixteen_blocks_wide_in_six_levels() -> None:
     assert set(np.unique(art)) <= {0, 51, 102, 153, 204, 255}
 
 
+def test_pixel_art_is_outlined_in_what_can_be_seen() -> None:
+    for ground, colour in ((UNNAMED_WHITE, 0), ("black", 255)):
+        art = render(one("heart", ground=ground, style="pixel art"), 16)
+        row = (art == colour).all(axis=-1)[6]
+        inside = row.nonzero()[0]
+        assert len(inside) == 2, "one block of the line on each side"
+        assert 5 <= inside[1] - inside[0] <= 9, "the heart is eight blocks wide at most"
+        plain = render(one("heart", ground=ground), 16)
+        assert not (plain == colour).all(axis=-1)[6, inside].any()
+
+
+def test_pixel_art_that_fills_the_picture_has_no_line_where_the_thing_is() -> None:
+    heart = one("heart", style="pixel art").placed[0]
+    filled = replace(one("heart", style="pixel art"), placed=(replace(heart, x=0, y=0, width=16, height=16),))
+    assert (render(filled, 16)[8, 4:12] > 0).any(axis=-1).all()
+
+
 def test_a_black_and_white_photo_has_no_colour() -> None:
     photo = render(one("heart", ground="beach", style="black and white"), 64)
     assert (photo == photo[..., :1]).all() and photo.std() > 5
@@ -207,6 +225,27 @@ def test_captions_are_plain_lower_case_english(sampled: list[Scene]) -> None:
     for scene in sampled:
         assert scene.caption == scene.caption.lower().strip() and "  " not in scene.caption
         assert not re.search(r"\ba (a|e|i|o|u(?!ni))|\ban (?![aeiou])|\ban uni|[{}]", scene.caption), scene.caption
+
+
+def test_loose_scenes_differ_in_place_and_size_and_in_nothing_else() -> None:
+    loose = list(pool.scenes(0, MANY, Mix(loose=1)))
+    widths = {scene.placed[0].width for scene in loose if scene.counts == {"panda": 1}}
+    assert len(widths) > 4, "an exact panda has four widths: small, aside, centred and giant"
+    for first, relation, second in (("cat", "under", "umbrella"), ("panda", "wearing", "crown")):
+        exact = scenes._LAYOUTS[relation](thing_index()[first], thing_index()[second])
+        rng = np.random.default_rng(0)
+        for placed in (scenes._loosened(rng, exact) for _ in range(200)):
+            assert [where.thing for where in placed] == [where.thing for where in exact]
+            for now, before in zip(placed, exact, strict=True):
+                assert abs(now.x + now.width / 2 - before.x - before.width / 2) <= 3
+                assert 0.65 * before.width - 1 <= now.width <= 1.15 * before.width + 1
+
+
+def test_what_rides_still_touches_its_mount() -> None:
+    rng = np.random.default_rng(0)
+    for rider, _, mount in set(scenes._pairs(("riding", "on", "wearing", "under"), "any")):
+        below, top = scenes._loosened(rng, scenes._LAYOUTS["riding"](rider, mount))
+        assert top.y + top.height >= below.y, (rider, mount)
 
 
 def test_left_of_means_left(sampled: list[Scene]) -> None:
