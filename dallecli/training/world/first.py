@@ -18,6 +18,8 @@ from dallecli.training.world.world import Kind, Prompt, World
 _THINGS: Final = tuple(thing.name for thing in things())
 _PAIRS: Final = replace(Mix(), single=0, count=0, plain=0.3, place=0, style=0, split="held_out")
 """Two things on plain ground, in pairs that no training scene shows."""
+_SEEN_PAIRS: Final = replace(_PAIRS, split="train")
+"""The same in pairs that training scenes show: a model that paints many more of these has learned pairs by heart."""
 _ANYTHING: Final = replace(Mix(), split="any")
 VARIED: Final = (
     "dog",
@@ -71,6 +73,11 @@ def _kinds() -> tuple[Kind, ...]:
             name="pair",
             prompts=lambda n: prompts.scene_prompts(scenes(PROMPT_SEED + 2**16, n, _PAIRS)),
             drawn=_PAIRS,
+        ),
+        Kind(
+            name="seen_pair",
+            prompts=lambda n: prompts.scene_prompts(scenes(PROMPT_SEED + 2**16, n, _SEEN_PAIRS)),
+            drawn=_SEEN_PAIRS,
         ),
         Kind(
             name="style",

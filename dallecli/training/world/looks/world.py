@@ -20,6 +20,7 @@ from dallecli.training.world.world import Kind, Prompt, World
 
 _THINGS: Final = tuple(thing.name for thing in things())
 _PAIRS: Final = replace(Mix(), single=0, count=0, plain=0.3, place=0, style=0, split="held_out")
+_SEEN_PAIRS: Final = replace(_PAIRS, split="train")
 _ANYTHING: Final = replace(Mix(), split="any")
 
 
@@ -73,6 +74,11 @@ def _kinds() -> tuple[Kind, ...]:
             name="pair",
             prompts=lambda n: prompts.scene_prompts(scenes(PROMPT_SEED + 2**16, n, _PAIRS)),
             drawn=_PAIRS,
+        ),
+        Kind(
+            name="seen_pair",
+            prompts=lambda n: prompts.scene_prompts(scenes(PROMPT_SEED + 2**16, n, _SEEN_PAIRS)),
+            drawn=_SEEN_PAIRS,
         ),
         Kind(
             name="style",
