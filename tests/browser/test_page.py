@@ -57,6 +57,12 @@ def test_a_wide_picture_is_painted_where_its_size_is_chosen(flat, visit):
     page.get_by_label("Size").select_option("256x144")
     paint(page, "a dog")
     assert Image.open(newest(flat)[0]).size == (256, 144)
+    before = cards(page).count()
+    page.locator("#count").select_option("1")
+    cards(page).first.get_by_role("button", name="Vary").click()
+    expect(cards(page)).to_have_count(before + 1)
+    assert read_recipe(newest(flat)[0]).task == "vary"
+    assert Image.open(newest(flat)[0]).size == (256, 144)
 
 
 def test_a_picture_is_varied_and_the_command_of_it_paints_it_again(flat, visit, tmp_path):

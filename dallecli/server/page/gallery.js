@@ -103,7 +103,10 @@ async function tried(work) {
 
 const vary = (picture) => tried(async () => {
   const n = Number($("#count").value);
-  onJob(await api.variations(await api.blobOf(picture), { model: composer.model().id, n }));
+  const model = composer.model().id;
+  // Another model has sizes of its own.
+  const size = picture.recipe?.model === model ? picture.recipe.size : undefined;
+  onJob(await api.variations(await api.blobOf(picture), { model, n, size }));
 });
 
 const edit = (picture) => tried(async () => {
