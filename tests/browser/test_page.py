@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 from dallecli.pictures.metadata import read_recipe
 from tests.browser.conftest import LOST, REFUSED, gallery
-from tests.browser.using import ask, cards, choose, newest, paint, pictures, settled
+from tests.browser.using import ask, cards, choose, edit, newest, paint, pictures, settled
 from tests.server.talking import ROOT
 
 pytestmark = pytest.mark.browser
@@ -82,6 +82,25 @@ def test_a_picture_is_varied_and_the_command_of_it_paints_it_again(flat, visit, 
     whole = [sys.executable, "-m", "dallecli", *command[1:], "-o", "-", "-q"]
     done = subprocess.run(whole, capture_output=True, check=True, cwd=tmp_path, env=env)
     assert done.stdout == Path(command[2]).read_bytes()
+
+
+def test_a_full_queue_is_waited_for_by_everything_that_paints(serve, visit):
+    page = visit(serve("--queue", "1", seconds="0.15"), expected=REFUSED)
+    paint(page, "a dog")
+    ask(page, "a red car", 1)
+    page.locator(".job").get_by_text("step").wait_for()
+    ask(page, "a cat", 1)
+    expect(page.locator(".job")).to_have_count(2)
+    cards(page).first.get_by_role("button", name="Vary").click()
+    expect(page.locator("#status")).to_contain_text("The server is busy. Trying again in")
+    editor = edit(page)
+    editor.get_by_label("What to paint there").fill("a house")
+    editor.get_by_role("button", name="Paint", exact=True).click()
+    expect(editor.get_by_text("The server is busy. Trying again in")).to_be_visible()
+    editor.get_by_role("button", name="Cancel", exact=True).click()
+    expect(editor.get_by_text("Cancelled.")).to_be_visible()
+    editor.get_by_role("button", name="Close", exact=True).click()
+    expect(cards(page)).to_have_count(4)
 
 
 def test_the_way_between_two_pictures_is_painted(flat, visit):

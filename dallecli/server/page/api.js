@@ -98,6 +98,25 @@ async function refused(answer) {
   return new Problem(plain(error), { ...facts, code: error.code ?? "" });
 }
 
+/**
+ * Do something, again after a while where the server says that it is busy. `tell(text)` is called with each second that
+ * is left; `signal` ends the waiting.
+ */
+export async function patiently(work, tell, signal) {
+  for (let tries = 1; ; tries++) {
+    try {
+      return await work();
+    } catch (error) {
+      if (![429, 503].includes(error.status) || !error.after || tries === 5) throw error;
+      for (let left = error.after; left > 0; left--) {
+        tell(`The server is busy. Trying again in ${left} s`);
+        await new Promise((resolve) => setTimeout(resolve, 1000));
+        if (signal?.aborted) throw new Problem("Cancelled.");
+      }
+    }
+  }
+}
+
 const json = async (path, options) => (await send(path, options)).json();
 const located = (picture) => ({ ...picture, url: new URL(picture.url, base).href });
 

@@ -42,26 +42,11 @@ async function paint(fields) {
   }
   $("#paint").disabled = true;
   try {
-    jobs.show([await patiently(() => api.generations(fields))]);
+    jobs.show([await jobs.patiently(() => api.generations(fields))]);
   } catch (error) {
     say(api.plain(error), { stays: true });
   }
   $("#paint").disabled = false;
-}
-
-/** Do something, again after a while where the server says that it is busy. */
-async function patiently(work) {
-  for (let tries = 1; ; tries++) {
-    try {
-      return await work();
-    } catch (error) {
-      if (![429, 503].includes(error.status) || !error.after || tries === 5) throw error;
-      for (let left = error.after; left > 0; left--) {
-        say(`The server is busy. Trying again in ${left} s`, { stays: true });
-        await new Promise((resolve) => setTimeout(resolve, 1000));
-      }
-    }
-  }
 }
 
 /** Ask the server what is new; what changed is shown. */

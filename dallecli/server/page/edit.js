@@ -48,6 +48,7 @@ class Editor {
   #tries = [];
   #shown = null;
   #job = null;
+  #patience = new AbortController();
   #began = false;
   #ended = new AbortController();
 
@@ -129,6 +130,7 @@ class Editor {
   /** What is being painted goes on; it is the page's, too. */
   end() {
     this.#ended.abort();
+    this.#patience.abort();
     this.#keep();
     this.#leave();
     if (!this.#began) this.#onDone(null);
@@ -200,7 +202,10 @@ class Editor {
 
   /** Have it painted, and return what came of it in words. */
   async #paint() {
-    this.#job = await api.edits(await this.#request());
+    const request = await this.#request();
+    this.#patience = new AbortController();
+    this.#job = await api.patiently(
+      () => api.edits(request), (text) => (this.stage.textContent = text), this.#patience.signal);
     this.#began = true;
     this.#onDone(this.#job);
     const { count, model } = this.#job;
@@ -253,6 +258,7 @@ class Editor {
   async #cancel() {
     try {
       if (this.#job !== null) await api.cancel(this.#job.id);
+      else this.#patience.abort();
     } catch (error) {
       this.wrong.textContent = api.plain(error);
     }

@@ -2,6 +2,7 @@
 import * as api from "./api.js";
 import { $, ask, copy, dialog, h, say } from "./dom.js";
 import * as composer from "./composer.js";
+import { patiently } from "./jobs.js";
 
 const PAGE = 60;
 const grid = $("#grid");
@@ -106,7 +107,8 @@ const vary = (picture) => tried(async () => {
   const model = composer.model().id;
   // Another model has sizes of its own.
   const size = picture.recipe?.model === model ? picture.recipe.size : undefined;
-  onJob(await api.variations(await api.blobOf(picture), { model, n, size }));
+  const blob = await api.blobOf(picture);
+  onJob(await patiently(() => api.variations(blob, { model, n, size })));
 });
 
 const edit = (picture) => tried(async () => {
@@ -123,7 +125,7 @@ async function between(one, other) {
   if (!count) return;
   await tried(async () => {
     const blobs = await Promise.all([one, other].map(api.blobOf));
-    onJob(await api.interpolations(blobs, { model: composer.model().id, frames: count }));
+    onJob(await patiently(() => api.interpolations(blobs, { model: composer.model().id, frames: count })));
   });
 }
 

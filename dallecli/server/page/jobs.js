@@ -25,6 +25,9 @@ export function show(jobs) {
   next();
 }
 
+/** Ask for a job, again after a while where the server says that it is busy. */
+export const patiently = (ask) => api.patiently(ask, (text) => say(text, { stays: true }));
+
 function begin(job) {
   const view = new View(job);
   shown.set(job.id, view);
