@@ -396,8 +396,13 @@ class Glide:
         enlarging_ddim: bool = True,
         enlarging: list[int] = FAST_27,
         across: float = 1,
+        painted: Tensor | None = None,
     ) -> tuple[list[Tensor], list[Tensor], torch.Generator]:
-        """x after each step of both stages [1 3 s s], and the generator as it is then; `across` times as wide."""
+        """x after each step of both stages [1 3 s s], and the generator as it is then; `across` times as wide.
+
+        The second stage enlarges `painted` [1 3 s s], or else what the first one has painted. It gets whole levels: a
+        number near a half may be rounded the other way after a difference in its last digit, and is another picture.
+        """
         generator = torch.Generator().manual_seed(seed)
         small, large = self.shapes
         net = UNet(self.base, small, *read(self.base, small, [tokens, away]))
@@ -415,6 +420,7 @@ class Glide:
         run = Run(betas=cosine(), visits=even(steps), generator=generator, put_in=_put_in(known, 0))
         x_T = torch.randn((2, 3, small.side, int(across * small.side)), generator=generator)
         low = run(guided, x_T, base_ddim)[:1]
+        low = low if painted is None else painted
         low = F.interpolate(
             ((low + 1) * 127.5).round() / 127.5 - 1, (large.side, int(across * large.side)), mode="bilinear"
         )
