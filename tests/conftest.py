@@ -55,6 +55,9 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         monkeypatch.setenv("HF_HOME", str(home))
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         # huggingface_hub reads its variables when it is imported, which in this process may be long ago.
+        # The library asks once a process which program it serves. Whose test comes first must not decide what is asked.
+        nobody = {"harnesses": {}, "standardEnvVars": []}
+        monkeypatch.setattr("huggingface_hub.utils._detect_agent._registry", nobody, raising=False)
         monkeypatch.setattr(constants, "HF_HOME", str(home))
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))

@@ -88,9 +88,9 @@ def painted(folder: Path, request: Request) -> tuple[list[Tensor], list[Picture]
     return seen, pictures
 
 
-def assert_same(seen: list[Tensor], truth: list[Tensor], most: float = SINGLE) -> None:
+def assert_same(seen: list[Tensor], truth: list[Tensor]) -> None:
     assert len(seen) == len(truth)
-    assert max(difference(ours, theirs) for ours, theirs in zip(seen, truth, strict=True)) < most
+    assert max(difference(ours, theirs) for ours, theirs in zip(seen, truth, strict=True)) < SINGLE
 
 
 def assert_picture(image: Image.Image, truth: Tensor, levels: int = 1) -> None:
@@ -137,11 +137,12 @@ def test_a_wide_picture_equals_the_references(folder: Path) -> None:
 
 
 def test_the_small_picture_alone_equals_the_references(folder: Path) -> None:
-    request = Generate(model=str(folder), prompt="a cat", seed=3, size=16, decoder=Dials(steps=STEPS, guidance=5.0))
+    # At the noisiest step the clean picture is what is left of eps, some thousand times enlarged, and clipped nearly
+    # everywhere. Where it is not, with other seeds, so is the last digit: one number in 768 is then another in both.
+    request = Generate(model=str(folder), prompt="a cat", seed=SEED, size=16, decoder=Dials(steps=STEPS, guidance=5.0))
     seen, [picture] = painted(folder, request)
-    low, _, _ = oracle.chain()(ids(folder, "a cat"), [], seed=3, steps=STEPS, guidance=5.0)
-    # Guidance g adds the rounding of two predictions up to 2 g - 1 times: 9 times here, and 5 times in the others.
-    assert_same(seen, low, 9 / 5 * SINGLE)
+    low, _, _ = oracle.chain()(ids(folder, "a cat"), [], seed=SEED, steps=STEPS, guidance=5.0)
+    assert_same(seen, low)
     assert_picture(picture.image, low[-1])
 
 

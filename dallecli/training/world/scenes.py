@@ -330,11 +330,10 @@ def _single(rng: np.random.Generator, mix: Mix) -> _Subject:
         right = rng.random() < 0.5
         phrase = f"{article(name)} {_pick(rng, captions.RIGHT if right else captions.LEFT)}"
         placed = _aside(thing, right)
-    elif chance < mix.inked and things()[thing].tint is None:
-        ink = _pick(rng, INKS)
-        phrase, placed = determined(determiner, f"{ink} {name}"), _centred(thing, 12, shift, ink)
-        (placed,) = _perhaps_loosened(rng, mix, (placed,))
     else:
+        if chance < mix.inked and things()[thing].tint is None:
+            ink = _pick(rng, INKS)
+            phrase, placed = determined(determiner, f"{ink} {name}"), _centred(thing, 12, shift, ink)
         (placed,) = _perhaps_loosened(rng, mix, (placed,))
     return _Subject(phrase=phrase, arrangement="single", placed=(placed,))
 
