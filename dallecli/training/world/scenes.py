@@ -277,16 +277,30 @@ _LAYOUTS: dict[Arrangement, Callable[[int, int], tuple[Placed, ...]]] = {
 def _loosened(rng: np.random.Generator, placed: Sequence[Placed]) -> tuple[Placed, ...]:
     """The same things, each a little smaller or larger and a little aside.
 
-    What is painted first carries the others or shelters them: it keeps its top, and they their feet.
+    What is painted first carries the others or shelters them: it keeps its top, and they their feet, so that who rides
+    still touches what it rides. Whose middle was over or under the first, stays over or under it.
     """
-    found: list[Placed] = []
-    for one in placed:
-        scale = rng.uniform(0.7, 1.15)
-        width, height = (min(GRID, max(3, round(scale * side))) for side in (one.width, one.height))
-        x = one.x + (one.width - width) / 2 + int(rng.integers(-2, 3))
-        y = one.y + (one.height - height if found else 0) + int(rng.integers(-1, 2))
-        found.append(replace(one, x=_clamp(x, width), y=_clamp(y, height), width=width, height=height))
+    exact, *others = placed
+    lift = int(rng.integers(-1, 2))
+    first = _rescaled(rng, exact, exact.y + lift)
+    found = [first]
+    for one in others:
+        drop = max(lift, int(rng.integers(-1, 2)))
+        loose = _rescaled(rng, one, one.y + one.height + drop, feet=True)
+        if exact.x <= one.x + one.width / 2 <= exact.x + exact.width:
+            left, right = first.x - loose.width // 2, first.x + first.width - (loose.width + 1) // 2
+            loose = replace(loose, x=_clamp(min(max(loose.x, left), right), loose.width))
+        found.append(loose)
     return tuple(found)
+
+
+def _rescaled(rng: np.random.Generator, one: Placed, y: int, feet: bool = False) -> Placed:
+    """The thing a little smaller or larger and aside, its top, or its feet, at y."""
+    scale = rng.uniform(0.7, 1.15)
+    width, height = (min(GRID, max(3, round(scale * side))) for side in (one.width, one.height))
+    x = one.x + (one.width - width) / 2 + int(rng.integers(-2, 3))
+    top = y - height if feet else y
+    return replace(one, x=_clamp(x, width), y=_clamp(top, height), width=width, height=height)
 
 
 # --- sampling ----------------------------------------------------------------------------------------------------
