@@ -100,7 +100,7 @@ FIRST: Final = World(
     looks=(),
     words=caption_words,
     word_kinds=word_kinds,
-    train=Mix(loose=0.5),
+    train=Mix(),
     held_out=_ANYTHING,
     large=replace(Mix(), style=0.1),
     hinted=("pencil sketch", "pixel art", "black and white"),

@@ -9,7 +9,7 @@ Seeds below ``HELD_OUT_SEEDS`` train; the ones from there on are for evaluation 
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, TypeVar
 from zlib import crc32
@@ -39,8 +39,7 @@ class Mix:
 
     plain and place: share of scenes whose caption names a plain colour or a place (the rest is unnamed: white, or a
     pastel); style: share in one of the styles; modified: share of single things that are small, large, aside or
-    re-inked; loose: share of one and of two things that stand a little elsewhere, in other sizes. split: which pairs of
-    things may meet (see ``is_held_out``).
+    re-inked. split: which pairs of things may meet (see ``is_held_out``).
     """
 
     single: float = 0.44
@@ -58,7 +57,6 @@ class Mix:
     place: float = 0.16
     white: float = 0.55
     style: float = 0.15
-    loose: float = 0.0
     split: Split = "train"
 
     def sample(self, rng: np.random.Generator) -> "Scene":
@@ -127,12 +125,19 @@ def order_of(arrangement: Arrangement, painted: Sequence[int]) -> Order | None:
     match arrangement:
         case "left of":
             return first, second, "x"
+        case "riding" if _is_boarded(first):
+            return None
         case "riding" | "on" | "wearing":  # the mount, the seat or the wearer is painted first
             return second, first, "y"
         case "under":
             return first, second, "y"
         case _:
             return None
+
+
+def _is_boarded(mount: int) -> bool:
+    """Whether riders are inside it, as in a sailboat, and not above it."""
+    return things()[mount].saddle[1] > 0.5
 
 
 # --- what may meet -----------------------------------------------------------------------------------------------
@@ -207,60 +212,64 @@ def _group(thing: int, count: int) -> tuple[Placed, ...]:
     return tuple(Placed(thing=thing, x=x, y=y, width=width, height=height) for x, y in rows)
 
 
+CARRIED, BODY, LINE = 10, 10, 13
+"""The row on which riders' feet stand, the size of who wears or shelters, and the line on which neighbours stand."""
+
+
 def _stacked(top: int, below: int, top_size: int, below_box: tuple[int, int]) -> tuple[Placed, ...]:
-    """One thing upon another's saddle, the whole in the middle of the picture."""
+    """One thing upon another's saddle, which is always in the same place.
+
+    So neither thing's place depends on the other: who rides a car stands where who rides a horse does.
+    """
     saddle_x, saddle_y = things()[below].saddle
-    base_width, base_height = _fit(below, *below_box)
-    width, height = _fit(top, top_size, top_size)
+    width, height = below_box
+    base_width, base_height = _fit(below, width, min(height, math.floor((GRID - CARRIED) / (1 - saddle_y))))
     sink = max(1, round(saddle_y * base_height))  # how far the upper thing's feet reach into the lower one
-    total = max(base_height, height + base_height - sink)
-    top_y = max(0, (GRID - total + 1) // 2)
-    base_y = top_y + total - base_height
-    base_x = (GRID - base_width) // 2
-    x = _clamp(base_x + saddle_x * base_width - width / 2, width)
+    base_x, base_y = _clamp(GRID / 2 - saddle_x * base_width, base_width), _clamp(CARRIED - sink, base_height)
+    width, height = _fit(top, top_size, top_size)
     return (
-        Placed(thing=below, x=base_x, y=min(base_y, GRID - base_height), width=base_width, height=base_height),
-        Placed(thing=top, x=x, y=top_y, width=width, height=height),
+        Placed(thing=below, x=base_x, y=base_y, width=base_width, height=base_height),
+        Placed(thing=top, x=(GRID - width) // 2, y=CARRIED - height, width=width, height=height),
     )
 
 
 def _ride(rider: int, mount: int) -> tuple[Placed, ...]:
-    if things()[mount].saddle[1] > 0.5:  # aboard, not astride: a big rider would hide the sail or the wings
+    if _is_boarded(mount):  # a big rider would hide the sail or the wings
         return _stacked(rider, mount, 7, (14, 13))
-    low = _fit(mount, 12, 10)[1] <= 6
-    return _stacked(rider, mount, 10 if low else 9, (12, 10))
+    return _stacked(rider, mount, 9, (12, 10))
 
 
 def _seated(sitter: int, seat: int) -> tuple[Placed, ...]:
     return _stacked(sitter, seat, 9 if things()[sitter].head else 7, (13, 9))
 
 
+def _body(thing: int) -> Placed:
+    """Who wears or shelters, on the ground in the middle."""
+    width, height = _fit(thing, BODY, BODY)
+    return Placed(thing=thing, x=(GRID - width) // 2, y=GRID - height, width=width, height=height)
+
+
 def _crowned(wearer: int, crown: int) -> tuple[Placed, ...]:
     head_x, head_y = things()[wearer].head or (0.5, 0.0)
-    width, height = _fit(wearer, 12, 11)
-    crown_width, crown_height = _fit(crown, 6, 6)
-    x, y = (GRID - width) // 2, GRID - height
-    foot = y + round(head_y * height)
-    body = Placed(thing=wearer, x=x, y=y, width=width, height=height)
-    crown_x = _clamp(x + head_x * width - crown_width / 2, crown_width)
-    return body, Placed(thing=crown, x=crown_x, y=max(0, foot - crown_height), width=crown_width, height=crown_height)
+    body = _body(wearer)
+    width, height = _fit(crown, 6, 6)
+    x = _clamp(body.x + head_x * body.width - width / 2, width)
+    y = max(0, body.y + round(head_y * body.height) - height)
+    return body, Placed(thing=crown, x=x, y=y, width=width, height=height)
 
 
 def _sheltered(guest: int, umbrella: int) -> tuple[Placed, ...]:
     width, height = _fit(umbrella, 14, 13)
     roof = Placed(thing=umbrella, x=(GRID - width) // 2, y=0, width=width, height=height)
-    width, height = _fit(guest, 10, 10)
-    return roof, Placed(thing=guest, x=(GRID - width) // 2, y=GRID - height, width=width, height=height)
+    return roof, _body(guest)
 
 
 def _side_by_side(left: int, right: int) -> tuple[Placed, ...]:
     """Both in half the picture, standing on one line."""
-    sizes = [_fit(thing, 8, 10) for thing in (left, right)]
-    foot = (GRID + max(height for _, height in sizes) + 1) // 2
-    (w1, h1), (w2, h2) = sizes
+    (w1, h1), (w2, h2) = (_fit(thing, 8, 10) for thing in (left, right))
     return (
-        Placed(thing=left, x=(8 - w1) // 2, y=foot - h1, width=w1, height=h1),
-        Placed(thing=right, x=GRID - w2 - (8 - w2) // 2, y=foot - h2, width=w2, height=h2),
+        Placed(thing=left, x=(8 - w1) // 2, y=LINE - h1, width=w1, height=h1),
+        Placed(thing=right, x=GRID - w2 - (8 - w2) // 2, y=LINE - h2, width=w2, height=h2),
     )
 
 
@@ -272,35 +281,6 @@ _LAYOUTS: dict[Arrangement, Callable[[int, int], tuple[Placed, ...]]] = {
     "beside": _side_by_side,
     "left of": _side_by_side,
 }
-
-
-def _loosened(rng: np.random.Generator, placed: Sequence[Placed]) -> tuple[Placed, ...]:
-    """The same things, each a little smaller or larger and a little aside.
-
-    What is painted first carries the others or shelters them: it keeps its top, and they their feet, so that who rides
-    still touches what it rides. Whose middle was over or under the first, stays over or under it.
-    """
-    exact, *others = placed
-    lift = int(rng.integers(-1, 2))
-    first = _rescaled(rng, exact, exact.y + lift)
-    found = [first]
-    for one in others:
-        drop = max(lift, int(rng.integers(-1, 2)))
-        loose = _rescaled(rng, one, one.y + one.height + drop, feet=True)
-        if exact.x <= one.x + one.width / 2 <= exact.x + exact.width:
-            left, right = first.x - loose.width // 2, first.x + first.width - (loose.width + 1) // 2
-            loose = replace(loose, x=_clamp(min(max(loose.x, left), right), loose.width))
-        found.append(loose)
-    return tuple(found)
-
-
-def _rescaled(rng: np.random.Generator, one: Placed, y: int, feet: bool = False) -> Placed:
-    """The thing a little smaller or larger and aside, its top, or its feet, at y."""
-    scale = rng.uniform(0.7, 1.15)
-    width, height = (min(GRID, max(3, round(scale * side))) for side in (one.width, one.height))
-    x = one.x + (one.width - width) / 2 + int(rng.integers(-2, 3))
-    top = y - height if feet else y
-    return replace(one, x=_clamp(x, width), y=_clamp(top, height), width=width, height=height)
 
 
 # --- sampling ----------------------------------------------------------------------------------------------------
@@ -324,11 +304,6 @@ class _Subject:
     placed: tuple[Placed, ...]
 
 
-def _perhaps_loosened(rng: np.random.Generator, mix: Mix, placed: tuple[Placed, ...]) -> tuple[Placed, ...]:
-    # A mix without loose scenes draws no number for them: its scenes stay what they were.
-    return _loosened(rng, placed) if mix.loose and rng.random() < mix.loose else placed
-
-
 def _single(rng: np.random.Generator, mix: Mix) -> _Subject:
     thing = int(rng.integers(len(things())))
     name = _name(rng, thing)
@@ -348,7 +323,6 @@ def _single(rng: np.random.Generator, mix: Mix) -> _Subject:
         if chance < mix.inked and things()[thing].tint is None:
             ink = _pick(rng, INKS)
             phrase, placed = determined(determiner, f"{ink} {name}"), _centred(thing, 12, shift, ink)
-        (placed,) = _perhaps_loosened(rng, mix, (placed,))
     return _Subject(phrase=phrase, arrangement="single", placed=(placed,))
 
 
@@ -360,7 +334,7 @@ def _several(rng: np.random.Generator) -> _Subject:
 
 def _together(rng: np.random.Generator, relations: tuple[Arrangement, ...], mix: Mix) -> _Subject:
     first, relation, second = _pick(rng, _pairs(relations, mix.split))
-    placed = _perhaps_loosened(rng, mix, _LAYOUTS[relation](first, second))
+    placed = _LAYOUTS[relation](first, second)
     words: Sequence[str]
     if relation in ("wearing", "under"):
         words = captions.WEARING if relation == "wearing" else captions.UNDER

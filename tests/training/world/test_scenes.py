@@ -16,15 +16,15 @@ from dallecli.training.world.backdrops import COLOURS, NAMES, PASTELS, PLACES, U
 from dallecli.training.world.captions import STYLES
 from dallecli.training.world.first import FIRST, clear
 from dallecli.training.world.prompts import coloured_prompts, scene_prompts, single_prompts, style_prompts
-from dallecli.training.world.scenes import GRID, HELD_OUT_SEEDS, SINGLES, Mix, Placed, Scene, render
+from dallecli.training.world.scenes import GRID, HELD_OUT_SEEDS, SINGLES, Arrangement, Mix, Placed, Scene, render
 from dallecli.training.world.vocabulary import thing_index, things
 
 MANY = 3000
 
 
-@pytest.fixture(scope="module", params=[Mix(), Mix(loose=1)], ids=["exact", "loose"])
-def sampled(request: pytest.FixtureRequest) -> list[Scene]:
-    return list(pool.scenes(0, MANY, request.param))
+@pytest.fixture(scope="module")
+def sampled() -> list[Scene]:
+    return list(pool.scenes(0, MANY, Mix()))
 
 
 def one(thing: str, x: int = 2, y: int = 2, ground: str = UNNAMED_WHITE, style: str = "plain") -> Scene:
@@ -227,34 +227,25 @@ def test_captions_are_plain_lower_case_english(sampled: list[Scene]) -> None:
         assert not re.search(r"\ba (a|e|i|o|u(?!ni))|\ban (?![aeiou])|\ban uni|[{}]", scene.caption), scene.caption
 
 
-def test_loose_scenes_differ_in_place_and_size_and_in_nothing_else() -> None:
-    loose = list(pool.scenes(0, MANY, Mix(loose=1)))
-    widths = {scene.placed[0].width for scene in loose if scene.counts == {"panda": 1}}
-    assert len(widths) > 4, "an exact panda has four widths: small, aside, centred and giant"
-    for first, relation, second in (("cat", "under", "umbrella"), ("panda", "wearing", "crown")):
-        exact = scenes._LAYOUTS[relation](thing_index()[first], thing_index()[second])
-        rng = np.random.default_rng(0)
-        for placed in (scenes._loosened(rng, exact) for _ in range(200)):
-            assert [where.thing for where in placed] == [where.thing for where in exact]
-            for now, before in zip(placed, exact, strict=True):
-                assert abs(now.x + now.width / 2 - before.x - before.width / 2) <= 3
-                assert 0.65 * before.width - 1 <= now.width <= 1.15 * before.width + 1
+@pytest.mark.parametrize("relation", ["riding", "on", "wearing", "under", "beside", "left of"])
+def test_where_a_thing_stands_does_not_depend_on_what_it_stands_with(relation: Arrangement) -> None:
+    boxes: dict[str, set[Placed]] = {}
+    for first, _, second in scenes._pairs((relation,), "any"):
+        for role, placed in enumerate(scenes._LAYOUTS[relation](first, second)):
+            boxes.setdefault(f"{role} {placed.thing}", set()).add(placed)
+    crown = f"1 {thing_index()['crown']}"
+    # What no training scene shows together, has been seen in just these places with others. But a crown sits where a
+    # head is, and who flies or sails is smaller than who rides.
+    allowed = {name: 20 if relation == "wearing" and name == crown else 1 + (relation == "riding") for name in boxes}
+    assert {name for name, found in boxes.items() if len(found) > allowed[name]} == set()
+    assert len(boxes) > 20
 
 
-def test_what_rides_still_touches_its_mount() -> None:
-    rng = np.random.default_rng(0)
-    for rider, relation, mount in sorted(set(scenes._pairs(("riding", "on", "wearing"), "any"))) * 10:
-        below, top = scenes._loosened(rng, scenes._LAYOUTS[relation](rider, mount))
+def test_what_rides_touches_its_mount() -> None:
+    for rider, relation, mount in sorted(set(scenes._pairs(("riding", "on", "wearing"), "any"))):
+        below, top = scenes._LAYOUTS[relation](rider, mount)
         assert top.y + top.height >= below.y, (rider, relation, mount)
         assert below.x < top.x + top.width and top.x < below.x + below.width, (rider, relation, mount)
-
-
-def test_what_is_sheltered_stays_under_its_roof() -> None:
-    rng = np.random.default_rng(0)
-    for guest, relation, umbrella in sorted(set(scenes._pairs(("under",), "any"))) * 10:
-        roof, below = scenes._loosened(rng, scenes._LAYOUTS[relation](guest, umbrella))
-        assert roof.y < below.y
-        assert roof.x <= below.x + below.width / 2 <= roof.x + roof.width
 
 
 def test_left_of_means_left(sampled: list[Scene]) -> None:
@@ -358,7 +349,7 @@ def test_a_pool_across_the_held_out_border_is_refused() -> None:
 def test_the_pictures_that_models_were_trained_on_have_not_changed() -> None:
     drawn = list(pool.scenes(0, 200, Mix()))
     text = "\n".join(f"{scene.caption} {scene.placed}" for scene in drawn)
-    assert hashlib.sha256(text.encode()).hexdigest()[:12] == "759b70c61bf2"
+    assert hashlib.sha256(text.encode()).hexdigest()[:12] == "357175659e46"
 
 
 def test_prompts_of_single_things_ask_for_every_thing_equally_often() -> None:
@@ -385,13 +376,13 @@ def test_the_prompt_of_a_scene_orders_its_things_as_they_are_drawn() -> None:
     for scene, prompt in zip(drawn, scene_prompts(drawn), strict=True):
         assert sorted(prompt.things) == sorted(placed.thing for placed in scene.placed)
         if prompt.order is None:
-            assert scene.arrangement == "beside"
+            assert scene.arrangement == "beside" or re.search("boat|plane", scene.caption), scene
             continue
         first, second, axis = prompt.order
         where = {placed.thing: placed for placed in scene.placed}
         if axis == "x":
             assert where[first].x + where[first].width <= where[second].x
         else:
-            assert where[first].y <= where[second].y
+            assert where[first].y + where[first].height / 2 < where[second].y + where[second].height / 2
         orders[axis] += 1
     assert min(orders.values()) > 20
