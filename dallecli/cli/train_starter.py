@@ -79,6 +79,20 @@ class StarterOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClipStarterOptions(StarterOptions):
+    """The same, and what only a starter with a CLIP of its own has."""
+
+    lock_image_encoder: Annotated[
+        bool,
+        typer.Option(
+            "--lock-image-encoder",
+            help="Train CLIP's text encoder alone; pictures keep their embeddings.",
+            rich_help_panel=RUN,
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TokenStarterOptions(StarterOptions):
     """The same of the starter that writes codes."""
 
@@ -91,7 +105,7 @@ class TokenStarterOptions(StarterOptions):
 @folded
 def starter(
     *,
-    asked: StarterOptions,
+    asked: ClipStarterOptions,
     device: options.Device = None,
     quiet: options.Quiet = False,
     debug: options.Debug = False,
@@ -105,11 +119,12 @@ def starter(
       dalle train starter --out my-starter
       dalle train starter --stage decoder --hours 8
       dalle train starter --from starter --stage upsampler --hours 2 --out my-starter
+      dalle train starter --from starter --stage clip --lock-image-encoder
       dalle generate "a blue dog" --model ./my-starter
     """
     from dallecli.training.kinds import UNCLIP
 
-    _train(UNCLIP, asked, device, quiet=quiet)
+    _train(UNCLIP, asked, device, quiet=quiet, locked=asked.lock_image_encoder)
 
 
 @folded
@@ -135,7 +150,7 @@ def starter_tokens(
     _train(TOKENS, asked, device, quiet=quiet)
 
 
-def _train(kind: "ModelKind", asked: StarterOptions, device: str | None, *, quiet: bool) -> None:
+def _train(kind: "ModelKind", asked: StarterOptions, device: str | None, *, quiet: bool, locked: bool = False) -> None:
     import torch
 
     from dallecli.cli.display import emit_line
@@ -147,7 +162,13 @@ def _train(kind: "ModelKind", asked: StarterOptions, device: str | None, *, quie
     chosen = asked.stages(preset)
     placement = decide(device, None)
     machine = Machine(placement.device, None if placement.dtype == torch.float32 else torch.bfloat16)
-    workshop = Workshop(preset, state_folder(asked.state, asked.preset), machine, asked.origin)
+    workshop = Workshop(
+        preset,
+        state_folder(asked.state, asked.preset),
+        machine,
+        asked.origin,
+        locked=locked,
+    )
     workshop.check_origin(chosen if asked.out is None else preset.runs)
     whole = sum(preset.runs[name].seconds for name in chosen)
     with arithmetic(asked.threads), Bars(quiet=quiet) as bars:

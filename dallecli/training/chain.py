@@ -55,6 +55,7 @@ class Chain:
         commands: what errors suggest.
         origin: the model that training starts from, or None.
         events: a folder for TensorBoard's logs, or None.
+        languages: the stages after whose training those of the origin that read them mean nothing.
     """
 
     stages: Mapping[str, TrainingStage[Any]]
@@ -65,6 +66,7 @@ class Chain:
     commands: Commands
     origin: Origin | None = None
     events: Path | None = None
+    languages: tuple[str, ...] = LANGUAGES
 
     def state_file(self, name: str) -> Path:
         """Where a stage's run keeps its state."""
@@ -149,15 +151,24 @@ class Chain:
             NotDownloaded: neither is there, or the stage was made for another CLIP than the one that was trained here.
         """
         stage, source = self.stages[name], self._source(name)
-        moved = source is self.origin and any(self.has_state(other) for other in stage.needs if other in LANGUAGES)
+        moved = source is self.origin and any(self.has_state(other) for other in stage.needs if other in self.languages)
         if source is None or moved:
             raise self._untrained(name)
+        if isinstance(source, Origin):
+            return self._read(stage, source)
         module: nn.Module = stage.fresh().to(self.machine.device)
-        if isinstance(source, Path):
-            load_average(module, source)
-        else:
-            read_stage(stage, module, source.folder, self.machine.device)
+        load_average(module, source)
         return module.eval().requires_grad_(False)
+
+    def _read(self, stage: TrainingStage[Any], origin: Origin) -> nn.Module:
+        module: nn.Module = stage.fresh().to(self.machine.device)
+        read_stage(stage, module, origin.folder, self.machine.device)
+        return module.eval().requires_grad_(False)
+
+    def _before(self, name: str) -> nn.Module | None:
+        """A stage's module with the weights of the origin, frozen; None without an origin."""
+        origin = self._origin_of(self.stages[name])
+        return None if origin is None else self._read(self.stages[name], origin)
 
     def _source(self, name: str) -> Path | Origin | None:
         """Where the weights of a trained stage come from: its state, or else the origin."""
@@ -187,6 +198,7 @@ class Chain:
             conditions=self.conditions,
             trained=self.trained,
             clip_trained=self.has_state("clip"),
+            before=self._before,
             team=self.machine.team,
         )
 

@@ -27,6 +27,8 @@ READ_SIZE = 16
 """The side in pixels at which pictures should be readable from their embeddings, if the tower sees them in patches."""
 READABLE, CLOSE = 30.0, 1.0
 """The weights of the two additions beside the contrastive loss."""
+LOCKED_CLOSE, KEPT = 4.0, 0.1
+"""The weights of closeness, and of leaving the states of tokens what they were, where the image tower is locked."""
 FITTED_ON, SCALED_ON = 4096, 1024
 """Pictures on which patches and reader are fitted, and on which the size of embeddings is measured, at most."""
 
@@ -87,21 +89,14 @@ class ClipObjective:
         images = self.gather(self.towers.image_encoder(normalised(pictures)).float())
         pictures, ids = self.gather(pictures), trimmed(self.gather(ids))
         close = F.mse_loss(texts, images.detach()) / images.detach().var()
-        loss: Tensor = self._contrast(texts, images, ids) + READABLE * self._misread(images, pictures) + CLOSE * close
+        contrast = contrastive(texts, images, ids, self.towers.logit_scale)
+        loss: Tensor = contrast + READABLE * self._misread(images, pictures) + CLOSE * close
         return loss
 
     def _misread(self, images: Tensor, pictures: Tensor) -> Tensor:
         """The mean-squared error, in units of [-1, 1] pixels, of reading pictures from their embeddings."""
         small = F.adaptive_avg_pool2d(pictures.float(), self.towers.read_size) / 127.5 - 1
         return F.mse_loss(self.towers.reader(images).float(), small.flatten(1))
-
-    def _contrast(self, texts: Tensor, images: Tensor, ids: Tensor) -> Tensor:
-        scale = self.towers.logit_scale.clamp(max=4.6).exp()
-        logits = scale * F.normalize(texts, dim=-1) @ F.normalize(images, dim=-1).T
-        right = same_caption(ids).float()
-        right = right / right.sum(dim=-1, keepdim=True)
-        loss: Tensor = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
-        return loss
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -127,6 +122,55 @@ class ClipObjective:
 
     def samples(self) -> None:
         """There is nothing to see."""
+
+
+class LockedClipObjective(ClipObjective):
+    """The text tower alone learns, against an image tower that stays what it is (Zhai et al. 2022).
+
+    What has learned from the embeddings of pictures can still read them. The states of a caption's tokens should stay
+    close to what they were: prior and decoder read those too.
+    """
+
+    def __init__(
+        self,
+        towers: ClipTowers,
+        before: ClipTowers,
+        train: ClipData,
+        held_out: ClipData,
+        gather: Callable[[Tensor], Tensor] = lambda rows: rows,
+    ) -> None:
+        """Train on `train`, validate on `held_out`; `before` are the towers that training starts from."""
+        super().__init__(towers, train, held_out, gather)
+        towers.image_encoder.requires_grad_(False)
+        towers.reader.requires_grad_(False)
+        self.before = before
+        self.images = picture_embeddings(before.image_encoder, train.pictures)
+        self.spread = self.images.var()
+
+    def loss(self, draw: Draw) -> Tensor:
+        """Return the loss of a random batch."""
+        chosen = draw.integers(len(self.images))
+        own = trimmed(take(self.train.ids, chosen))
+        states = self.towers.text_encoder(own)
+        texts, images = self.gather(states.embedding.float()), self.gather(take(self.images, chosen))
+        with torch.no_grad():
+            hidden = self.before.text_encoder(own).hidden
+        kept = F.mse_loss(states.hidden, hidden) / hidden.var()
+        ids = trimmed(self.gather(take(self.train.ids, chosen)))
+        close = F.mse_loss(texts, images) / self.spread
+        contrast = contrastive(texts, images, ids, self.towers.logit_scale)
+        loss: Tensor = contrast + LOCKED_CLOSE * close + KEPT * kept
+        return loss
+
+
+def contrastive(texts: Tensor, images: Tensor, ids: Tensor, logit_scale: Tensor) -> Tensor:
+    """Return the symmetric cross-entropy of finding the pictures [n d] of texts [n d] with token ids [n c]."""
+    scale = logit_scale.clamp(max=4.6).exp()
+    logits = scale * F.normalize(texts, dim=-1) @ F.normalize(images, dim=-1).T
+    right = same_caption(ids).float()
+    right = right / right.sum(dim=-1, keepdim=True)
+    loss: Tensor = (F.cross_entropy(logits, right) + F.cross_entropy(logits.T, right)) / 2
+    return loss
 
 
 def same_caption(ids: Tensor) -> Tensor:
@@ -207,7 +251,8 @@ class ClipStage:
 
     vocab_size: returns the size of the tokenizer, where `text_encoder` does not say it. own_space: whether its
     embeddings are a space of their own, which is rescaled and whose preprocessing is written; False where the networks
-    of another model read them.
+    of another model read them. locked: whether the image tower stays that of the model that training starts from, and
+    the text tower learns alone.
     """
 
     name: ClassVar[str] = "clip"
@@ -218,6 +263,7 @@ class ClipStage:
     image_encoder: dict[str, Any]
     vocab_size: Callable[[], int] | None = None
     own_space: bool = True
+    locked: bool = False
 
     @property
     def image_size(self) -> int:
@@ -254,7 +300,11 @@ class ClipStage:
         pictures = torch.cat(dataset.clip_pictures(self.image_size))
         train = ClipData(pictures[:-last], dataset.ids[:-last])
         held_out = ClipData(pictures[-last:].to(dataset.ids.device), dataset.ids[-last:])
-        return ClipObjective(module, train, held_out, material.team.gather)
+        if not self.locked:
+            return ClipObjective(module, train, held_out, material.team.gather)
+        before = material.before(self.name)
+        assert isinstance(before, ClipTowers)  # for the type checker: `Workshop` locks no tower that it does not have
+        return LockedClipObjective(module, before, train, held_out, material.team.gather)
 
     def adapt(self, module: ClipTowers, material: Material) -> None:
         """Fit the reader."""
@@ -263,7 +313,7 @@ class ClipStage:
 
     def finish(self, run: TrainingRun, material: Material) -> None:
         """Rescale the averaged weights, where no network of another model reads the embeddings."""
-        if self.own_space:
+        if self.own_space and not self.locked:
             towers, pictures = run.objective.module, material.dataset.clip_pictures(self.image_size)[0]
             assert isinstance(towers, ClipTowers)  # for the type checker: that is what `fresh` makes
             run.settle(lambda: rescale(towers, pictures[:SCALED_ON].to(run.device)))

@@ -27,12 +27,14 @@ class Material:
     conditions: returns what the trained CLIP says about the dataset; only the stages that need it ask. trained: returns
     the networks of another stage that was trained, frozen; a stage that asks has it among its `needs`.
     clip_trained: whether that CLIP was trained here, and is not the one of the model that training started from.
+    before: returns the networks of a stage as the model that training started from has them, frozen; None without one.
     """
 
     dataset: Dataset
     conditions: Callable[[], Conditions]
     trained: Callable[[str], nn.Module]
     clip_trained: bool
+    before: Callable[[str], nn.Module | None]
     team: Team
 
 

@@ -14,14 +14,15 @@ from torch import nn
 from dallecli.errors import BadSetting
 from dallecli.tasks.stages import written
 from dallecli.training.alone import alone
-from dallecli.training.chain import Chain, Commands, Origin
+from dallecli.training.chain import LANGUAGES, Chain, Commands, Origin
 from dallecli.training.kinds import TOKENS, UNCLIP
 from dallecli.training.loop import Report
 from dallecli.training.machine import Machine
 from dallecli.training.model_folder import config_of, write_json, write_tokenizer
 from dallecli.training.preset import BasePreset, Lessons, Preset
+from dallecli.training.stages.clip import ClipStage
 from dallecli.training.stages.decoder import DecoderLesson
-from dallecli.training.stages.stage import write_stage
+from dallecli.training.stages.stage import TrainingStage, write_stage
 from dallecli.training.stages.upsampler import UpsamplerLesson
 from dallecli.training.world.dataset import WorldDataset
 from dallecli.training.world.judge_stage import JudgeStage
@@ -51,12 +52,16 @@ class Workshop:
         folder: the state folder.
         machine: what trains.
         origin: the model (a name or a folder) that training starts from where a stage has no state, or None.
+        locked: whether CLIP's image encoder stays that of the origin.
 
     Raises:
         UnknownModel, NotDownloaded, BadFolder: the model is not there.
+        BadSetting: an image encoder is to stay that is not there.
     """
 
-    def __init__(self, preset: BasePreset, folder: Path, machine: Machine, origin: str | None = None) -> None:
+    def __init__(
+        self, preset: BasePreset, folder: Path, machine: Machine, origin: str | None = None, *, locked: bool = False
+    ) -> None:
         self.preset = replace(preset, lessons=LESSONS) if isinstance(preset, Preset) else preset
         self.kind = UNCLIP if isinstance(preset, Preset) else TOKENS
         self.folder = folder
@@ -65,6 +70,8 @@ class Workshop:
         self.origin = None if origin is None else locate(find(origin))
         own_space = self.kind is UNCLIP or self.origin is None
         stages = self.kind.stages(self.preset, lambda: self.dataset.tokenizer.end + 1, own_space)
+        if locked:
+            stages |= {"clip": _locked(stages.get("clip"), self.origin)}
         judge = JudgeStage(self.dataset)
         self.chain = Chain(
             {name: stage for name, stage in (stages | {judge.name: judge}).items() if name in preset.runs},
@@ -74,6 +81,7 @@ class Workshop:
             machine,
             Commands(train=f"{self.kind.starter_command} --stage {{stage}}", more="--hours"),
             None if self.origin is None else Origin(folder=self.origin, averaged=AVERAGED),
+            languages=tuple(name for name in LANGUAGES if name != "clip" or not locked),
         )
 
     def check_origin(self, names: Iterable[str]) -> None:
@@ -171,3 +179,13 @@ class Workshop:
         candidates = {} if spec.prior_candidates is None else {"prior_candidates": spec.prior_candidates}
         squares = {} if spec.oblong == LAYOUTS[spec.layout].oblong else {"oblong": spec.oblong}
         return {**candidates, **squares, "stages": {name: written(spec.stages[name]) for name in there}}
+
+
+def _locked(clip: TrainingStage[Any] | None, origin: Folder | None) -> TrainingStage[Any]:
+    """CLIP's stage with an image encoder that stays what it is in the model that training starts from."""
+    if not isinstance(clip, ClipStage) or origin is None:
+        raise BadSetting(
+            "there is no image encoder to lock" if clip is None else "a fresh image encoder cannot be locked",
+            hint="leave --lock-image-encoder out, or start --from a model that has one",
+        )
+    return replace(clip, locked=True)

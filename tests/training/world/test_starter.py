@@ -1,5 +1,6 @@
 """The starter's training from end to end, at a size that takes seconds: what comes out is a model."""
 
+import filecmp
 import json
 import math
 import shutil
@@ -217,6 +218,25 @@ def test_the_average_of_a_models_weights_starts_slow(tuned: Workshop) -> None:
     run.train(math.inf, steps=1)
     # (1 + 2000) / (10 + 2000) of it stays; without a model nine tenths of it would be those of the first step.
     assert torch.allclose(run.average[0] - before, (run.weights[0] - before) * 9 / 2010, atol=1e-7)
+
+
+def test_a_locked_image_encoder_stays_what_it_is_while_captions_learn(folder: Path, tmp_path: Path) -> None:
+    shop = Workshop(load_preset("tiny"), tmp_path / "locked", CPU, str(folder), locked=True)
+    began = shop.chain.open("clip").objective.validate()
+    assert shop.train_stage("clip", seconds=3) is None
+    ended = shop.chain.open("clip").objective.validate()
+    assert ended["apart"] < began["apart"]
+    shop.export(tmp_path / "out")
+    same = {
+        part: filecmp.cmp(folder / part / "model.safetensors", tmp_path / "out" / part / "model.safetensors", False)
+        for part in ("image_encoder", "text_encoder")
+    }
+    assert same == {"image_encoder": True, "text_encoder": False}
+
+
+def test_an_image_encoder_that_is_not_there_cannot_be_locked(tmp_path: Path) -> None:
+    with pytest.raises(BadSetting, match="a fresh image encoder cannot be locked"):
+        Workshop(load_preset("tiny"), tmp_path, CPU, locked=True)
 
 
 def test_training_from_a_model_continues_and_says_what_it_began_from(tuned: Workshop, folder: Path) -> None:
