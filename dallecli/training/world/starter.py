@@ -56,7 +56,7 @@ class Workshop:
 
     Raises:
         UnknownModel, NotDownloaded, BadFolder: the model is not there.
-        BadSetting: an image encoder is to stay that is not there.
+        BadSetting: an image encoder is to stay that is not there, or has been trained in the folder.
     """
 
     def __init__(
@@ -83,6 +83,25 @@ class Workshop:
             None if self.origin is None else Origin(folder=self.origin, averaged=AVERAGED),
             languages=tuple(name for name in LANGUAGES if name != "clip" or not locked),
         )
+        self._locked = locked
+        if locked:
+            self._check_lock()
+
+    def _check_lock(self) -> None:
+        """What has been trained of CLIP in the folder must have this image encoder, and must have left it alone."""
+        file = self.folder / "clip" / "settings.json"
+        kept = read_object(file) if file.exists() else {}
+        if self.chain.has_state("clip") and not (kept.get("locked") and kept["digest"] == self._digest):
+            raise BadSetting(
+                "CLIP was trained here with another image encoder than the one to lock",
+                where=str(self.folder / "clip"),
+                hint="leave --lock-image-encoder out, or name another folder with --state",
+            )
+
+    @property
+    def _digest(self) -> str | None:
+        """What tells the origin's weights from any others; None without an origin."""
+        return None if self.origin is None else self.origin.digest()
 
     def check_origin(self, names: Iterable[str]) -> None:
         """Find out whether the model that training starts from has the networks of these stages.
@@ -148,7 +167,8 @@ class Workshop:
         with alone(self.folder / name):
             begins = not self.chain.has_state(name) and not self.chain.readers(name)
             if self.origin is not None and begins and self.chain.stages[name].configs:
-                settings = {"preset": self.preset.name, "from": self._origin_name, "digest": self.origin.digest()}
+                began = {"preset": self.preset.name, "from": self._origin_name, "digest": self._digest}
+                settings = began | ({"locked": True} if self._locked and name == "clip" else {})
                 write_json(self.folder / name / "settings.json", settings)
             return self.chain.train(name, seconds=budget, watch=watch)
 

@@ -232,6 +232,13 @@ def test_a_locked_image_encoder_stays_what_it_is_while_captions_learn(folder: Pa
         for part in ("image_encoder", "text_encoder")
     }
     assert same == {"image_encoder": True, "text_encoder": False}
+    Workshop(load_preset("tiny"), tmp_path / "locked", CPU, str(folder), locked=True)  # goes on as before
+
+
+def test_an_image_encoder_that_was_trained_is_not_locked_afterwards(tuned: Workshop, folder: Path) -> None:
+    tuned.train_stage("clip")
+    with pytest.raises(BadSetting, match="trained here with another image encoder"):
+        Workshop(load_preset("tiny"), tuned.folder, CPU, str(folder), locked=True)
 
 
 def test_an_image_encoder_that_is_not_there_cannot_be_locked(tmp_path: Path) -> None:
