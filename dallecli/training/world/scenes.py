@@ -109,8 +109,13 @@ class Scene:
             things=tuple(placed.thing for placed in self.placed),
             background=NAMES.index(self.background),
             style=STYLES.index(self.style),
-            order=order_of(self.arrangement, [placed.thing for placed in self.placed]),
+            order=None if self._aboard else order_of(self.arrangement, [placed.thing for placed in self.placed]),
         )
+
+    @property
+    def _aboard(self) -> bool:
+        """Whether who rides is inside, as in a sailboat, and so not above what it rides."""
+        return self.arrangement == "riding" and _is_boarded(self.placed[0].thing)
 
     def draw(self, size: int) -> NDArray[np.uint8]:
         """Draw it (see `render`)."""
@@ -125,8 +130,6 @@ def order_of(arrangement: Arrangement, painted: Sequence[int]) -> Order | None:
     match arrangement:
         case "left of":
             return first, second, "x"
-        case "riding" if _is_boarded(first):
-            return None
         case "riding" | "on" | "wearing":  # the mount, the seat or the wearer is painted first
             return second, first, "y"
         case "under":
@@ -136,7 +139,7 @@ def order_of(arrangement: Arrangement, painted: Sequence[int]) -> Order | None:
 
 
 def _is_boarded(mount: int) -> bool:
-    """Whether riders are inside it, as in a sailboat, and not above it."""
+    """Whether riders are inside it, and not on it."""
     return things()[mount].saddle[1] > 0.5
 
 

@@ -148,8 +148,13 @@ class Scene:
             style=STYLES.index(self.seen),
             look=look,
             mirrored=mirrored,
-            order=order_of(self.arrangement, [placed.thing for placed in self.placed]),
+            order=None if self._aboard else order_of(self.arrangement, [placed.thing for placed in self.placed]),
         )
+
+    @property
+    def _aboard(self) -> bool:
+        """Whether who rides is inside, as in a sailboat, and so not above what it rides."""
+        return self.arrangement == "riding" and _is_boarded(self.placed[0].drawn)
 
     def draw(self, size: int) -> NDArray[np.uint8]:
         """Draw it (see `render`)."""
@@ -260,57 +265,71 @@ def _group(drawn: Drawn, count: int) -> tuple[Placed, ...]:
     return tuple(_at(drawn, x, y, width, height) for x, y in corners)
 
 
+CARRIED, BODY, LINE = 20, 20, 26
+"""The row on which riders' feet stand, the size of who wears or shelters, and the line on which neighbours stand."""
+
+
 def _stacked(top: Drawn, below: Drawn, top_size: int, below_box: tuple[int, int]) -> tuple[Placed, ...]:
-    """One thing upon another's saddle, the whole in the middle of the picture."""
-    saddle_x, saddle_y = shape(below).saddle or (0.5, 0.3)
-    base_width, base_height = _fit(below, *below_box)
-    width, height = _fit(top, top_size, top_size)
+    """One thing upon another's saddle, which is always in the same place.
+
+    So neither thing's place depends on the other: who rides a car stands where who rides a horse does.
+    """
+    saddle_x, saddle_y = _saddle(below)
+    width, height = below_box
+    base_width, base_height = _fit(below, width, min(height, math.floor((GRID - CARRIED) / (1 - saddle_y))))
     sink = max(1, round(saddle_y * base_height))  # how far the upper thing's feet reach into the lower one
-    total = max(base_height, height + base_height - sink)
-    top_y = max(0, (GRID - total + 1) // 2)
-    base_x = (GRID - base_width) // 2
+    width, height = _fit(top, top_size, top_size)
     return (
-        _at(below, base_x, top_y + total - base_height, base_width, base_height),
-        _at(top, base_x + saddle_x * base_width - width / 2, top_y, width, height),
+        _at(below, GRID / 2 - saddle_x * base_width, CARRIED - sink, base_width, base_height),
+        _at(top, (GRID - width) // 2, CARRIED - height, width, height),
     )
 
 
+def _saddle(mount: Drawn) -> tuple[float, float]:
+    return shape(mount).saddle or (0.5, 0.3)
+
+
+def _is_boarded(mount: Drawn) -> bool:
+    """Whether riders are inside it, and not on it."""
+    return _saddle(mount)[1] > 0.55
+
+
 def _ride(rider: Drawn, mount: Drawn) -> tuple[Placed, ...]:
-    if (shape(mount).saddle or (0.5, 0.3))[1] > 0.55:  # aboard, not astride: a big rider would hide the sail
+    if _is_boarded(mount):  # a big rider would hide the sail
         return _stacked(rider, mount, 14, (28, 26))
-    low = _fit(mount, 24, 20)[1] <= 12
-    return _stacked(rider, mount, 20 if low else 18, (24, 20))
+    return _stacked(rider, mount, 18, (24, 20))
 
 
 def _seated(sitter: Drawn, seat: Drawn) -> tuple[Placed, ...]:
     return _stacked(sitter, seat, 18 if things()[sitter.thing].head else 14, (26, 18))
 
 
+def _body(drawn: Drawn) -> Placed:
+    """Who wears or shelters, on the ground in the middle."""
+    width, height = _fit(drawn, BODY, BODY)
+    return _at(drawn, (GRID - width) // 2, GRID - height, width, height)
+
+
 def _crowned(wearer: Drawn, crown: Drawn) -> tuple[Placed, ...]:
     head_x, head_y = shape(wearer).head or (0.5, 0.0)
-    width, height = _fit(wearer, 24, 22)
-    crown_width, crown_height = _fit(crown, 12, 12)
-    x, y = (GRID - width) // 2, GRID - height
-    foot = y + round(head_y * height)
-    crown_x = x + head_x * width - crown_width / 2
-    return _at(wearer, x, y, width, height), _at(crown, crown_x, foot - crown_height, crown_width, crown_height)
+    body = _body(wearer)
+    width, height = _fit(crown, 12, 12)
+    x, y = body.x + head_x * body.width - width / 2, body.y + round(head_y * body.height) - height
+    return body, _at(crown, x, y, width, height)
 
 
 def _sheltered(guest: Drawn, umbrella: Drawn) -> tuple[Placed, ...]:
     width, height = _fit(umbrella, 28, 26)
-    roof = _at(umbrella, (GRID - width) // 2, 0, width, height)
-    width, height = _fit(guest, 20, 20)
-    return roof, _at(guest, (GRID - width) // 2, GRID - height, width, height)
+    return _at(umbrella, (GRID - width) // 2, 0, width, height), _body(guest)
 
 
 def _side_by_side(left: Drawn, right: Drawn) -> tuple[Placed, ...]:
     """Both in half the picture, standing on one line."""
     half = GRID // 2
     (w1, h1), (w2, h2) = (_fit(drawn, half, 20) for drawn in (left, right))
-    foot = (GRID + max(h1, h2) + 1) // 2
     return (
-        _at(left, (half - w1) // 2, foot - h1, w1, h1),
-        _at(right, GRID - w2 - (half - w2) // 2, foot - h2, w2, h2),
+        _at(left, (half - w1) // 2, LINE - h1, w1, h1),
+        _at(right, GRID - w2 - (half - w2) // 2, LINE - h2, w2, h2),
     )
 
 
