@@ -162,13 +162,8 @@ def _train(kind: "ModelKind", asked: StarterOptions, device: str | None, *, quie
     chosen = asked.stages(preset)
     placement = decide(device, None)
     machine = Machine(placement.device, None if placement.dtype == torch.float32 else torch.bfloat16)
-    workshop = Workshop(
-        preset,
-        state_folder(asked.state, asked.preset),
-        machine,
-        asked.origin,
-        locked=locked,
-    )
+    folder = state_folder(asked.state, asked.preset)
+    workshop = Workshop(preset, folder, machine, asked.origin, locked=locked)
     workshop.check_origin(chosen if asked.out is None else preset.runs)
     whole = sum(preset.runs[name].seconds for name in chosen)
     with arithmetic(asked.threads), Bars(quiet=quiet) as bars:

@@ -154,21 +154,21 @@ class Chain:
         moved = source is self.origin and any(self.has_state(other) for other in stage.needs if other in self.languages)
         if source is None or moved:
             raise self._untrained(name)
-        if isinstance(source, Origin):
-            return self._read(stage, source)
-        module: nn.Module = stage.fresh().to(self.machine.device)
-        load_average(module, source)
-        return module.eval().requires_grad_(False)
+        return self._frozen(stage, source)
 
-    def _read(self, stage: TrainingStage[Any], origin: Origin) -> nn.Module:
+    def _frozen(self, stage: TrainingStage[Any], source: Path | Origin) -> nn.Module:
+        """A stage's module with the averaged weights of a state, or those of the origin."""
         module: nn.Module = stage.fresh().to(self.machine.device)
-        read_stage(stage, module, origin.folder, self.machine.device)
+        if isinstance(source, Path):
+            load_average(module, source)
+        else:
+            read_stage(stage, module, source.folder, self.machine.device)
         return module.eval().requires_grad_(False)
 
     def _before(self, name: str) -> nn.Module | None:
         """A stage's module with the weights of the origin, frozen; None without an origin."""
         origin = self._origin_of(self.stages[name])
-        return None if origin is None else self._read(self.stages[name], origin)
+        return None if origin is None else self._frozen(self.stages[name], origin)
 
     def _source(self, name: str) -> Path | Origin | None:
         """Where the weights of a trained stage come from: its state, or else the origin."""

@@ -150,15 +150,15 @@ class LockedClipObjective(ClipObjective):
     def loss(self, draw: Draw) -> Tensor:
         """Return the loss of a random batch."""
         chosen = draw.integers(len(self.images))
-        own = trimmed(take(self.train.ids, chosen))
+        ids = take(self.train.ids, chosen)
+        own = trimmed(ids)
         states = self.towers.text_encoder(own)
         texts, images = self.gather(states.embedding.float()), self.gather(take(self.images, chosen))
         with torch.no_grad():
             hidden = self.before.text_encoder(own).hidden
         kept = F.mse_loss(states.hidden, hidden) / hidden.var()
-        ids = trimmed(self.gather(take(self.train.ids, chosen)))
         close = F.mse_loss(texts, images) / self.spread
-        contrast = contrastive(texts, images, ids, self.towers.logit_scale)
+        contrast = contrastive(texts, images, trimmed(self.gather(ids)), self.towers.logit_scale)
         loss: Tensor = contrast + LOCKED_CLOSE * close + KEPT * kept
         return loss
 

@@ -24,6 +24,7 @@ from dallecli.training.stages.clip import ClipStage
 from dallecli.training.stages.decoder import DecoderLesson
 from dallecli.training.stages.stage import TrainingStage, write_stage
 from dallecli.training.stages.upsampler import UpsamplerLesson
+from dallecli.training.state import STATE
 from dallecli.training.world.dataset import WorldDataset
 from dallecli.training.world.judge_stage import JudgeStage
 from dallecli.training.world.known import write_known
@@ -52,11 +53,11 @@ class Workshop:
         folder: the state folder.
         machine: what trains.
         origin: the model (a name or a folder) that training starts from where a stage has no state, or None.
-        locked: whether CLIP's image encoder stays that of the origin.
+        locked: whether CLIP's image encoder stays that of the origin; it does, too, where CLIP was begun like that.
 
     Raises:
         UnknownModel, NotDownloaded, BadFolder: the model is not there.
-        BadSetting: an image encoder is to stay that is not there, or has been trained in the folder.
+        BadSetting: an image encoder is to stay that is not there, or another one has been trained in the folder.
     """
 
     def __init__(
@@ -70,7 +71,8 @@ class Workshop:
         self.origin = None if origin is None else locate(find(origin))
         own_space = self.kind is UNCLIP or self.origin is None
         stages = self.kind.stages(self.preset, lambda: self.dataset.tokenizer.end + 1, own_space)
-        if locked:
+        self._locked = self._locks(locked)
+        if self._locked:
             stages |= {"clip": _locked(stages.get("clip"), self.origin)}
         judge = JudgeStage(self.dataset)
         self.chain = Chain(
@@ -81,22 +83,27 @@ class Workshop:
             machine,
             Commands(train=f"{self.kind.starter_command} --stage {{stage}}", more="--hours"),
             None if self.origin is None else Origin(folder=self.origin, averaged=AVERAGED),
-            languages=tuple(name for name in LANGUAGES if name != "clip" or not locked),
+            languages=tuple(name for name in LANGUAGES if name != "clip" or not self._locked),
         )
-        self._locked = locked
-        if locked:
-            self._check_lock()
 
-    def _check_lock(self) -> None:
-        """What has been trained of CLIP in the folder must have this image encoder, and must have left it alone."""
-        file = self.folder / "clip" / "settings.json"
-        kept = read_object(file) if file.exists() else {}
-        if self.chain.has_state("clip") and not (kept.get("locked") and kept["digest"] == self._digest):
+    def _locks(self, asked: bool) -> bool:
+        """Whether the image encoder is locked: as CLIP was begun here with this origin, or else as it is asked for."""
+        begun = self._begun()
+        same = begun is not None and bool(begun.get("locked")) and begun["digest"] == self._digest
+        if asked and begun is not None and not same:
             raise BadSetting(
                 "CLIP was trained here with another image encoder than the one to lock",
                 where=str(self.folder / "clip"),
                 hint="leave --lock-image-encoder out, or name another folder with --state",
             )
+        return asked or same
+
+    def _begun(self) -> dict[str, Any] | None:
+        """What CLIP was begun with, if it has been trained here."""
+        file = self.folder / "clip" / "settings.json"
+        if not (self.folder / "clip" / STATE).exists():
+            return None
+        return read_object(file) if file.exists() else {}
 
     @property
     def _digest(self) -> str | None:
@@ -155,7 +162,7 @@ class Workshop:
         """Train a stage until its budget, or `seconds` where given, is spent in all; if it is not trained, say why.
 
         Raises:
-            BadSetting: the preset has no such stage.
+            BadSetting: the preset has no such stage, or its image encoder is locked and not there.
             FolderInUse: another process trains it.
             NotDownloaded, NonFinite, DiskFull: as `Chain.train`.
         """
@@ -164,6 +171,12 @@ class Workshop:
             raise BadSetting(f"the preset {self.preset.name!r} has no stage {name!r}", hint=f"choose from {known}")
         budget = self.preset.runs[name].seconds if seconds is None else seconds
         self.chain.check_needs(name)
+        if name == "clip" and not self._locked and (self._begun() or {}).get("locked"):
+            raise BadSetting(
+                "CLIP was begun here with a locked image encoder",
+                where=str(self.folder / name),
+                hint="start --from the same model, or name another folder with --state",
+            )
         with alone(self.folder / name):
             begins = not self.chain.has_state(name) and not self.chain.readers(name)
             if self.origin is not None and begins and self.chain.stages[name].configs:

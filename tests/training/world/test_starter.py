@@ -232,7 +232,15 @@ def test_a_locked_image_encoder_stays_what_it_is_while_captions_learn(folder: Pa
         for part in ("image_encoder", "text_encoder")
     }
     assert same == {"image_encoder": True, "text_encoder": False}
-    Workshop(load_preset("tiny"), tmp_path / "locked", CPU, str(folder), locked=True)  # goes on as before
+    # It goes on as it was begun, whether that is said again or not, and never without the model that it was begun with.
+    for said, seconds in ((True, 3.2), (False, 3.4)):
+        again = Workshop(load_preset("tiny"), tmp_path / "locked", CPU, str(folder), locked=said)
+        assert again.train_stage("clip", seconds=seconds) is None
+        again.export(tmp_path / "again")
+        parts = [tmp_path / "again" / "image_encoder", folder / "image_encoder"]
+        assert filecmp.cmp(*(part / "model.safetensors" for part in parts), shallow=False)
+    with pytest.raises(BadSetting, match="begun here with a locked image encoder"):
+        Workshop(load_preset("tiny"), tmp_path / "locked", CPU).train_stage("clip", seconds=9)
 
 
 def test_an_image_encoder_that_was_trained_is_not_locked_afterwards(tuned: Workshop, folder: Path) -> None:
