@@ -23,7 +23,9 @@ INKS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "black")
 COUNTS = {2: ("two",), 3: ("three",)}
 ON = ("on", "on top of", "sitting on")
 WEARING = ("wearing a crown", "with a crown")
-UNDER = ("under an umbrella", "with an umbrella")
+UNDER = ("under",)
+HOLDING = ("with",)
+"""What is said of whoever shelters under something that they can hold."""
 BESIDE = ("next to", "and", "beside")
 LEFT_OF = ("left of", "to the left of")
 RIGHT_OF = ("right of", "to the right of")
@@ -111,7 +113,8 @@ MODIFIERS: WordKinds = {
 
 def relations(verbs: Sequence[str]) -> dict[str, list[str]]:
     """How two things stand to each other; `verbs` are those of riding."""
-    said = (tuple(dict.fromkeys(verbs)), ON, WEARING, UNDER, BESIDE, LEFT_OF, RIGHT_OF)
+    sheltered = (*UNDER, *(f"{word} an umbrella" for word in HOLDING))
+    said = (tuple(dict.fromkeys(verbs)), ON, WEARING, sheltered, BESIDE, LEFT_OF, RIGHT_OF)
     return {phrases[0]: list(phrases[1:]) for phrases in said}
 
 
@@ -134,8 +137,8 @@ def caption_words() -> tuple[str, ...]:
 
     Complete by construction: it is gathered from the phrase tables, not from sampled captions.
     """
-    tables: list[str] = [*OPENINGS, *DETERMINERS, "an", *SMALL, *LARGE, *LEFT, *RIGHT, *INKS, *ON, *WEARING, *UNDER]
-    tables += [*BESIDE, *LEFT_OF, *RIGHT_OF, *COLOURS, *PLACES, *PLAIN_GROUND, ". , ! ?", EVERYDAY]
+    tables: list[str] = [*OPENINGS, *DETERMINERS, "an", *SMALL, *LARGE, *LEFT, *RIGHT, *INKS, *ON, *WEARING]
+    tables += [*UNDER, *HOLDING, *BESIDE, *LEFT_OF, *RIGHT_OF, *COLOURS, *PLACES, *PLAIN_GROUND, ". , ! ?", EVERYDAY]
     for phrases in (*COUNTS.values(), *PLACE_PHRASES.values(), *STYLE_PHRASES.values()):
         tables += phrases
     for thing in things():

@@ -46,7 +46,7 @@ class Mix:
     count: float = 0.08
     riding: float = 0.14
     on: float = 0.08
-    adorned: float = 0.06
+    adorned: float = 0.08
     beside: float = 0.10
     left_of: float = 0.10
     small: float = 0.05
@@ -162,7 +162,7 @@ Pair = tuple[int, Arrangement, int]
 @lru_cache(maxsize=16)
 def _pairs(relations: tuple[Arrangement, ...], split: Split) -> tuple[Pair, ...]:
     """Every pair that the split allows; frequent mounts and seats are repeated by their weight."""
-    crown, umbrella = thing_index()["crown"], thing_index()["umbrella"]
+    crown = thing_index()["crown"]
     found: list[Pair] = []
     for relation in relations:
         for first, thing in enumerate(things()):
@@ -170,8 +170,8 @@ def _pairs(relations: tuple[Arrangement, ...], split: Split) -> tuple[Pair, ...]
                 times = {
                     "riding": other.weight if thing.head else 0,
                     "on": other.seat * (3 if thing.head else 1) if thing.head or thing.item else 0,
-                    "wearing": int(thing.head is not None and second == crown),
-                    "under": int(thing.head is not None and second == umbrella),
+                    "wearing": 2 if thing.head and second == crown else 0,
+                    "under": other.shelter if thing.head else 0,
                 }.get(relation, 1)
                 kept = split == "any" or is_held_out(thing.name, relation, other.name) == (split == "held_out")
                 if kept and first != second:
@@ -261,9 +261,9 @@ def _crowned(wearer: int, crown: int) -> tuple[Placed, ...]:
     return body, Placed(thing=crown, x=x, y=y, width=width, height=height)
 
 
-def _sheltered(guest: int, umbrella: int) -> tuple[Placed, ...]:
-    width, height = _fit(umbrella, 14, 13)
-    roof = Placed(thing=umbrella, x=(GRID - width) // 2, y=0, width=width, height=height)
+def _sheltered(guest: int, shelter: int) -> tuple[Placed, ...]:
+    width, height = _fit(shelter, 14, 13)
+    roof = Placed(thing=shelter, x=(GRID - width) // 2, y=0, width=width, height=height)
     return roof, _body(guest)
 
 
@@ -339,14 +339,16 @@ def _together(rng: np.random.Generator, relations: tuple[Arrangement, ...], mix:
     first, relation, second = _pick(rng, _pairs(relations, mix.split))
     placed = _LAYOUTS[relation](first, second)
     words: Sequence[str]
-    if relation in ("wearing", "under"):
-        words = captions.WEARING if relation == "wearing" else captions.UNDER
-        return _Subject(phrase=f"{article(_name(rng, first))} {_pick(rng, words)}", arrangement=relation, placed=placed)
+    if relation == "wearing":
+        phrase = f"{article(_name(rng, first))} {_pick(rng, captions.WEARING)}"
+        return _Subject(phrase=phrase, arrangement=relation, placed=placed)
     said_first, said_second = first, second
     if relation == "riding":
         words = things()[second].verbs
     elif relation == "on":
         words = captions.ON
+    elif relation == "under":
+        words = captions.UNDER + captions.HOLDING * things()[second].item
     elif relation == "beside":
         words = captions.BESIDE
     elif rng.random() < 0.5:
@@ -372,7 +374,7 @@ def _subject(rng: np.random.Generator, mix: Mix) -> _Subject:
         ("left of",),
     )
     wanted = relations[min(kind - 2, len(relations) - 1)]
-    # The few pairs with a crown or an umbrella may all be on the other side of the split.
+    # The few pairs with a crown or a shelter may all be on the other side of the split.
     return _together(rng, wanted if _pairs(wanted, mix.split) else ("beside",), mix)
 
 

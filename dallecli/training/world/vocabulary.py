@@ -25,6 +25,7 @@ class Thing:
     weight: int = 0
     seat: int = 0
     saddle: Fraction2 = (0.5, 0.3)
+    shelter: int = 0
     item: bool = False
 
 

@@ -58,7 +58,7 @@ class Mix:
     count: float = 0.08
     riding: float = 0.13
     on: float = 0.07
-    adorned: float = 0.06
+    adorned: float = 0.08
     beside: float = 0.10
     left_of: float = 0.10
     small: float = 0.05
@@ -211,7 +211,7 @@ Pair = tuple[int, Arrangement, int]
 @lru_cache(maxsize=64)
 def _pairs(relations: tuple[Arrangement, ...], split: Split, style: str) -> tuple[Pair, ...]:
     """Every pair that the split allows and the style can draw, mounts and seats as often as their weight says."""
-    crown, umbrella = thing_index()["crown"], thing_index()["umbrella"]
+    crown = thing_index()["crown"]
     found: list[Pair] = []
     for relation in relations:
         for first, thing in enumerate(things()):
@@ -219,8 +219,8 @@ def _pairs(relations: tuple[Arrangement, ...], split: Split, style: str) -> tupl
                 times = {
                     "riding": other.weight if thing.head else 0,
                     "on": other.seat * (3 if thing.head else 1) if thing.head or thing.item else 0,
-                    "wearing": int(thing.head and second == crown),
-                    "under": int(thing.head and second == umbrella),
+                    "wearing": 2 if thing.head and second == crown else 0,
+                    "under": other.shelter if thing.head else 0,
                 }.get(relation, 1)
                 kept = split == "any" or is_held_out(thing.name, relation, other.name) == (split == "held_out")
                 drawn = _looks(first, style, False) and _looks(second, style, relation in ("riding", "on"))
@@ -318,9 +318,9 @@ def _crowned(wearer: Drawn, crown: Drawn) -> tuple[Placed, ...]:
     return body, _at(crown, x, y, width, height)
 
 
-def _sheltered(guest: Drawn, umbrella: Drawn) -> tuple[Placed, ...]:
-    width, height = _fit(umbrella, 28, 26)
-    return _at(umbrella, (GRID - width) // 2, 0, width, height), _body(guest)
+def _sheltered(guest: Drawn, shelter: Drawn) -> tuple[Placed, ...]:
+    width, height = _fit(shelter, 28, 26)
+    return _at(shelter, (GRID - width) // 2, 0, width, height), _body(guest)
 
 
 def _side_by_side(left: Drawn, right: Drawn) -> tuple[Placed, ...]:
@@ -421,14 +421,15 @@ def _together(rng: np.random.Generator, relations: tuple[Arrangement, ...], spli
     placed = _dyed(rng, _faced(rng, placed, not apart))
     one, other = things()[first], things()[second]
     phrases: Sequence[str]
-    if relation in ("wearing", "under"):
-        phrases = words.WEARING if relation == "wearing" else words.UNDER
-        phrase = f"{article(_name(rng, one))} {_pick(rng, phrases)}"
+    if relation == "wearing":
+        phrase = f"{article(_name(rng, one))} {_pick(rng, words.WEARING)}"
         return _Subject(phrase=phrase, arrangement=relation, placed=placed)
     if relation == "riding":
         phrases = other.verbs
     elif relation == "on":
         phrases = words.ON
+    elif relation == "under":
+        phrases = words.UNDER + words.HOLDING * other.item
     elif relation == "beside":
         phrases = words.BESIDE
     elif rng.random() < 0.5:
@@ -462,7 +463,7 @@ def _subject(rng: np.random.Generator, mix: Mix, style: str) -> _Subject:
     if kind == 1:
         return _several(rng, style)
     wanted = _RELATIONS[kind - 2]
-    # The few pairs with a crown or an umbrella may all be on the other side of the split.
+    # The few pairs with a crown or a shelter may all be on the other side of the split.
     return _together(rng, wanted if _pairs(wanted, mix.split, style) else ("beside",), mix.split, style)
 
 

@@ -35,6 +35,7 @@ class Thing:
     carries: str = ""
     seat: int = 0
     saddle: Fraction2 | None = None
+    shelter: int = 0
     item: bool = False
     dyed: bool = False
     unmirrored: str = ""
