@@ -11,26 +11,34 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, TypeVar
-from zlib import crc32
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from dallecli.training.world import captions
+from dallecli.training.world.arrangements import (
+    Arrangement,
+    Box,
+    Figure,
+    Layout,
+    Pair,
+    Split,
+    in_painting_order,
+    is_held_out,
+    order_of,
+)
 from dallecli.training.world.backdrops import COLOURS, GRID, NAMES, PASTELS, PLACES, UNNAMED_WHITE, VARIANTS, backdrop
 from dallecli.training.world.captions import INKS, STYLES, article, determined
 from dallecli.training.world.sprites import LUMA, Colour, aspect, mean_colour, sprite
 from dallecli.training.world.vocabulary import thing_index, things
-from dallecli.training.world.world import Label, Order
+from dallecli.training.world.world import Label
 
 SIZES = (16, 32, 64, 128, 256)
 HELD_OUT_SEEDS = 2**31
 
-Split = Literal["train", "held_out", "any"]
 T = TypeVar("T")
-Arrangement = Literal["single", "count", "riding", "on", "wearing", "under", "beside", "left of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,48 +123,14 @@ class Scene:
     @property
     def _aboard(self) -> bool:
         """Whether who rides is inside, as in a sailboat, and so not above what it rides."""
-        return self.arrangement == "riding" and _is_boarded(self.placed[0].thing)
+        return self.arrangement == "riding" and _figure(self.placed[0].thing).boarded
 
     def draw(self, size: int) -> NDArray[np.uint8]:
         """Draw it (see `render`)."""
         return render(self, size)
 
 
-def order_of(arrangement: Arrangement, painted: Sequence[int]) -> Order | None:
-    """How two different things stand in an arrangement, given in painting order; None where it does not say."""
-    if len(set(painted)) != 2:
-        return None
-    first, second = painted
-    match arrangement:
-        case "left of":
-            return first, second, "x"
-        case "riding" | "on" | "wearing":  # the mount, the seat or the wearer is painted first
-            return second, first, "y"
-        case "under":
-            return first, second, "y"
-        case _:
-            return None
-
-
-def _is_boarded(mount: int) -> bool:
-    """Whether riders are inside it, and not on it."""
-    return things()[mount].saddle[1] > 0.5
-
-
 # --- what may meet -----------------------------------------------------------------------------------------------
-
-
-def is_held_out(first: str, relation: Arrangement, second: str) -> bool:
-    """Whether this pair never occurs in training scenes: one pair in twenty, by a checksum of names and relation.
-
-    ``beside`` looks the same both ways and is filed in alphabetical order; "right of" is filed as ``left of``.
-    """
-    if relation == "beside":
-        first, second = sorted((first, second))
-    return crc32(f"{first}|{relation}|{second}".encode()) % 20 == 0
-
-
-Pair = tuple[int, Arrangement, int]
 
 
 @lru_cache(maxsize=16)
@@ -182,108 +156,26 @@ def _pairs(relations: tuple[Arrangement, ...], split: Split) -> tuple[Pair, ...]
 # --- layout ------------------------------------------------------------------------------------------------------
 
 
-def _fit(thing: int, width: int, height: int) -> tuple[int, int]:
-    """The largest whole-pixel size of the thing's own shape inside a box."""
-    shape = aspect(thing)
-    if shape * height >= width:
-        return width, min(height, max(1, round(width / shape)))
-    return min(width, max(1, round(height * shape))), height
+LAYOUT = Layout(GRID)
 
 
-def _clamp(position: float, extent: int) -> int:
-    return min(max(math.floor(position + 0.5), 0), GRID - extent)
+@lru_cache(maxsize=64)
+def _figure(thing: int) -> Figure:
+    entry = things()[thing]
+    return Figure(aspect=aspect(thing), head=entry.head, saddle=entry.saddle, boarded=entry.saddle[1] > 0.5)
+
+
+def _at(thing: int, box: Box, ink: str | None = None) -> Placed:
+    return Placed(thing=thing, x=box.x, y=box.y, width=box.width, height=box.height, ink=ink)
 
 
 def _centred(thing: int, size: int, shift: int = 0, ink: str | None = None) -> Placed:
-    width, height = _fit(thing, size, size)
-    x, y = _clamp((GRID - width) // 2 + shift, width), (GRID - height) // 2
-    return Placed(thing=thing, x=x, y=y, width=width, height=height, ink=ink)
+    return _at(thing, LAYOUT.single(_figure(thing), size, shift), ink)
 
 
-def _aside(thing: int, right: bool) -> Placed:
-    width, height = _fit(thing, 9, 12)
-    return Placed(thing=thing, x=GRID - width if right else 0, y=(GRID - height) // 2, width=width, height=height)
-
-
-def _group(thing: int, count: int) -> tuple[Placed, ...]:
-    """Two side by side, three in a triangle: a triangle leaves each of them seven pixels, a row only five."""
-    width, height = _fit(thing, 7, 10 if count == 2 else 7)
-    left, right = (GRID // 2 - width) // 2, GRID - width - (GRID // 2 - width) // 2
-    rows = [(left, (GRID - height) // 2), (right, (GRID - height) // 2)]
-    if count == 3:
-        rows = [((GRID - width) // 2, (8 - height) // 2), (left, 9), (right, 9)]
-    return tuple(Placed(thing=thing, x=x, y=y, width=width, height=height) for x, y in rows)
-
-
-CARRIED, BODY, LINE = 10, 10, 13
-"""The row on which riders' feet stand, the size of who wears or shelters, and the line on which neighbours stand."""
-
-
-def _stacked(top: int, below: int, top_size: int, below_box: tuple[int, int]) -> tuple[Placed, ...]:
-    """One thing upon another's saddle, which is always in the same place.
-
-    So neither thing's place depends on the other: who rides a car stands where who rides a horse does.
-    """
-    saddle_x, saddle_y = things()[below].saddle
-    width, height = below_box
-    base_width, base_height = _fit(below, width, min(height, math.floor((GRID - CARRIED) / (1 - saddle_y))))
-    sink = max(1, round(saddle_y * base_height))  # how far the upper thing's feet reach into the lower one
-    base_x, base_y = _clamp(GRID / 2 - saddle_x * base_width, base_width), _clamp(CARRIED - sink, base_height)
-    width, height = _fit(top, top_size, top_size)
-    return (
-        Placed(thing=below, x=base_x, y=base_y, width=base_width, height=base_height),
-        Placed(thing=top, x=(GRID - width) // 2, y=CARRIED - height, width=width, height=height),
-    )
-
-
-def _ride(rider: int, mount: int) -> tuple[Placed, ...]:
-    if _is_boarded(mount):  # a big rider would hide the sail or the wings
-        return _stacked(rider, mount, 7, (14, 13))
-    return _stacked(rider, mount, 9, (12, 10))
-
-
-def _seated(sitter: int, seat: int) -> tuple[Placed, ...]:
-    return _stacked(sitter, seat, 9 if things()[sitter].head else 7, (13, 9))
-
-
-def _body(thing: int) -> Placed:
-    """Who wears or shelters, on the ground in the middle."""
-    width, height = _fit(thing, BODY, BODY)
-    return Placed(thing=thing, x=(GRID - width) // 2, y=GRID - height, width=width, height=height)
-
-
-def _crowned(wearer: int, crown: int) -> tuple[Placed, ...]:
-    head_x, head_y = things()[wearer].head or (0.5, 0.0)
-    body = _body(wearer)
-    width, height = _fit(crown, 6, 6)
-    x = _clamp(body.x + head_x * body.width - width / 2, width)
-    y = max(0, body.y + round(head_y * body.height) - height)
-    return body, Placed(thing=crown, x=x, y=y, width=width, height=height)
-
-
-def _sheltered(guest: int, shelter: int) -> tuple[Placed, ...]:
-    width, height = _fit(shelter, 14, 13)
-    roof = Placed(thing=shelter, x=(GRID - width) // 2, y=0, width=width, height=height)
-    return roof, _body(guest)
-
-
-def _side_by_side(left: int, right: int) -> tuple[Placed, ...]:
-    """Both in half the picture, standing on one line."""
-    (w1, h1), (w2, h2) = (_fit(thing, 8, 10) for thing in (left, right))
-    return (
-        Placed(thing=left, x=(8 - w1) // 2, y=LINE - h1, width=w1, height=h1),
-        Placed(thing=right, x=GRID - w2 - (8 - w2) // 2, y=LINE - h2, width=w2, height=h2),
-    )
-
-
-_LAYOUTS: dict[Arrangement, Callable[[int, int], tuple[Placed, ...]]] = {
-    "riding": _ride,
-    "on": _seated,
-    "wearing": _crowned,
-    "under": _sheltered,
-    "beside": _side_by_side,
-    "left of": _side_by_side,
-}
+def _both(first: int, relation: Arrangement, second: int) -> tuple[Placed, ...]:
+    boxes = LAYOUT.pair(relation, _figure(first), _figure(second))
+    return in_painting_order(relation, (_at(first, boxes[0]), _at(second, boxes[1])))
 
 
 # --- sampling ----------------------------------------------------------------------------------------------------
@@ -321,7 +213,7 @@ def _single(rng: np.random.Generator, mix: Mix) -> _Subject:
     elif (chance := chance - mix.aside) < 0:
         right = rng.random() < 0.5
         phrase = f"{article(name)} {_pick(rng, captions.RIGHT if right else captions.LEFT)}"
-        placed = _aside(thing, right)
+        placed = _at(thing, LAYOUT.aside(_figure(thing), right))
     else:
         if chance < mix.inked and things()[thing].tint is None:
             ink = _pick(rng, INKS)
@@ -332,12 +224,14 @@ def _single(rng: np.random.Generator, mix: Mix) -> _Subject:
 def _several(rng: np.random.Generator) -> _Subject:
     thing, count = int(rng.integers(len(things()))), 2 if rng.random() < 0.6 else 3
     phrase = f"{_pick(rng, captions.COUNTS[count])} {things()[thing].plural}"
-    return _Subject(phrase=phrase, arrangement="count", placed=_group(thing, count))
+    return _Subject(
+        phrase=phrase, arrangement="count", placed=tuple(_at(thing, box) for box in LAYOUT.group(_figure(thing), count))
+    )
 
 
 def _together(rng: np.random.Generator, relations: tuple[Arrangement, ...], mix: Mix) -> _Subject:
     first, relation, second = _pick(rng, _pairs(relations, mix.split))
-    placed = _LAYOUTS[relation](first, second)
+    placed = _both(first, relation, second)
     words: Sequence[str]
     if relation == "wearing":
         phrase = f"{article(_name(rng, first))} {_pick(rng, captions.WEARING)}"

@@ -208,7 +208,7 @@ def test_everything_stands_inside_the_picture(sampled: list[Scene]) -> None:
 def test_every_pair_of_every_relation_fits_the_picture() -> None:
     relations = ("riding", "on", "wearing", "under", "beside", "left of")
     for first, relation, second in sorted(set(scenes._pairs(relations, "any"))):
-        for placed in scenes._LAYOUTS[relation](first, second):
+        for placed in scenes._both(first, relation, second):
             assert 0 <= placed.x <= GRID - placed.width and 0 <= placed.y <= GRID - placed.height, (first, second)
 
 
@@ -232,7 +232,7 @@ def test_captions_are_plain_lower_case_english(sampled: list[Scene]) -> None:
 def test_where_a_thing_stands_does_not_depend_on_what_it_stands_with(relation: Arrangement) -> None:
     boxes: dict[str, set[Placed]] = {}
     for first, _, second in scenes._pairs((relation,), "any"):
-        for role, placed in enumerate(scenes._LAYOUTS[relation](first, second)):
+        for role, placed in enumerate(scenes._both(first, relation, second)):
             boxes.setdefault(f"{role} {placed.thing}", set()).add(placed)
     crown = f"1 {thing_index()['crown']}"
     # What no training scene shows together, has been seen in just these places with others. But a crown sits where a
@@ -244,7 +244,7 @@ def test_where_a_thing_stands_does_not_depend_on_what_it_stands_with(relation: A
 
 def test_what_rides_touches_its_mount() -> None:
     for rider, relation, mount in sorted(set(scenes._pairs(("riding", "on", "wearing"), "any"))):
-        below, top = scenes._LAYOUTS[relation](rider, mount)
+        below, top = scenes._both(rider, relation, mount)
         assert top.y + top.height >= below.y, (rider, relation, mount)
         assert below.x < top.x + top.width and top.x < below.x + below.width, (rider, relation, mount)
 

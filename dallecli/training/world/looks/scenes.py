@@ -19,6 +19,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from dallecli.training.world import captions as words
+from dallecli.training.world.arrangements import (
+    Arrangement,
+    Box,
+    Figure,
+    Layout,
+    Pair,
+    Split,
+    in_painting_order,
+    is_held_out,
+    order_of,
+)
 from dallecli.training.world.backdrops import COLOURS
 from dallecli.training.world.captions import INKS, article, determined
 from dallecli.training.world.looks import captions, grounds
@@ -26,7 +37,6 @@ from dallecli.training.world.looks.captions import STYLE_LOOKS, STYLE_PHRASES, S
 from dallecli.training.world.looks.grounds import FLOORS, GRID, NAMES, PASTELS, PLACES, VARIANTS, WHITE, Ground, plain
 from dallecli.training.world.looks.sprites import HUES, Drawn, mean_colour, outline, shape, sprite
 from dallecli.training.world.looks.vocabulary import Thing, thing_index, things
-from dallecli.training.world.scenes import Arrangement, Split, is_held_out, order_of
 from dallecli.training.world.sprites import LUMA, Colour
 from dallecli.training.world.world import UNKNOWN, Label
 
@@ -154,7 +164,7 @@ class Scene:
     @property
     def _aboard(self) -> bool:
         """Whether who rides is inside, as in a sailboat, and so not above what it rides."""
-        return self.arrangement == "riding" and _is_boarded(self.placed[0].drawn)
+        return self.arrangement == "riding" and _figure(self.placed[0].drawn).boarded
 
     def draw(self, size: int) -> NDArray[np.uint8]:
         """Draw it (see `render`)."""
@@ -205,9 +215,6 @@ def _two_looks(rng: np.random.Generator, first: str, second: str) -> tuple[str, 
     return _pick(rng, first), _pick(rng, second)
 
 
-Pair = tuple[int, Arrangement, int]
-
-
 @lru_cache(maxsize=64)
 def _pairs(relations: tuple[Arrangement, ...], split: Split, style: str) -> tuple[Pair, ...]:
     """Every pair that the split allows and the style can draw, mounts and seats as often as their weight says."""
@@ -232,115 +239,28 @@ def _pairs(relations: tuple[Arrangement, ...], split: Split, style: str) -> tupl
 # --- layout ------------------------------------------------------------------------------------------------------
 
 
-def _fit(drawn: Drawn, width: int, height: int) -> tuple[int, int]:
-    """The largest whole-pixel size of the drawing's own shape inside a box."""
-    aspect = shape(drawn).aspect
-    if aspect * height >= width:
-        return width, min(height, max(1, round(width / aspect)))
-    return min(width, max(1, round(height * aspect))), height
+LAYOUT: Final = Layout(GRID)
 
 
-def _clamp(position: float, extent: int) -> int:
-    return min(max(math.floor(position + 0.5), 0), GRID - extent)
+@lru_cache(maxsize=1024)
+def _figure(drawn: Drawn) -> Figure:
+    seen = shape(drawn)
+    saddle = seen.saddle or (0.5, 0.3)
+    head = (seen.head or (0.5, 0.0)) if things()[drawn.thing].head else None
+    return Figure(aspect=seen.aspect, head=head, saddle=saddle, boarded=saddle[1] > 0.55)
 
 
-def _at(drawn: Drawn, x: float, y: float, width: int, height: int) -> Placed:
-    return Placed(
-        thing=drawn.thing, look=drawn.look, x=_clamp(x, width), y=_clamp(y, height), width=width, height=height
-    )
+def _at(drawn: Drawn, box: Box) -> Placed:
+    return Placed(thing=drawn.thing, look=drawn.look, x=box.x, y=box.y, width=box.width, height=box.height)
 
 
 def _centred(drawn: Drawn, size: int, right: int = 0, down: int = 0) -> Placed:
-    width, height = _fit(drawn, size, size)
-    return _at(drawn, (GRID - width) // 2 + right, (GRID - height) // 2 + down, width, height)
+    return _at(drawn, LAYOUT.single(_figure(drawn), size, right, down))
 
 
-def _group(drawn: Drawn, count: int) -> tuple[Placed, ...]:
-    """Two side by side, three in a triangle."""
-    width, height = _fit(drawn, 14, 20 if count == 2 else 14)
-    left, right = (GRID // 2 - width) // 2, GRID - width - (GRID // 2 - width) // 2
-    corners = [(left, (GRID - height) // 2), (right, (GRID - height) // 2)]
-    if count == 3:
-        corners = [((GRID - width) // 2, (16 - height) // 2), (left, 18), (right, 18)]
-    return tuple(_at(drawn, x, y, width, height) for x, y in corners)
-
-
-CARRIED, BODY, LINE = 20, 20, 26
-"""The row on which riders' feet stand, the size of who wears or shelters, and the line on which neighbours stand."""
-
-
-def _stacked(top: Drawn, below: Drawn, top_size: int, below_box: tuple[int, int]) -> tuple[Placed, ...]:
-    """One thing upon another's saddle, which is always in the same place.
-
-    So neither thing's place depends on the other: who rides a car stands where who rides a horse does.
-    """
-    saddle_x, saddle_y = _saddle(below)
-    width, height = below_box
-    base_width, base_height = _fit(below, width, min(height, math.floor((GRID - CARRIED) / (1 - saddle_y))))
-    sink = max(1, round(saddle_y * base_height))  # how far the upper thing's feet reach into the lower one
-    width, height = _fit(top, top_size, top_size)
-    return (
-        _at(below, GRID / 2 - saddle_x * base_width, CARRIED - sink, base_width, base_height),
-        _at(top, (GRID - width) // 2, CARRIED - height, width, height),
-    )
-
-
-def _saddle(mount: Drawn) -> tuple[float, float]:
-    return shape(mount).saddle or (0.5, 0.3)
-
-
-def _is_boarded(mount: Drawn) -> bool:
-    """Whether riders are inside it, and not on it."""
-    return _saddle(mount)[1] > 0.55
-
-
-def _ride(rider: Drawn, mount: Drawn) -> tuple[Placed, ...]:
-    if _is_boarded(mount):  # a big rider would hide the sail
-        return _stacked(rider, mount, 14, (28, 26))
-    return _stacked(rider, mount, 18, (24, 20))
-
-
-def _seated(sitter: Drawn, seat: Drawn) -> tuple[Placed, ...]:
-    return _stacked(sitter, seat, 18 if things()[sitter.thing].head else 14, (26, 18))
-
-
-def _body(drawn: Drawn) -> Placed:
-    """Who wears or shelters, on the ground in the middle."""
-    width, height = _fit(drawn, BODY, BODY)
-    return _at(drawn, (GRID - width) // 2, GRID - height, width, height)
-
-
-def _crowned(wearer: Drawn, crown: Drawn) -> tuple[Placed, ...]:
-    head_x, head_y = shape(wearer).head or (0.5, 0.0)
-    body = _body(wearer)
-    width, height = _fit(crown, 12, 12)
-    x, y = body.x + head_x * body.width - width / 2, body.y + round(head_y * body.height) - height
-    return body, _at(crown, x, y, width, height)
-
-
-def _sheltered(guest: Drawn, shelter: Drawn) -> tuple[Placed, ...]:
-    width, height = _fit(shelter, 28, 26)
-    return _at(shelter, (GRID - width) // 2, 0, width, height), _body(guest)
-
-
-def _side_by_side(left: Drawn, right: Drawn) -> tuple[Placed, ...]:
-    """Both in half the picture, standing on one line."""
-    half = GRID // 2
-    (w1, h1), (w2, h2) = (_fit(drawn, half, 20) for drawn in (left, right))
-    return (
-        _at(left, (half - w1) // 2, LINE - h1, w1, h1),
-        _at(right, GRID - w2 - (half - w2) // 2, LINE - h2, w2, h2),
-    )
-
-
-_LAYOUTS: Final[dict[Arrangement, Callable[[Drawn, Drawn], tuple[Placed, ...]]]] = {
-    "riding": _ride,
-    "on": _seated,
-    "wearing": _crowned,
-    "under": _sheltered,
-    "beside": _side_by_side,
-    "left of": _side_by_side,
-}
+def _both(first: Drawn, relation: Arrangement, second: Drawn) -> tuple[Placed, ...]:
+    boxes = LAYOUT.pair(relation, _figure(first), _figure(second))
+    return in_painting_order(relation, (_at(first, boxes[0]), _at(second, boxes[1])))
 
 
 def _faced(rng: np.random.Generator, placed: tuple[Placed, ...], together: bool) -> tuple[Placed, ...]:
@@ -396,8 +316,7 @@ def _single(rng: np.random.Generator, mix: Mix, style: str) -> _Subject:
     elif (chance := chance - mix.aside) < 0:
         to_right = rng.random() < 0.5
         phrase = f"{article(name)} {_pick(rng, words.RIGHT if to_right else words.LEFT)}"
-        width, height = _fit(drawn, 18, 24)
-        placed = _at(drawn, GRID - width if to_right else 0, (GRID - height) // 2 + down, width, height)
+        placed = _at(drawn, LAYOUT.aside(_figure(drawn), to_right, down))
     elif chance < mix.inked and look not in entry.tint and style in (STYLES[0], "pixel art", "sticker", *STYLE_LOOKS):
         ink = _pick(rng, INKS)
         if look != "L":
@@ -409,14 +328,15 @@ def _several(rng: np.random.Generator, style: str) -> _Subject:
     thing, count = _pick(rng, _drawable(style)), 2 if rng.random() < 0.6 else 3
     drawn = Drawn(thing, _pick(rng, _looks(thing, style, False)))
     phrase = f"{_pick(rng, words.COUNTS[count])} {things()[thing].plural}"
-    return _Subject(phrase=phrase, arrangement="count", placed=_dyed(rng, _faced(rng, _group(drawn, count), False)))
+    placed = tuple(_at(drawn, box) for box in LAYOUT.group(_figure(drawn), count))
+    return _Subject(phrase=phrase, arrangement="count", placed=_dyed(rng, _faced(rng, placed, False)))
 
 
 def _together(rng: np.random.Generator, relations: tuple[Arrangement, ...], split: Split, style: str) -> _Subject:
     first, relation, second = _pick(rng, _pairs(relations, split, style))
     mount = relation in ("riding", "on")
     looks = _two_looks(rng, _looks(first, style, False), _looks(second, style, mount))
-    placed = _LAYOUTS[relation](Drawn(first, looks[0]), Drawn(second, looks[1]))
+    placed = _both(Drawn(first, looks[0]), relation, Drawn(second, looks[1]))
     apart = relation in ("beside", "left of")
     placed = _dyed(rng, _faced(rng, placed, not apart))
     one, other = things()[first], things()[second]

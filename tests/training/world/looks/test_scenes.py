@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from dallecli.training.world.arrangements import Arrangement, is_held_out
 from dallecli.training.world.backdrops import COLOURS
 from dallecli.training.world.first import FIRST
 from dallecli.training.world.looks import captions, scenes
@@ -18,7 +19,7 @@ from dallecli.training.world.looks.vocabulary import thing_index, things
 from dallecli.training.world.looks.world import LOOKS_WORLD
 from dallecli.training.world.pool import label
 from dallecli.training.world.pool import scenes as scenes_of
-from dallecli.training.world.scenes import HELD_OUT_SEEDS, Arrangement, is_held_out
+from dallecli.training.world.scenes import HELD_OUT_SEEDS
 from dallecli.training.world.world import UNKNOWN, Prompt
 
 MANY = 3000
@@ -186,7 +187,7 @@ def test_a_rider_stays_with_its_mount_in_the_mirror(sampled: list[Scene]) -> Non
             assert mount.x - rider.width < rider.x < mount.x + mount.width, scene
             assert mount.y < rider.y + rider.height <= mount.y + mount.height, scene
             if scene.label.order is None:  # aboard, and so not above
-                assert shape(mount.drawn).saddle is not None and scenes._is_boarded(mount.drawn)
+                assert shape(mount.drawn).saddle is not None and scenes._figure(mount.drawn).boarded
                 assert mount.x <= rider.x + rider.width / 2 <= mount.x + mount.width
             else:
                 assert rider.y <= mount.y, scene
@@ -198,7 +199,7 @@ def test_where_a_drawing_stands_does_not_depend_on_what_it_stands_with(relation:
     boxes: dict[tuple[int, Drawn], set[Placed]] = {}
     for first, _, second in scenes._pairs((relation,), "any", "plain"):
         drawn = (Drawn(first, things()[first].looks[0]), Drawn(second, things()[second].looks[0]))
-        for role, placed in enumerate(scenes._LAYOUTS[relation](*drawn)):
+        for role, placed in enumerate(scenes._both(drawn[0], relation, drawn[1])):
             boxes.setdefault((role, placed.drawn), set()).add(placed)
     # Who flies or sails is smaller than who rides.
     assert {drawn for drawn, found in boxes.items() if len(found) > 1 + (relation == "riding")} == set()
