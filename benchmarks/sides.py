@@ -28,7 +28,7 @@ from torch import Tensor
 from dallecli.diffusion.noise import Noise
 from dallecli.nets.movq import Movq, MovqConfig
 from dallecli.pipelines.embedding import Embedding
-from dallecli.pipelines.glide import Job, open_glide
+from dallecli.pipelines.glide import Asked, open_glide
 from dallecli.pipelines.kandinsky import open_kandinsky
 from dallecli.pipelines.karlo import KarloPainter, open_karlo
 from dallecli.pipelines.latents import Autoencoder
@@ -210,11 +210,11 @@ def _ours_of_glide(case: Case, parts: Parts) -> Go:
     model, settings, seeds = open_glide(parts), case.settings(case.stage), range(case.batch)
     side, larger = parts.folder.sizes()
     size = Size.square(side if case.stage == "decoder" else larger)
-    job = Job(prompts=[PROMPT], negative="", dials={case.stage: settings}, size=size)
+    asked = Asked(prompts=[PROMPT], negative="", dials={case.stage: settings}, size=size)
     low = None if case.stage == "decoder" else torch.rand(case.batch, 3, side, side, device=case.device) * 2 - 1
 
     def paint(watch: Watch) -> Tensor:
-        return sample(parts, model.stage(job, case.stage, case.batch, low), settings, Noise(seeds), watch)
+        return sample(parts, model.stage(asked, case.stage, case.batch, low), settings, Noise(seeds), watch)
 
     return watched(paint)
 

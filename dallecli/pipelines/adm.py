@@ -4,7 +4,6 @@ The chain is that of Dhariwal & Nichol 2021 (https://arxiv.org/abs/2105.05233) a
 pictures equal those of the published scripts, random draws included.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +23,7 @@ from dallecli.nets.guided_unet import GuidedUNet, GuidedUNetConfig
 from dallecli.nets.noised_classifier import NoisedClassifier, NoisedClassifierConfig
 from dallecli.pictures.picture import Picture
 from dallecli.pipelines.adm_description import CLASSIFIER, OFF
-from dallecli.pipelines.chunks import chunks_of
+from dallecli.pipelines.chunks import chunks_of, one_of_each
 from dallecli.pipelines.given import Beginning
 from dallecli.pipelines.graphs import Net
 from dallecli.pipelines.parts import Parts
@@ -33,7 +32,7 @@ from dallecli.pipelines.pixels import to_images, to_pixels
 from dallecli.pipelines.settings import StageDials, diffusion_dials
 from dallecli.pipelines.sources import middle_of
 from dallecli.pipelines.stage import Diffusion, Nets, Run, sample
-from dallecli.pipelines.watch import Watch, watch_pictures
+from dallecli.pipelines.watch import Watch
 from dallecli.recipe import Recipe
 from dallecli.tasks.generate import Generating
 from dallecli.weights.folder import Folder
@@ -77,7 +76,7 @@ def _classifier(json: dict[str, Any]) -> NoisedClassifier:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
+class _Asked:
     """What the chain paints. `number` is that of the class; None if whatever comes is painted."""
 
     number: int | None
@@ -95,22 +94,17 @@ class Adm(Pipeline):
 
     def paint(self, recipe: Recipe, progress: Callable[[Progress], None], batch: int) -> Iterator[Picture]:
         """Yield the pictures of a recipe as they are done, `batch` at a time."""
-        chunks, job = chunks_of(recipe, progress, batch), self._job(recipe)
+        chunks, asked = chunks_of(recipe, progress, batch), self._asked(recipe)
         for chunk in chunks:
-            yield from chunk.pictures(to_images(self._paint(job, Noise(chunk.seeds), chunk.watch)))
+            yield from chunk.pictures(to_images(self._paint(asked, Noise(chunk.seeds), chunk.watch)))
 
     def paint_together(self, recipes: Sequence[Recipe], progress: Callable[[Progress], None]) -> list[Picture]:
         """The one picture of each recipe, all painted at once; they have the same class."""
-        began, job = time.perf_counter(), self._job(recipes[0])
-        watch = watch_pictures(progress, range(len(recipes)), len(recipes))
-        images = to_images(self._paint(job, Noise([recipe.seed for recipe in recipes]), watch))
-        seconds = (time.perf_counter() - began) / len(recipes)
-        return [
-            Picture(image=image, recipe=recipe, seconds=seconds, scores={})
-            for recipe, image in zip(recipes, images, strict=True)
-        ]
+        chunk = one_of_each(recipes, progress)
+        pixels = self._paint(self._asked(recipes[0]), Noise(chunk.seeds), chunk.watch)
+        return list(chunk.pictures(to_images(pixels)))
 
-    def _job(self, recipe: Recipe) -> _Job:
+    def _asked(self, recipe: Recipe) -> _Asked:
         """What a recipe asks for. Raises TypeError for a recipe of another task."""
         settings = recipe.settings
         if not isinstance(settings, Generating):
@@ -118,29 +112,31 @@ class Adm(Pipeline):
         number = None
         if self.classes is not None and settings.class_name is not None:
             number = self.classes.number(settings.class_name)
-        job = _Job(number=number, dials=diffusion_dials(recipe.stages))
+        asked = _Asked(number=number, dials=diffusion_dials(recipe.stages))
         if settings.strength is None:
-            return job
+            return asked
         pixels = to_pixels([middle_of(recipe.inputs[0], recipe.size)])
-        return replace(job, beginning=Beginning(pixels=pixels, strength=settings.strength))
+        return replace(asked, beginning=Beginning(pixels=pixels, strength=settings.strength))
 
     @torch.no_grad()  # and not inference mode, in which no gradient could be asked for
-    def _paint(self, job: _Job, noise: Noise, watch: Watch) -> Tensor:
+    def _paint(self, asked: _Asked, noise: Noise, watch: Watch) -> Tensor:
         """Paint to pixels [b 3 s s] of 256 levels in [-1, 1], with the stages that have dials."""
-        dials, decoder = job.dials["decoder"], self._stage(job, "decoder")
-        beginning = job.beginning.at(decoder.shape[-2:], self.parts.device) if job.beginning is not None else None
+        dials, decoder = asked.dials["decoder"], self._stage(asked, "decoder")
+        beginning = asked.beginning.at(decoder.shape[-2:], self.parts.device) if asked.beginning is not None else None
         pixels = _levels(sample(self.parts, decoder, dials, noise, watch, beginning=beginning))
-        if "upsampler" not in job.dials:
+        if "upsampler" not in asked.dials:
             return pixels
         for _ in range(idle_draws(dials.sampler, dials.count)):
             noise.draw(decoder.shape)
-        return _levels(sample(self.parts, self._stage(job, "upsampler", pixels), job.dials["upsampler"], noise, watch))
+        return _levels(
+            sample(self.parts, self._stage(asked, "upsampler", pixels), asked.dials["upsampler"], noise, watch)
+        )
 
-    def _stage(self, job: _Job, name: str, low: Tensor | None = None) -> Diffusion:
+    def _stage(self, asked: _Asked, name: str, low: Tensor | None = None) -> Diffusion:
         """The painter of small pictures, or the one of the details of larger ones."""
         unet = UNETS[name]
         config = self.parts.config(unet, GuidedUNetConfig.from_config)
-        number = self._number(job) if config.num_class_embeds is not None else None
+        number = self._number(asked) if config.num_class_embeds is not None else None
         beside = None if low is None else F.interpolate(low, size=[config.sample_size] * 2, mode="bilinear")
 
         def nets(run: Run) -> Nets:
@@ -154,7 +150,7 @@ class Adm(Pipeline):
 
             return predict, None
 
-        leads = low is None and job.number is not None and job.dials[name].guidance != OFF
+        leads = low is None and asked.number is not None and asked.dials[name].guidance != OFF
         return Diffusion(
             stage=name,
             shape=(3, config.sample_size, config.sample_size),
@@ -162,25 +158,25 @@ class Adm(Pipeline):
             guided=False,
             nets=nets,
             show=to_images,
-            lead=partial(self._lead, job) if leads else None,
+            lead=partial(self._lead, asked) if leads else None,
         )
 
-    def _lead(self, job: _Job, run: Run) -> Net:
-        """The gradient of the classifier for the class of a job, times the guidance."""
+    def _lead(self, asked: _Asked, run: Run) -> Net:
+        """The gradient of the classifier for the class of a asked, times the guidance."""
         dtype = run.dtype
         net = self.parts.net(CLASSIFIER, _classifier, dtype, gradients=True)
-        times, number, scale = net.times(run.ts), self._number(job), job.dials["decoder"].guidance
+        times, number, scale = net.times(run.ts), self._number(asked), asked.dials["decoder"].guidance
 
         def towards(x: Tensor, place: Place) -> Tensor:
             return scale * net.gradient(x.to(dtype), Time(times, place), number).to(x.dtype)
 
         return towards
 
-    def _number(self, job: _Job) -> Tensor:
+    def _number(self, asked: _Asked) -> Tensor:
         """The class of all pictures, [1]. Raises TypeError if there is none."""
-        if job.number is None:
+        if asked.number is None:
             raise TypeError("no class is named")
-        return torch.tensor([job.number], device=self.parts.device)
+        return torch.tensor([asked.number], device=self.parts.device)
 
 
 def _levels(pixels: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The pictures of a recipe in chunks: those of a chunk are painted at once."""
+"""Pictures in chunks, of one recipe or of several: those of a chunk are painted at once."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,13 +19,18 @@ T = TypeVar("T")
 class Chunk:
     """Pictures that are painted at once."""
 
-    recipe: Recipe
+    recipes: tuple[Recipe, ...]
+    """One a picture."""
     numbers: range
-    """Their numbers in the recipe, from 0."""
-    seeds: tuple[int, ...]
+    """Their numbers among all that are painted, from 0."""
     watch: LookingWatch
     began: float
     """When painting them began, by `time.perf_counter`."""
+
+    @property
+    def seeds(self) -> list[int]:
+        """One a picture."""
+        return [recipe.seed for recipe in self.recipes]
 
     def own(self, values: Sequence[T]) -> list[T]:
         """A value for each picture: its own, or the only one, which is for all pictures of the recipe."""
@@ -35,11 +40,11 @@ class Chunk:
         self, images: Sequence[Image.Image], scores: Sequence[Mapping[str, float]] | None = None
     ) -> Iterator[Picture]:
         """The painted pictures, each with its own recipe, its share of the time, and its `scores`."""
-        seconds = (time.perf_counter() - self.began) / len(self.numbers)
-        for row, (k, image) in enumerate(zip(self.numbers, images, strict=True)):
-            own = scores[row] if scores is not None else {}
-            recipe = replace(self.recipe.single(k), together=len(self.numbers))
-            yield Picture(image=image, recipe=recipe, seconds=seconds, scores=own)
+        together = len(self.recipes)
+        seconds = (time.perf_counter() - self.began) / together
+        own = scores if scores is not None else [{}] * together
+        for recipe, image, score in zip(self.recipes, images, own, strict=True):
+            yield Picture(image=image, recipe=replace(recipe, together=together), seconds=seconds, scores=score)
 
 
 def chunks_of(recipe: Recipe, progress: Callable[[Progress], None], batch: int) -> Iterator[Chunk]:
@@ -53,8 +58,15 @@ def chunks_of(recipe: Recipe, progress: Callable[[Progress], None], batch: int) 
 def _chunks(recipe: Recipe, progress: Callable[[Progress], None], batch: int, began: float | None) -> Iterator[Chunk]:
     for first in range(0, recipe.count, batch):
         numbers = range(first, min(first + batch, recipe.count))
-        seeds = tuple(recipe.single(k).seed for k in numbers)
+        singles = tuple(recipe.single(k) for k in numbers)
         began = began if began is not None else time.perf_counter()
         watch = watch_pictures(progress, numbers, recipe.count)
-        yield Chunk(recipe=recipe, numbers=numbers, seeds=seeds, watch=watch, began=began)
+        yield Chunk(recipes=singles, numbers=numbers, watch=watch, began=began)
         began = None
+
+
+def one_of_each(recipes: Sequence[Recipe], progress: Callable[[Progress], None]) -> Chunk:
+    """The one picture of each recipe, painted at once; its time begins now."""
+    numbers = range(len(recipes))
+    watch = watch_pictures(progress, numbers, len(recipes))
+    return Chunk(recipes=tuple(recipes), numbers=numbers, watch=watch, began=time.perf_counter())

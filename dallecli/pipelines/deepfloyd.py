@@ -4,7 +4,6 @@ Both stages read the same states. In float32 pictures equal those of diffusers' 
 `IFPipeline` and `IFSuperResolutionPipeline`, and those of both that paint over a picture, or a hole in one.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -21,7 +20,7 @@ from dallecli.nets.conditions import Conditions, Context, Place
 from dallecli.nets.if_unet import IfUNet, IfUNetConfig
 from dallecli.nets.t5 import T5Config
 from dallecli.pictures.picture import Picture
-from dallecli.pipelines.chunks import chunks_of
+from dallecli.pipelines.chunks import chunks_of, one_of_each
 from dallecli.pipelines.given import Beginning, Hole
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.pipeline import Pipeline
@@ -32,7 +31,7 @@ from dallecli.pipelines.squares import repaint
 from dallecli.pipelines.stage import Diffusion, Nets, Run, sample
 from dallecli.pipelines.t5_text import T5Text, check_tokens
 from dallecli.pipelines.text import rows_of
-from dallecli.pipelines.watch import Watch, watch_pictures
+from dallecli.pipelines.watch import Watch
 from dallecli.recipe import Recipe
 from dallecli.size import Size
 from dallecli.sizing import in_proportion
@@ -97,7 +96,7 @@ class _Under:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
+class _Asked:
     """What the chain paints: of one prompt for all pictures, or of one for each."""
 
     states: Tensor
@@ -130,35 +129,29 @@ class DeepFloyd(Pipeline):
     def paint(self, recipe: Recipe, progress: Callable[[Progress], None], batch: int) -> Iterator[Picture]:
         """Yield the pictures of a recipe as they are done, `batch` at a time."""
         chunks = chunks_of(recipe, progress, batch)
-        job = self._job([recipe])
+        asked = self._asked([recipe])
         if isinstance(recipe.settings, Inpainting):
 
             def paint(known: Sequence[Image.Image], hole: Hole, noise: Noise, watch: Watch) -> Tensor:
-                return self._paint(replace(job, under=_around(known, hole)), noise, watch)
+                return self._paint(replace(asked, under=_around(known, hole)), noise, watch)
 
             yield from repaint(recipe, recipe.settings, chunks, progress, paint)
             return
         if recipe.inputs:
-            job = replace(job, under=_beneath(recipe))
+            asked = replace(asked, under=_beneath(recipe))
         for chunk in chunks:
-            yield from chunk.pictures(to_images(self._paint(job, Noise(chunk.seeds), chunk.watch)))
+            yield from chunk.pictures(to_images(self._paint(asked, Noise(chunk.seeds), chunk.watch)))
 
     def paint_together(self, recipes: Sequence[Recipe], progress: Callable[[Progress], None]) -> list[Picture]:
         """The one picture of each recipe, all painted at once."""
-        began = time.perf_counter()
-        watch = watch_pictures(progress, range(len(recipes)), len(recipes))
-        noise = Noise([recipe.seed for recipe in recipes])
-        images = to_images(self._paint(self._job(recipes), noise, watch))
-        seconds = (time.perf_counter() - began) / len(recipes)
-        return [
-            Picture(image=image, recipe=recipe, seconds=seconds, scores={})
-            for recipe, image in zip(recipes, images, strict=True)
-        ]
+        chunk = one_of_each(recipes, progress)
+        pixels = self._paint(self._asked(recipes), Noise(chunk.seeds), chunk.watch)
+        return list(chunk.pictures(to_images(pixels)))
 
-    def _job(self, recipes: Sequence[Recipe]) -> _Job:
+    def _asked(self, recipes: Sequence[Recipe]) -> _Asked:
         """What recipes paint that differ in nothing but their words and seeds. Raises NonFinite."""
         prompts, negative = [recipe.prompt for recipe in recipes], recipes[0].settings.negative
-        return _Job(
+        return _Asked(
             states=self.text.read([negative, *prompts]),
             leads=any(prompt != negative for prompt in prompts),
             dials=diffusion_dials(recipes[0].stages),
@@ -166,42 +159,44 @@ class DeepFloyd(Pipeline):
         )
 
     @torch.inference_mode()
-    def _paint(self, job: _Job, noise: Noise, watch: Watch) -> Tensor:
+    def _paint(self, asked: _Asked, noise: Noise, watch: Watch) -> Tensor:
         """Paint words to pixels [b 3 h w] in [-1, 1], with the stages that have dials."""
-        pixels = self._sample(job, self._stage(job, "decoder", len(noise)), noise, watch)
-        if "upsampler" not in job.dials:
+        pixels = self._sample(asked, self._stage(asked, "decoder", len(noise)), noise, watch)
+        if "upsampler" not in asked.dials:
             return pixels
-        shape, device = self._size(job, "upsampler").shape, self.parts.device
+        shape, device = self._size(asked, "upsampler").shape, self.parts.device
         # The order of the published pipelines: the noise that it starts from, then that of the smaller picture.
         start = noise.draw((3, *shape), device)
         low = F.interpolate(pixels, size=list(shape), mode="bilinear", align_corners=True)
-        alpha_bar = self.parts.schedule("image_noising_scheduler").alpha_bars[job.level]
+        alpha_bar = self.parts.schedule("image_noising_scheduler").alpha_bars[asked.level]
         low = alpha_bar.sqrt().item() * low + (1 - alpha_bar).sqrt().item() * noise.draw((3, *shape), device)
-        return self._sample(job, self._stage(job, "upsampler", len(noise), low), noise, watch, start)
+        return self._sample(asked, self._stage(asked, "upsampler", len(noise), low), noise, watch, start)
 
-    def _sample(self, job: _Job, stage: Diffusion, noise: Noise, watch: Watch, start: Tensor | None = None) -> Tensor:
+    def _sample(
+        self, asked: _Asked, stage: Diffusion, noise: Noise, watch: Watch, start: Tensor | None = None
+    ) -> Tensor:
         """Run a stage from noise, or over a picture."""
         beginning, hole = None, None
-        if job.under is not None:
-            beginning = job.under.beginning(stage.stage, self._size(job, stage.stage), self.parts.device)
-            hole = job.under.hole_in(beginning)
-        dials = job.dials[stage.stage]
+        if asked.under is not None:
+            beginning = asked.under.beginning(stage.stage, self._size(asked, stage.stage), self.parts.device)
+            hole = asked.under.hole_in(beginning)
+        dials = asked.dials[stage.stage]
         return sample(self.parts, stage, dials, noise, watch, start, hole=hole, beginning=beginning)
 
-    def _size(self, job: _Job, name: str) -> Size:
+    def _size(self, asked: _Asked, name: str) -> Size:
         """The size of the picture after a stage."""
-        sides = {stage: self.parts.config(UNETS[stage], IfUNetConfig.from_config).side for stage in job.dials}
-        return in_proportion(sides, job.size)[name]
+        sides = {stage: self.parts.config(UNETS[stage], IfUNetConfig.from_config).side for stage in asked.dials}
+        return in_proportion(sides, asked.size)[name]
 
-    def _stage(self, job: _Job, name: str, count: int, low: Tensor | None = None) -> Diffusion:
+    def _stage(self, asked: _Asked, name: str, count: int, low: Tensor | None = None) -> Diffusion:
         """The painter of words, or of the details of a smaller picture that was enlarged, for `count` pictures."""
         unet = UNETS[name]
 
         def nets(run: Run) -> Nets:
             dtype = run.dtype
             net = self.parts.net(unet, _unet, dtype)
-            rows = rows_of(len(job.states) - 1, count, run.paired, self.parts.device)
-            read = net.condition(job.states.to(dtype), None if low is None else job.level)
+            rows = rows_of(len(asked.states) - 1, count, run.paired, self.parts.device)
+            read = net.condition(asked.states.to(dtype), None if low is None else asked.level)
             told = Conditions(net.times(run.ts, read.time[rows]), Context(read.context[rows]))
             seen = [] if low is None else [low.repeat(len(rows) // count, 1, 1, 1).to(dtype)]
 
@@ -213,9 +208,9 @@ class DeepFloyd(Pipeline):
 
         return Diffusion(
             stage=name,
-            shape=(3, *self._size(job, name).shape),
+            shape=(3, *self._size(asked, name).shape),
             schedule=self.parts.schedule(f"{unet}_scheduler"),
-            guided=job.leads,
+            guided=asked.leads,
             nets=nets,
             show=to_images,
         )

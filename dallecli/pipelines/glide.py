@@ -4,7 +4,6 @@ The chain is that of Nichol et al. 2022 (https://arxiv.org/abs/2112.10741) as Op
 has a text tower of its own. In float32 pictures equal those of the published notebooks, random draws included.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,7 +24,7 @@ from dallecli.nets.conditions import Conditions, Context, Place
 from dallecli.nets.glide_text import GlideTextEncoder
 from dallecli.nets.unet import UNet, UNetConfig
 from dallecli.pictures.picture import Picture
-from dallecli.pipelines.chunks import chunks_of
+from dallecli.pipelines.chunks import chunks_of, one_of_each
 from dallecli.pipelines.given import Beginning, Hole
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.pipeline import Pipeline
@@ -35,7 +34,7 @@ from dallecli.pipelines.sources import middle_of
 from dallecli.pipelines.squares import repaint
 from dallecli.pipelines.stage import Diffusion, Nets, Run, precise, sample
 from dallecli.pipelines.text import EncodedPrompts
-from dallecli.pipelines.watch import Watch, watch_pictures
+from dallecli.pipelines.watch import Watch
 from dallecli.recipe import Recipe
 from dallecli.size import Size
 from dallecli.sizing import in_proportion
@@ -92,7 +91,7 @@ def _text_encoder(json: dict[str, Any]) -> GlideTextEncoder:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Asked:
     """What the chain paints: of one prompt for all pictures, or of one for each."""
 
     prompts: Sequence[str]
@@ -126,58 +125,56 @@ class Glide(Pipeline):
 
     def paint(self, recipe: Recipe, progress: Callable[[Progress], None], batch: int) -> Iterator[Picture]:
         """Yield the pictures of a recipe as they are done, `batch` at a time."""
-        job = _job([recipe])
+        asked = _asked([recipe])
         chunks = chunks_of(recipe, progress, batch)
         if isinstance(recipe.settings, Inpainting):
 
             def paint(known: Sequence[Image.Image], hole: Hole, noise: Noise, watch: Watch) -> Tensor:
-                return self._paint(replace(job, hole=hole, known=known), noise, watch)
+                return self._paint(replace(asked, hole=hole, known=known), noise, watch)
 
             yield from repaint(recipe, recipe.settings, chunks, progress, paint)
             return
         if recipe.inputs:
-            job = replace(job, beginning=_beginning(recipe))
+            asked = replace(asked, beginning=_beginning(recipe))
         for chunk in chunks:
-            yield from chunk.pictures(to_images(self._paint(job, Noise(chunk.seeds), chunk.watch)))
+            yield from chunk.pictures(to_images(self._paint(asked, Noise(chunk.seeds), chunk.watch)))
 
     def paint_together(self, recipes: Sequence[Recipe], progress: Callable[[Progress], None]) -> list[Picture]:
         """The one picture of each recipe, all painted at once."""
-        began, job = time.perf_counter(), _job(recipes)
-        watch = watch_pictures(progress, range(len(recipes)), len(recipes))
-        images = to_images(self._paint(job, Noise([recipe.seed for recipe in recipes]), watch))
-        seconds = (time.perf_counter() - began) / len(recipes)
-        return [
-            Picture(image=image, recipe=recipe, seconds=seconds, scores={})
-            for recipe, image in zip(recipes, images, strict=True)
-        ]
+        chunk = one_of_each(recipes, progress)
+        return list(chunk.pictures(to_images(self._paint(_asked(recipes), Noise(chunk.seeds), chunk.watch))))
 
     @torch.inference_mode()
-    def _paint(self, job: Job, noise: Noise, watch: Watch) -> Tensor:
+    def _paint(self, asked: Asked, noise: Noise, watch: Watch) -> Tensor:
         """Paint words to pixels [b 3 h w] in [-1, 1], with the stages that have dials."""
         # Guidance needs two predictions, so the published decoder draws noise for two pictures and drops one half.
-        decoder, pairs, dials = self.stage(job, "decoder", len(noise)), noise.for_pairs(), job.dials["decoder"]
-        pixels = self._sample(job, decoder, pairs, watch)
-        if "upsampler" not in job.dials:
+        decoder, pairs, dials = self.stage(asked, "decoder", len(noise)), noise.for_pairs(), asked.dials["decoder"]
+        pixels = self._sample(asked, decoder, pairs, watch)
+        if "upsampler" not in asked.dials:
             return pixels
         for _ in range(idle_draws(dials.sampler, dials.count)):
             pairs.draw(decoder.shape)
-        upsampler = self.stage(job, "upsampler", len(noise), pixels)
-        return self._sample(job, upsampler, noise, watch, TEMPERATURE * noise.draw(upsampler.shape, self.parts.device))
+        upsampler = self.stage(asked, "upsampler", len(noise), pixels)
+        return self._sample(
+            asked, upsampler, noise, watch, TEMPERATURE * noise.draw(upsampler.shape, self.parts.device)
+        )
 
-    def _sample(self, job: Job, stage: Diffusion, noise: Noise, watch: Watch, start: Tensor | None = None) -> Tensor:
+    def _sample(
+        self, asked: Asked, stage: Diffusion, noise: Noise, watch: Watch, start: Tensor | None = None
+    ) -> Tensor:
         """Run a stage; with a hole, beyond the first pass over a step as with networks that were not made for it."""
         here = (stage.shape[-2:], self.parts.device)
-        hole = job.hole.at(*here) if job.hole is not None and job.hole.resample > 1 else None
-        beginning = job.beginning.at(*here) if job.beginning is not None and start is None else None
-        dials = job.dials[stage.stage]
+        hole = asked.hole.at(*here) if asked.hole is not None and asked.hole.resample > 1 else None
+        beginning = asked.beginning.at(*here) if asked.beginning is not None and start is None else None
+        dials = asked.dials[stage.stage]
         return sample(self.parts, stage, dials, noise, watch, start, hole=hole, beginning=beginning).clamp(-1, 1)
 
-    def stage(self, job: Job, name: str, count: int, low: Tensor | None = None) -> Diffusion:
+    def stage(self, asked: Asked, name: str, count: int, low: Tensor | None = None) -> Diffusion:
         """The painter of words, or the one of the details of a larger picture, for `count` pictures."""
-        unet = job.which + UNETS[name]
-        shape = self._size(job, name).shape
-        words = self._read(unet, job)
-        known = _Around.of(job, shape, self.parts.device)
+        unet = asked.which + UNETS[name]
+        shape = self._size(asked, name).shape
+        words = self._read(unet, asked)
+        known = _Around.of(asked, shape, self.parts.device)
         beside = [*(known.seen if known is not None else ()), *(() if low is None else (_enlarged(low, shape),))]
 
         def nets(run: Run) -> Nets:
@@ -197,20 +194,22 @@ class Glide(Pipeline):
             stage=name,
             shape=(3, *shape),
             schedule=self.parts.schedule(f"{UNETS[name]}_scheduler"),
-            guided=job.leads,
+            guided=asked.leads,
             known=known.put_in if known is not None else None,
             nets=nets,
             show=to_images,
         )
 
-    def _size(self, job: Job, name: str) -> Size:
+    def _size(self, asked: Asked, name: str) -> Size:
         """The size of the picture after a stage."""
-        sides = {stage: self.parts.config(job.which + UNETS[stage], UNetConfig.from_config).side for stage in job.dials}
-        return in_proportion(sides, job.size)[name]
+        sides = {
+            stage: self.parts.config(asked.which + UNETS[stage], UNetConfig.from_config).side for stage in asked.dials
+        }
+        return in_proportion(sides, asked.size)[name]
 
-    def _read(self, unet: str, job: Job) -> EncodedPrompts:
+    def _read(self, unet: str, asked: Asked) -> EncodedPrompts:
         """The prompts after the negative one, as the text tower of a UNet encodes them. Raises NonFinite."""
-        tokens = [self.tokenizer.encode(prompt) for prompt in (job.negative, *job.prompts)]
+        tokens = [self.tokenizer.encode(prompt) for prompt in (asked.negative, *asked.prompts)]
         ids = torch.tensor([row.ids for row in tokens], device=self.parts.device)
         mask = torch.tensor([row.mask for row in tokens], device=self.parts.device)
         part = _tower(unet)
@@ -230,14 +229,14 @@ class Glide(Pipeline):
             hidden=hidden,
             mask=torch.ones_like(mask),
             padded=False,
-            negative=job.negative != "",
+            negative=asked.negative != "",
         )
 
 
-def _job(recipes: Sequence[Recipe]) -> Job:
+def _asked(recipes: Sequence[Recipe]) -> Asked:
     """What recipes paint that differ in nothing but their words and seeds."""
     first = recipes[0]
-    return Job(
+    return Asked(
         prompts=[recipe.prompt for recipe in recipes],
         negative=first.settings.negative,
         dials=diffusion_dials(first.stages),
@@ -261,12 +260,12 @@ class _Around:
     """[b 1 h w], boolean."""
 
     @classmethod
-    def of(cls, job: Job, shape: tuple[int, int], device: torch.device) -> "_Around | None":
+    def of(cls, asked: Asked, shape: tuple[int, int], device: torch.device) -> "_Around | None":
         """None if nothing is known."""
-        if job.hole is None:
+        if asked.hole is None:
             return None
-        pixels = to_pixels([image.resize(shape[::-1], Image.Resampling.BICUBIC) for image in job.known])
-        return cls(pixels=pixels.to(device), unknown=job.hole.at(shape, device).unknown)
+        pixels = to_pixels([image.resize(shape[::-1], Image.Resampling.BICUBIC) for image in asked.known])
+        return cls(pixels=pixels.to(device), unknown=asked.hole.at(shape, device).unknown)
 
     @property
     def seen(self) -> tuple[Tensor, Tensor]:

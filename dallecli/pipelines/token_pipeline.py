@@ -1,6 +1,5 @@
 """Models that write a picture as codes, and have an autoencoder that turns these into pixels: what they share."""
 
-import time
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,11 +15,11 @@ from dallecli.engine import Progress
 from dallecli.errors import TaskNotSupported
 from dallecli.pictures.picture import Picture
 from dallecli.pictures.reading import read_picture
-from dallecli.pipelines.chunks import chunks_of
+from dallecli.pipelines.chunks import chunks_of, one_of_each
 from dallecli.pipelines.parts import Parts
 from dallecli.pipelines.pipeline import Pipeline
 from dallecli.pipelines.token_sampling import Writer, unfinished, write_codes
-from dallecli.pipelines.watch import LookingWatch, watch_pictures
+from dallecli.pipelines.watch import LookingWatch
 from dallecli.recipe import Recipe
 from dallecli.size import Size
 from dallecli.tasks.generate import Generating
@@ -72,14 +71,8 @@ class TokenPipeline(Pipeline):
 
     def paint_together(self, recipes: Sequence[Recipe], progress: Callable[[Progress], None]) -> list[Picture]:
         """The one picture of each recipe, all painted at once."""
-        began, watch = time.perf_counter(), watch_pictures(progress, range(len(recipes)), len(recipes))
-        prompts, seeds = [recipe.prompt for recipe in recipes], [recipe.seed for recipe in recipes]
-        images = self._paint(recipes[0], prompts, seeds, watch)
-        seconds = (time.perf_counter() - began) / len(recipes)
-        return [
-            Picture(image=image, recipe=recipe, seconds=seconds, scores={})
-            for recipe, image in zip(recipes, images, strict=True)
-        ]
+        chunk, prompts = one_of_each(recipes, progress), [recipe.prompt for recipe in recipes]
+        return list(chunk.pictures(self._paint(recipes[0], prompts, chunk.seeds, chunk.watch)))
 
     def _known(self, recipe: Recipe) -> Tensor | None:
         """The upper rows of codes [1 k] of the picture that a recipe goes on from; None if there is none."""

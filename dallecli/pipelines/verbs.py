@@ -4,9 +4,7 @@ Each verb is a way to get an image embedding, followed by the same decoding of i
 section 3). A family supplies the parts (`unclip_parts.py`) and knows nothing of verbs.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import torch
@@ -16,7 +14,7 @@ from torch import Tensor
 from dallecli.diffusion.noise import Noise
 from dallecli.engine import Progress
 from dallecli.pictures.picture import Picture
-from dallecli.pipelines.chunks import Chunk, chunks_of
+from dallecli.pipelines.chunks import Chunk, chunks_of, one_of_each
 from dallecli.pipelines.embedding import Embedding, blend, slerp, slerp_rows, stacked, turned
 from dallecli.pipelines.given import NOTHING, Beginning, Given, Hole
 from dallecli.pipelines.pixels import to_images, to_pixels
@@ -60,17 +58,12 @@ def generate_together(
     model: UnClipParts[Encoded], recipes: Sequence[Recipe], progress: Callable[[Progress], None]
 ) -> list[Picture]:
     """Paint the one picture of each recipe, all at once; they have the same `alike`."""
-    first, began = recipes[0], time.perf_counter()
-    watch = watch_pictures(progress, range(len(recipes)), len(recipes))
+    first, chunk = recipes[0], one_of_each(recipes, progress)
     words = model.embedder.read([recipe.prompt for recipe in recipes], _settings(first, Generating).negative)
-    noise = Noise([recipe.seed for recipe in recipes])
-    embedding, fit = _imagine(model, first, words, noise, watch)
-    images = to_images(_decode(model, first, embedding, words, noise, watch))
-    seconds = (time.perf_counter() - began) / len(recipes)
-    return [
-        Picture(image=image, recipe=replace(recipe, together=len(recipes)), seconds=seconds, scores=scores)
-        for recipe, image, scores in zip(recipes, images, _scores(first, fit), strict=True)
-    ]
+    noise = Noise(chunk.seeds)
+    embedding, fit = _imagine(model, first, words, noise, chunk.watch)
+    pixels = _decode(model, first, embedding, words, noise, chunk.watch)
+    return list(chunk.pictures(to_images(pixels), _scores(first, fit)))
 
 
 def vary(
