@@ -4,6 +4,7 @@ The compiler's last stage, which makes code for a GPU, is left out: what torch h
 """
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 from weakref import ref
@@ -20,6 +21,7 @@ from torch._dynamo.utils import counters
 from dallecli.diffusion.guidance import OFF
 from dallecli.diffusion.noise import Noise
 from dallecli.errors import BadSetting
+from dallecli.nets import threads
 from dallecli.pipelines import compiled
 from dallecli.pipelines import parts as parts_module
 from dallecli.pipelines.karlo import KarloPainter, open_karlo
@@ -49,6 +51,9 @@ def traced_only(monkeypatch):
     monkeypatch.setattr(compiled, "BACKEND", "aot_eager")
     # Prepacked weights are of a kind that can't be traced; on a GPU there are none.
     monkeypatch.setattr(parts_module, "can_prepack", lambda: False)
+    # Nor is what is traced divided into whole vectors of a processor; without AVX-512 the last bits show it.
+    monkeypatch.setattr(threads, "GRAIN", sys.maxsize)
+    monkeypatch.setattr(threads, "VECTORS", 1)
     torch.compiler.reset()
     counters.clear()
     yield
