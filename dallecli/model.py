@@ -10,12 +10,14 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack, cast
 
 from dallecli.engine import Engine, Progress
 from dallecli.pictures.picture import Picture
 from dallecli.recipe import Recipe
 from dallecli.remote.choice import choose
+from dallecli.rewriting.engine import RewritingEngine
+from dallecli.rewriting.rewriter import Rewriter
 from dallecli.source import Source, SourceKind
 from dallecli.studio.choice import choose_engine
 from dallecli.tasks.builder import build_coding, build_embed, build_request
@@ -163,7 +165,8 @@ class Model:
     """A model that paints. Weights are read when the first picture is asked for, and stay for the next.
 
     name: as `--model`, a registered name or a folder. device, dtype, memory, batch, compile, server, token_file: as the
-    options of these names; with a server, this process opens no model. engine: what paints, whatever these say.
+    options of these names; with a server, this process opens no model. rewrite, rewrite_with: likewise, for sentences
+    that a language model rewrites before they are painted. engine: what paints, whatever all but these say.
 
     Every painting call checks the request at once, and returns an iterator that yields each picture when it is done.
     `progress` is called after every step. Nothing is written to the disk; `Picture.save` does that.
@@ -182,6 +185,8 @@ class Model:
         compile: bool = False,
         server: str | None = None,
         token_file: str | os.PathLike[str] | None = None,
+        rewrite: Literal["required", "optional"] | None = None,
+        rewrite_with: tuple[str, str] | None = None,
         engine: Engine | None = None,
     ) -> None:
         self.name = name
@@ -190,7 +195,8 @@ class Model:
         if engine is None:
             file = None if token_file is None else Path(token_file)
             engine = choose(server, file, lambda: choose_engine(memory, batch, compiled=compile))
-        self.engine = engine
+        rewriter = Rewriter.choose(rewrite, rewrite_with)
+        self.engine = engine if rewriter is None else cast(Engine, RewritingEngine(engine, rewriter))
 
     def generate(
         self, prompt: str | None = None, *, progress: OnStep = ignore, **options: Unpack[GenerateOptions]

@@ -8,6 +8,7 @@ import typing
 from pathlib import Path
 
 import pytest
+from chat import chatting
 from PIL import Image
 from typer.main import get_command
 
@@ -164,3 +165,30 @@ def test_a_server_that_is_not_there_is_an_error_and_auto_paints_here(model, monk
     monkeypatch.setenv("DALLE_SERVER", "http://127.0.0.1:1")
     (picture,) = dallecli.open("starter", server="auto").generate("a cat", seed=1, size=16)
     assert picture.image.size == (16, 16)
+
+
+def test_a_language_model_rewrites_what_is_painted(model, monkeypatch):
+    with chatting("a blue dog", "a red car") as chat:
+        rewritten = dallecli.open("starter", rewrite_with=(chat.url, "parrot"))
+        (picture,) = rewritten.generate("my grandmother's pet", seed=1)
+        assert picture.recipe.prompt == "a blue dog"
+        assert picture.recipe.rewritten is not None
+        assert [one.asked for one in picture.recipe.rewritten.sentences] == ["my grandmother's pet"]
+        # A recipe says what to paint, and nobody is asked again.
+        (again,) = rewritten.paint(picture.recipe)
+        assert again.image.tobytes() == picture.image.tobytes() and len(chat.asked) == 1
+        monkeypatch.setenv("DALLE_REWRITE_URL", chat.url)
+        monkeypatch.setenv("DALLE_REWRITE_MODEL", "parrot")
+        (named,) = dallecli.open("starter", rewrite="required").generate("my grandmother's car")
+        assert named.recipe.prompt == "a red car"
+
+
+def test_without_a_language_model_nothing_is_painted_unless_it_is_optional(model):
+    gone = ("http://127.0.0.1:9/v1", "parrot")
+    with pytest.raises(NetworkError, match="parrot cannot be reached"):
+        dallecli.open("starter", rewrite_with=gone).generate("a cat")
+    with pytest.warns(dallecli.DalleWarning, match="painted as it was typed"):
+        (picture,) = dallecli.open("starter", rewrite="optional", rewrite_with=gone).generate("a cat")
+    assert picture.recipe.prompt == "a cat" and picture.recipe.rewritten is None
+    with pytest.raises(BadSetting, match="required or optional, not 'always'"):
+        dallecli.open("starter", rewrite="always", rewrite_with=gone)

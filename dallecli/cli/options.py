@@ -910,10 +910,9 @@ class RewriteOptions:
         """Who rewrites; None if nobody shall. Raises BadSetting, BadConfig."""
         if self.rewrite is None and self.rewrite_with is None:
             return None
-        from dallecli.rewriting.endpoint import Endpoint
         from dallecli.rewriting.rewriter import Rewriter
 
-        return Rewriter(endpoint=Endpoint.choose(self.rewrite_with), optional=self.rewrite == "optional")
+        return Rewriter.choose(self.rewrite, self.rewrite_with)
 
 
 # Where results go, and what is said

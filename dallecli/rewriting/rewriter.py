@@ -69,6 +69,15 @@ class Rewriter:
     notes: Notes = field(default_factory=Notes)
     _failed: bool = False
 
+    @classmethod
+    def choose(cls, rewrite: str | None, named: tuple[str, str] | None) -> "Rewriter | None":
+        """Who rewrites, as --rewrite and --rewrite-with say; None if nobody shall. Raises BadSetting, BadConfig."""
+        if rewrite is None and named is None:
+            return None
+        if rewrite not in (None, "required", "optional"):
+            raise BadSetting(f"rewriting is required or optional, not {rewrite!r}")
+        return cls(endpoint=Endpoint.choose(named), optional=rewrite == "optional")
+
     def rewrite(self, request: Request, model: Asked) -> Outcome:
         """A request in the words of the language model; one that says nothing to paint, as it is.
 
