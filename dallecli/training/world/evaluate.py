@@ -179,6 +179,7 @@ def _judged(world: World, judge: Judge, name: str, pictures: Tensor, prompts: Se
     data = JudgeData(
         pictures,
         objects,
+        torch.tensor([prompt.number for prompt in prompts]),
         torch.tensor([prompt.background for prompt in prompts]),
         torch.tensor([prompt.style for prompt in prompts]),
     )

@@ -20,6 +20,8 @@ _PAIRS: Final = replace(Mix(), single=0, count=0, plain=0.3, place=0, style=0, s
 """Two things on plain ground, in pairs that no training scene shows."""
 _SEEN_PAIRS: Final = replace(_PAIRS, split="train")
 """The same in pairs that training scenes show: a model that paints many more of these has learned pairs by heart."""
+_COUNTED: Final = replace(Mix(), single=0, riding=0, on=0, adorned=0, beside=0, left_of=0, style=0)
+"""Two or three of one thing."""
 _ANYTHING: Final = replace(Mix(), split="any")
 VARIED: Final = (
     "dog",
@@ -83,6 +85,11 @@ def _kinds() -> tuple[Kind, ...]:
             name="style",
             prompts=lambda n: prompts.style_prompts(_THINGS, STYLE_PHRASES, lambda *_: True, n, PROMPT_SEED + 2),
             drawn=replace(SINGLES, style=1),
+        ),
+        Kind(
+            name="count",
+            prompts=lambda n: prompts.scene_prompts(scenes(PROMPT_SEED + 2**16 + 2**15, n, _COUNTED)),
+            drawn=_COUNTED,
         ),
         Kind(
             name="anything",

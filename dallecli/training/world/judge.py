@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dallecli.nets.layers import channels_last
 from dallecli.training.batch import Draw
-from dallecli.training.world.world import UNKNOWN
+from dallecli.training.world.world import MOST_THINGS, UNKNOWN
 
 SIZE = 32
 """The side of the picture that the judge sees, in pixels."""
@@ -23,14 +23,15 @@ SIZE = 32
 class Verdict:
     """What the judge says of a batch.
 
-    Logits of each thing being there `objects` [b things], of the named `background` [b grounds], of the `style`
-    [b styles], of whose drawing it is `look` [b looks], of its being seen in the mirror `mirrored` [b 2]; a judge of a
-    world with one drawing a thing knows nothing of the last two, [b 0]. `places` [b things 2] is where each thing would
-    be, as x and y from 0 (left, top) to 1. `features` [b d] are what background and style are read from, `focus` [b d]
-    those of the cells where a thing is.
+    Logits of each thing being there `objects` [b things], of one, two, … things being there in all `number` [b 3], of
+    the named `background` [b grounds], of the `style` [b styles], of whose drawing it is `look` [b looks], of its being
+    seen in the mirror `mirrored` [b 2]; a judge of a world with one drawing a thing knows nothing of the last two,
+    [b 0]. `places` [b things 2] is where each thing would be, as x and y from 0 (left, top) to 1. `features` [b d] are
+    what number, background and style are read from, `focus` [b d] those of the cells where a thing is.
     """
 
     objects: Tensor
+    number: Tensor
     background: Tensor
     style: Tensor
     look: Tensor
@@ -55,6 +56,7 @@ class Judge(nn.Module):
         self.objects = nn.Conv2d(128, things, 1)
         # A thing is rare: begin by saying no, or the first steps are spent on learning that.
         nn.init.constant_(self.objects.bias, -5.5)  # type: ignore[arg-type]  # a convolution with a bias
+        self.number = _head(MOST_THINGS)
         self.background = nn.Linear(128, backgrounds)
         self.style = nn.Linear(128, styles)
         self.look = _head(looks) if looks else None
@@ -73,6 +75,7 @@ class Judge(nn.Module):
         none = focus[:, :0]
         return Verdict(
             objects=objects,
+            number=self.number(pooled),
             background=self.background(pooled),
             style=self.style(pooled),
             look=none if self.look is None else self.look(focus),
@@ -102,10 +105,13 @@ def _stage(channels_in: int, channels_out: int, stride: int) -> list[nn.Module]:
 
 @dataclass(slots=True)
 class JudgeData:
-    """uint8 pictures [n 3 s s]; multi-hot things [n things]; classes [n] as in `Label`, look and mirrored if known."""
+    """uint8 pictures [n 3 s s]; multi-hot things [n things]; how many things there are in all [n], from 1; classes [n]
+    as in `Label`, look and mirrored if known.
+    """
 
     pictures: Tensor
     objects: Tensor
+    number: Tensor
     background: Tensor
     style: Tensor
     look: Tensor | None = None
@@ -134,6 +140,7 @@ class JudgeObjective:
         objects = F.binary_cross_entropy_with_logits(verdict.objects, data.objects[chosen], reduction="none")
         loss = objects.sum(dim=-1).mean() + F.cross_entropy(verdict.background, data.background[chosen])
         loss = loss + F.cross_entropy(verdict.style, data.style[chosen])
+        loss = loss + F.cross_entropy(verdict.number, data.number[chosen] - 1)
         for logits, classes in ((verdict.look, data.look), (verdict.mirrored, data.mirrored)):
             if logits.shape[1] and classes is not None:
                 loss = loss + _where_known(logits, classes[chosen])
@@ -180,7 +187,8 @@ def accuracies(judge: Judge, data: JudgeData) -> dict[str, float]:
     """Return what share of `data` the judge recognises.
 
     `objects`: of the pictures with k kinds of things, the share of those among the judge's k most likely;
-    `all_objects`: the share of pictures with every thing among them; `background`: of the pictures with a named
+    `all_objects`: the share of pictures with every thing among them; `number`: the share where as many things are found
+    as there are; `background`: of the pictures with a named
     background, the share where it is the most likely named one; `style`: likewise of the pictures in a style; `look`
     and `mirrored`: of the pictures where they can be told. A share of nothing is left out.
     """
@@ -192,6 +200,7 @@ def accuracies(judge: Judge, data: JudgeData) -> dict[str, float]:
     figures = {
         "objects": sum(found) / len(found),
         "all_objects": sum(share == 1 for share in found) / len(found),
+        "number": float((verdict.number.argmax(dim=-1) + 1 == data.number).float().mean()),
     }
     named = data.background > 0
     if named.any():

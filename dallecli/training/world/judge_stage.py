@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -52,6 +53,7 @@ class JudgeStage:
         return JudgeData(
             self.dataset.pictures(pool, SIZE),
             torch.from_numpy(labels.objects > 0).float().to(device),
+            torch.from_numpy(labels.objects.sum(axis=1, dtype=np.int64)).to(device),
             torch.from_numpy(labels.background).to(device),
             torch.from_numpy(labels.style).to(device),
             torch.from_numpy(labels.look).to(device),

@@ -65,6 +65,7 @@ def scene_prompts(found: Iterable[Drawable]) -> tuple[Prompt, ...]:
         Prompt(
             caption=scene.caption,
             things=tuple(dict.fromkeys(scene.label.things)),
+            number=len(scene.label.things),
             background=scene.label.background,
             style=scene.label.style,
             order=scene.label.order,

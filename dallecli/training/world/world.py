@@ -14,6 +14,9 @@ Axis = Literal["x", "y"]
 Order = tuple[int, int, Axis]
 """(first, second, axis): the first thing stands left of the second ("x") or above it ("y")."""
 
+MOST_THINGS: Final = 3
+"""No scene of any world shows more."""
+
 UNKNOWN: Final = -1
 """The class of what cannot be told of a picture, and what no judge is asked."""
 
@@ -62,10 +65,14 @@ class Grammar(Protocol[S_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """A caption to paint, and what a judge should find in the picture, as class indices."""
+    """A caption to paint, and what a judge should find in the picture, as class indices.
+
+    things: each kind of thing once; number: of all things, so that three dogs are three.
+    """
 
     caption: str
     things: tuple[int, ...]
+    number: int = 1
     background: int = 0
     style: int = 0
     order: Order | None = None

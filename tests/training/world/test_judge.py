@@ -1,11 +1,12 @@
 """The judge is asked only for what can be told, and a world of one look has the judge that it had."""
 
+import numpy as np
 import pytest
 import torch
 
 from dallecli.training.batch import Draw
 from dallecli.training.world.judge import Judge, JudgeData, JudgeObjective, accuracies
-from dallecli.training.world.world import UNKNOWN
+from dallecli.training.world.world import MOST_THINGS, UNKNOWN
 
 
 def data(look: int, mirrored: int) -> JudgeData:
@@ -14,7 +15,8 @@ def data(look: int, mirrored: int) -> JudgeData:
     objects = torch.eye(6)[:, :5]
     objects[5, 0] = 1
     classes = torch.tensor([0, 1, 2, 0, 1, 2])
-    return JudgeData(pictures, objects, classes, classes, torch.full((6,), look), torch.full((6,), mirrored))
+    number = torch.tensor([1, 2, 3, 1, 2, 3])
+    return JudgeData(pictures, objects, number, classes, classes, torch.full((6,), look), torch.full((6,), mirrored))
 
 
 def test_what_cannot_be_told_teaches_nothing() -> None:
@@ -40,9 +42,34 @@ def test_what_can_be_told_is_learned_and_reported() -> None:
     assert accuracies(judge, known)["look"] == 1 and accuracies(judge, known)["mirrored"] == 1
 
 
+def squares(count: int, seed: int) -> JudgeData:
+    """Grey pictures of one, two or three white squares that do not touch."""
+    rng = np.random.default_rng(seed)
+    pictures = np.full((count, 3, 32, 32), 60, dtype=np.uint8)
+    numbers = rng.integers(1, MOST_THINGS + 1, count)
+    for picture, number in zip(pictures, numbers, strict=True):
+        for cell in rng.permutation(9)[:number]:
+            y, x = 11 * (cell // 3) + rng.integers(3), 11 * (cell % 3) + rng.integers(3)
+            picture[:, y : y + 7, x : x + 7] = 250
+    nothing = torch.zeros(count, dtype=torch.int64)
+    return JudgeData(torch.from_numpy(pictures), torch.ones(count, 1), torch.from_numpy(numbers), nothing, nothing)
+
+
+def test_how_many_things_there_are_is_learned_wherever_they_stand() -> None:
+    torch.manual_seed(0)
+    judge, seen, unseen = Judge(1, 1, 1), squares(512, 0), squares(128, 1)
+    objective = JudgeObjective(judge, seen, unseen)
+    optimizer = torch.optim.Adam(judge.parameters(), lr=3e-3)
+    for step in range(60):
+        optimizer.zero_grad()
+        objective.loss(Draw(step, 16, torch.device("cpu"))).backward()
+        optimizer.step()
+    assert accuracies(judge, unseen)["number"] > 0.95  # guessing finds a third
+
+
 def test_the_judge_of_a_world_of_one_look_has_no_heads_for_looks() -> None:
     names = {name.split(".")[0] for name, _ in Judge(48, 18, 4).named_parameters()}
-    assert names == {"body", "objects", "background", "style"}
+    assert names == {"body", "objects", "number", "background", "style"}
 
 
 def test_the_focus_is_what_is_where_the_thing_is() -> None:

@@ -125,7 +125,7 @@ def test_the_folder_is_complete_and_in_half_precision(folder: Path) -> None:
 
 def test_what_the_judge_says_of_drawn_scenes_is_a_share(workshop: Workshop) -> None:
     figures = workshop.chain.open("judge").objective.validate()
-    assert set(figures) == {"objects", "all_objects", "background", "style"}
+    assert set(figures) == {"objects", "all_objects", "number", "background", "style"}
     assert all(0 <= value <= 1 for value in figures.values())
 
 
@@ -141,15 +141,15 @@ def test_a_model_is_evaluated_in_every_kind_and_shown_uncurated(
         watch=lambda done, of: seen.append((done, of)),
     )
     # Three of each kind and of the large ones, and two seeds of each of 24 captions.
-    assert seen[0] == (1, 69) and seen[-1] == (69, 69)
+    assert seen[0] == (1, 72) and seen[-1] == (72, 72)
     shares = {"single_objects", "background_background", "pair_all_objects", "pair_relation", "style_style"}
-    shares |= {"seen_pair_all_objects"}
+    shares |= {"seen_pair_all_objects", "count_number", "single_number"}
     shares |= {f"drawn_{name}" for name in shares}
     shares |= {f"clip_{way}_{first}" for way in ("text_to_image", "image_to_text") for first in (1, 5)}
     assert all(0 <= figures[name] <= 1 for name in shares)
     assert {"frechet", "drawn_frechet", "nearest", "drawn_nearest"} <= set(figures)
     assert {"variety_spread", "variety_ground_spread", "detail_energy", "detail_frechet"} <= set(figures)
-    names = ("single", "background", "pair", "seen_pair", "style", "anything", "variety", "detail")
+    names = ("single", "background", "pair", "seen_pair", "style", "count", "anything", "variety", "detail")
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{end}" for name in names for end in ("png", "txt")}
 
 

@@ -58,7 +58,7 @@ def redraw(rng: np.random.Generator, prompt: Prompt) -> Scene:
 
 def _kinds() -> tuple[Kind, ...]:
     styled = replace(SINGLES, style=1)
-    counted = replace(Mix(), single=0, count=1, riding=0, on=0, adorned=0, beside=0, left_of=0, style=0)
+    counted = replace(Mix(), single=0, riding=0, on=0, adorned=0, beside=0, left_of=0, style=0)
     return (
         Kind(
             name="single",
