@@ -49,9 +49,9 @@ INVERTING: Final = DiffusionSettings(sampler="ddim", steps=25, guidance=1.0)
 FAST_SAMPLER: Final = "dpm++"
 """The decoder's sampler for the effort "fast", the best one for few steps. docs/starter.md measures it."""
 FAST_STEPS: Final = 10
+"""The most steps that a stage takes with it."""
 FAST_REUSE: Final = 2
 """Of so many steps of the effort "fast" a painting stage computes the whole network in one."""
-"""The most steps that a stage takes with it."""
 BEST: Final = 2
 """A model's own steps and prior candidates are multiplied by this for the effort "best"."""
 
