@@ -281,9 +281,9 @@ def test_no_step_of_if_waits_for_the_device(sampler, inpainting, folders, nowher
     model, wanted = open_deepfloyd(parts), settings(4.0, sampler)
     dials = {"decoder": wanted, "upsampler": wanted}
     states, size = torch.empty(2, 7, if_oracle.TEXT, device=META), Size.square(parts.folder.sizes()[-1])
-    job = deepfloyd._Job(states=states, leads=True, dials=dials, size=size)
+    asked = deepfloyd._Asked(states=states, leads=True, dials=dials, size=size)
     for name, low in (("decoder", None), ("upsampler", torch.empty(2, 3, 32, 32, device=META))):
-        stage = model._stage(job, name, 2, low)
+        stage = model._stage(asked, name, 2, low)
         beginning = Beginning(pixels=torch.empty(1, *stage.shape, device=META), strength=0.7)
         hole = replace(hole_of(stage.shape[-1]), clean=True) if inpainting else None
         begun = beginning if inpainting else None
