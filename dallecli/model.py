@@ -16,8 +16,6 @@ from dallecli.engine import Engine, Progress
 from dallecli.pictures.picture import Picture
 from dallecli.recipe import Recipe
 from dallecli.remote.choice import choose
-from dallecli.rewriting.engine import RewritingEngine
-from dallecli.rewriting.rewriter import Rewriter
 from dallecli.source import Source, SourceKind
 from dallecli.studio.choice import choose_engine
 from dallecli.tasks.builder import build_coding, build_embed, build_request
@@ -195,8 +193,12 @@ class Model:
         if engine is None:
             file = None if token_file is None else Path(token_file)
             engine = choose(server, file, lambda: choose_engine(memory, batch, compiled=compile))
-        rewriter = Rewriter.choose(rewrite, rewrite_with)
-        self.engine = engine if rewriter is None else cast(Engine, RewritingEngine(engine, rewriter))
+        if rewrite is not None or rewrite_with is not None:
+            from dallecli.rewriting.engine import RewritingEngine
+            from dallecli.rewriting.rewriter import Rewriter
+
+            engine = cast(Engine, RewritingEngine(engine, Rewriter.choose(rewrite, rewrite_with)))
+        self.engine = engine
 
     def generate(
         self, prompt: str | None = None, *, progress: OnStep = ignore, **options: Unpack[GenerateOptions]

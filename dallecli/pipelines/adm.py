@@ -162,7 +162,7 @@ class Adm(Pipeline):
         )
 
     def _lead(self, asked: _Asked, run: Run) -> Net:
-        """The gradient of the classifier for the class of a asked, times the guidance."""
+        """The gradient of the classifier for the class that is asked for, times the guidance."""
         dtype = run.dtype
         net = self.parts.net(CLASSIFIER, _classifier, dtype, gradients=True)
         times, number, scale = net.times(run.ts), self._number(asked), asked.dials["decoder"].guidance

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from dallecli.errors import BadSetting, NetworkError, NotDownloaded, PromptError
 from dallecli.knowledge import Knowledge
@@ -70,10 +70,8 @@ class Rewriter:
     _failed: bool = False
 
     @classmethod
-    def choose(cls, rewrite: str | None, named: tuple[str, str] | None) -> "Rewriter | None":
-        """Who rewrites, as --rewrite and --rewrite-with say; None if nobody shall. Raises BadSetting, BadConfig."""
-        if rewrite is None and named is None:
-            return None
+    def choose(cls, rewrite: str | None, named: tuple[str, str] | None) -> Self:
+        """Who rewrites, as --rewrite and --rewrite-with say, one of which is given. Raises BadSetting, BadConfig."""
         if rewrite not in (None, "required", "optional"):
             raise BadSetting(f"rewriting is required or optional, not {rewrite!r}")
         return cls(endpoint=Endpoint.choose(named), optional=rewrite == "optional")

@@ -19,6 +19,15 @@ def data(look: int, mirrored: int) -> JudgeData:
     return JudgeData(pictures, objects, number, classes, classes, torch.full((6,), look), torch.full((6,), mirrored))
 
 
+def teach(judge: Judge, known: JudgeData, *, steps: int, batch: int, rate: float) -> None:
+    objective = JudgeObjective(judge, known, known)
+    optimizer = torch.optim.Adam(judge.parameters(), lr=rate)
+    for step in range(steps):
+        optimizer.zero_grad()
+        objective.loss(Draw(step, batch, torch.device("cpu"))).backward()
+        optimizer.step()
+
+
 def test_what_cannot_be_told_teaches_nothing() -> None:
     torch.manual_seed(0)
     judge = Judge(5, 3, 3, looks=4)
@@ -33,12 +42,7 @@ def test_what_can_be_told_is_learned_and_reported() -> None:
     torch.manual_seed(0)
     judge = Judge(5, 3, 3, looks=4)
     known = data(2, 1)
-    objective = JudgeObjective(judge, known, known)
-    optimizer = torch.optim.Adam(judge.parameters(), lr=1e-2)
-    for step in range(40):
-        optimizer.zero_grad()
-        objective.loss(Draw(step, 6, torch.device("cpu"))).backward()
-        optimizer.step()
+    teach(judge, known, steps=40, batch=6, rate=1e-2)
     assert accuracies(judge, known)["look"] == 1 and accuracies(judge, known)["mirrored"] == 1
 
 
@@ -58,12 +62,7 @@ def squares(count: int, seed: int) -> JudgeData:
 def test_how_many_things_there_are_is_learned_wherever_they_stand() -> None:
     torch.manual_seed(0)
     judge, seen, unseen = Judge(1, 1, 1), squares(512, 0), squares(128, 1)
-    objective = JudgeObjective(judge, seen, unseen)
-    optimizer = torch.optim.Adam(judge.parameters(), lr=3e-3)
-    for step in range(60):
-        optimizer.zero_grad()
-        objective.loss(Draw(step, 16, torch.device("cpu"))).backward()
-        optimizer.step()
+    teach(judge, seen, steps=60, batch=16, rate=3e-3)
     assert accuracies(judge, unseen)["number"] > 0.95  # guessing finds a third
 
 
