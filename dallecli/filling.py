@@ -30,6 +30,7 @@ from dallecli.tasks.stages import (
     GROUPS,
     INVERSION,
     NO_PRIOR,
+    PAINTING_GROUPS,
     PRIORS,
     Dials,
     DiffusionSettings,
@@ -373,9 +374,11 @@ def _unfit_dials(request: ModelRequest, model: Defaults, declared: Sequence[Stag
     if request.effort is not None and not any(_is_hurried(stage) for stage in declared):
         what = f"{model.name} has no steps that --{request.effort} would change"
         yield "effort", BadSetting(what, hint=f"leave out --{request.effort}")
-    if request.inversion is not None and request.decoder.sampler not in (None, INVERTING.sampler):
-        what = f"inverted noise cannot be painted with the sampler {request.decoder.sampler!r}"
-        yield "sampler", BadSetting(what, hint=f"leave --sampler out: it is {INVERTING.sampler}")
+    for group in PAINTING_GROUPS:
+        if request.inversion is not None and asked[group].sampler not in (None, INVERTING.sampler):
+            what = f"inverted noise cannot be painted with the sampler {asked[group].sampler!r}"
+            hint = f"leave {option(group, 'sampler')} out: it is {INVERTING.sampler}"
+            yield value_name(group, "sampler"), BadSetting(what, hint=hint)
 
 
 def _is_hurried(stage: Stage) -> bool:

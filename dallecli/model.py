@@ -63,6 +63,7 @@ class SeveralOptions(Sampling, total=False):
 
     num: int
     sampler: str
+    upsampler_sampler: str
 
 
 class PriorOptions(SeveralOptions, total=False):

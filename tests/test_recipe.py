@@ -300,11 +300,13 @@ def test_inverted_noise_is_painted_by_the_steps_that_found_it():
     }
 
 
-def test_inverted_noise_is_painted_by_the_sampler_that_found_it():
-    dpm = Dials(sampler="dpm++")
-    assert fill(Vary(model="two-step", image=FOX, decoder=dpm), _Spec(), "", 7).stages["decoder"].sampler == "dpm++"
-    with pytest.raises(BadSetting, match=r"cannot be painted with the sampler 'dpm\+\+'"):
-        fill(Vary(model="two-step", image=FOX, fidelity=0, decoder=dpm), _Spec(), "", 7)
+@pytest.mark.parametrize(("stage", "option"), [("decoder", "--sampler"), ("upsampler", "--upsampler-sampler")])
+def test_inverted_noise_is_painted_by_the_sampler_that_found_it(stage, option):
+    dpm = {stage: Dials(sampler="dpm++")}
+    assert fill(Vary(model="two-step", image=FOX, **dpm), _Spec(), "", 7).stages[stage].sampler == "dpm++"
+    with pytest.raises(BadSetting, match=r"cannot be painted with the sampler 'dpm\+\+'") as refused:
+        fill(Vary(model="two-step", image=FOX, fidelity=0, **dpm), _Spec(), "", 7)
+    assert refused.value.hint == f"leave {option} out: it is ddim"
 
 
 def test_a_recipe_keeps_the_bytes_of_its_inputs_out_of_the_file():

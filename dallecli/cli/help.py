@@ -23,7 +23,7 @@ REWRITING, CLUSTER = "Rewriting", "Cluster"
 ORDER: Final[Mapping[str | None, tuple[str, ...]]] = {
     SAMPLING: (
         *("fast", "steps", "prior_steps", "upsampler_steps", "inversion_steps"),
-        *("guidance", "prior_guidance", "upsampler_guidance", "sampler"),
+        *("guidance", "prior_guidance", "upsampler_guidance", "sampler", "upsampler_sampler"),
         *("guidance_start", "guidance_stop", "reuse"),
         *("upsampler_guidance_start", "upsampler_guidance_stop", "upsampler_reuse"),
         *("temperature", "top_k", "top_p"),

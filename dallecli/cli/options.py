@@ -43,7 +43,7 @@ Animated = Literal["gif", "webp", "apng", "mp4"]
 YIELDING = (
     *("size", "fast", "sampler", "steps", "guidance", "temperature", "top_k", "top_p"),
     *("prior", "prior_steps", "prior_guidance", "prior_candidates", "prior_temperature", "prior_top_k"),
-    *("upsampler_steps", "upsampler_guidance", "guidance_start", "guidance_stop", "reuse"),
+    *("upsampler_sampler", "upsampler_steps", "upsampler_guidance", "guidance_start", "guidance_stop", "reuse"),
     *("upsampler_guidance_start", "upsampler_guidance_stop", "upsampler_reuse"),
 )
 """The settings of the config file that do not count for a model which cannot follow them."""
@@ -579,6 +579,16 @@ class SamplerDials(PainterDials):
             "--sampler",
             metavar="NAME",
             help="Sampler of the decoder: ancestral, ddim, dpm++ or plms.",
+            autocompletion=_sampler_names,
+            rich_help_panel=SAMPLING,
+        ),
+    ] = None
+    upsampler_sampler: Annotated[
+        str | None,
+        typer.Option(
+            "--upsampler-sampler",
+            metavar="NAME",
+            help="Sampler of each upsampler.",
             autocompletion=_sampler_names,
             rich_help_panel=SAMPLING,
         ),

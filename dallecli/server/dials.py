@@ -21,6 +21,7 @@ DIALS: Final[Mapping[str, Schema]] = {
     "guidance_stop": number("The share of the noise that is gone when the decoder's guidance ends.", 0, 1),
     "reuse": whole("Of how many steps of the decoder one computes all of it.", 1, REUSE_LIMIT),
     "sampler": text("The decoder's sampler, one of those that the model has."),
+    "upsampler_sampler": text("The same for every upsampler."),
     "upsampler_steps": steps("Steps of every upsampler.", RESPACINGS, 2),
     "upsampler_guidance": number("How closely the upsamplers follow the words; 1 is off.", 0),
     "upsampler_guidance_start": number("The same as guidance_start for upsamplers that follow the words.", 0, 1),

@@ -16,6 +16,7 @@ Group = Literal["prior", "decoder", "upsampler"]
 """The options that set a stage's dials: `--prior-steps`, `--steps` or `--upsampler-steps`."""
 
 GROUPS: Final[tuple[Group, ...]] = ("prior", "decoder", "upsampler")
+PAINTING_GROUPS: Final[tuple[Group, ...]] = ("decoder", "upsampler")
 
 INVERSION: Final = "inversion"
 """The name of the dials with which a picture is inverted to the noise of every painting stage."""
@@ -183,8 +184,8 @@ PRIOR_KINDS: Final = (*PRIORS, NO_PRIOR)
 
 
 def has_option(group: Group, dial: str) -> bool:
-    """Whether an option sets a dial: the samplers of priors and upsamplers are the model's own."""
-    return dial != "sampler" or group == "decoder"
+    """Whether an option sets a dial: the sampler of a prior is the model's own."""
+    return dial != "sampler" or group != "prior"
 
 
 def option(group: Group, dial: str) -> str:

@@ -178,7 +178,7 @@ class Values:
         return self.whole(name)
 
     def common(self, *, sampler: bool = True) -> dict[str, Any]:
-        """What every request has; without `sampler`, the decoder's sampler cannot be chosen."""
+        """What every request has; without `sampler`, that of decoder and upsamplers cannot be chosen."""
         for name in ("command", "name"):
             self.raw(name)
         model, seed, count = self.needed("model"), self.whole("seed"), self.whole("n")
@@ -192,6 +192,7 @@ class Values:
             "device": self.text("device"),
             "dtype": dtype_of(self.text("dtype")),
             "upsampler": Dials(
+                sampler=self.text("upsampler_sampler") if sampler else None,
                 steps=self.steps("upsampler_steps"),
                 guidance=self.number("upsampler_guidance"),
                 guidance_start=self.number("upsampler_guidance_start"),

@@ -71,7 +71,19 @@ def test_a_seed_that_was_not_given_is_recorded(dalle: Dalle):
 
 def test_every_dial_reaches_the_recipe(dalle: Dalle):
     dials = "--prior-steps 11 --prior-guidance 0 --prior-candidates 3 --steps 12 --guidance 2.5 --sampler ddim"
-    dalle("generate", "a fox", "-o", "x.png", "-m", "fake", *dials.split(), "--upsampler-steps", "5")
+    dalle(
+        "generate",
+        "a fox",
+        "-o",
+        "x.png",
+        "-m",
+        "fake",
+        *dials.split(),
+        "--upsampler-steps",
+        "5",
+        "--upsampler-sampler",
+        "dpm++",
+    )
     recipe = read_recipe(Path("x.png"))
     assert recipe.model == "fake"
     assert recipe.prior_candidates == 3
@@ -79,8 +91,8 @@ def test_every_dial_reaches_the_recipe(dalle: Dalle):
     assert stages == {
         "prior": ("ancestral", 11, 0.0),
         "decoder": ("ddim", 12, 2.5),
-        "upsampler": ("ancestral", 5, 1.0),
-        "upsampler_2": ("ancestral", 5, 1.0),
+        "upsampler": ("dpm++", 5, 1.0),
+        "upsampler_2": ("dpm++", 5, 1.0),
     }
 
 
@@ -324,6 +336,7 @@ def test_prompts_cannot_speak_to_the_terminal(dalle: Dalle, prompt):
         (["--upsampler-guidance-stop", "0.5"], 2, "the upsampler of starter has no guidance-stop"),
         (["--prior-candidates", "0"], 2, "prior candidates is 0"),
         (["--sampler", "nope"], 2, "no sampler is called 'nope'"),
+        (["--upsampler-sampler", "nope"], 2, "no sampler is called 'nope'"),
         (["--model", "nope"], 2, "no model is called 'nope'"),
         (["--device", "potato"], 5, "no device is called 'potato'"),
         (["--dtype", "int4"], 2, "no number type is called 'int4'"),

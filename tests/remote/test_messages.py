@@ -34,7 +34,7 @@ FILES = {str(source.sha256): source.data for source in (CAT, DOG, MASK, CODES)}
 
 COMMON = {"model": "starter", "seed": 7, "n": 2, "size": 64, "effort": "fast", "strict": True, "device": "cpu"}
 COMMON |= {"dtype": "fp32", "sampler": "ddim", "steps": 9, "guidance": 2.5, "temperature": 0.5, "top_k": 3}
-COMMON |= {"top_p": 0.9, "upsampler_steps": "super27", "upsampler_guidance": 1.0}
+COMMON |= {"top_p": 0.9, "upsampler_sampler": "ddim", "upsampler_steps": "super27", "upsampler_guidance": 1.0}
 COMMON |= {"guidance_start": 0.1, "guidance_stop": 0.8, "reuse": 2}
 COMMON |= {"upsampler_guidance_start": 0.2, "upsampler_guidance_stop": 0.9, "upsampler_reuse": 3}
 PRIOR = {"prior": "diffusion", "prior_steps": 4, "prior_guidance": 3.0, "prior_temperature": 0.7, "prior_top_k": 2}
@@ -66,7 +66,7 @@ def _requests():
         for own in several:
             values = {**COMMON, **own}
             if task == "edit":
-                del values["sampler"]
+                del values["sampler"], values["upsampler_sampler"]
             yield task, values
 
 

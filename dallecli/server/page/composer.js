@@ -7,6 +7,7 @@ const NAMES = {
   steps: "Steps", guidance: "Guidance", sampler: "Sampler", temperature: "Temperature", top_k: "Top-k", top_p: "Top-p",
   prior_steps: "Prior steps", prior_guidance: "Prior guidance", prior_temperature: "Prior temperature",
   resample: "Resample", strength: "Strength", prior_top_k: "Prior top-k", upsampler_steps: "Upsampler steps", upsampler_guidance: "Upsampler guidance",
+  upsampler_sampler: "Upsampler sampler",
   guidance_start: "Guidance from", guidance_stop: "Guidance until", reuse: "Reuse", upsampler_reuse: "Upsampler reuse",
   upsampler_guidance_start: "Upsampler guidance from", upsampler_guidance_stop: "Upsampler guidance until",
 };
