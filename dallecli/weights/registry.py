@@ -4,7 +4,8 @@
 error that names the command which fetches it (see fetch.py).
 
 A folder that nobody registered gets the dials of the published model of its layout, changed by the `dalle.json` that
-may lie in it: `{"prior_candidates": 2, "stages": {"decoder": {"steps": 25, "guidance": 2.5}}}`.
+may lie in it: `{"prior_candidates": 2, "stages": {"decoder": {"steps": 25, "guidance": 2.5}}}`. `init` and `inpaint`
+beside `stages` have the dials for those ways to paint, as they do in weights.toml.
 """
 
 import difflib
@@ -428,26 +429,32 @@ def _unregistered(folder: Folder) -> ModelSpec:
 
 def _with_own_dials(spec: ModelSpec, file: Path) -> ModelSpec:
     own = {} if spec.prior_candidates is None else {"prior_candidates": spec.prior_candidates}
-    stated_by_none = {**own, "oblong": spec.oblong, "stages": {}}
+    stated_by_none = {**own, "oblong": spec.oblong, "stages": {}, **{way: {} for way in WAYS}}
     fields = Fields(stated_by_none | read_object(file), BadFile, where=str(file), wording=WORDING)
     if LAYOUTS[spec.layout].twins and SHARED in fields:
         fields.texts(SHARED)  # of the folder's, not a dial
     candidates = None if spec.prior_candidates is None else fields.whole("prior_candidates", least=1)
-    stated = fields.table("stages")
-    stages = {
-        name: _stage(stated.table(name, defaults=asdict(default)), type(default)) if name in stated else default
-        for name, default in spec.stages.items()
-    }
-    # What the folder says is for every way to paint.
-    dials_of = {
-        way: {name: dials for name, dials in own.items() if stages[name] == spec.stages[name]}
-        for way, own in spec.dials_of.items()
-    }
+    stages = _changed(spec.stages, fields.table("stages"))
+    dials_of = {}
+    for way in WAYS:
+        # What the folder says of its stages is for every way to paint of which it says nothing else.
+        published = {name: own for name, own in spec.dials_of.get(way, {}).items() if stages[name] == spec.stages[name]}
+        whole = _changed({**stages, **published}, fields.table(way))
+        dials_of[way] = {name: own for name, own in whole.items() if own != stages[name]}
     oblong = _oblong(fields, LAYOUTS[spec.layout])
-    stated.finish()
     fields.finish()
     grids = spec.grids if oblong else ()
     return replace(spec, stages=stages, dials_of=dials_of, prior_candidates=candidates, oblong=oblong, grids=grids)
+
+
+def _changed(own: Mapping[str, StageSettings], stated: Fields) -> dict[str, StageSettings]:
+    """The dials of stages, where some are stated anew."""
+    changed = {
+        name: _stage(stated.table(name, defaults=asdict(dials)), type(dials)) if name in stated else dials
+        for name, dials in own.items()
+    }
+    stated.finish()
+    return changed
 
 
 def _oblong(fields: Fields, family: Layout | None) -> bool:

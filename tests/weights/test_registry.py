@@ -243,9 +243,23 @@ def test_a_folder_may_state_its_own_dials(tmp_path: Path) -> None:
     assert spec.stages["prior"] == registry()["karlo"].stages["prior"]
 
 
+def test_a_folder_may_state_dials_for_a_way_to_paint(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "mine")
+    stages = {"decoder": {"steps": 10, "sampler": "dpm++"}}
+    write_json(model / "dalle.json", {"stages": stages, "inpaint": {"decoder": {"sampler": "ancestral"}}})
+    spec = find(str(model))
+    guidance = registry()["karlo"].stages["decoder"].guidance
+    assert spec.dials("init")["decoder"] == DiffusionSettings(sampler="dpm++", steps=10, guidance=guidance)
+    assert spec.dials("inpaint")["decoder"] == DiffusionSettings(sampler="ancestral", steps=10, guidance=guidance)
+    assert spec.dials("inpaint")["prior"] == spec.stages["prior"]
+
+
 @pytest.mark.parametrize(
     ("dials", "message"),
     [
+        ({"inpaint": {"decoder": {"steps": 1}}}, r"inpaint\.decoder\.steps is 1, not a whole number from 2 on"),
+        ({"inpaint": {"movq": {}}}, r"not a setting of a model: inpaint\.movq"),
+        ({"vary": {"decoder": {}}}, "not a setting of a model: vary"),
         ({"seed": 3}, "not a setting of a model: seed"),
         ({"prior_candidates": 0}, "prior_candidates is 0, not a whole number from 1 on"),
         ({"stages": []}, r"stages is \[\], not a table"),

@@ -211,7 +211,12 @@ class Workshop:
         spec, there = registry()[self.kind.starter], [stage.name for stage in Folder(target).stages]
         candidates = {} if spec.prior_candidates is None else {"prior_candidates": spec.prior_candidates}
         squares = {} if spec.oblong == LAYOUTS[spec.layout].oblong else {"oblong": spec.oblong}
-        return {**candidates, **squares, "stages": {name: written(spec.stages[name]) for name in there}}
+        stages = {name: written(spec.stages[name]) for name in there}
+        ways = {
+            way: {name: written(dials) for name, dials in own.items() if name in there}
+            for way, own in spec.dials_of.items()
+        }
+        return {**candidates, **squares, "stages": stages, **ways}
 
 
 def _locked(clip: TrainingStage[Any] | None, origin: Folder | None) -> TrainingStage[Any]:
