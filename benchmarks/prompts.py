@@ -2,8 +2,9 @@
 
 Each line has words and a seed of its own. Ours is the command that reads the file, as it comes: it checks the lines,
 keeps a journal, and writes PNGs with their recipes. diffusers has no such command; its pipeline gets the same
-sentences, eight at a time, and writes plain PNGs of 64 px, where its chain ends, in float32, as it comes. Each is a
-process from its start to its end. `--lines N` is how many lines there are (1000), and `--json FILE` keeps the figures.
+sentences, eight at a time, and writes plain PNGs of 64 px, where its chain ends, in float32 and with its own steps, as
+it comes. Each is a process from its start to its end. `--lines N` is how many lines there are (1000), and `--json FILE`
+keeps the figures.
 """
 
 import json

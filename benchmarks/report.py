@@ -153,8 +153,9 @@ def starter(table: Figures) -> str:
     """The starter, cold and warm."""
     lines = [f"\n### The starter, {table['dtype']}\n"]
     lines.append(
-        "Up to 64 px, where diffusers' chain ends, with the same steps, guidance and number of candidates, and all"
-        " pictures of a call at once, which ours is told by `--batch`; as it is: both as they come.\n"
+        "Up to 64 px, where diffusers' chain ends, with the steps and the sampler of its pipeline, the starter's"
+        " guidance, and all pictures of a call at once, which ours is told by options; as it is: both as they come,"
+        " ours with the starter's own steps and samplers.\n"
     )
     cold = [[name, *_cold(runs)] for name, runs in table["cold"].items()]
     lines.append(_table(["a process from its start to the PNG", "seconds", "memory"], cold))
@@ -381,7 +382,8 @@ def prompts(table: Figures) -> str:
     ]
     text = (
         "The starter, each side as it comes: ours reads, checks and journals the file, in the number type that suits"
-        " the processor; diffusers' pipeline gets the same sentences, eight at a time, in float32.\n"
+        " the processor, with the starter's own steps and samplers; diffusers' pipeline gets the same sentences, eight"
+        " at a time, in float32, with its own steps.\n"
     )
     head = [f"{table['lines']} lines", "seconds", "pictures an hour", "memory"]
     return f"\n### A prompt file\n\n{text}\n{_table(head, rows)}"

@@ -1,11 +1,13 @@
 """The starter beside diffusers on the same folder: `python benchmarks/starter.py`.
 
 They are compared up to 64 px, where diffusers' chain ends. Cold is a process from its start to the PNG; warm is one
-more call of a process that has everything loaded, for one picture or for several. Both sides take the same steps and
-guidance, one prior candidate, the same number type, and as many threads, and paint all pictures of a call at once. "As
-it is" is each side as it comes: ours with the type that suits the machine and as many pictures at once as it paints by
-itself, diffusers with all of them at once. `--rounds N` sets how often each is measured (5), `--dtype` the type of both
-sides (fp32), `--device cuda` where they paint, and `--json FILE` keeps the figures.
+more call of a process that has everything loaded, for one picture or for several. Both sides take the steps of
+diffusers' pipeline, its sampler, the starter's guidance, one prior candidate, the same number type, and as many
+threads, and paint all pictures of a call at once. "As it is" is each side as it comes: ours with the starter's own
+steps and samplers, the type that suits the machine, and as many pictures at once as it paints by itself; diffusers,
+whose pipeline has no other sampler, with its own steps, and all pictures at once. `--rounds N` sets how often each is
+measured (5), `--dtype` the type of both sides (fp32), `--device cuda` where they paint, and `--json FILE` keeps the
+figures.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from peer import open_unclip
 from dallecli.pipelines.settings import diffusion_dials
 from dallecli.studio.engine import LocalEngine
 from dallecli.tasks.generate import Generate
+from dallecli.tasks.stages import Dials
 from dallecli.weights.registry import find, locate
 
 PROMPT = "a teddy bear riding a skateboard"
@@ -66,13 +69,19 @@ WARM = (
 )
 
 
+STEPS = {"prior": 25, "decoder": 25, "upsampler": 7}
+"""What diffusers' `UnCLIPPipeline` takes, if it is told nothing else."""
+SAMPLER = "ancestral"
+"""... and the only sampler that it has."""
+
+
 def dials() -> dict[str, Any]:
-    """The starter's own dials, as diffusers' pipeline calls them."""
-    stages = diffusion_dials({name: SPEC.stages[name] for name in ("prior", "decoder", "upsampler")})
+    """The steps of diffusers' pipeline and the starter's guidance, by their names there."""
+    stages = diffusion_dials({name: SPEC.stages[name] for name in ("prior", "decoder")})
     return {
-        "prior_num_inference_steps": stages["prior"].steps,
-        "decoder_num_inference_steps": stages["decoder"].steps,
-        "super_res_num_inference_steps": stages["upsampler"].steps,
+        "prior_num_inference_steps": STEPS["prior"],
+        "decoder_num_inference_steps": STEPS["decoder"],
+        "super_res_num_inference_steps": STEPS["upsampler"],
         "prior_guidance_scale": stages["prior"].guidance,
         "decoder_guidance_scale": stages["decoder"].guidance,
     }
@@ -80,16 +89,16 @@ def dials() -> dict[str, Any]:
 
 def ours(engine: LocalEngine, row: Row, dtype: str, device: str) -> Callable[[], object]:
     """One call of this project's engine."""
-    ask = Generate(
-        prompt=PROMPT,
-        model=SPEC.name,
-        seed=1,
-        size=row.size,
-        count=row.pictures,
-        device=device,
-        dtype=dtype if row.compared else None,
-        prior_candidates=1 if row.compared else None,
-    )
+    ask = Generate(prompt=PROMPT, model=SPEC.name, seed=1, size=row.size, count=row.pictures, device=device)
+    if row.compared:
+        ask = replace(
+            ask,
+            dtype=dtype,
+            prior_candidates=1,
+            prior=Dials(steps=STEPS["prior"], sampler=SAMPLER),
+            decoder=Dials(steps=STEPS["decoder"], sampler=SAMPLER),
+            upsampler=Dials(steps=STEPS["upsampler"], sampler=SAMPLER),
+        )
     return lambda: list(engine.paint(engine.resolve(ask), lambda _: None))
 
 
@@ -99,10 +108,14 @@ def cold(options: argparse.Namespace, theirs: Path) -> dict[str, list[dict[str, 
         dalle = [sys.executable, "-m", "dallecli"]
         paint = [*dalle, "generate", PROMPT, "--seed", "1", "--quiet", "--force", "-o", f"{folder}/ours.png"]
         paint += ["--device", options.device]
+        same = ["--size", "64", "--prior-candidates", "1", "--dtype", options.dtype]
+        same += ["--sampler", SAMPLER, "--upsampler-sampler", SAMPLER]
+        same += ["--prior-steps", str(STEPS["prior"]), "--steps", str(STEPS["decoder"])]
+        same += ["--upsampler-steps", str(STEPS["upsampler"])]
         place = ["--device", options.device, "--dtype", options.dtype, "--options", json.dumps(dials())]
         peer = str(Path(__file__).with_name("peer.py"))
         commands = {
-            "ours, 64 px": [*paint, "--size", "64", "--prior-candidates", "1", "--dtype", options.dtype],
+            "ours, 64 px": [*paint, *same],
             "diffusers, 64 px": [sys.executable, peer, str(theirs), PROMPT, f"{folder}/theirs.png", *place],
             "ours, as it is": paint,
             "ours, four as a grid, as it is": [*paint, "-n", "4"],
