@@ -14,7 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker a core, so one thread a worker; torch reads it once
 
 
-_LONG = ("slow", "gpu", "ray", "clients", "contract")
+_SLOWER = ("slow", "gpu", "ray", "clients", "contract")
 _FIGURES = pytest.StashKey[dict[str, Any]]()
 
 
@@ -29,9 +29,9 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that do not run by default may take an hour."""
+    """Tests of the slower suites may take an hour."""
     for item in items:
-        if any(item.get_closest_marker(name) for name in _LONG):
+        if any(item.get_closest_marker(name) for name in _SLOWER):
             item.add_marker(pytest.mark.timeout(3600))
 
 

@@ -335,7 +335,12 @@ def test_a_new_option_is_a_decision():
     ask = {"--seed", "-s", "--size", "--strict"}
     reporting = {"--json", "--quiet", "-q", "--debug"}
     effort, at_once = {"--fast"}, {"--batch", "--compile"}  # --fast or --best
-    num, sampler, layout, prompt = {"--num", "-n"}, {"--sampler"}, {"--layout"}, {"--prompt", "-p"}
+    num, sampler, layout, prompt = (
+        {"--num", "-n"},
+        {"--sampler", "--upsampler-sampler"},
+        {"--layout"},
+        {"--prompt", "-p"},
+    )
     moving = {"--animate", "--fps", "--bounce", "--hold"}
     batch = {"--prompts", "--matrix", "--wildcards", "--keep-going", "--retry-failed", "--share", "--shard"}
     masking = {"--mask", "--mask-mode", "--invert-mask", "--expand", "--show-mask"}

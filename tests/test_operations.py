@@ -63,6 +63,7 @@ def operations(engine: LocalEngine, request: Generate) -> Counter[str]:
 
 
 @pytest.mark.parametrize("stage", STEPS)
+@pytest.mark.long
 def test_a_step_takes_no_more_operations_than_it_did(engine, few, stage):
     more = operations(engine, replace(ASKED, **{stage: Dials(steps=MORE)}))
     grown = {name: more[name] - few[name] for name in more if more[name] != few[name]}

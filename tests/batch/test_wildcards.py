@@ -232,6 +232,7 @@ def test_a_list_is_a_regular_file_of_a_bounded_size(tmp_path, kind):
 
 
 @pytest.mark.parametrize("pattern", fewer(["{", "{}", "}", "__", "__a", "{a|", "{2$$", "__.", "{{|}", "x::|{"], each=4))
+@pytest.mark.long
 def test_long_nonsense_is_read_in_seconds(pattern):
     began = time.process_time()
     with contextlib.suppress(BadSetting):

@@ -46,6 +46,7 @@ def pixels(path: Path) -> bytes:
         return image.tobytes()
 
 
+@pytest.mark.long
 def test_a_prompt_file_reads_t5_once_and_paints_the_same_as_prompt_by_prompt(dalle: Dalle, model: str, loaded):
     prompts = ["a corgi", "a bicycle", "a photo of times square", "an umbrella"]
     Path("p.jsonl").write_text("".join(f'{{"prompt": "{prompt}", "seed": 5}}\n' for prompt in prompts))

@@ -18,6 +18,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*[345][0-9][;m]")
 SUMMARY = r"2 pictures in \d+\.\d s \(starter, seed 7\): 2 files in this folder"
 
 
+@pytest.mark.long
 def test_one_line_is_about_the_whole_run_with_the_stages_beneath_it_and_all_go_away():
     result = on_terminal(*ASK, DALLE_FAKE_SECONDS="0.03")
     assert (result.code, result.lines) == (0, ["a-red-fox-7.png", "a-red-fox-8.png"])
@@ -42,6 +43,7 @@ def test_one_line_is_about_the_whole_run_with_the_stages_beneath_it_and_all_go_a
     ],
     ids=["prompts", "best-of", "axes", "frames"],
 )
+@pytest.mark.long
 def test_pictures_and_frames_are_counted_over_the_whole_run(ask, last):
     result = on_terminal(*ask, "-s", "7", DALLE_FAKE_SECONDS="0.01")
     assert result.code == 0
@@ -58,6 +60,7 @@ def test_a_batch_is_counted_in_one_line(tmp_path):
     assert summary.startswith("p: 3 painted in ")
 
 
+@pytest.mark.long
 def test_nothing_stale_stands_on_a_terminal_that_was_resized_while_something_was_painted():
     widths = (80, 40, 100, 60, 30, 20, 90, 25, 70, 50)
     result = on_terminal(*ASK, out_too=True, widths=widths, seconds=0.25, DALLE_FAKE_SECONDS="0.03")

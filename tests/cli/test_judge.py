@@ -87,6 +87,7 @@ SLOW = pytest.mark.slow
     ("own", "memory"),
     [(False, "low"), pytest.param(True, "low", marks=SLOW), pytest.param(False, "auto", marks=SLOW)],
 )
+@pytest.mark.long
 def test_turns_and_streams_keep_the_same_pictures(
     dalle: Dalle, model: str, judge: str, memory: str, own: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +117,7 @@ class Counting(Scores):
         self.alive.append(sum(type(one) is Picture for one in gc.get_objects()))
 
 
+@pytest.mark.long
 def test_only_the_kept_pictures_stay_in_memory(painter: str, judge: str) -> None:
     engine, scores = LocalEngine(), Counting()
     before = sum(type(one) is Picture for one in gc.get_objects())
@@ -130,6 +132,7 @@ def request_of(painter: str, judge: str | None, **options: object) -> object:
     return build_request("generate", {**values, **options})
 
 
+@pytest.mark.long
 def test_a_run_that_was_stopped_goes_on_and_keeps_the_same(painter: str, judge: str) -> None:
     engine, scores, steps = LocalEngine(), Counting(most=5), []
     recipe = engine.resolve(request_of(painter, judge, best_of=8, n=2))

@@ -60,6 +60,7 @@ def test_damaged_weights_are_three_lines_code_3_and_no_file(tmp_path: Path, mode
     assert str(weights) in result.err
 
 
+@pytest.mark.long
 def test_ctrl_c_in_the_middle_of_real_work_leaves_no_file(model: str):
     running = subprocess.Popen(
         command("generate", "a cat", "-m", model, "--steps", "900", "-n", "50", "--json", "--layout", "files"),

@@ -87,6 +87,7 @@ def test_pictures_do_not_depend_on_the_memory_plan_and_a_dry_run_knows_it(dalle:
     assert dry.objects[0]["recipe"]["stages"]["codes"]["top_k"] == 256
 
 
+@pytest.mark.long
 def test_a_killed_prompt_file_goes_on_to_the_same_pictures(dalle: Dalle, model: str):
     prompts = [{"prompt": "a cat" if seed % 2 else "cat cat", "seed": seed, "top_k": 9} for seed in range(24)]
     Path("p.jsonl").write_text("\n".join(json.dumps(line) for line in prompts))

@@ -18,6 +18,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(oracle.make(tmp_path_factory.mktemp("models") / "tiny"))
 
 
+@pytest.mark.long
 def test_the_licence_has_to_be_accepted_before_files_are_converted(dalle: Dalle) -> None:
     oracle.write_published(Path("files"))
     refused = dalle("models", "convert", "files", "tiny")

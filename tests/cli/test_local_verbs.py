@@ -27,6 +27,7 @@ EVERYTHING = {
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
+@pytest.mark.long
 def test_every_task_is_painted_and_made_again_byte_for_byte(dalle: Dalle, model: str, name: str):
     made = dalle(*EVERYTHING[name], *FAST, "-m", model, "-s", "7", "-q", "--layout", "both")
     assert (made.code, made.remarks) == (0, "")
@@ -39,6 +40,7 @@ def test_every_task_is_painted_and_made_again_byte_for_byte(dalle: Dalle, model:
     assert len({Path(path).read_bytes() for path in made.lines}) == len(made.lines)
 
 
+@pytest.mark.long
 def test_embeddings_go_through_pipes(model: str):
     made = process("embed", "cat.png", "--minus", "a cat", "--plus", "a dog", "-o", "-", "-m", model, "-q")
     assert (made.code, made.remarks) == (0, "")
@@ -47,6 +49,7 @@ def test_embeddings_go_through_pipes(model: str):
     assert read_recipe(Path("x.png")).inputs[0].data == made.out
 
 
+@pytest.mark.long
 def test_clip_knows_what_the_starter_paints(dalle: Dalle):
     assert dalle("generate", "a red apple", "-s", "1", "-o", "x.png", "-q").code == 0
     rows = dalle("rank", "x.png", "a fish", "a red apple", "a castle", "--json").objects

@@ -141,6 +141,7 @@ def test_what_is_no_checkpoint_is_named(dalle: Dalle, data, what):
 
 
 @pytest.mark.parametrize("held", [object, {"a": object}], ids=str)
+@pytest.mark.long
 def test_a_pickle_of_something_else_is_refused_without_torchs_advice(dalle: Dalle, held):
     Path("x.bin").write_bytes(pickle.dumps(held))
     result = dalle("models", "convert", "x.bin", "y.safetensors")

@@ -130,6 +130,7 @@ def answer(question: bytes, answer: bytes, *arguments: str, **changes: str) -> t
 
 
 @pytest.mark.parametrize("said", ["y", "n"])
+@pytest.mark.long
 def test_somebody_at_a_terminal_is_asked_and_then_gets_the_picture_or_the_command(hub: Hub, model, said):
     hub.add("org/name", model)
     arguments = ["generate", "a cat", "-m", NAME, "--device", "cpu", "--dtype", "fp32", "-s", "1"]
@@ -147,6 +148,7 @@ def test_somebody_at_a_terminal_is_asked_and_then_gets_the_picture_or_the_comman
         assert f"dalle models pull {NAME}" in text
 
 
+@pytest.mark.long
 def test_a_pull_in_a_terminal_shows_the_part_the_bytes_the_rate_and_the_time(hub: Hub, model):
     hub.add("org/name", model)
     hub.trouble("decoder/diffusion_pytorch_model.safetensors", pause=0.002)
@@ -236,6 +238,7 @@ def test_what_cannot_be_pulled_says_why(dalle: Dalle, model):
         assert len(result.err.splitlines()) <= 3
 
 
+@pytest.mark.long
 def test_a_folder_with_pickles_is_converted_and_then_paints(dalle: Dalle, tmp_path, model):
     pickled = shutil.copytree(model, tmp_path / "pickled")
     weights = pickled / "prior" / "diffusion_pytorch_model.safetensors"

@@ -15,6 +15,7 @@ QUICK = ("generate", "a red house", "--seed", "3", "--size", "16", "--steps", "2
 
 
 @pytest.mark.parametrize("kind", ["diffusion", "autoregressive", "none"])
+@pytest.mark.long
 def test_a_picture_says_what_imagined_it_and_is_made_again(dalle: Dalle, kind: str) -> None:
     painted = dalle(*QUICK, "--prior", kind, "-o", "one.png")
     assert painted.code == 0

@@ -51,6 +51,7 @@ def test_a_signal_ends_it_with_its_code_and_keeps_what_was_finished(number, code
     assert "Traceback" not in err.decode()
 
 
+@pytest.mark.long
 def test_ctrl_c_keeps_the_pictures_that_waited_for_their_sheet():
     running = _start("generate", "a fox", "-n", "1000", "-s", "7", **{"DALLE_FAKE_SECONDS": "0.001"})
     time.sleep(3)
@@ -61,6 +62,7 @@ def test_ctrl_c_keeps_the_pictures_that_waited_for_their_sheet():
     assert _visible() == sorted(out.decode().splitlines())
 
 
+@pytest.mark.long
 def test_ctrl_c_leaves_no_file_where_one_name_was_asked_for():
     running = _start("generate", "a fox", "-n", "1000", "-o", "sheet.png", **SLOW)
     time.sleep(2)

@@ -197,6 +197,7 @@ def test_a_request_to_terminate_ends_the_shell_wherever_it_is():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.long
 def test_no_signal_waits_for_a_key_that_comes_in_the_moment_before_the_shell_does(number):
     for k in range(8):  # of so many, one in twenty fell into that moment
         with talking() as shell:
@@ -224,32 +225,33 @@ def test_lines_are_kept_for_the_next_shell_and_nobody_else(tmp_path):
         assert "penguin-in-the-snow-3" in shell.prompt()
 
 
-@pytest.mark.parametrize(
-    ("typed", "completed"),
-    [
-        ("hist", "history"),
-        ("interp", "interpolate"),
-        ("set upsampler-s", "upsampler-steps"),
-        ("model kandi", "kandinsky"),
-        ("set model kandi", "kandinsky"),
-        ("a red car --prior-cand", "--prior-candidates"),
-        ("a car --sampler anc", "ancestral"),
-        ("vary --fid", "--fidelity"),
-        ("a car --layout fi", "files"),  # and not fish, which the model knows
-        ("set layout gr", "grid"),
-        ("umbr", "umbrella"),
-        ("a red umbr", "umbrella"),
-        ("vary holid", "holiday.png"),
-        ("vary las", "last"),
-        ("help inp", "inpaint"),
-        ("models ver", "verify"),
-    ],
-)
-def test_tab_completes_what_is_known(typed, completed):
+def test_tab_completes_what_is_known():
     Image.new("RGB", (8, 8)).save("holiday.png")
+    completions = {
+        "hist": "history",
+        "interp": "interpolate",
+        "set upsampler-st": "upsampler-steps",
+        "model kandi": "kandinsky",
+        "set model kandi": "kandinsky",
+        "a red car --prior-cand": "--prior-candidates",
+        "a car --sampler anc": "ancestral",
+        "a car --upsampler-sampler anc": "ancestral",
+        "vary --fid": "--fidelity",
+        "a car --layout fi": "files",  # and not fish, which the model knows
+        "set layout gr": "grid",
+        "umbr": "umbrella",
+        "a red umbr": "umbrella",
+        "vary holid": "holiday.png",
+        "vary las": "last",
+        "help inp": "inpaint",
+        "models ver": "verify",
+    }
     with talking() as shell:
-        shell.type(typed + TAB)
-        shell.see(re.escape(" ".join([*typed.split()[:-1], completed])))
+        for typed, completed in completions.items():
+            shell.type(typed + TAB)
+            shell.see(re.escape(" ".join([*typed.split()[:-1], completed])))
+            shell.type(CTRL_C)
+            shell.prompt()
 
 
 def test_results_of_a_redirected_shell_are_on_standard_output_alone(tmp_path):
@@ -318,6 +320,7 @@ def test_options_of_the_shell_are_settings_of_its_lines():
     assert done.err == ""
 
 
+@pytest.mark.long
 def test_a_server_paints_for_a_shell_as_for_any_command(tmp_path):
     with serving(tmp_path) as server:
         address = f"http://127.0.0.1:{server.port}"
@@ -331,6 +334,7 @@ def test_a_server_paints_for_a_shell_as_for_any_command(tmp_path):
 # Fed by a pipe
 
 
+@pytest.mark.long
 def test_a_script_goes_on_after_a_failure_and_its_code_is_that_of_the_first():
     done = script(
         "# a comment", "", "a cat -s 1", "a cat --steps 1", "vary nothing.png", "models path karlo", "a dog -s 2"

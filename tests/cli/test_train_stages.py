@@ -29,6 +29,7 @@ def data(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.long
 def test_a_folder_of_pictures_becomes_a_model_that_paints(dalle: Dalle, data: str, dtype: str) -> None:
     result = dalle("train", "all", data, "--out", "model", *QUICK, "--dtype", dtype)
     assert (result.code, result.lines) == (0, ["model"])
@@ -112,6 +113,7 @@ def test_a_folder_that_holds_something_else_is_refused(dalle: Dalle, data: str) 
     assert [path.name for path in Path("model").iterdir()] == ["mine.txt"]
 
 
+@pytest.mark.long
 def test_a_training_that_is_stopped_goes_on_where_it_stopped(dalle: Dalle, data: str) -> None:
     from dallecli.training.state import STATE, saved_step
 

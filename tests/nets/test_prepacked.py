@@ -77,6 +77,7 @@ with torch.inference_mode():
 
 @prepacking
 @pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.long
 def test_a_weight_is_reordered_where_the_number_of_samples_changes_and_in_no_other_call(threads: int):
     command = [sys.executable, "-c", COUNTING, str(threads)]
     verbose = {**os.environ, "ONEDNN_VERBOSE": "1"}

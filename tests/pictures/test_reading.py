@@ -607,6 +607,7 @@ def _webp_cut_in_its_xmp() -> bytes:
 
 
 @pytest.mark.parametrize("what", METADATA)
+@pytest.mark.long
 def test_what_nobody_needs_to_see_the_picture_never_refuses_it(what):
     data = METADATA[what]()
     tracemalloc.start()

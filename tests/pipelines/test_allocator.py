@@ -78,6 +78,7 @@ print((held() - before - pixels.nbytes) / (channels * pixels[0, 0].nbytes))
 
 
 @pytest.mark.skipif(not GLIBC, reason="other C libraries are left alone")
+@pytest.mark.long
 def test_an_autoencoder_gives_its_images_back(tmp_path):
     folder = stable_oracle.write(tmp_path / "model")
     command = [sys.executable, "-c", DECODING, str(folder)]
@@ -86,6 +87,7 @@ def test_an_autoencoder_gives_its_images_back(tmp_path):
 
 
 @pytest.mark.skipif(not GLIBC, reason="other C libraries are left alone")
+@pytest.mark.long
 def test_once_weights_are_in_place_pages_are_used_again_and_when_weights_come_they_are_not():
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     first, *steps, trimmed, weight, next_weight = (float(share) for share in done.stdout.split())

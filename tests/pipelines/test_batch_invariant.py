@@ -81,6 +81,7 @@ if torch.bfloat16 in DTYPES:
 
 
 @pytest.mark.parametrize("asked", ASKED)
+@pytest.mark.long
 def test_neither_the_number_of_pictures_nor_of_threads_changes_a_bit(asked: str, drawing: Path, cascade: Path):
     task, values = ASKED[asked]
     files = {"PICTURE": str(drawing), "CASCADE": str(cascade)}
@@ -105,6 +106,7 @@ def test_the_trial_says_so(dtype: torch.dtype):
     assert can_be_batch_invariant(dtype)
 
 
+@pytest.mark.long
 def test_where_the_trial_says_no_one_picture_is_painted_at_a_time_and_recipes_say_with_what(tmp_path: Path):
     """oneDNN's and torch's oldest kernels divide sums otherwise."""
     oldest = os.environ | {"ONEDNN_MAX_CPU_ISA": "SSE41", "ATEN_CPU_CAPABILITY": "default", "OMP_NUM_THREADS": "2"}

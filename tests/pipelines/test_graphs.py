@@ -115,6 +115,7 @@ def paint(
     ("family", "sampler"),
     fewer(product(PIPELINES, ["ancestral", "dpm++"]), ("karlo", "ancestral"), ("stable", "dpm++")),
 )
+@pytest.mark.long
 def test_a_step_that_is_recorded_once_paints_every_step(family, sampler, folders, monkeypatch):
     # Prepacked weights are of a kind that can't be traced; on a GPU there are none.
     monkeypatch.setattr(parts_module, "can_prepack", lambda: False)
@@ -124,6 +125,7 @@ def test_a_step_that_is_recorded_once_paints_every_step(family, sampler, folders
     assert torch.equal(recorded, paint(family, folders[family], sampler, Graphs(CPU)))
 
 
+@pytest.mark.long
 def test_networks_may_leave_when_their_steps_are_recorded(folders, monkeypatch):
     monkeypatch.setattr(parts_module, "can_prepack", lambda: False)
     frugal = paint("karlo", folders["karlo"], "ancestral", Traces(), kept=())
@@ -131,6 +133,7 @@ def test_networks_may_leave_when_their_steps_are_recorded(folders, monkeypatch):
 
 
 @pytest.mark.parametrize("interval", [{"guidance_stop": 0.5}, {"guidance_start": 0.3, "guidance_stop": 0.7}], ids=str)
+@pytest.mark.long
 def test_recorded_steps_reuse_deep_features_where_other_recorded_steps_write_them(interval, folders, monkeypatch):
     monkeypatch.setattr(parts_module, "can_prepack", lambda: False)
     saving, traces = {"steps": 16, "reuse": 2, **interval}, Traces()
@@ -227,6 +230,7 @@ def test_waiting_for_a_number_fails_on_such_a_device():
 @pytest.mark.parametrize("sampler", fewer(SAMPLERS, "ancestral"))
 @pytest.mark.parametrize("inpainting", [False, True])
 @torch.inference_mode()
+@pytest.mark.long
 def test_no_step_of_karlo_waits_for_the_device(sampler, inpainting, folders, nowhere):
     parts = nowhere(folders["karlo"])
     model = open_karlo(parts, "tiny").parts

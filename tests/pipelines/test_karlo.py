@@ -92,6 +92,7 @@ def change_config(folder: Path, part: str, **changed: Any) -> None:
 
 
 @pytest.mark.parametrize("name", oracle.SHAPES)
+@pytest.mark.long
 def test_a_picture_is_the_same_alone_or_in_a_batch(model_folder, opened, name):
     # The first step of a net that predicts noise magnifies rounding 20000 times (see test_parity.py).
     model = opened(model_folder(name), torch.float32 if name == "starter" else torch.float64)

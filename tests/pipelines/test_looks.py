@@ -64,6 +64,7 @@ def asked(family: str, image: str) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("family", WRITERS)
+@pytest.mark.long
 def test_after_every_step_there_is_something_to_see_that_is_the_picture_at_last(family_folder, image, family):
     engine = LocalEngine(memory="high")
     task, values = asked(family, image)
@@ -108,6 +109,7 @@ def test_latents_are_not_shown_where_a_network_would_have_to_leave_the_memory(fa
     assert set(map(type, seen)) == {type(None)}
 
 
+@pytest.mark.long
 def test_a_look_at_latents_takes_a_fraction_of_a_step_at_the_published_size() -> None:
     """Counted without weights. Of a guided step at 512 and 768 px: 28 and 12 %, 39 and 15 %; all latents are 1.2 to 1.6
     steps."""

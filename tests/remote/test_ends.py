@@ -38,6 +38,7 @@ def running(*arguments: str, folder: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(client(*arguments), cwd=folder, text=True, env=env, **pipes)
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_the_painting_of_the_server_between_two_steps(tmp_path):
     engine = Counting(0.02)
     with service(one_engine(engine)) as talk:
@@ -54,6 +55,7 @@ def test_ctrl_c_ends_the_painting_of_the_server_between_two_steps(tmp_path):
         assert all((tmp_path / name).is_file() for name in out.splitlines())
 
 
+@pytest.mark.long
 def test_a_server_that_dies_is_an_error_and_what_is_finished_is_kept_and_gone_on_from(tmp_path):
     (tmp_path / "p.txt").write_text("".join(f"a fox {k}\n" for k in range(6)))
     command = ("generate", "--prompts", "p.txt", "--out", "pictures", "--seed", "1")
@@ -89,6 +91,7 @@ def test_a_server_that_goes_down_says_so(tmp_path, dalle: Dalle):
     assert "going down" in err or "has ended" in err
 
 
+@pytest.mark.long
 def test_a_full_server_is_waited_for_and_that_is_said(dalle: Dalle):
     with service(lambda: FakeEngine(0.01), Serving(port=0, queue=2)) as talk:
         others = [threading.Thread(target=talk.generate, kwargs={"n": 2, "seed": k}) for k in range(2)]

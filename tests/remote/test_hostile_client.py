@@ -143,6 +143,7 @@ def test_another_version_is_refused_by_its_number(talk: Talk):
     assert talk.get(f"{QUESTIONS}/resolve").status == 405
 
 
+@pytest.mark.long
 def test_files_are_kept_by_their_content(talk: Talk):
     data = png("green")
     path = f"{INPUTS}/{hashlib.sha256(data).hexdigest()}"

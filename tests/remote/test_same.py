@@ -155,6 +155,7 @@ print(json.dumps(sorted({"torch", "transformers", "diffusers", "huggingface_hub"
 """
 
 
+@pytest.mark.long
 def test_the_starter_paints_the_same_bytes_and_no_client_imports_torch(starter: Talk, tmp_path: Path):
     small = ["--size", "16", "--steps", "3", "--seed", "3"]
     commands = [

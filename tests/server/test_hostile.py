@@ -278,6 +278,7 @@ class Noisy(FakeEngine):
             yield replace(picture, image=Image.effect_noise((1024, 1024), 100).convert("RGB"))
 
 
+@pytest.mark.long
 def test_an_answer_that_nobody_reads_ends_its_connection(monkeypatch):
     monkeypatch.setattr(connections, "SEND_SECONDS", 0.3)
     with service(Noisy) as talk, closing(socket.socket()) as lazy:

@@ -293,6 +293,7 @@ def test_a_job_that_cannot_be_painted_is_refused_as_the_api_does(page, value, pa
     assert page.get("/dalle/state").json["jobs"] == []
 
 
+@pytest.mark.long
 def test_what_waits_is_painted_and_kept_when_the_server_is_asked_to_end(tmp_path, folder):
     with process(tmp_path, "--pictures", str(folder), seconds="0.01") as talk:
         begin(talk, n=3)
@@ -497,6 +498,7 @@ def shell(command: str, cwd: Path) -> Path:
 
 
 @pytest.mark.parametrize("size", [64, "256x144"])
+@pytest.mark.long
 def test_the_command_of_a_picture_paints_it_again(real, tmp_path, size):
     dials = {"seed": 11, "size": size, "steps": 3, "prior_steps": 3, "guidance": 2.5, "n": 1}
     (one,) = paint(real, prompt="a dog's 'red' car; $(touch x) -n", **dials)

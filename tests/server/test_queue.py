@@ -60,6 +60,7 @@ def one_engine(engine: FakeEngine) -> Callable[[], FakeEngine]:
 # Groups
 
 
+@pytest.mark.long
 def test_requests_that_are_alike_are_painted_together_and_nobody_is_waited_for():
     engine = Counting(0.005)
     with service(one_engine(engine)) as talk:
@@ -69,6 +70,7 @@ def test_requests_that_are_alike_are_painted_together_and_nobody_is_waited_for()
     assert sum(map(len, engine.groups)) == 9
 
 
+@pytest.mark.long
 def test_programs_that_ask_again_at_once_are_painted_together(monkeypatch):
     monkeypatch.setattr(painter, "COMING", 1.0)
     monkeypatch.setattr(painter, "COMING_SHARE", 100.0)
@@ -105,6 +107,7 @@ def test_what_is_painted_by_itself_waits_for_nobody(monkeypatch):
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.long
 def test_a_picture_does_not_depend_on_what_it_is_painted_with():
     with service(lambda: FakeEngine(0.001)) as talk:
         alone = [talk.generate(seed=k).data[0]["b64_json"] for k in range(12)]
@@ -132,6 +135,7 @@ def test_requests_with_pictures_are_painted_among_the_others():
 # Room
 
 
+@pytest.mark.long
 def test_a_full_queue_sends_people_away_with_a_time_to_come_back():
     with service(lambda: FakeEngine(0.02), Serving(queue=4)) as talk:
         answers = at_once(*(talk.generate for _ in range(12)))
@@ -203,6 +207,7 @@ def test_a_request_whose_client_has_left_is_never_painted():
         assert talk.metric("dalle_cancelled_total", '{when="waiting"}') == 1
 
 
+@pytest.mark.long
 def test_one_client_that_leaves_does_not_end_the_others_of_its_group():
     engine = Counting(0.01)
     with service(one_engine(engine)) as talk:
@@ -221,6 +226,7 @@ def test_one_client_that_leaves_does_not_end_the_others_of_its_group():
         assert staying[0].status == 200
 
 
+@pytest.mark.long
 def test_a_client_that_is_not_patient_is_not_painted_for_after_its_time():
     engine = Counting(0.01)
     with service(one_engine(engine)) as talk:
@@ -298,6 +304,7 @@ def _mixed(talk: Talk) -> list[Answer]:
     return at_once(*(lambda name=name: talk.generate(model=name, seed=1) for name in names))
 
 
+@pytest.mark.long
 def test_requests_of_the_open_model_come_first_but_not_for_ever(monkeypatch):
     serving = Serving(aliases={"other": "karlo"})
     monkeypatch.setattr("dallecli.server.names.locate", lambda spec: None)
@@ -344,6 +351,7 @@ def test_names_of_files_cannot_be_guessed():
 # The end
 
 
+@pytest.mark.long
 def test_when_it_is_asked_to_end_what_waits_is_painted_and_nobody_else_let_in(tmp_path):
     with process(tmp_path, seconds="0.01") as talk:
         assert talk.process is not None
@@ -377,6 +385,7 @@ def test_what_is_not_painted_in_time_is_told_so(tmp_path):
         assert talk.process.wait(20) == 0
 
 
+@pytest.mark.long
 def test_a_second_signal_ends_it_at_once_and_a_stream_still_has_an_end(tmp_path):
     with process(tmp_path, seconds="3") as talk:  # a step that takes longer than anybody waits
         assert talk.process is not None
@@ -411,6 +420,7 @@ def test_what_a_killed_server_left_behind_is_removed_by_the_next(tmp_path):
 # Few and many
 
 
+@pytest.mark.long
 def test_one_picture_passes_a_bulk_that_came_before_it_between_two_of_its_groups():
     engine = Counting(0.01)
     with service(one_engine(engine), Serving(queue=100)) as talk:
@@ -427,6 +437,7 @@ def test_one_picture_passes_a_bulk_that_came_before_it_between_two_of_its_groups
     assert order.index("one") == 1
 
 
+@pytest.mark.long
 def test_a_bulk_that_has_waited_comes_before_one_picture_that_came_later(monkeypatch):
     monkeypatch.setattr(turns, "BULK_SECONDS", 0.05)
     engine = Counting(0.02)

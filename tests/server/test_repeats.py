@@ -97,6 +97,7 @@ def test_a_client_that_leaves_and_comes_back_finds_its_picture():
         assert (talk.metric("dalle_images_total"), talk.metric("dalle_cancelled_total")) == (1, 0)
 
 
+@pytest.mark.long
 def test_one_who_waits_for_the_answer_of_another_may_leave():
     with service(lambda: FakeEngine(0.02)) as talk:
         first: list[int] = []

@@ -3,6 +3,7 @@
 import threading
 import time
 
+import pytest
 from chat import Reply, chatting
 
 from dallecli.fake_engine import FakeEngine
@@ -83,6 +84,7 @@ def test_a_slow_language_model_keeps_nobody_else_waiting():
         slow.join()
 
 
+@pytest.mark.long
 def test_a_server_that_goes_down_waits_for_no_language_model(tmp_path):
     with chatting(Reply(wait=60.0)) as chat, process(tmp_path, *chat.options, "--drain", "0.2") as server:
         answers = []

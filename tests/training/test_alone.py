@@ -27,6 +27,7 @@ def test_another_process_is_kept_out_until_the_first_is_gone_even_by_a_kill(tmp_
         pass
 
 
+@pytest.mark.long
 def test_a_starter_stage_without_what_it_needs_leaves_nothing_behind(tmp_path):
     state = tmp_path / "state"
     done = process("train", "starter", "--preset", "tiny", "--stage", "prior", "--state", str(state), "--device", "cpu")

@@ -219,6 +219,7 @@ TrainingRun(Line(), HOW, Path({folder!r}), CPU).train(math.inf, steps=ENDLESS, e
 """
 
 
+@pytest.mark.long
 def test_a_run_killed_twice_goes_on_with_the_loss_curve_of_one_that_was_not(tmp_path: Path) -> None:
     program = KILLED.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "killed"))
     steps = 0

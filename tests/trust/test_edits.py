@@ -50,6 +50,7 @@ EDITS: dict[str, bytes] = {
 @pytest.mark.parametrize(
     "edit", ["made invalid", *(pytest.param(edit, marks=pytest.mark.slow) for edit in EDITS if edit != "made invalid")]
 )
+@pytest.mark.long
 def test_a_prompt_file_that_is_edited_is_painted_as_it_was_checked(figures, edit):
     lines = [f'{{"prompt": "fox {k}", "name": "{k}"}}\n' for k in range(LINES)]
     Path("p.jsonl").write_text("".join(lines), encoding="utf-8")
@@ -65,6 +66,7 @@ def test_a_prompt_file_that_is_edited_is_painted_as_it_was_checked(figures, edit
 
 
 @pytest.mark.parametrize("content", ["blue\n", "", None], ids=["other words", "emptied", "removed"])
+@pytest.mark.long
 def test_a_list_that_is_edited_is_used_as_it_was_checked(content):
     Path("colour.txt").write_text("red\n", encoding="utf-8")
     Path("p.txt").write_text("".join(f"a __colour__ fox {k}\n" for k in range(LINES)), encoding="utf-8")
@@ -105,6 +107,7 @@ INPUTS = {
     "change", ["other", *(pytest.param(how, marks=pytest.mark.slow) for how in ("removed", "made a pipe"))]
 )
 @pytest.mark.parametrize("what", fewer(INPUTS, each=3))
+@pytest.mark.long
 def test_a_file_that_is_changed_between_check_and_use_is_named_and_not_painted(dalle: Dalle, figures, what, change):
     for name, seed in (("cat.png", 1), ("late.png", 2)):
         noise(name, seed)
@@ -137,6 +140,7 @@ def test_a_file_that_is_changed_between_check_and_use_is_named_and_not_painted(d
         assert (again.code, len(again.lines)) == (0, 3), again.err
 
 
+@pytest.mark.long
 def test_words_that_become_a_file_are_not_painted_as_one():
     lines = [{"prompt": f"fox {k}"} for k in range(LINES)] + [
         {"command": "interpolate", "ends": ["tree", "a cat"], "frames": 2}

@@ -105,6 +105,7 @@ def _journal(write: Callable[[str], Any]) -> str:
 
 
 @pytest.mark.parametrize("what", fewer(FILES, each=5))
+@pytest.mark.long
 def test_what_has_no_measure_is_refused(figures, what):
     code, said = run(*FILES[what]())
     assert_refused(code, said, 2, 3)

@@ -47,6 +47,7 @@ NEIGHBOURS = {
 
 
 @pytest.mark.parametrize("neighbour", fewer(NEIGHBOURS, next(iter(NEIGHBOURS))))
+@pytest.mark.long
 def test_a_batch_that_starts_leaves_alone_what_a_slow_neighbour_is_writing(dalle: Dalle, figures, neighbour):
     from PIL import Image
 

@@ -150,6 +150,7 @@ COMMANDS: Final = (
 
 
 @pytest.mark.parametrize("name", fewer(ENVIRONMENTS, next(iter(ENVIRONMENTS))))
+@pytest.mark.long
 def test_no_environment_looks_like_a_mistake_of_ours(tmp_path, monkeypatch, figures, name):
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (16, 16)).save("y.png")
@@ -178,6 +179,7 @@ ARCHIVES: Final[Mapping[str, Callable[[], bytes]]] = {
 
 
 @pytest.mark.parametrize("what", fewer(ARCHIVES, next(iter(ARCHIVES))))
+@pytest.mark.long
 def test_a_hostile_archive_is_a_counted_fault(tmp_path, monkeypatch, figures, what):
     monkeypatch.chdir(tmp_path)
     write_postcards(Path("good"))

@@ -145,6 +145,7 @@ BAD: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("what", fewer(BAD, each=4))
+@pytest.mark.long
 def test_files_that_are_not_what_they_say_make_nothing(files: Path, what: str) -> None:
     change, error, words = BAD[what]
     change(files)
@@ -161,6 +162,7 @@ def test_tensors_are_compared_with_the_networks(tmp_path: Path) -> None:
         check_tensors(Folder(folder))
 
 
+@pytest.mark.long
 def test_a_pull_makes_the_model_and_locks_what_came(hub: Hub, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     repository = hub.add("org/adm", published)
     spec = registry.registry()["adm-64"]

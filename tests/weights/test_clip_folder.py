@@ -94,6 +94,7 @@ def test_what_lies_beside_the_model_is_not_in_its_digest(clip: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("clip-vit-b-32", "bin"), ("hf:org/clip", "safetensors")])
+@pytest.mark.long
 def test_a_pull_brings_a_repository_without_folders(hub: Hub, clip: Path, name: str, kind: str) -> None:
     if kind == "bin":  # as it was published first
         torch.save(load_file(clip / "model.safetensors"), clip / "pytorch_model.bin")

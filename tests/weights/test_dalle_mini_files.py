@@ -40,6 +40,7 @@ def from_torch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return oracle.write_pt(tmp_path_factory.mktemp("torch") / "files", tables())
 
 
+@pytest.mark.long
 def test_min_dalles_files_become_a_folder_with_the_same_numbers_in_their_own_type(from_torch: Path, tmp_path: Path):
     made = convert_dalle_mini(from_torch, tmp_path / "mini")
     folder = Folder(tmp_path / "mini")
@@ -238,6 +239,7 @@ def test_files_that_are_not_converted_yet_are_answered_by_the_command_that_does(
 # Pulls
 
 
+@pytest.mark.long
 def test_a_pull_makes_the_model_of_the_files_at_their_commit_and_checks_their_hashes(
     hub: Hub, from_torch: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -868,6 +868,7 @@ class TestPickles:
             path.unlink()
         return folder
 
+    @pytest.mark.long
     def test_become_safetensors_with_the_same_numbers(self, hub: Hub, source: Path, pickled: Path) -> None:
         hub.add("org/name", pickled)
         pulled = fetch_it()
@@ -983,6 +984,7 @@ class TestAServerWithoutMeasure:
         slow.times = 0
         assert_same(fetch_it(patience=SOON).folder, source)
 
+    @pytest.mark.long
     def test_a_slow_line_is_no_server_without_measure(self, hub: Hub, source: Path) -> None:
         hub.trouble(BIG, pause=0.02)
         assert_same(fetch_it(patience=SOON).folder, source)

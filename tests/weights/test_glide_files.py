@@ -54,6 +54,7 @@ def converted_to(files: Path, name: str = "glide") -> Folder:
     return Folder(files.parent / name)
 
 
+@pytest.mark.long
 def test_the_files_become_a_folder_with_every_task(files: Path) -> None:
     folder = converted_to(files)
     assert (folder.tasks, folder.sizes()) == (("generate", "inpaint"), (64, 256))
@@ -98,6 +99,7 @@ BAD: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
 
 
 @pytest.mark.parametrize("what", fewer(BAD, each=5))
+@pytest.mark.long
 def test_files_that_are_not_what_they_say_make_nothing(files: Path, what: str) -> None:
     change, error, words = BAD[what]
     change(files)
@@ -130,6 +132,7 @@ def leftovers() -> list[Path]:
     return [path for path in (home() / "downloads").rglob("*") if path.is_file()]
 
 
+@pytest.mark.long
 def test_a_pull_makes_the_model_and_keeps_none_of_the_files(served: str, hub: Hub, published: Path) -> None:
     with pytest.raises(NotDownloaded, match="glide is not on this machine"):
         registry.locate(registry.find("glide"))
@@ -161,6 +164,7 @@ def test_a_pull_for_one_task_fetches_less_and_another_the_rest(
         pulled(tasks=["vary"])
 
 
+@pytest.mark.long
 def test_an_interrupted_pull_goes_on_where_it_stopped(served: str, hub: Hub, published: Path) -> None:
     hub.trouble("upsample.pt", drop_at=20_000)
     with pytest.raises(NetworkError):

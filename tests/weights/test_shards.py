@@ -75,6 +75,7 @@ def whole_starter(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.long
 def test_a_model_of_split_parts_paints_what_it_paints_whole(whole_starter: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(whole_starter, tmp_path / "split"))
     for part in Folder(whole_starter).networks:
@@ -127,6 +128,7 @@ def test_twins_of_split_weights_are_stored_once_and_copied_whole(whole_starter: 
     assert [path.name for path in (tmp_path / "both" / "super_res_last").iterdir()] == ["config.json"]
 
 
+@pytest.mark.long
 def test_split_pickles_are_converted_with_their_index(whole_starter: Path, tmp_path: Path) -> None:
     part = whole_starter / "text_encoder"
     tensors = load_file(part / "model.safetensors")

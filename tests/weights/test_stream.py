@@ -33,6 +33,7 @@ def streamed(file: Path, leave_out: str | None = None) -> dict[str, Tensor]:
 
 @given(tensors=st.lists(st.tuples(KINDS, st.integers(0, 70)), min_size=1, max_size=8), block=st.sampled_from([8, 64]))
 @settings(max_examples=200, deadline=None)
+@pytest.mark.long
 def test_what_arrives_is_what_was_stored(tensors, block, tmp_path_factory):
     file = tmp_path_factory.mktemp("stream") / "model.safetensors"
     stored = {f"{k}": torch.randn(count).to(dtype) for k, (dtype, count) in enumerate(tensors)}

@@ -19,6 +19,7 @@ from dallecli.weights.layouts import published_in
 from dallecli.weights.vqgan import FILES, LEVELS, SYMMETRIC, convert_vqgan
 
 
+@pytest.mark.long
 def test_a_checkpoint_of_older_torch_becomes_a_folder_of_both_halves(tmp_path: Path) -> None:
     source = oracle.write_published(tmp_path / "files", "last.ckpt", _use_new_zipfile_serialization=False)
     made = convert_vqgan(source, tmp_path / "vqgan")
@@ -86,6 +87,7 @@ BAD: dict[str, tuple[Callable[[Path], object], type[DalleError], str]] = {
 
 
 @pytest.mark.parametrize("what", BAD)
+@pytest.mark.long
 def test_a_file_that_is_not_what_it_says_makes_nothing(tmp_path: Path, what: str) -> None:
     change, error, words = BAD[what]
     change(oracle.write_published(tmp_path / "files", "last.ckpt"))

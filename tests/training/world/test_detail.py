@@ -42,6 +42,7 @@ def test_blur_has_less_energy_and_speckle_more(pictures: Tensor) -> None:
     assert gradient_energy(speckled(pictures)) > 1.5 * energy
 
 
+@pytest.mark.long
 def test_blur_and_speckle_are_far_from_drawn_scenes_and_other_drawn_scenes_are_near(pictures: Tensor) -> None:
     known = edges(pictures)
     floor = frechet(edges(drawn(1000)), known)

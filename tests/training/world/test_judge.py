@@ -59,6 +59,7 @@ def squares(count: int, seed: int) -> JudgeData:
     return JudgeData(torch.from_numpy(pictures), torch.ones(count, 1), torch.from_numpy(numbers), nothing, nothing)
 
 
+@pytest.mark.long
 def test_how_many_things_there_are_is_learned_wherever_they_stand() -> None:
     torch.manual_seed(0)
     judge, seen, unseen = Judge(1, 1, 1), squares(512, 0), squares(128, 1)

@@ -129,6 +129,7 @@ def test_what_the_judge_says_of_drawn_scenes_is_a_share(workshop: Workshop) -> N
     assert all(0 <= value <= 1 for value in figures.values())
 
 
+@pytest.mark.long
 def test_a_model_is_evaluated_in_every_kind_and_shown_uncurated(
     workshop: Workshop, folder: Path, tmp_path: Path
 ) -> None:
@@ -153,6 +154,7 @@ def test_a_model_is_evaluated_in_every_kind_and_shown_uncurated(
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{end}" for name in names for end in ("png", "txt")}
 
 
+@pytest.mark.long
 def test_one_kind_is_judged_alone(workshop: Workshop, folder: Path) -> None:
     ask = Generate(
         prompt="x", model=str(folder), decoder=Dials(steps=2), prior=Dials(steps=2), upsampler=Dials(steps=2)
@@ -220,6 +222,7 @@ def test_the_average_of_a_models_weights_starts_slow(tuned: Workshop) -> None:
     assert torch.allclose(run.average[0] - before, (run.weights[0] - before) * 9 / 2010, atol=1e-7)
 
 
+@pytest.mark.long
 def test_a_locked_image_encoder_stays_what_it_is_while_captions_learn(folder: Path, tmp_path: Path) -> None:
     shop = Workshop(load_preset("tiny"), tmp_path / "locked", CPU, str(folder), locked=True)
     began = shop.chain.open("clip").objective.validate()
@@ -254,6 +257,7 @@ def test_an_image_encoder_that_is_not_there_cannot_be_locked(tmp_path: Path) -> 
         Workshop(load_preset("tiny"), tmp_path, CPU, locked=True)
 
 
+@pytest.mark.long
 def test_training_from_a_model_continues_and_says_what_it_began_from(tuned: Workshop, folder: Path) -> None:
     assert tuned.train_stage("upsampler") is None
     settings = json.loads((tuned.folder / "upsampler" / "settings.json").read_text())
@@ -271,6 +275,7 @@ def test_training_from_a_model_continues_and_says_what_it_began_from(tuned: Work
         ("decoder", {"decoder", "text_proj"}),  # the upsampler learned from the model's own decoder, and still fits
     ],
 )
+@pytest.mark.long
 def test_what_is_not_trained_is_exported_as_the_model_has_it(
     stage: str, parts: set[str], tuned: Workshop, folder: Path, tmp_path: Path
 ) -> None:

@@ -170,6 +170,7 @@ def test_a_named_look_is_that_look_and_is_seen_when_it_is_not_named(sampled: lis
     assert one("dog", "F", "sticker").seen == "sticker"
 
 
+@pytest.mark.long
 def test_letters_are_never_mirrored() -> None:
     drawn = scenes_of(0, 20_000, Mix(style=0))
     trucks = [one for scene in drawn for one in scene.placed if things()[one.thing].name == "truck"]
