@@ -380,7 +380,7 @@ def test_a_new_option_is_a_decision():
         | {"--alias", "--no-aliases", "--strict-size", "--queue", "--timeout", "--drain", "--log-prompts"}
         | {"--pictures", "--open"}
         | (model | at_once | rewriting | cluster | reporting),
-        "gallery": {"folder", "--port", "--open"} | reporting,
+        "gallery": {"folder", "--recursive", "-r", "--port", "--open"} | reporting,
         "shell": {"--model", "-m", "--device", "--dtype", "--out", "--quiet", "-q", "--debug"} | server,
         "doctor": {"--json", "--debug"} | model | server,
         "probe pca": {"image", "--fit", "--components"}

@@ -10,7 +10,8 @@ from dallecli.cli.serve import check_extra, log_to, token_of
 
 
 def gallery(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder; those in it are not looked into.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder.")],
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into the folders in it, too.")] = False,
     port: options.Port = 0,
     open: options.Open = False,
     json: options.Json = False,
@@ -25,6 +26,7 @@ def gallery(
     \b
     Examples:
       dalle gallery pictures --open
+      dalle gallery runs --recursive
       dalle gallery . --port 8189
     """
     check_extra()
@@ -46,4 +48,4 @@ def gallery(
             if open:
                 browser.show(page)
 
-        show(folder, serving, announce)
+        show(folder, serving, announce, deep=recursive)

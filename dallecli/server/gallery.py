@@ -1,4 +1,4 @@
-"""The pictures that the page shows: the files of one folder, with what their recipes say.
+"""The pictures that the page shows: the files of a folder, with what their recipes say.
 
 The folder is the only record: what is in it is shown, whoever put it there, and a server that was killed has lost
 nothing. Links are not followed, and what a file is says its content. A client never names a file: it gets an id of each
@@ -13,10 +13,11 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from dallecli.errors import BadOutput, DalleError, reason
@@ -77,14 +78,18 @@ class _Stamp:
 class Gallery:
     """The pictures of a folder, the newest first. With `writable` pictures can be kept in it, and removed.
 
-    The folder is made when something is to be kept. Methods read and write files: call them in a thread.
+    With `deep` those of all folders in it, too, but for what pictures that were kept were made from. The folder is made
+    when something is to be kept. Methods read and write files: call them in a thread.
     """
 
-    def __init__(self, folder: Path, *, writable: bool) -> None:
+    def __init__(self, folder: Path, *, writable: bool, deep: bool = False) -> None:
         self.folder = folder
         self.writable = writable
+        self.deep = deep
         self.version = ""
         """Another one when something has changed."""
+        self.full = False
+        """Whether there is more in the folder than is looked at."""
         self._secret = secrets.token_bytes(16)
         self._lock = threading.Lock()
         self._read_at = float("-inf")
@@ -173,7 +178,8 @@ class Gallery:
     def _look(self) -> None:
         """Read what is new in the folder."""
         found: dict[str, tuple[_Stamp, Shown | None]] = {}
-        for name, stamp in _files(self.folder):
+        files, self.full = _files(self.folder, deep=self.deep)
+        for name, stamp in files.items():
             known = self._known.get(name)
             found[name] = known if known is not None and known[0] == stamp else (stamp, self._read(name, stamp))
         self._known = found
@@ -212,18 +218,35 @@ class Gallery:
         return read_recipe(data if whole else _bytes(self.folder / name, GALLERY_BYTES), where=name)
 
 
-def _files(folder: Path) -> Iterator[tuple[str, _Stamp]]:
-    """The regular files of a folder that are not hidden; none of one that cannot be read."""
-    with suppress(OSError), os.scandir(folder) as entries:
-        for count, entry in enumerate(entries):
-            if count >= GALLERY_FILES:
-                return
-            if entry.name.startswith("."):
-                continue
-            with suppress(OSError):
-                found = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(found.st_mode):
-                    yield entry.name, _Stamp(found.st_mtime_ns, found.st_size, found.st_ino)
+def _files(folder: Path, *, deep: bool) -> tuple[dict[str, _Stamp], bool]:
+    """The regular files of a folder that are not hidden, and whether there is more than is looked at.
+
+    With `deep` those of the folders in it, too, the nearest first, by their paths from it. Nothing is said of folders
+    that cannot be read.
+    """
+    found: dict[str, _Stamp] = {}
+    waiting, seen = deque([""]), 0
+    while waiting:
+        place = waiting.popleft()
+        with suppress(OSError), os.scandir(folder / place) as entries:
+            for entry in entries:
+                if seen == GALLERY_FILES:
+                    return found, True
+                seen += 1
+                if entry.name.startswith("."):
+                    continue
+                with suppress(OSError):
+                    facts = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(facts.st_mode) and not _is_kept_input(place, entry.name):
+                        found[place + entry.name] = _Stamp(facts.st_mtime_ns, facts.st_size, facts.st_ino)
+                    elif stat.S_ISDIR(facts.st_mode) and deep:
+                        waiting.append(f"{place}{entry.name}/")
+    return found, False
+
+
+def _is_kept_input(place: str, name: str) -> bool:
+    """Whether a file is what a picture that was kept was made from, and no picture of its own."""
+    return PurePosixPath(place).name == INPUTS and _DIGEST.fullmatch(PurePosixPath(name).stem) is not None
 
 
 def _bytes(path: Path, most: int, *, cut: bool = False) -> bytes:

@@ -128,13 +128,16 @@ def kept_folder(serving: Serving, files: Files) -> Path:
     return files.folder / PICTURES
 
 
-def show(folder: Path, serving: Serving, announce: Callable[[str], None]) -> None:
-    """Show the pictures of a folder until a signal comes. Raises: BadSetting, MachineError as `serve`; BadInput."""
+def show(folder: Path, serving: Serving, announce: Callable[[str], None], *, deep: bool = False) -> None:
+    """Show the pictures of a folder until a signal comes, with `deep` also those of the folders in it.
+
+    Raises: BadSetting, MachineError as `serve`; BadInput.
+    """
     if not folder.is_dir():
         what = "this is no folder" if folder.exists() else "there is no such folder"
         raise BadInput(what, where=str(folder), hint="name a folder of pictures")
     sockets = bound(serving.host, serving.port)
-    app = build_gallery(Gallery(folder, writable=False), serving, Metrics(__version__))
+    app = build_gallery(Gallery(folder, writable=False, deep=deep), serving, Metrics(__version__))
     where = page_address(serving.host, sockets[0].getsockname()[1])
     asyncio.run(_show(app, sockets, lambda: announce(where)))
 

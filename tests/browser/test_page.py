@@ -211,6 +211,22 @@ def test_any_folder_is_shown_and_nothing_in_it_can_be_changed(visit, tmp_path):
         expect(cards(page)).to_have_count(3)
 
 
+def test_what_is_left_out_of_a_large_folder_is_said(visit, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "0.png")
+    data = (tmp_path / "0.png").read_bytes()
+    for k in range(1, 1001):
+        (tmp_path / f"{k}.png").write_bytes(data)
+    with gallery(tmp_path) as talk:
+        page = visit(talk)
+        expect(cards(page)).to_have_count(60)
+        expect(page.locator("#left-out")).to_be_hidden()
+        while page.get_by_role("button", name="Show older pictures").is_visible():
+            shown = cards(page).count()
+            page.get_by_role("button", name="Show older pictures").click()
+            expect(cards(page)).not_to_have_count(shown)
+        expect(page.get_by_text("The newest 1000 of 1001 are shown; a search finds the others.")).to_be_visible()
+
+
 def test_a_token_is_asked_for_and_is_never_in_the_address(serve, visit):
     talk = serve(DALLE_TOKEN=TOKEN)
     page = visit(talk, expected=REFUSED)

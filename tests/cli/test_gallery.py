@@ -58,6 +58,18 @@ def ask(page: str, path: str, method: str = "GET", **headers: str) -> tuple[int,
         return answer.status, answer.read()
 
 
+def test_a_picture_of_a_folder_within_is_shown_and_its_command_has_its_path(pictures):
+    (pictures / "run 1").mkdir()
+    (pictures / "car.png").rename(pictures / "run 1" / "car.png")
+    with running("gallery", str(pictures), "-r") as (_, page):
+        found = json.loads(ask(page, "/dalle/pictures")[1])
+        (one,) = found["pictures"]
+        assert (one["name"], found["full"]) == ("run 1/car.png", False)
+        assert ask(page, f"/{one['url']}")[1] == (pictures / "run 1" / "car.png").read_bytes()
+        whole = json.loads(ask(page, f"/dalle/pictures/{one['id']}")[1])
+        assert whole["command"] == f"dalle replay '{pictures / 'run 1' / 'car.png'}'"
+
+
 def test_a_folder_is_shown_as_it_is_and_nothing_in_it_can_be_changed(pictures):
     before = sorted(pictures.iterdir())
     with running("gallery", str(pictures)) as (process, page):

@@ -443,6 +443,33 @@ def test_a_thousand_pictures_are_read_once(tmp_path):
     assert time.process_time() - begun < 0.5  # of stats alone: reading takes several times as long
 
 
+def test_folders_within_are_looked_into_if_that_is_asked_and_links_and_inputs_are_not_shown(tmp_path):
+    folder, elsewhere = tmp_path / "runs", tmp_path / "elsewhere"
+    data = put(folder, "top.png").read_bytes()
+    for name in ("a/one.png", "a/b/two.png", ".hidden/no.png", f"a/inputs/{64 * 'c'}.png", "inputs/mine.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    put(elsewhere, "no.png")
+    (folder / "link").symlink_to(elsewhere)
+    (folder / "round").symlink_to(folder)
+    assert [one.name for one in Gallery(folder, writable=False).pictures()] == ["top.png"]
+    deep = Gallery(folder, writable=False, deep=True)
+    assert {one.name for one in deep.pictures()} == {"top.png", "a/one.png", "a/b/two.png", "inputs/mine.png"}
+    (two,) = [one for one in deep.pictures() if one.matches(["b/two"])]
+    assert deep.path(two) == folder / "a/b/two.png" and deep.read(two) == (data, ".png")
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_it_is_said_that_there_are_more_files_than_are_looked_at(tmp_path, monkeypatch, deep):
+    monkeypatch.setattr("dallecli.server.gallery.GALLERY_FILES", 3)
+    for k in range(3):
+        put(tmp_path, f"{k}.png")
+    gallery = Gallery(tmp_path, writable=False, deep=deep)
+    assert (len(gallery.pictures()), gallery.full) == (3, False)
+    put(tmp_path, "3.png")
+    assert (len(gallery.pictures(now=True)), gallery.full) == (3, True)
+
+
 # Models, checks, commands
 
 

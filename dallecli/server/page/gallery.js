@@ -5,6 +5,7 @@ import * as composer from "./composer.js";
 import { patiently } from "./jobs.js";
 
 const PAGE = 60;
+const MOST = 1000; // that the server lists at once
 const grid = $("#grid");
 const cards = new Map();
 let order = [];
@@ -20,19 +21,19 @@ export function open(options) {
 
 /** Read the list of pictures again; those that are shown stay the same elements. */
 export async function refresh({ more = 0 } = {}) {
-  const limit = Math.min(1000, Math.max(PAGE, order.length) + more);
+  const limit = Math.min(MOST, Math.max(PAGE, order.length) + more);
   const q = $("#search").value.trim();
   const found = await api.pictures({ q, limit });
   if (q !== $("#search").value.trim()) return;
   total = found.total;
   order = found.pictures;
-  draw(q);
+  draw(q, found.full);
 }
 
 /** Show what `PAGE` pictures are after those that are shown. */
 export const older = () => refresh({ more: PAGE });
 
-function draw(q) {
+function draw(q, full) {
   const active = document.activeElement.closest?.("#grid > li");
   const place = active ? [...grid.children].indexOf(active) : -1;
   const wanted = order.map(cardOf);
@@ -42,7 +43,13 @@ function draw(q) {
   for (const id of cards.keys()) if (!ids.has(id)) cards.delete(id);
   if (place >= 0 && !active.isConnected) focusOn(Math.min(place, order.length - 1));
   $("#total").textContent = total ? `${total}` : "";
-  $("#older").hidden = total <= order.length || order.length >= 1000;
+  $("#older").hidden = total <= order.length || order.length >= MOST;
+  const leftOut = [
+    order.length >= MOST && total > order.length && `The newest ${MOST} of ${total} are shown; a search finds the others.`,
+    full && "This folder has more files than are looked at, so some pictures are missing here.",
+  ].filter(Boolean);
+  $("#left-out").textContent = leftOut.join(" ");
+  $("#left-out").hidden = leftOut.length === 0;
   $("#empty").hidden = total > 0;
   $("#empty").textContent = q ? `No picture has “${q}” in its prompt.`
     : paints ? "Nothing yet. What you paint is kept here." : "There are no pictures in this folder.";
@@ -131,7 +138,7 @@ async function between(one, other) {
 
 const download = (picture) => tried(async () => {
   const url = URL.createObjectURL(await api.blobOf(picture));
-  h("a", { href: url, download: picture.name }).click();
+  h("a", { href: url, download: picture.name.split("/").pop() }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 });
 
