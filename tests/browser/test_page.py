@@ -225,6 +225,7 @@ def test_what_is_left_out_of_a_large_folder_is_said(visit, tmp_path):
             page.get_by_role("button", name="Show older pictures").click()
             expect(cards(page)).not_to_have_count(shown)
         expect(page.get_by_text("The newest 1000 of 1001 are shown; a search finds the others.")).to_be_visible()
+        page.close()  # before the server ends: pictures further down are still asked for
 
 
 def test_a_token_is_asked_for_and_is_never_in_the_address(serve, visit):
