@@ -40,8 +40,8 @@ from platformdirs import user_cache_path
 from random_folders import find_or_write
 from sides import PROMPT, STAGES, WHOLE
 
-from dallecli.pipelines.settings import diffusion_dials
 from dallecli.placement import MEMORY
+from dallecli.tasks.stages import DiffusionSettings
 from dallecli.weights.folder import Folder
 from dallecli.weights.registry import find
 
@@ -145,8 +145,8 @@ def print_row(name: str, stage: Mapping[str, Any]) -> None:
 
 def calls(model: str, stage: str) -> int:
     """How many steps a stage has in the model's own run."""
-    stages = diffusion_dials(find(model).stages)
-    return stages[stage].count if stage in stages else 1
+    own = find(model).stages.get(stage)
+    return own.count if isinstance(own, DiffusionSettings) else 1
 
 
 def default_folder(model: str) -> Path:

@@ -120,6 +120,13 @@ def test_every_kind_has_names_in_small_letters(kernels: ModuleType) -> None:
     assert all(part == part.lower() for _, fragments in kernels.KINDS for part in fragments)
 
 
+@pytest.mark.parametrize(
+    ("model", "stage", "steps"), [("starter", "prior", 25), ("karlo", "upsampler", 7), ("karlo", "text", 1)]
+)
+def test_a_stage_is_counted_as_often_as_a_run_calls_it(kernels: ModuleType, model: str, stage: str, steps: int) -> None:
+    assert kernels.calls(model, stage) == steps
+
+
 def test_a_device_is_busy_while_anything_runs_on_it(kernels: ModuleType) -> None:
     spans = [(5.0, 6.0), (0.0, 4.0), (1.0, 2.0), (3.0, 4.5), (6.0, 6.5)]
     rans = [kernels.Ran(name="a", start=start, end=end, seconds=end - start) for start, end in spans]
