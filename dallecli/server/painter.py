@@ -294,7 +294,9 @@ class Painter:
                 ticket.start()
                 self._metrics.queue_seconds.observe(ticket.waited)
         loop = asyncio.get_running_loop()
-        work = Work(self._engine, units, self._known, loop.call_soon_threadsafe)
+        of = units[0].ticket
+        count = partial(self._metrics.images.add, of.model, of.task)
+        work = Work(self._engine, units, self._known, count, loop.call_soon_threadsafe)
         begun = loop.time()
         outcome = loop.run_in_executor(self._painting, work.run)
         await asyncio.wait([outcome])
@@ -328,7 +330,6 @@ class Painter:
         if done:
             model, task = units[0].ticket.model, units[0].ticket.task
             self._metrics.together.observe(len(units))
-            self._metrics.images.add(model, task, by=done)
             for _ in range(done):
                 self._metrics.image_seconds.observe(seconds / done, model, task)
             self.queue.took(seconds / done)
@@ -341,14 +342,15 @@ class Painter:
 class Work:
     """Some pictures that are painted at once, in the thread that paints.
 
-    known: the models that its engine has heard of. hand_over: calls something in the thread of the event loop. done:
-    how many pictures are handed over. shown: how often each picture could be looked at. told: when a step was told
-    last, and of which stage.
+    known: the models that its engine has heard of. count: counts a picture. hand_over: calls something in the thread of
+    the event loop. done: how many pictures are handed over. shown: how often each picture could be looked at. told:
+    when a step was told last, and of which stage.
     """
 
     engine: Engine
     units: Sequence[Unit]
     known: set[str]
+    count: Callable[[], object]
     hand_over: Callable[[Callable[[], object]], object]
     done: int = 0
     shown: dict[int, int] = field(default_factory=dict)
@@ -371,6 +373,7 @@ class Work:
         for picture in pictures:
             ticket, k = self._at(self.done)
             self.done += 1
+            self.hand_over(self.count)  # whoever has a picture finds it counted
             self.hand_over(partial(ticket.painted, k, picture))
 
     def _teller(self, ticket: Ticket) -> Callable[[Event], None]:

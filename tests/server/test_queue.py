@@ -243,6 +243,20 @@ def test_a_client_that_is_not_patient_is_not_painted_for_after_its_time():
 # Failures
 
 
+class Lingering(FakeEngine):
+    """Goes on for a while after its last picture."""
+
+    def paint_together(self, recipes, progress):
+        yield from super().paint_together(recipes, progress)
+        time.sleep(0.5)
+
+
+def test_whoever_has_a_picture_finds_it_counted():
+    with service(Lingering) as server:
+        assert server.generate().status == 200
+        assert server.metric("dalle_images_total") == 1
+
+
 class Failing(FakeEngine):
     """Fails for some prompts, alone and in company."""
 
