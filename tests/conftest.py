@@ -28,10 +28,12 @@ def pytest_configure() -> None:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of the slower suites may take an hour."""
+    """Tests of the slower suites may take an hour, and are not in that of tests that take seconds."""
     for item in items:
         if any(item.get_closest_marker(name) for name in _SLOWER):
+            item.own_markers = [mark for mark in item.own_markers if mark.name != "long"]
             item.add_marker(pytest.mark.timeout(3600))
 
 

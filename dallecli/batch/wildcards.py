@@ -251,21 +251,21 @@ class _Reading:
         """The template of a part of the sentence."""
         text = self.text
         parts: list[str | Choice] = []
-        words = ""
+        words: list[str] = []  # of letters: a string that grows letter by letter may be copied for each
         k = start
         while k < end:
             if text[k] == "\\" and text[k + 1 : k + 2] and text[k + 1] in _SPECIAL:
-                words += text[k + 1]
+                words.append(text[k + 1])
                 k += 2
                 continue
             choice, after = self._choice(k, end)
             if choice is None:
-                words += text[k]
+                words.append(text[k])
                 k += 1
             else:
-                parts += [words, choice] if words else [choice]
-                words, k = "", after
-        return Template(parts=(*parts, words) if words else tuple(parts))
+                parts += ["".join(words), choice] if words else [choice]
+                words, k = [], after
+        return Template(parts=(*parts, "".join(words)) if words else tuple(parts))
 
     def _choice(self, k: int, end: int) -> tuple[Choice | None, int]:
         """The choice that begins here, if one does, and where it is over."""
