@@ -235,6 +235,7 @@ print(calls, file=sys.stderr)
     return int(done.stderr.splitlines()[-1])
 
 
+@pytest.mark.long
 def test_a_command_that_imports_torch_hardly_collects_garbage_and_not_at_its_end(tmp_path):
     # Measured: 48 times. As Python does by itself: 448 times, and once more over all that is there before it ends.
     code = f"""

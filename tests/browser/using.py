@@ -67,7 +67,8 @@ def repaint(editor: "Locator") -> None:
 
 
 def stroke(editor: "Locator", *points: tuple[float, float], button: str = "left") -> None:
-    """Drag the mouse along points, in pixels of the picture."""
+    """Drag the mouse along points, in pixels of the picture, which is scrolled to where there is more than fits."""
+    editor.locator(".mask").scroll_into_view_if_needed()
     mouse, places = editor.page.mouse, [place(editor, point) for point in points]
     mouse.move(*places[0])
     mouse.down(button=button)

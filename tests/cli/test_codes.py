@@ -91,6 +91,7 @@ def test_a_file_of_codes_says_whose_they_are_and_is_the_same_each_time(dalle: Da
     assert (shown.code, "vocabulary" in shown.out.decode()) == (0, True)
 
 
+@pytest.mark.long
 def test_codes_go_through_pipes(dalle: Dalle, model: str) -> None:
     codes = dalle("encode", "-", "-m", model, "--size", "32", "-o", "-", *PLACED, stdin=Path("dog.png").read_bytes())
     assert (codes.code, codes.err) == (0, "")

@@ -59,6 +59,7 @@ def test_a_prompt_file_reads_t5_once_and_paints_the_same_as_prompt_by_prompt(dal
     assert [pixels(path) for path in sorted(Path("low").glob("*.png"))] == one and len(set(one)) == len(prompts)
 
 
+@pytest.mark.long
 def test_several_prompts_on_a_command_line_and_values_of_an_axis_read_t5_once_too(dalle: Dalle, model: str, loaded):
     many = dalle("generate", "a corgi", "a bicycle", "-m", model, *FAST, "--memory", "low")
     assert (many.code, loaded.count("text_encoder")) == (0, 1)

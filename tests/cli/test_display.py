@@ -51,6 +51,7 @@ def test_pictures_and_frames_are_counted_over_the_whole_run(ask, last):
     assert len([line for line in screen(result.err) if line]) == 1
 
 
+@pytest.mark.long
 def test_a_batch_is_counted_in_one_line(tmp_path):
     (tmp_path / "work" / "p.txt").write_text("a fox\na dog\na cat\n")
     result = on_terminal("generate", "--prompts", "p.txt", DALLE_FAKE_SECONDS="0.01")

@@ -136,6 +136,7 @@ def test_threads_in_thousands_are_refused(name):
 
 
 @pytest.mark.parametrize(("variable", "value"), [("ONEDNN_MAX_CPU_ISA", "AVX2"), ("ATEN_CPU_CAPABILITY", "default")])
+@pytest.mark.long
 def test_where_instructions_are_forbidden_the_number_type_does_not_need_them(variable, value):
     done = process("doctor", "--json", "--device", "cpu", DALLE_ENGINE="local", **{variable: value})
     assert done.objects[0]["placement"]["dtype"] == "fp32"
@@ -143,6 +144,7 @@ def test_where_instructions_are_forbidden_the_number_type_does_not_need_them(var
 
 @pytest.mark.parametrize(("variable", "value"), [("ATEN_CPU_CAPABILITY", "rubbish"), ("ATEN_CPU_CAPABILITY", "\udcff")])
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the values are those of x86")
+@pytest.mark.long
 def test_instructions_that_torch_does_not_know_are_refused(variable, value):
     done = process("generate", "a fox", "--size", "16", DALLE_ENGINE="local", **{variable: value})
     assert done.code == 2

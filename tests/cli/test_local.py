@@ -30,6 +30,7 @@ def test_a_folder_paints_and_its_pictures_say_how(dalle: Dalle, local: None, mod
     assert set(recipe.versions) == {"dallecli", "torch", "cpu"}
 
 
+@pytest.mark.long
 def test_pictures_painted_at_a_time_are_those_painted_alone(dalle: Dalle, local: None, model: str):
     ask = ("generate", "a red cat", "-n", "3", "-s", "7", "-m", model, *FAST, "--device", "cpu", "-o")
     for batch, file in (("1", "alone.png"), ("3", "together.png")):

@@ -86,6 +86,7 @@ def test_effort_changes_the_steps_of_both_stages(dalle: Dalle, model: str) -> No
         assert (stages["decoder"]["steps"], stages["upsampler"]["steps"]) == steps
 
 
+@pytest.mark.long
 def test_steps_have_names_on_the_command_line_in_files_and_in_recipes(dalle: Dalle, model: str) -> None:
     ask = ("generate", "a corgi", "--upsampler-steps", "2", *CPU, "--size", "16", "-m", model, "-s", "1")
     made = dalle(*ask, "--steps", "smart27", "-o", "named.png", "-q")

@@ -37,6 +37,7 @@ EVERYTHING = {
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
+@pytest.mark.long
 def test_every_task_is_painted_and_made_again_byte_for_byte(dalle: Dalle, model: str, name: str):
     made = dalle(*EVERYTHING[name], *FAST, "-m", model, "-s", "7", "-q", "--layout", "files")
     assert (made.code, made.remarks) == (0, "")
@@ -48,6 +49,7 @@ def test_every_task_is_painted_and_made_again_byte_for_byte(dalle: Dalle, model:
 
 
 @pytest.mark.parametrize("prior", ["autoregressive", "none"])
+@pytest.mark.long
 def test_the_other_priors_paint_and_avoid(dalle: Dalle, model: str, tmp_path: Path, prior: str):
     rival = shutil.copytree(model, tmp_path / "model")
     sizes = json.loads((rival / "kandinsky-2-2-prior" / "prior" / "config.json").read_text())
@@ -60,6 +62,7 @@ def test_the_other_priors_paint_and_avoid(dalle: Dalle, model: str, tmp_path: Pa
     assert plain != away == again
 
 
+@pytest.mark.long
 def test_what_is_to_be_avoided_changes_the_picture(dalle: Dalle, model: str):
     ask = ("generate", "a cat", *FAST, *PRIOR, "-m", model, "-s", "7", "-o")
     assert dalle(*ask, "plain.png", "--no-metadata").code == 0
@@ -105,6 +108,7 @@ def test_a_size_beyond_all_training_is_refused(dalle: Dalle, model: str):
     assert (refused.code, "up to 2048" in refused.err) == (2, True)
 
 
+@pytest.mark.long
 def test_it_is_pulled_by_name_for_what_it_is_needed_for(dalle: Dalle, model: str, hub: Hub):
     for part in registry()["kandinsky"].parts:
         assert part.commit is not None

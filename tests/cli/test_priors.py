@@ -29,6 +29,7 @@ def test_a_picture_says_what_imagined_it_and_is_made_again(dalle: Dalle, kind: s
     assert Path("again.png").read_bytes() == Path("one.png").read_bytes()
 
 
+@pytest.mark.long
 def test_priors_are_an_axis_and_paint_different_pictures(dalle: Dalle) -> None:
     result = dalle(*QUICK, "--x", "prior=diffusion,autoregressive,none", "-o", "sheet.png")
     assert result.code == 0, result.err
@@ -89,6 +90,7 @@ def test_what_a_prior_does_not_have_is_refused(dalle: Dalle, arguments: tuple[st
     assert not Path("one.png").exists()
 
 
+@pytest.mark.long
 def test_a_model_without_the_prior_that_is_asked_for_says_which_it_has(dalle: Dalle, tmp_path: Path) -> None:
     data = tmp_path / "pictures"
     from tests.training.postcards import write_postcards

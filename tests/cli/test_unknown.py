@@ -51,6 +51,7 @@ def test_an_unknown_word_is_named_once(dalle, way):
 
 
 @pytest.mark.parametrize("way", LOOKING)
+@pytest.mark.long
 def test_a_picture_unlike_all_that_was_trained_on_is_named(dalle, way):
     result = dalle(*LOOKING[way], "--dry-run", "--json")
     assert (result.code, result.err.count(STRANGE)) == (0, 1)
@@ -103,6 +104,7 @@ def test_python_warns():
         model.generate("two dogs in the snow")
 
 
+@pytest.mark.long
 def test_drawn_scenes_are_not_strange(dalle, tmp_path):
     (tmp_path / "scenes").mkdir()
     for number, scene in enumerate(drawn(FIRST, 2**32 + 100, 20)):

@@ -320,6 +320,7 @@ def overflow_in_half(tensors: dict[str, torch.Tensor]) -> None:
     tensors["conv_in.weight"] *= 1e6 / tensors["conv_in.weight"].abs().max() / 20
 
 
+@pytest.mark.long
 def test_a_stage_that_overflows_is_done_again_in_a_wider_type(copied, opened, caplog):
     change_weights(copied, "decoder", overflow_in_half)
     recipe = replace(RECIPE, stages={name: STAGES[name] for name in ("prior", "decoder")}, count=2)

@@ -229,12 +229,14 @@ def both(model_folder: Any, opened: Any, oracle_of: Any) -> Callable[..., tuple[
 
 
 @pytest.mark.parametrize(("name", "seed"), [("karlo", 1), ("starter", 1), ("odd", 4)])
+@pytest.mark.long
 def test_every_step_and_draw_equals_the_oracles(both, name, seed):
     runs = both(name, seeds=(seed,), dtype=torch.float32, prior=25, decoder=25, upsampler=7)
     assert_same(*runs, tolerance=SINGLE)
 
 
 @pytest.mark.parametrize("name", oracle.SHAPES)
+@pytest.mark.long
 def test_every_step_and_draw_equals_the_oracles_without_rounding(both, name):
     assert_same(*both(name, prior=25, decoder=25, upsampler=7))
 

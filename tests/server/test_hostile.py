@@ -243,6 +243,7 @@ def test_all_requests_together_hold_no_more_than_they_may():
 # Slow ones
 
 
+@pytest.mark.long
 def test_headers_that_do_not_come_to_an_end_end_the_connection(monkeypatch):
     monkeypatch.setattr(connections, "HEADERS_SECONDS", 0.3)
     with service(FakeEngine) as talk:

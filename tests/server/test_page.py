@@ -211,6 +211,7 @@ def test_steps_and_unfinished_pictures_come_while_a_picture_is_painted(slow):
     assert base64.b64decode(partials[0]["b64_json"]).startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 def test_a_job_goes_on_when_its_page_is_closed_and_is_told_from_its_beginning_when_it_comes_back(slow, folder):
     job = begin(slow, n=3)
     with closing(http.client.HTTPConnection("127.0.0.1", slow.port)) as tab:
@@ -356,6 +357,7 @@ def test_pictures_are_listed_newest_first_found_by_words_and_in_parts(page, fold
         assert page.get(f"/dalle/pictures?{query}").status == 400
 
 
+@pytest.mark.long
 def test_the_state_changes_when_somebody_else_puts_a_picture_there(page, folder):
     before = page.get("/dalle/state").json["pictures"]
     put(folder, "new.png")

@@ -115,6 +115,7 @@ def test_a_picture_does_not_depend_on_what_it_is_painted_with():
     assert [answer.data[0]["b64_json"] for answer in together] == alone
 
 
+@pytest.mark.long
 def test_pictures_of_several_requests_go_to_the_right_one():
     with service(lambda: FakeEngine(0.0005), Serving(queue=100)) as talk:
         answers = at_once(*(lambda k=k: talk.generate(seed=100 * k, n=1 + k % 4) for k in range(16)))
@@ -177,6 +178,7 @@ def _left(talk: Talk, body: dict[str, object]) -> socket.socket:
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.long
 def test_when_a_client_leaves_painting_ends_at_the_next_step(stream):
     engine = Counting(0.02)
     with service(one_engine(engine)) as talk:

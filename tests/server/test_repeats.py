@@ -125,6 +125,7 @@ class Once(FakeEngine):
 
 
 @pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.long
 def test_an_error_is_told_and_not_kept(stream):
     body = {"prompt": "a fox", "stream": stream}
     with service(one_engine(Once())) as talk:

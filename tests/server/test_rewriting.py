@@ -72,6 +72,7 @@ def test_edits_variations_and_streams_are_rewritten_too():
     assert (events[-1]["revised_prompt"], chat.questions) == ("a penguin", ["my cat", "a red car"])
 
 
+@pytest.mark.long
 def test_a_slow_language_model_keeps_nobody_else_waiting():
     with chatting(Reply(wait=1.5)) as chat, service(FakeEngine, _serving(chat, optional=True)) as server:
         slow = threading.Thread(target=server.generate)

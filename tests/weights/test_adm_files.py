@@ -113,6 +113,7 @@ def converted_to(files: Path) -> Folder:
     return Folder(files.parent / "adm")
 
 
+@pytest.mark.long
 def test_a_classifier_and_an_upsampler_may_be_missing(files: Path) -> None:
     for name in HERE[1:]:
         (files / name).unlink()

@@ -85,6 +85,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 
 # A process that imports torch for each: the others are in tests/trust.
 @pytest.mark.parametrize("what", ["a number that is repeated a billion times", "bytes made by the pickle"])
+@pytest.mark.long
 def test_a_checkpoint_that_unpacks_to_more_than_it_has_is_refused(tmp_path: Path, what: str) -> None:
     refuse(tmp_path, what)
 
@@ -117,6 +118,7 @@ def refuse(tmp_path: Path, what: str) -> None:
 
 
 @pytest.mark.parametrize("old", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.long
 def test_a_checkpoint_with_shared_tensors_is_converted(tmp_path: Path, old: bool) -> None:
     shared = torch.randn(3000, 100)
     content = {"a": shared, "b": shared, "c": shared.t(), "d": shared[:10], "e": torch.zeros(())}

@@ -119,6 +119,7 @@ BAD: dict[str, tuple[Callable[[Path], object], type[DalleError], str]] = {
 
 
 @pytest.mark.parametrize("what", BAD)
+@pytest.mark.long
 def test_a_file_that_is_not_what_it_says_makes_nothing(from_torch: Path, tmp_path: Path, what: str):
     change, error, words = BAD[what]
     change(Path(shutil.copytree(from_torch, tmp_path / "files")))

@@ -34,6 +34,7 @@ def files(published: Path, tmp_path: Path) -> Path:
     return shutil.copytree(published, tmp_path / "files")
 
 
+@pytest.mark.long
 def test_the_modules_become_a_folder_with_the_same_tensors(files: Path) -> None:
     convert_dvae(files, files.parent / "dvae")
     folder = Folder(files.parent / "dvae")
@@ -87,6 +88,7 @@ BAD: dict[str, tuple[Callable[[Path], object], type[DalleError], str]] = {
 
 @pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
 @pytest.mark.parametrize("what", BAD)
+@pytest.mark.long
 def test_files_that_are_not_what_they_say_make_nothing_and_run_nothing(files: Path, what: str) -> None:
     change, error, words = BAD[what]
     change(files)
@@ -153,6 +155,7 @@ def test_pickled_modules_that_are_no_tree_of_tensors_are_refused(what: str) -> N
         tensors_of(module)
 
 
+@pytest.mark.long
 def test_a_pull_makes_the_model_locks_what_came_and_keeps_none_of_the_files(
     hub: Hub, published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

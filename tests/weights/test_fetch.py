@@ -898,6 +898,7 @@ class TestPickles:
         assert (again.folder / BIG).read_bytes() == data
         assert strangers() == []
 
+    @pytest.mark.long
     def test_that_would_run_code_are_refused_and_nothing_runs(self, hub: Hub, pickled: Path, tmp_path: Path) -> None:
         class Evil:
             def __reduce__(self) -> tuple[Any, ...]:

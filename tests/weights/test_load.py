@@ -215,6 +215,7 @@ def test_building_costs_no_memory_and_no_random_numbers(tensors: dict[str, Tenso
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.long
 def test_loading_does_not_import_the_half_of_torch_that_computes_without_data(file: Path) -> None:
     # Initialising an embedding on the meta device would: it takes longer than all the rest of loading.
     save_file({"weight": torch.ones(3, 2)}, file)

@@ -30,6 +30,7 @@ def test_the_published_checkpoint_fills_the_network_at_full_size() -> None:
     assert registry()["mindalle"].parameters == published["num_parameters"] + vqgan["num_parameters"]
 
 
+@pytest.mark.long
 def test_the_files_become_a_folder_with_the_same_tensors(tmp_path: Path) -> None:
     source = oracle.write_published(tmp_path / "files")
     family = published_in(source)

@@ -93,6 +93,7 @@ def test_a_model_of_split_parts_paints_what_it_paints_whole(whole_starter: Path,
         assert pictures[0].image.tobytes() == pictures[1].image.tobytes()
 
 
+@pytest.mark.long
 def test_the_digest_covers_every_file(index: Path, whole_starter: Path) -> None:
     file = whole_starter / "prior" / "diffusion_pytorch_model.safetensors"
     shards = files_of(split(file, "200KB"))

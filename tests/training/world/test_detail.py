@@ -36,6 +36,7 @@ def test_a_ramp_of_two_levels_a_pixel_has_an_energy_of_half_of_that() -> None:
     assert gradient_energy(ramp) == pytest.approx(1)  # two along the rows, none along the columns
 
 
+@pytest.mark.long
 def test_blur_has_less_energy_and_speckle_more(pictures: Tensor) -> None:
     energy = gradient_energy(pictures)
     assert gradient_energy(blurred(pictures)) < 0.8 * energy
