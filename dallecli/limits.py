@@ -236,7 +236,7 @@ TABLE: Final[Mapping[str, Mapping[str, str]]] = {
         "REPEATS_SECONDS": "seconds for which one is kept so",
         "REPEATS_BYTES": "all of them together",
         "TOKEN_BYTES": "the file of a token",
-        "GALLERY_FILES": "files of a folder that the page shows; of more, the ones that the system names first",
+        "GALLERY_FILES": "files of a folder that the page looks at; if there are more, it says so",
         "GALLERY_BYTES": "a picture that the page shows",
         "HEAD_BYTES": "the beginning of a PNG, in which its recipe is looked for first",
         "SHOWN_CHARACTERS": "characters of a prompt in the page's list of pictures",

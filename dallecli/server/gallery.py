@@ -88,8 +88,8 @@ class Gallery:
         self.deep = deep
         self.version = ""
         """Another one when something has changed."""
-        self.full = False
-        """Whether there is more in the folder than is looked at."""
+        self.incomplete = False
+        """Whether something in the folder is not looked at: there is too much, or it cannot be read."""
         self._secret = secrets.token_bytes(16)
         self._lock = threading.Lock()
         self._read_at = float("-inf")
@@ -178,7 +178,7 @@ class Gallery:
     def _look(self) -> None:
         """Read what is new in the folder."""
         found: dict[str, tuple[_Stamp, Shown | None]] = {}
-        files, self.full = _files(self.folder, deep=self.deep)
+        files, self.incomplete = _files(self.folder, deep=self.deep)
         for name, stamp in files.items():
             known = self._known.get(name)
             found[name] = known if known is not None and known[0] == stamp else (stamp, self._read(name, stamp))
@@ -219,16 +219,22 @@ class Gallery:
 
 
 def _files(folder: Path, *, deep: bool) -> tuple[dict[str, _Stamp], bool]:
-    """The regular files of a folder that are not hidden, and whether there is more than is looked at.
+    """The regular files of a folder that are not hidden, and whether something is not looked at.
 
-    With `deep` those of the folders in it, too, the nearest first, by their paths from it. Nothing is said of folders
-    that cannot be read.
+    With `deep` those of the folders in it, too, the nearest first, by their paths from it.
     """
     found: dict[str, _Stamp] = {}
-    waiting, seen = deque([""]), 0
+    waiting, seen, incomplete = deque([""]), 0, False
     while waiting:
         place = waiting.popleft()
-        with suppress(OSError), os.scandir(folder / place) as entries:
+        try:
+            entries = os.scandir(folder / place)
+        except FileNotFoundError:  # it is not there yet, or not any more
+            continue
+        except OSError:
+            incomplete = True
+            continue
+        with suppress(OSError), entries:
             for entry in entries:
                 if seen == GALLERY_FILES:
                     return found, True
@@ -241,7 +247,7 @@ def _files(folder: Path, *, deep: bool) -> tuple[dict[str, _Stamp], bool]:
                         found[place + entry.name] = _Stamp(facts.st_mtime_ns, facts.st_size, facts.st_ino)
                     elif stat.S_ISDIR(facts.st_mode) and deep:
                         waiting.append(f"{place}{entry.name}/")
-    return found, False
+    return found, incomplete
 
 
 def _is_kept_input(place: str, name: str) -> bool:

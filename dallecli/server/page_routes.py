@@ -71,7 +71,7 @@ class Pictures:
         first, limit = _number(request, "first", 0, 10**9), _number(request, "limit", LISTED, MOST_LISTED)
         found = [one for one in await asyncio.to_thread(self.gallery.pictures) if one.matches(words)]
         part = [one.to_dict() for one in found[first : first + limit]]
-        facts = {"total": len(found), "full": self.gallery.full, "version": self.gallery.version}
+        facts = {"total": len(found), "incomplete": self.gallery.incomplete, "version": self.gallery.version}
         return json_response({"pictures": part, **facts})
 
     async def _one(self, request: Request) -> Response:

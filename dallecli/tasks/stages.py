@@ -17,6 +17,7 @@ Group = Literal["prior", "decoder", "upsampler"]
 
 GROUPS: Final[tuple[Group, ...]] = ("prior", "decoder", "upsampler")
 PAINTING_GROUPS: Final[tuple[Group, ...]] = ("decoder", "upsampler")
+"""Those of stages that make pixels, or what an autoencoder makes pixels of."""
 
 INVERSION: Final = "inversion"
 """The name of the dials with which a picture is inverted to the noise of every painting stage."""

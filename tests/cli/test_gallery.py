@@ -64,7 +64,7 @@ def test_a_picture_of_a_folder_within_is_shown_and_its_command_has_its_path(pict
     with running("gallery", str(pictures), "-r") as (_, page):
         found = json.loads(ask(page, "/dalle/pictures")[1])
         (one,) = found["pictures"]
-        assert (one["name"], found["full"]) == ("run 1/car.png", False)
+        assert (one["name"], found["incomplete"]) == ("run 1/car.png", False)
         assert ask(page, f"/{one['url']}")[1] == (pictures / "run 1" / "car.png").read_bytes()
         whole = json.loads(ask(page, f"/dalle/pictures/{one['id']}")[1])
         assert whole["command"] == f"dalle replay '{pictures / 'run 1' / 'car.png'}'"

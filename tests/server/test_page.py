@@ -467,9 +467,24 @@ def test_it_is_said_that_there_are_more_files_than_are_looked_at(tmp_path, monke
     for k in range(3):
         put(tmp_path, f"{k}.png")
     gallery = Gallery(tmp_path, writable=False, deep=deep)
-    assert (len(gallery.pictures()), gallery.full) == (3, False)
+    assert (len(gallery.pictures()), gallery.incomplete) == (3, False)
     put(tmp_path, "3.png")
-    assert (len(gallery.pictures(now=True)), gallery.full) == (3, True)
+    assert (len(gallery.pictures(now=True)), gallery.incomplete) == (3, True)
+
+
+def test_it_is_said_that_a_folder_within_cannot_be_read(tmp_path, monkeypatch):
+    put(tmp_path, "a.png")
+    (tmp_path / "closed").mkdir()
+
+    def scandir(path):
+        if Path(path).name == "closed":  # root may read any folder, so the system does not say it in a test
+            raise PermissionError(13, "Permission denied")
+        return listing(path)
+
+    listing = os.scandir
+    monkeypatch.setattr("dallecli.server.gallery.os.scandir", scandir)
+    gallery = Gallery(tmp_path, writable=False, deep=True)
+    assert (len(gallery.pictures()), gallery.incomplete) == (1, True)
 
 
 # Models, checks, commands

@@ -132,7 +132,7 @@ export const words = (model) => json(`dalle/words/${encodeURIComponent(model)}`)
 /** What a request would be warned of: {unknown, dropped, warnings}. Nothing is painted. */
 export const check = (fields, signal) => json("dalle/check", { method: "POST", body: fields, signal });
 
-/** The pictures with these words, the newest first. @returns {Promise<{pictures: Picture[], total: number, full: boolean}>} */
+/** The pictures with these words, the newest first. @returns {Promise<{pictures: Picture[], total: number, incomplete: boolean}>} */
 export async function pictures({ q = "", first = 0, limit = 60 } = {}) {
   const found = await json(`dalle/pictures?${new URLSearchParams({ q, first, limit })}`);
   return { ...found, pictures: found.pictures.map(located) };

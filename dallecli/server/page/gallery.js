@@ -27,13 +27,13 @@ export async function refresh({ more = 0 } = {}) {
   if (q !== $("#search").value.trim()) return;
   total = found.total;
   order = found.pictures;
-  draw(q, found.full);
+  draw(q, found.incomplete);
 }
 
 /** Show what `PAGE` pictures are after those that are shown. */
 export const older = () => refresh({ more: PAGE });
 
-function draw(q, full) {
+function draw(q, incomplete) {
   const active = document.activeElement.closest?.("#grid > li");
   const place = active ? [...grid.children].indexOf(active) : -1;
   const wanted = order.map(cardOf);
@@ -46,7 +46,7 @@ function draw(q, full) {
   $("#older").hidden = total <= order.length || order.length >= MOST;
   const leftOut = [
     order.length >= MOST && total > order.length && `The newest ${MOST} of ${total} are shown; a search finds the others.`,
-    full && "This folder has more files than are looked at, so some pictures are missing here.",
+    incomplete && "This folder has more in it than can be looked at, so some pictures may be missing here.",
   ].filter(Boolean);
   $("#left-out").textContent = leftOut.join(" ");
   $("#left-out").hidden = leftOut.length === 0;
