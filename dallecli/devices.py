@@ -18,7 +18,10 @@ from dallecli.errors import BadConfig
 AVX512_BF16: Final = "AVX512-BF16"
 """The bf16 arithmetic of AVX-512, as recipes and `dalle doctor` call it."""
 
-BF16: Final = {"amx_tile": "AMX", "avx512_bf16": AVX512_BF16}
+AMX: Final = "AMX"
+"""The tiles of AMX, likewise."""
+
+BF16: Final = {"amx_tile": AMX, "avx512_bf16": AVX512_BF16}
 """Arithmetic for bf16 that a CPU may have: what Linux calls it, and what people do. The fastest is first."""
 
 CUDA_DRIVER: Final = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
@@ -79,7 +82,7 @@ def native_bf16() -> str | None:
     if not wide:
         return None
     least = (onednn_limit() or "").upper()
-    forbidden = {"AMX": least in WITHOUT_AMX, AVX512_BF16: least in WITHOUT_BF16}
+    forbidden = {AMX: least in WITHOUT_AMX, AVX512_BF16: least in WITHOUT_BF16}
     return next((name for name in found if not forbidden[name]), None)
 
 
@@ -111,7 +114,7 @@ def _arithmetic() -> tuple[bool, list[str]]:
     import torch
 
     found = []
-    for name, has in (("AMX", "_is_amx_tile_supported"), (AVX512_BF16, "_is_avx512_bf16_supported")):
+    for name, has in ((AMX, "_is_amx_tile_supported"), (AVX512_BF16, "_is_avx512_bf16_supported")):
         supported = getattr(torch.cpu, has, None)  # no public name in the oldest torch that is supported
         if supported is not None and supported():
             found.append(name)

@@ -81,7 +81,9 @@ class Codebook(nn.Module):
         """
         low, high, mean = self.low.float(), self.high.float(), self.mean.float()
         components = low + (codes + inside) / self.buckets * (high - low)
-        return components @ self.basis.float() + mean
+        basis = self.basis.float()
+        # Row by row, as a product with one row may be rounded in another way than one with several.
+        return torch.cat([row @ basis for row in torch.split(components, 1)]) + mean
 
     def centres(self, places: Tensor) -> Tensor:
         """The middle of every bucket [n buckets] of the components at `places` [n], in deviations of the component."""

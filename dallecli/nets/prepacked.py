@@ -66,11 +66,13 @@ def prepack(net: nn.Module, unread: Mapping[str, Callable[[], Tensor]] | None = 
     replace_layers(net, _LAYERS)
     for name, read in (unread or {}).items():
         layer = net.get_submodule(name.removesuffix(".weight"))
-        assert isinstance(layer, _Linear | _Conv2d)
+        assert isinstance(layer, PackedLinear | PackedConv2d)
         layer.read = read
 
 
-class _Linear(nn.Linear):
+class PackedLinear(nn.Linear):
+    """A linear layer that keeps its weight in oneDNN's order; see `prepack`."""
+
     _packed: Tensor | None = None
     read: Callable[[], Tensor] | None = None
 
@@ -82,7 +84,9 @@ class _Linear(nn.Linear):
         return y
 
 
-class _Conv2d(nn.Conv2d):
+class PackedConv2d(nn.Conv2d):
+    """A convolution that keeps its weight in oneDNN's order; see `prepack`."""
+
     _packed: "_Packed | None" = None
     read: Callable[[], Tensor] | None = None
 
@@ -97,7 +101,7 @@ class _Conv2d(nn.Conv2d):
         return y
 
 
-def _plain(layer: _Linear | _Conv2d) -> Tensor:
+def _plain(layer: PackedLinear | PackedConv2d) -> Tensor:
     """The weight of a layer that is called for the first time."""
     if layer.read is None:
         return layer.weight.detach()
@@ -139,8 +143,8 @@ _Geometry = tuple[Any, Any, Any, int]
 """Padding, stride, dilation and groups of a convolution."""
 
 _LAYERS: Final[Mapping[type[nn.Module], type[nn.Module]]] = {
-    nn.Linear: _Linear,
-    nn.Conv2d: _Conv2d,
+    nn.Linear: PackedLinear,
+    nn.Conv2d: PackedConv2d,
     Convolution: _Convolution,
 }
 

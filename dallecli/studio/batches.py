@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from dallecli.devices import AVX512_BF16, native_bf16
+from dallecli.devices import native_bf16
 from dallecli.engine import Progress
 from dallecli.errors import OutOfMemory
 from dallecli.pipelines.description import Description
@@ -40,13 +40,13 @@ PaintTogether = Callable[[Sequence[Recipe], Callable[[Progress], None]], list["P
 def is_batch_invariant(model: Description, placement: "Placement") -> bool:
     """Whether the pictures of a model are the same to the last bit, however many are painted at once.
 
-    Only small models of some families are made so, where the processor allows it; in bfloat16 with AVX512-BF16 only, as
-    nobody has seen it with AMX, and without either they compute in float32.
+    Only small models of some families are made so, where the processor allows it; in bfloat16 only where it has
+    arithmetic for that, as they compute in float32 otherwise.
     """
     small = model.folder.family.batch_invariant and sum(model.parameters.values()) <= MOST_NUMBERS
     if placement.device.type != "cpu" or not small:
         return False
-    if placement.kind == "bf16" and native_bf16() != AVX512_BF16:
+    if placement.kind == "bf16" and native_bf16() is None:
         return False
     from dallecli.nets.batch_invariant import WIDEST, can_be_batch_invariant
 

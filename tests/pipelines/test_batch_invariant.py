@@ -13,8 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dallecli.devices import AVX512_BF16, native_bf16
-from dallecli.nets.batch_invariant import DIVIDED, WIDEST, can_be_batch_invariant, make_batch_invariant
+from dallecli.devices import native_bf16
+from dallecli.nets.batch_invariant import (
+    DIVIDED,
+    WIDEST,
+    can_be_batch_invariant,
+    cancelling,
+    make_batch_invariant,
+    rounds_alike,
+)
 from dallecli.nets.prepacked import prepack
 from dallecli.nets.threads import GRAIN, in_whole_vectors, shares, with_threads
 from dallecli.pictures.picture import Picture
@@ -25,7 +32,7 @@ from dallecli.tasks.builder import build_request
 from dallecli.weights.layouts import LAYOUTS
 from dallecli.weights.registry import find
 
-DTYPES = [torch.float32, *([torch.bfloat16] if native_bf16() == AVX512_BF16 else [])]
+DTYPES = [torch.float32, *([torch.bfloat16] if native_bf16() is not None else [])]
 FEW = {"steps": 2, "upsampler_steps": 2, "prior_steps": 2}
 
 pytestmark = pytest.mark.skipif(
@@ -174,14 +181,52 @@ def test_a_group_norm_is_rounded_alike_and_is_torchs(side: int, dtype: torch.dty
     assert (side * side >= DIVIDED) == (side >= 32)
 
 
+def invariant(layer: nn.Module, dtype: torch.dtype) -> nn.Sequential:
+    net = nn.Sequential(layer.to(dtype))
+    prepack(net)
+    make_batch_invariant(net)
+    return net
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_widest_linear_layer_is_rounded_alike(dtype: torch.dtype):
-    layer = nn.Sequential(nn.Linear(WIDEST, 64).to(dtype))
-    prepack(layer)
-    x = torch.randn(8, WIDEST, generator=torch.Generator().manual_seed(0)).to(dtype)
+@pytest.mark.parametrize("inputs", [8, 32, 72, 192, 256, 384, 448, 512, 768, WIDEST])
+def test_a_linear_layer_is_rounded_alike_for_any_number_of_rows(inputs: int, dtype: torch.dtype):
+    layer = nn.Linear(inputs, 64).to(dtype)
+    x = cancelling(layer, 130, inputs)
+    net = invariant(layer, dtype)
     with torch.inference_mode():
-        for count in (1, 2, 3):
-            assert torch.equal(with_threads(count, lambda: layer(x))[:1], layer(x[:1]))
+        assert net(x).count_nonzero()  # or there would be nothing to tell roundings apart by
+        assert net(x[:, None]).shape == (130, 1, 64)
+        for rows in (130, 64, 17, 16, 5, 2):
+            assert rounds_alike(net, x[:rows]), rows
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 8])
+def test_a_convolution_is_rounded_alike_for_any_number_of_pictures(side: int, kernel: int, dtype: torch.dtype):
+    layer = nn.Conv2d(96, 64, kernel, padding=kernel // 2).to(dtype)
+    x = cancelling(layer, 33, 96, side, side)
+    net = invariant(layer, dtype)
+    with torch.inference_mode():
+        assert net(x).count_nonzero()
+        for pictures in (33, 16, 6, 2):
+            assert rounds_alike(net, x[:pictures]), pictures
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_trial_sees_sums_that_are_cut_where_there_are_many_rows(dtype: torch.dtype):
+    layer = nn.Linear(512, 64).to(dtype)
+    x = cancelling(layer, 24, 512)
+
+    def cut(rows: torch.Tensor) -> torch.Tensor:
+        weight, parts = layer.weight.float(), 2 if len(rows) > 16 else 1
+        pairs = zip(rows.float().chunk(parts, 1), weight.chunk(parts, 1), strict=True)
+        return torch.stack([(some[:, None] * part).sum(dim=-1) for some, part in pairs]).sum(dim=0).to(dtype)
+
+    with torch.inference_mode():
+        assert rounds_alike(cut, x[:16])
+        assert not rounds_alike(cut, x)
 
 
 def test_shares_are_equal_and_as_many_as_can_be():
