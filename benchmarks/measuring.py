@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from dallecli.devices import native_bf16
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -140,13 +142,18 @@ def most_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
+def _capability() -> str:
+    bf16 = native_bf16()
+    return torch.backends.cpu.get_cpu_capability() + ("" if bf16 is None else f", {bf16}")
+
+
 def machine(device: torch.device) -> dict[str, Any]:
     """What was measured on."""
     return {
         "processor": _processor() if device.type == "cpu" else torch.cuda.get_device_name(device),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "capability": torch.backends.cpu.get_cpu_capability() if device.type == "cpu" else "cuda",
+        "capability": _capability() if device.type == "cpu" else "cuda",
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "diffusers": version("diffusers"),
