@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dallecli.nets.clip import ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
+from dallecli.nets.clip import ClipAttention, ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
 from dallecli.training.batch import Draw, take
 from dallecli.training.loop import TrainingRun
 from dallecli.training.model_folder import feature_extractor
@@ -31,6 +31,10 @@ LOCKED_CLOSE, KEPT = 4.0, 0.1
 """The weights of closeness, and of leaving the states of tokens what they were, where the image tower is locked."""
 FITTED_ON, SCALED_ON = 4096, 1024
 """Pictures on which patches and reader are fitted, and on which the size of embeddings is measured, at most."""
+
+
+BESIDE, FAINT = 2.0, 0.1
+"""How large the constant is beside a picture of size 1, and how much is left of a fresh block (`pass_through`)."""
 
 
 class ClipTowers(nn.Module):
@@ -74,7 +78,7 @@ class ClipObjective:
         `gather` returns the rows of all processes that share a batch, behind one another: what is right in a batch
         depends on all of it.
         """
-        seed_patches(towers.image_encoder, train.pictures[:FITTED_ON])
+        seed(towers, train.pictures[:FITTED_ON])
         self.module = towers
         self.towers = towers
         self.train = train
@@ -195,6 +199,16 @@ def trimmed(ids: Tensor) -> Tensor:
     return ids[:, : longest + 1]
 
 
+def seed(towers: ClipTowers, pictures: Tensor) -> None:
+    """Begin with what `pictures` say alone: their principal components, and how one patch of them is read."""
+    image_encoder = towers.image_encoder
+    seed_patches(image_encoder, pictures)
+    if image_encoder.config.image_size == image_encoder.config.patch_size:
+        pictures = pictures.to(towers.reader.weight.device)
+        pass_through(image_encoder, pictures[:SCALED_ON])
+        fit_reader(towers, pictures)
+
+
 @torch.no_grad()
 def seed_patches(image_encoder: CLIPVisionModel, pictures: Tensor) -> None:
     """Set the patch embedding to the principal components of `pictures`' patches, half whitened.
@@ -214,6 +228,35 @@ def seed_patches(image_encoder: CLIPVisionModel, pictures: Tensor) -> None:
     components = (directions / variance**0.25).T
     components /= (components @ patches.T).std()
     weight[:kept] = components.unflatten(1, weight.shape[1:])
+
+
+@torch.no_grad()
+def pass_through(image_encoder: CLIPVisionModel, pictures: Tensor) -> None:
+    """Let the embeddings of `pictures` be their one patch's principal components, all but exactly.
+
+    A fresh tower mixes what it is told at random, and norms take away how much of it there was: what a linear map reads
+    from the components, it does not read behind them, and hours of training hardly mend that. Here the patch's position
+    is a constant beside which a picture is small, so that norms are all but linear; the first block adds the patch to
+    the class token as it is; and the others begin as a tenth of themselves.
+    """
+    vision = image_encoder.vision_model
+    width = len(vision.embeddings.class_embedding)
+    constant = torch.ones(width).index_fill(0, torch.randperm(width)[: width // 2], -1.0)
+    vision.embeddings.position_embedding.weight.copy_(torch.stack([torch.zeros(width), BESIDE * constant]))
+    nn.init.normal_(vision.embeddings.class_embedding)
+    for name, weight in vision.encoder.named_parameters():
+        if name.endswith(("q_proj.weight", "out_proj.weight", "fc2.weight")):
+            weight.mul_(FAINT)
+    first = vision.encoder.layers[0].get_submodule("self_attn")
+    assert isinstance(first, ClipAttention)  # for the type checker
+    for part in (first.v_proj, first.out_proj):
+        nn.init.eye_(part.weight)
+        nn.init.zeros_(part.bias)
+    states = vision(normalised(pictures))
+    mean = states.mean(dim=0)
+    vision.post_layernorm.bias.sub_(mean)
+    nn.init.eye_(image_encoder.visual_projection.weight)
+    image_encoder.visual_projection.weight /= (states - mean).std().clamp(min=1e-3)
 
 
 @torch.no_grad()
