@@ -1,11 +1,36 @@
 """Attention in the unCLIP networks: plain multi-head, and over an image with additional keys of a context."""
 
+from typing import Final
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from dallecli.nets.conditions import Context, KeysValues
+
+FEW: Final = 2**14
+"""Pairs of a query and a key up to which gradients on a CPU are found sooner through plain products."""
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None, *, causal: bool = False) -> Tensor:
+    """Return what queries [b h n d] gather from values [b h m d] by keys [b h m d]: scaled dot-product attention.
+
+    `bias` is added to the logits and broadcasts over [b h n m]. With `causal`, a query sees as many keys as its place.
+    Training on a CPU, torch's fused kernel takes up to ten times as long to go back, in bfloat16 most of all; so few
+    tokens are multiplied plainly there, in float32.
+    """
+    plain = q.is_cpu and torch.is_grad_enabled() and q.requires_grad and q.shape[-2] * k.shape[-2] <= FEW
+    if not plain:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, is_causal=causal)
+    with torch.autocast("cpu", enabled=False):
+        logits = (q.float() * q.shape[-1] ** -0.5) @ k.float().transpose(-1, -2)
+        if bias is not None:
+            logits = logits + bias.float()
+        if causal:
+            logits = logits + torch.full_like(logits[0, 0], -torch.inf).triu(1)
+        gathered: Tensor = logits.softmax(dim=-1) @ v.float()
+        return gathered.to(q.dtype)
 
 
 class SelfAttention(nn.Module):
@@ -31,7 +56,7 @@ class SelfAttention(nn.Module):
         q, k, v = (rearrange(to(x), "b n (k d) -> b k n d", k=self.heads) for to in (self.to_q, self.to_k, self.to_v))
         if before is not None:
             k, v = torch.cat([before.keys, k], dim=2), torch.cat([before.values, v], dim=2)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        y = attend(q, k, v, bias)
         out: Tensor = self.to_out[0](rearrange(y, "b k n d -> b n (k d)"))
         return out, KeysValues(k, v)
 
@@ -58,7 +83,7 @@ class AddedKVAttention(nn.Module):
         """Return [b c h w] from `x` [b c h w] and a context of width `context_dim`."""
         y = rearrange(self.group_norm(x), "b c h w -> b (h w) c")
         q, (k, v) = self._heads(self.to_q(y)), self._seen(y, context)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=context.bias(y.shape[1]))
+        y = attend(q, k, v, context.bias(y.shape[1]))
         y = self.to_out[0](rearrange(y, "b k n d -> b n (k d)"))
         out: Tensor = rearrange(y, "b (h w) c -> b c h w", h=x.shape[2]) + x
         return out

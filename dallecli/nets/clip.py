@@ -16,6 +16,7 @@ from einops import rearrange
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from dallecli.nets.attention import attend
 from dallecli.nets.config import PublishedConfig, require
 from dallecli.nets.threads import in_whole_vectors
 
@@ -197,7 +198,7 @@ class ClipAttention(nn.Module):
         """Return [b n d] from `x` [b n d]; with `causal`, a token attends to itself and to those before it."""
         projections = (self.q_proj, self.k_proj, self.v_proj)
         q, k, v = (rearrange(project(x), "b n (k d) -> b k n d", k=self.heads) for project in projections)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        y = attend(q, k, v, causal=causal)
         out: Tensor = self.out_proj(rearrange(y, "b k n d -> b n (k d)"))
         return out
 
@@ -329,10 +330,21 @@ class ClipVisionEmbeddings(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return [b 1+n d] from pixels [b 3 h w]."""
-        patches = rearrange(self.patch_embedding(pixels), "b d h w -> b (h w) d")
+        patches = rearrange(self._patches(pixels), "b d h w -> b (h w) d")
         first = self.class_embedding.expand(pixels.shape[0], 1, -1)
         out: Tensor = torch.cat([first, patches], dim=1) + self.position_embedding.weight
         return out
+
+    def _patches(self, pixels: Tensor) -> Tensor:
+        convolution = self.patch_embedding
+        if not (torch.is_grad_enabled() and convolution.weight.requires_grad and pixels.is_cpu):
+            out: Tensor = convolution(pixels)
+            return out
+        # Patches do not overlap, and a product goes back many times faster than a convolution of such a size.
+        weight, size = convolution.weight, convolution.kernel_size[0]
+        height, width = (side // size * size for side in pixels.shape[-2:])
+        flat = rearrange(pixels[..., :height, :width], "b c (h p) (w q) -> b h w (c p q)", p=size, q=size)
+        return rearrange(F.linear(flat, weight.flatten(1)), "b h w d -> b d h w")
 
 
 class ClipVisionTransformer(nn.Module):

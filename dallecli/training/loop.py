@@ -161,6 +161,7 @@ class TrainingRun:
         self.parts = parts_of(how, self.team.size, objective.name)
         folder.mkdir(parents=True, exist_ok=True)
         module = objective.module
+        machine.suit(module)
         self.names = [name for name, _ in module.named_parameters()]
         self.weights = list(module.parameters())
         self.average = [weight.detach().clone() for weight in self.weights]
