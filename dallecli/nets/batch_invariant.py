@@ -17,7 +17,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dallecli.devices import AMX, native_bf16
 from dallecli.nets.attention import SelfAttention
 from dallecli.nets.conditions import KeysValues
 from dallecli.nets.layers import replace_layers
@@ -50,7 +49,7 @@ def make_batch_invariant(net: nn.Module) -> None:
 
     For inference only, and only where `can_be_batch_invariant`.
     """
-    replace_layers(net, _LAYERS if native_bf16() != AMX else {**_LAYERS, **_WITH_AMX})
+    replace_layers(net, _LAYERS)
 
 
 @cache
@@ -64,6 +63,17 @@ def can_be_batch_invariant(dtype: torch.dtype) -> bool:
     with torch.inference_mode(), torch.random.fork_rng(devices=[]):
         found = [rounds_alike(operation, x) for operation, x in _trials(dtype)]
     return all(found)
+
+
+@cache
+def _sums_are_cut() -> bool:
+    """Whether oneDNN cuts sums of bfloat16 here as the number of rows demands, which it does for AMX."""
+    with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+        layer = nn.Linear(WIDEST, WIDEST).to(torch.bfloat16)
+        x = cancelling(layer, 3 * ROWS, WIDEST)
+        net = nn.Sequential(layer)
+        prepack(net)
+        return not rounds_alike(net, x)
 
 
 def rounds_alike(operation: Operation, x: Tensor) -> bool:
@@ -112,7 +122,7 @@ class _SelfAttention(SelfAttention):
 class _LinearOfTiles(PackedLinear):
     def forward(self, x: Tensor) -> Tensor:
         wide = self.in_features
-        if x.dtype is not torch.bfloat16 or (wide % TILE == 0 and wide <= UNCUT):
+        if x.dtype is not torch.bfloat16 or (wide % TILE == 0 and wide <= UNCUT) or not _sums_are_cut():
             return super().forward(x)
         rows = x.flatten(0, -2)
         filled = F.pad(rows, (0, 0, 0, -len(rows) % ROWS))
@@ -122,7 +132,7 @@ class _LinearOfTiles(PackedLinear):
 
 class _ConvolutionOfFewPixels(PackedConv2d):
     def forward(self, x: Tensor) -> Tensor:
-        if x.dtype is not torch.bfloat16 or x.shape[-2] * x.shape[-1] >= FEW_PIXELS:
+        if x.dtype is not torch.bfloat16 or x.shape[-2] * x.shape[-1] >= FEW_PIXELS or not _sums_are_cut():
             return super().forward(x)
         one_by_one = [PackedConv2d.forward(self, picture) for picture in torch.split(x, 1)]
         return torch.cat(one_by_one)
@@ -131,9 +141,6 @@ class _ConvolutionOfFewPixels(PackedConv2d):
 _LAYERS: Final[Mapping[type[nn.Module], type[nn.Module]]] = {
     nn.GroupNorm: _GroupNorm,
     SelfAttention: _SelfAttention,
-}
-
-_WITH_AMX: Final[Mapping[type[nn.Module], type[nn.Module]]] = {
     PackedLinear: _LinearOfTiles,
     PackedConv2d: _ConvolutionOfFewPixels,
 }
