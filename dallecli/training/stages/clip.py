@@ -202,16 +202,18 @@ def trimmed(ids: Tensor) -> Tensor:
 def seed(towers: ClipTowers, pictures: Tensor) -> None:
     """Begin with what `pictures` say alone: their principal components, and how one patch of them is read."""
     image_encoder = towers.image_encoder
-    seed_patches(image_encoder, pictures)
-    if image_encoder.config.image_size == image_encoder.config.patch_size:
+    one = image_encoder.config.image_size == image_encoder.config.patch_size
+    if seed_patches(image_encoder, pictures) and one:
         pictures = pictures.to(towers.reader.weight.device)
         pass_through(image_encoder, pictures[:SCALED_ON])
         fit_reader(towers, pictures)
 
 
 @torch.no_grad()
-def seed_patches(image_encoder: CLIPVisionModel, pictures: Tensor) -> None:
-    """Set the patch embedding to the principal components of `pictures`' patches, half whitened.
+def seed_patches(image_encoder: CLIPVisionModel, pictures: Tensor) -> bool:
+    """Set the patch embedding to the principal components of `pictures`' patches, half whitened, unless all are alike.
+
+    Returns whether it was set.
 
     From random weights, most of a run is spent on finding the few directions in which pictures differ. Half whitening
     (the fourth root of the variance is divided out) lets details be heard beside the large areas without drowning them.
@@ -222,12 +224,13 @@ def seed_patches(image_encoder: CLIPVisionModel, pictures: Tensor) -> None:
     patches = patches - patches.mean(dim=0)
     variance, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
     if variance.max() < 1e-6:  # all patches are alike, and their directions mean nothing
-        return
+        return False
     kept = min(len(weight), len(variance))
     variance, directions = variance.flip(0)[:kept].clamp(min=1e-6), directions.flip(1)[:, :kept]
     components = (directions / variance**0.25).T
     components /= (components @ patches.T).std()
     weight[:kept] = components.unflatten(1, weight.shape[1:])
+    return True
 
 
 @torch.no_grad()

@@ -69,3 +69,19 @@ def test_a_tower_of_several_patches_begins_with_their_components_alone():
     seed(begun, pictures)
     changed = [name for name, value in begun.state_dict().items() if not torch.equal(value, other.state_dict()[name])]
     assert changed == ["image_encoder.vision_model.embeddings.patch_embedding.weight"]
+
+
+def test_pictures_that_are_all_alike_leave_a_tower_as_it_is():
+    torch.manual_seed(1)
+    begun = towers(8)
+    before = {name: value.clone() for name, value in begun.state_dict().items()}
+    seed(begun, torch.full((6, 3, 8, 8), 200, dtype=torch.uint8))
+    assert all(torch.equal(value, before[name]) for name, value in begun.state_dict().items())
+
+
+@pytest.mark.parametrize("count", [2, 20])
+def test_few_pictures_give_a_tower_of_finite_numbers(count: int):
+    torch.manual_seed(1)
+    begun = towers(8)
+    seed(begun, drawn(count, torch.Generator().manual_seed(0)))
+    assert all(bool(value.isfinite().all()) for value in begun.state_dict().values())
