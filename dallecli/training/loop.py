@@ -23,6 +23,7 @@ from dallecli.publish import publish
 from dallecli.training.batch import Draw
 from dallecli.training.log import Log, sheet_of
 from dallecli.training.machine import Machine
+from dallecli.training.optimizer import Optimizer
 from dallecli.training.state import STATE, Counters, restore, saved_step, write_state
 
 AGREED = 10
@@ -34,7 +35,7 @@ MOST_SAMPLES = 2**24
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimisation:
-    """How a network is optimised: AdamW, warm-up, a constant rate, and a linear decay at the end of the budget."""
+    """How a network is optimised: by AdamW or Muon, with warm-up, a constant rate, and a linear decay at the end."""
 
     batch: int
     """Samples a step, of all processes and accumulated parts together."""
@@ -46,6 +47,8 @@ class Optimisation:
     """The share of the budget over which the rate falls to a fiftieth."""
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
+    muon: bool = False
+    """Whether Muon has the matrices of the network, and AdamW only the rest (`Optimizer`)."""
     clip: float = 1.0
     average: float = 0.998
     """The decay of the weights' average a step, reached after a warm-up of (1 + n) / (10 + n)."""
@@ -165,10 +168,7 @@ class TrainingRun:
         self.names = [name for name, _ in module.named_parameters()]
         self.weights = list(module.parameters())
         self.average = [weight.detach().clone() for weight in self.weights]
-        plain = [weight for weight in self.weights if weight.ndim < 2]
-        decayed = [weight for weight in self.weights if weight.ndim >= 2]
-        groups = [{"params": decayed, "weight_decay": how.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=how.rate, betas=how.betas, fused=True)
+        self.optimizer = Optimizer(module, how.muon, how.weight_decay, how.betas)
         if self.state_file.exists():
             self.counters = restore(self.state_file, self.names, self.weights, self.average, self.optimizer)
         self.shared = self.team.share(_Loss(objective))
@@ -266,8 +266,6 @@ class TrainingRun:
     def _step(self, progress: float) -> Tensor:
         how, step = self.how, self.counters.step
         rate = how.rate * min(1.0, (step + 1) / how.warmup, max(0.02, (1 - progress) / how.decay))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         total = torch.zeros((), device=self.device)
         for turn in range(how.accumulate):
             part = turn * self.team.size + self.team.rank
@@ -278,8 +276,7 @@ class TrainingRun:
             else:
                 total += self._backward(draw)
         nn.utils.clip_grad_norm_(self.weights, how.clip)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.step(rate)
         age = step + self.counters.averaged
         decay = min(how.average, (1 + age) / (10 + age))
         with torch.no_grad():
@@ -349,7 +346,7 @@ class TrainingRun:
 
     def _all_finite(self) -> bool:
         """Whether everything that a state holds is finite."""
-        moments = [value for state in self.optimizer.state.values() for value in state.values()]
+        moments = [moment for weight in self.weights for moment in self.optimizer.moments(weight).values()]
         return all(bool(tensor.isfinite().all()) for tensor in (*self.weights, *self.average, *moments))
 
     def _try_to_save(self, warn: Callable[[str], None], *, leaving: bool) -> None:

@@ -18,6 +18,7 @@ from dallecli.nets.autoregressive_prior import AutoregressivePriorConfig
 from dallecli.nets.clip import ClipTextConfig, ClipVisionConfig
 from dallecli.nets.config import read_config
 from dallecli.nets.prior import PriorConfig
+from dallecli.nets.text_proj import TextProjConfig
 from dallecli.nets.unet import UNetConfig
 from dallecli.training.loop import Optimisation
 from dallecli.training.preset import Lessons, Preset, RunSettings
@@ -26,7 +27,8 @@ from dallecli.weights.folder import Folder
 C = TypeVar("C")
 
 NETWORKS: Final = (
-    "context", "vocabulary", "text_encoder", "image_encoder", "prior", "autoregressive_prior", "decoder", "upsamplers"
+    "context", "vocabulary", "text_encoder", "image_encoder", "prior", "autoregressive_prior", "text_proj", "decoder",
+    "upsamplers",
 )  # fmt: skip
 """What a preset says about the networks; the rest is about their training, and may change on the way."""
 
@@ -118,7 +120,7 @@ def read_preset(raw: Mapping[str, Any], name: str) -> Preset:
     Raises:
         BadSetting: a setting is missing, unknown, or of the wrong kind.
     """
-    needed = [key for key in NETWORKS if key not in ("vocabulary", "autoregressive_prior", *raw)]
+    needed = [key for key in NETWORKS if key not in ("vocabulary", "autoregressive_prior", "text_proj", *raw)]
     if needed:
         raise BadSetting(f"the preset has no {', no '.join(needed)}", where=name)
     text = {"_class_name": "CLIPTextModelWithProjection", "model_type": "clip_text_model",
@@ -134,6 +136,7 @@ def read_preset(raw: Mapping[str, Any], name: str) -> Preset:
         "clip_embeddings_dim": text.get("projection_dim"),
         "time_embed_dim": _read(UNetConfig, decoder, "decoder", name, strict=False).time_dim,
         "cross_attention_dim": decoder.get("cross_attention_dim"),
+        **known(TextProjConfig, section(raw, "text_proj", name), "text_proj", name),
     }
     upsamplers = raw["upsamplers"]
     if not isinstance(upsamplers, list) or not all(isinstance(one, dict) for one in upsamplers):

@@ -1,24 +1,26 @@
 """The state of a training run in one file, replaced whole: weights, their average, the optimiser's moments, counters.
 
-The tensors are `weight.NAME`, `average.NAME`, `exp_avg.NAME` and `exp_avg_sq.NAME`; the counters are in the header.
+The tensors are `weight.NAME`, `average.NAME` and the moments: `exp_avg.NAME` and `exp_avg_sq.NAME` of AdamW, or
+`momentum_buffer.NAME` of Muon, as a matrix [out in]. The counters are in the header.
 """
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
 from dallecli.errors import BadFile
 from dallecli.publish import publish
+from dallecli.training.optimizer import ADAM_MOMENTS, MUON_MOMENTS, Optimizer
 
 STATE = "state.safetensors"
 """The name of a run's state in its folder."""
+MOMENTS: Final = (*sorted(ADAM_MOMENTS), *sorted(MUON_MOMENTS))
 
 
 @dataclass(slots=True)
@@ -40,7 +42,7 @@ def write_state(
     names: Sequence[str],
     weights: Sequence[Tensor],
     average: Sequence[Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     counters: Counters,
 ) -> None:
     """Write a state, whole or not at all. Raises DiskFull or BadOutput."""
@@ -48,10 +50,8 @@ def write_state(
     for name, weight, averaged in zip(names, weights, average, strict=True):
         tensors[f"weight.{name}"] = weight.detach().cpu().contiguous()
         tensors[f"average.{name}"] = averaged.cpu().contiguous()
-        state = optimizer.state.get(weight)
-        if state:
-            tensors[f"exp_avg.{name}"] = state["exp_avg"].cpu().contiguous()
-            tensors[f"exp_avg_sq.{name}"] = state["exp_avg_sq"].cpu().contiguous()
+        for kind, moment in optimizer.moments(weight).items():
+            tensors[f"{kind}.{name}"] = moment.cpu().contiguous()
     counted = {name: value for name, value in asdict(counters).items() if name != "averaged" or value}
     publish(file, save(tensors, {"counters": json.dumps(counted)}), force=True)
 
@@ -61,7 +61,7 @@ def restore(
     names: Sequence[str],
     weights: Sequence[Tensor],
     average: Sequence[Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
 ) -> Counters:
     """Fill weights, their average and the optimiser from a state, and return its counters.
 
@@ -72,12 +72,11 @@ def restore(
         _fill("weight", names, weights, opened, file)
         _fill("average", names, average, opened, file)
         counters = Counters(**json.loads(opened.metadata()["counters"]))
-        moments = {key for key in opened.keys() if key.startswith("exp_avg.")}  # noqa: SIM118  # not a dict
+        saved = set(opened.keys())
         for name, weight in zip(names, weights, strict=True):
-            if f"exp_avg.{name}" in moments:
-                step = torch.tensor(float(counters.step), device=weight.device)
-                both = {key: opened.get_tensor(f"{key}.{name}").to(weight.device) for key in ("exp_avg", "exp_avg_sq")}
-                optimizer.state[weight] = {"step": step, **both}
+            kinds = [kind for kind in MOMENTS if f"{kind}.{name}" in saved]
+            moments = {kind: opened.get_tensor(f"{kind}.{name}").to(weight.device) for kind in kinds}
+            optimizer.remember(weight, moments, counters.step)
     return counters
 
 

@@ -132,7 +132,7 @@ def test_weights_that_are_no_numbers_are_never_saved_though_the_loss_is_one(tmp_
 def test_a_state_with_any_number_that_is_none_is_not_saved(tmp_path: Path, what: str) -> None:
     run = train(tmp_path, 3)
     before = (tmp_path / STATE).read_bytes()
-    held = run.average[0] if what == "average" else run.optimizer.state[run.weights[0]]["exp_avg_sq"]
+    held = run.average[0] if what == "average" else run.optimizer.moments(run.weights[0])["exp_avg_sq"]
     held.detach().fill_(float("inf"))
     with pytest.raises(NonFinite):
         run.save()

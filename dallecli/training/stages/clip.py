@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from dallecli.nets.clip import ClipAttention, ClipTextConfig, CLIPTextModel, ClipVisionConfig, CLIPVisionModel
 from dallecli.training.batch import Draw, take
+from dallecli.training.linear import ridge
 from dallecli.training.loop import TrainingRun
 from dallecli.training.model_folder import feature_extractor
 from dallecli.training.stages.stage import Material
@@ -280,15 +281,10 @@ def fit_reader(towers: ClipTowers, pictures: Tensor) -> None:
 
     Towers that are trained already should not be pulled about by a reader that knows nothing.
     """
-    images = picture_embeddings(towers.image_encoder, pictures)
     small = F.adaptive_avg_pool2d(pictures.float(), towers.read_size).flatten(1) / 127.5 - 1
-    mean, centre = images.mean(dim=0), small.mean(dim=0)
-    images, small = images - mean, small - centre
-    gram = images.T @ images
-    gram += 0.01 * gram.diagonal().mean() * torch.eye(len(gram), device=gram.device)
-    weight = torch.linalg.solve(gram, images.T @ small).T
-    towers.reader.weight.copy_(weight)
-    towers.reader.bias.copy_(centre - weight @ mean)
+    read = ridge(picture_embeddings(towers.image_encoder, pictures), small)
+    towers.reader.weight.copy_(read.weight)
+    towers.reader.bias.copy_(read.bias)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from dallecli.training.conditions import Conditions, deviations
 from dallecli.training.dataset import Examples
 from dallecli.training.loop import TrainingRun
 from dallecli.training.loss import expected, weights
+from dallecli.training.stages.cell_tokens import look_at_own_tokens
 from dallecli.training.stages.stage import Material, trained_schedule
 
 
@@ -202,8 +203,9 @@ class DecoderStage:
     def objective(self, module: DecoderParts, material: Material) -> DecoderObjective:
         """Return what both networks minimise together."""
         schedule = trained_schedule(self.scheduler, "decoder_scheduler")
-        examples = material.dataset.examples(self.name, self.decoder["sample_size"])
-        return DecoderObjective(module, schedule, examples, material.conditions(), self.lesson)
+        examples, conditions = material.dataset.examples(self.name, self.decoder["sample_size"]), material.conditions()
+        look_at_own_tokens(module.text_proj, module.decoder, examples.pictures, conditions.images)
+        return DecoderObjective(module, schedule, examples, conditions, self.lesson)
 
     def adapt(self, module: DecoderParts, material: Material) -> None:
         """Leave the weights as they are."""
