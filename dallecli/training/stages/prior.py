@@ -13,12 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dallecli.diffusion.schedule import Schedule
+from dallecli.nets.attention import SelfAttention
 from dallecli.nets.prior import PriorConfig, PriorTransformer
 from dallecli.training.batch import Draw, take
 from dallecli.training.conditions import Conditions, deviations
 from dallecli.training.loop import TrainingRun
 from dallecli.training.loss import expected
 from dallecli.training.stages.stage import Material, trained_schedule
+
+BESIDE, FAINT = 2.0, 0.1
+"""How large the constant is beside an embedding of size 1, and how much is left of a fresh block (`pass_through`)."""
+FOUND, PASSED = 8.0, 0.6
+"""The logit of the noised embedding in the first block, beside which that of any other token is small; and the share
+of it that a fresh prior predicts, which is about the best one share of all timesteps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +60,7 @@ class PriorObjective:
         How embeddings are normalised is decided here, and becomes the prior's `clip_mean` and `clip_std`.
         """
         normalise_by(prior, conditions.images, lesson)
+        pass_through(prior)
         prior.clip_mean.requires_grad_(False)
         prior.clip_std.requires_grad_(False)
         self.lesson = lesson
@@ -97,6 +105,43 @@ class PriorObjective:
 
     def samples(self) -> None:
         """There is nothing to see."""
+
+
+@torch.no_grad()
+def pass_through(prior: PriorTransformer) -> None:
+    """Let a fresh prior predict a part of the noised embedding itself, if it is as wide as an embedding.
+
+    All that is not noise is in there, and yet nothing leads around the network: a fresh prior has to learn to copy first.
+    Here the noised embedding's position is a constant beside it, by which the first block finds it, and which keeps
+    norms all but linear; the last token is given the embedding; and all else begins as a tenth of itself.
+    """
+    d, width = prior.config.embedding_dim, prior.config.width
+    if width < d:
+        return
+    constant = torch.ones(width).index_fill(0, torch.randperm(width)[: width // 2], -1.0).to(prior.clip_mean)
+    prior.positional_embedding[:, -2] = BESIDE * constant
+    _identity(prior.proj_in, 1.0)
+    for name, weight in prior.transformer_blocks.named_parameters():
+        if name.endswith(("to_q.weight", "to_out.0.weight", "net.2.weight")):
+            weight.mul_(FAINT)
+    first = prior.transformer_blocks[0].get_submodule("attn1")
+    assert isinstance(first, SelfAttention)  # for the type checker
+    size = (d / width + BESIDE**2) ** 0.5
+    _identity(first.to_v, size)
+    first.to_v.bias.copy_(-BESIDE * constant)
+    _identity(first.to_out.get_submodule("0"), 1.0)
+    head = width // first.heads
+    loud = (FOUND * head**0.5 * size / BESIDE) ** 0.5
+    first.to_k.weight[::head] = loud * constant / width
+    first.to_q.bias[::head] = loud
+    _identity(prior.proj_to_clip_embeddings, PASSED * (d / width) ** 0.5)
+
+
+def _identity(layer: nn.Module, gain: float) -> None:
+    """Let a layer multiply what goes into it, as far as it is as wide."""
+    assert isinstance(layer, nn.Linear)  # for the type checker
+    nn.init.eye_(layer.weight).mul_(gain)
+    nn.init.zeros_(layer.bias)
 
 
 @torch.no_grad()
