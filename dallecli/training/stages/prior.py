@@ -111,7 +111,7 @@ class PriorObjective:
 def pass_through(prior: PriorTransformer) -> None:
     """Let a fresh prior predict a part of the noised embedding itself, if it is as wide as an embedding.
 
-    All that is not noise is in there, and yet nothing leads around the network: a fresh prior has to learn to copy first.
+    All that is not noise is in there, and nothing leads around the network: a fresh prior has to learn to copy first.
     Here the noised embedding's position is a constant beside it, by which the first block finds it, and which keeps
     norms all but linear; the last token is given the embedding; and all else begins as a tenth of itself.
     """
