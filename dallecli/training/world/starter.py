@@ -127,7 +127,7 @@ class Workshop:
             there = stage.configs.items() if self.chain.has_source(stage.name) else ()
             for part, config in there:
                 self._check_part(self.origin, part, config)
-        if any({stage.name, *stage.needs} & {*self.kind.words} for stage in stages):
+        if any(stage.name in self.kind.words for stage in stages):
             self._check_words(self.origin)
 
     def _check_part(self, origin: Folder, part: str, config: dict[str, Any]) -> None:

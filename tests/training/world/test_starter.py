@@ -307,6 +307,11 @@ def test_a_model_with_other_words_may_give_its_second_upsampler_alone(folder: Pa
     for stage in ("clip", "prior", "decoder", "upsampler"):
         with pytest.raises(BadSetting, match="other words"):
             workshop.check_origin([stage])
+    # With a CLIP of its own that the decoder was trained on, an upsampler reads no word of the other model's.
+    alone = Workshop(load_preset("tiny"), tmp_path / "tuned", CPU)
+    for stage in ("clip", "decoder"):
+        alone.train_stage(stage)
+    workshop.check_origin(["upsampler"])
 
 
 @pytest.mark.parametrize(
