@@ -60,7 +60,7 @@ class PriorObjective:
         How embeddings are normalised is decided here, and becomes the prior's `clip_mean` and `clip_std`.
         """
         normalise_by(prior, conditions.images, lesson)
-        pass_through(prior)
+        pass_through(prior, deviations(conditions.images) / prior.clip_std[0])
         prior.clip_mean.requires_grad_(False)
         prior.clip_std.requires_grad_(False)
         self.lesson = lesson
@@ -108,12 +108,14 @@ class PriorObjective:
 
 
 @torch.no_grad()
-def pass_through(prior: PriorTransformer) -> None:
+def pass_through(prior: PriorTransformer, spread: Tensor) -> None:
     """Let a fresh prior predict a part of the noised embedding itself, if it is as wide as an embedding.
 
     All that is not noise is in there, and nothing leads around the network: a fresh prior has to learn to copy first.
     Here the noised embedding's position is a constant beside it, by which the first block finds it, and which keeps
     norms all but linear; the last token is given the embedding; and all else begins as a tenth of itself.
+
+    `spread` [d] are the deviations of normalised embeddings: of a number that differs little, most is noise.
     """
     d, width = prior.config.embedding_dim, prior.config.width
     if width < d:
@@ -134,7 +136,9 @@ def pass_through(prior: PriorTransformer) -> None:
     loud = (FOUND * head**0.5 * size / BESIDE) ** 0.5
     first.to_k.weight[::head] = loud * constant / width
     first.to_q.bias[::head] = loud
-    _identity(prior.proj_to_clip_embeddings, PASSED * (d / width) ** 0.5)
+    _identity(prior.proj_to_clip_embeddings, (d / width) ** 0.5)
+    share = PASSED * 2 * spread**2 / (spread**2 + 1)
+    prior.proj_to_clip_embeddings.weight *= share[:, None]
 
 
 def _identity(layer: nn.Module, gain: float) -> None:

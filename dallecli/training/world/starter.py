@@ -22,6 +22,7 @@ from dallecli.training.model_folder import config_of, write_json, write_tokenize
 from dallecli.training.preset import BasePreset, Lessons, Preset
 from dallecli.training.stages.clip import ClipStage
 from dallecli.training.stages.decoder import DecoderLesson
+from dallecli.training.stages.prior import PriorLesson
 from dallecli.training.stages.stage import TrainingStage, write_stage
 from dallecli.training.stages.upsampler import UpsamplerLesson
 from dallecli.training.state import STATE
@@ -33,6 +34,7 @@ from dallecli.weights.layouts import LAYOUTS
 from dallecli.weights.registry import find, locate, registry
 
 LESSONS: Final = Lessons(
+    prior=PriorLesson(scale=5.3),
     decoder=DecoderLesson(
         caption_dropout=0.18, embedding_dropout=0.12, both_dropout=0.08, embedding_noise=0.25, lean=0.65
     ),

@@ -35,7 +35,7 @@ def test_a_prior_as_wide_as_an_embedding_begins_by_passing_a_part_of_it_on(heads
     prior = fresh(heads)
     x = torch.randn(COUNT, WIDTH, generator=torch.Generator().manual_seed(1))
     before = answer(prior, x, seed=2)
-    pass_through(prior)
+    pass_through(prior, torch.ones(WIDTH))
     # A tenth of every fresh part is left, and the length of so few random numbers differs by a tenth, which norms undo.
     assert (answer(prior, x, seed=2) - PASSED * x).square().mean().sqrt() < 0.3 * PASSED
     assert (before - PASSED * x).square().mean().sqrt() > PASSED  # as far from it as nothing at all
@@ -43,7 +43,7 @@ def test_a_prior_as_wide_as_an_embedding_begins_by_passing_a_part_of_it_on(heads
 
 def test_a_narrower_prior_is_left_as_it_is() -> None:
     prior = fresh(2)
-    pass_through(prior)
+    pass_through(prior, torch.ones(WIDTH))
     assert all(
         torch.equal(mine, theirs) for mine, theirs in zip(prior.parameters(), fresh(2).parameters(), strict=True)
     )
