@@ -27,7 +27,8 @@ FITTED_ON: Final = 4096
 CERTAIN: Final = 8.0
 """The logit of a cell's own token; that of every other token and cell is 0."""
 LOUD: Final = 8.0
-"""How large a token's number is beside what it holds, so that keys stay what they are while weights begin to move."""
+"""What a token holds in its own place, where others hold 0, beside a patch's numbers of size 1: keys should still be
+told apart once weights begin to move."""
 TRIES: Final = 64
 """Random features of position among which the ones are taken that tell the cells apart most easily."""
 PASSED: Final = 1.2784645
@@ -42,9 +43,9 @@ def look_at_own_tokens(text_proj: UnCLIPTextProjModel, decoder: UNet, pictures: 
         pictures: uint8 [n 3 s s], as the decoder is to paint them.
         embeddings: theirs, [n d].
 
-    Returns whether they were changed: there have to be as many image tokens as cells, with room in each for a patch's
-    numbers and for one more a cell; channels for a patch's numbers; and, for the cells, channels in a head and in a
-    norm group, which times scale and shift.
+    Returns whether they were changed. There have to be as many image tokens as cells, with room in each for a patch's
+    numbers and for one more a cell; as many channels as a patch has numbers; as many channels in a head, and in a norm
+    group, as there are cells; and the time has to scale and shift norms, as it does in Karlo's decoder.
     """
     tokens, wide = text_proj.config.clip_extra_context_tokens, text_proj.config.cross_attention_dim
     block = decoder.up_blocks[0]
@@ -68,7 +69,7 @@ def look_at_own_tokens(text_proj: UnCLIPTextProjModel, decoder: UNet, pictures: 
 
 @torch.no_grad()
 def _read_patches(text_proj: UnCLIPTextProjModel, side: int, pictures: Tensor, embeddings: Tensor) -> None:
-    """Let token i hold what is read of patch i, and the number i as one of `side`^2 further numbers that is 1."""
+    """Let token i hold what is read of patch i, and behind it which token it is: of `side`^2 numbers one is not 0."""
     proj, norm, tokens = text_proj.clip_extra_context_tokens_proj, text_proj.text_encoder_hidden_states_norm, side**2
     whole = pictures.to(embeddings.device).flatten(1).float() / 127.5 - 1
     patches = rearrange(whole, "n (c i a j b) -> n (c a b i j)", c=3, i=side, j=side, a=pictures.shape[-1] // side)
