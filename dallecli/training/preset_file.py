@@ -18,7 +18,6 @@ from dallecli.nets.autoregressive_prior import AutoregressivePriorConfig
 from dallecli.nets.clip import ClipTextConfig, ClipVisionConfig
 from dallecli.nets.config import read_config
 from dallecli.nets.prior import PriorConfig
-from dallecli.nets.text_proj import TextProjConfig
 from dallecli.nets.unet import UNetConfig
 from dallecli.training.loop import Optimisation
 from dallecli.training.preset import Lessons, Preset, RunSettings
@@ -132,11 +131,10 @@ def read_preset(raw: Mapping[str, Any], name: str) -> Preset:
     decoder = _decoder(_network(UNetConfig, raw, "decoder", name, "attention"))
     text_proj = {
         "_class_name": "UnCLIPTextProjModel",
-        "clip_extra_context_tokens": 4,
+        "clip_extra_context_tokens": _image_tokens(raw, name),
         "clip_embeddings_dim": text.get("projection_dim"),
         "time_embed_dim": _read(UNetConfig, decoder, "decoder", name, strict=False).time_dim,
         "cross_attention_dim": decoder.get("cross_attention_dim"),
-        **known(TextProjConfig, section(raw, "text_proj", name), "text_proj", name),
     }
     upsamplers = raw["upsamplers"]
     if not isinstance(upsamplers, list) or not all(isinstance(one, dict) for one in upsamplers):
@@ -297,6 +295,15 @@ def whole(raw: Mapping[str, Any], key: str, name: str) -> int:
     if type(value) is not int or value < 1:
         raise BadSetting(f"{key} is {value!r}, expected a whole number above 0", where=name)
     return value
+
+
+def _image_tokens(raw: Mapping[str, Any], name: str) -> int:
+    """How many image tokens the decoder is told; all else in `text_proj` follows from the other networks."""
+    table = section(raw, "text_proj", name)
+    unknown = set(table) - {"clip_extra_context_tokens"}
+    if unknown:
+        raise BadSetting(f"text_proj has no setting {', '.join(sorted(unknown))}", where=name)
+    return whole(table, "clip_extra_context_tokens", name) if table else 4
 
 
 def _decoder(raw: dict[str, Any]) -> dict[str, Any]:

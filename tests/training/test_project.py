@@ -294,6 +294,10 @@ def without(key: str) -> Callable[[dict[str, object]], object]:
         ("context=0", "context is 0"),
         ("no equals sign", "not a change"),
         ("decoder.sample_size=0", "sample_size is 0"),
+        ("text_proj.clip_extra_context_tokens=0", "clip_extra_context_tokens is 0"),
+        ("text_proj.clip_extra_context_tokens=many", "clip_extra_context_tokens is 'many'"),
+        ("text_proj.cross_attention_dim=64", "text_proj has no setting cross_attention_dim"),
+        ("runs.decoder.muon=perhaps", "muon"),
     ],
 )
 def test_a_preset_that_cannot_be_is_refused_by_the_name_of_the_setting(tmp_path: Path, change: str, said: str) -> None:
